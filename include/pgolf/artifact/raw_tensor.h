@@ -1,0 +1,33 @@
+// A tensor as bytes: what readers and writers of files deal in, so that they need no LibTorch.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pgolf/base/files.h"
+
+namespace pgolf {
+
+enum class DType : uint8_t { float64, float32, float16, bfloat16, int64, int32, int16, int8, uint8, boolean };
+
+size_t dtype_size(DType dtype);
+/// "float32", "bfloat16", "bool", ...: the name PyTorch prints after "torch.".
+const char* dtype_name(DType dtype);
+
+/// Contiguous, row-major, little-endian. bytes are shared and never changed after construction;
+/// bytes->size() == numel() * dtype_size(dtype).
+struct RawTensor {
+  DType dtype = DType::float32;
+  std::vector<int64_t> shape;
+  std::shared_ptr<const Bytes> bytes;
+
+  int64_t numel() const;
+};
+
+/// In insertion order, which files keep.
+using NamedTensors = std::vector<std::pair<std::string, RawTensor>>;
+
+}  // namespace pgolf

@@ -1,0 +1,66 @@
+// Files: mapping, whole reads, atomic writes, globbing. Every failure is an Error that names the path.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgolf {
+
+using Bytes = std::vector<std::byte>;
+using BytesView = std::span<const std::byte>;
+
+BytesView as_bytes(std::string_view text);
+
+/// A whole file mapped read-only. Movable; the mapping lives as long as the object.
+class MappedFile {
+ public:
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const std::filesystem::path& path() const { return path_; }
+  BytesView bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+
+ private:
+  std::filesystem::path path_;
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Throws Error(bad_input) if missing or unreadable, or larger than max_bytes (0 = no limit).
+Bytes read_bytes(const std::filesystem::path& path, size_t max_bytes = 0);
+std::string read_text(const std::filesystem::path& path, size_t max_bytes = 0);
+
+/// A file that is either whole or not there: written under a temporary name beside the target, then
+/// flushed to disk and renamed over it by commit(). Without commit() the temporary file is removed.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::filesystem::path target);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(BytesView bytes);
+  /// Overwrites earlier bytes (a header that is known only at the end).
+  void write_at(size_t offset, BytesView bytes);
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;
+};
+
+void write_atomic(const std::filesystem::path& path, BytesView bytes);
+void write_atomic(const std::filesystem::path& path, std::string_view text);
+
+/// Paths that match a shell pattern (*, ?, [...]), in byte-wise lexical order as Python's
+/// sorted(glob.glob(...)) gives them.
+std::vector<std::filesystem::path> glob_sorted(const std::string& pattern);
+
+}  // namespace pgolf

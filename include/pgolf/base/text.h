@@ -1,0 +1,19 @@
+// Small text helpers.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgolf {
+
+std::vector<std::string> split(std::string_view text, char separator);
+std::string_view trim(std::string_view text);
+
+/// Edit distance where a swap of neighbours counts one (optimal string alignment).
+size_t edit_distance(std::string_view a, std::string_view b);
+
+/// The candidate nearest to name, or empty if none is nearer than max_distance edits.
+std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates, size_t max_distance);
+
+}  // namespace pgolf

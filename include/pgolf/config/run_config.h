@@ -1,0 +1,105 @@
+// Everything one training run is told, as plain values. Made by config/options.h; nobody below the
+// programs reads the environment or the command line. Defaults are those of the Python train_gpt.py.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pgolf/config/rope_spec.h"
+
+namespace pgolf {
+
+enum class DeviceChoice { automatic, cpu, cuda };
+enum class DtypeChoice { automatic, float32, bfloat16 };
+/// reference: the plain definition of every operation. fast: fused forms, tested against reference.
+enum class OpsPath { reference, fast };
+
+struct ModelConfig {
+  int vocab_size = 1024;
+  int num_layers = 9;
+  int model_dim = 512;
+  int num_heads = 8;
+  int num_kv_heads = 4;
+  int mlp_mult = 2;
+  bool tie_embeddings = true;
+  double tied_embed_init_std = 0.005;
+  double logit_softcap = 30.0;
+  double qk_gain_init = 1.5;
+  RopeSpec rope;
+
+  int head_dim() const { return model_dim / num_heads; }
+  /// Trainable parameters, by formula (17,059,912 for the defaults).
+  int64_t parameter_count() const;
+};
+
+struct DataConfig {
+  std::string data_path = "./data/datasets/fineweb10B_sp1024";
+  std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  int64_t train_batch_tokens = 524'288;  ///< per optimiser step, over all ranks
+  int train_seq_len = 1024;
+  int64_t val_batch_size = 524'288;      ///< tokens, over all ranks and accumulation steps
+  int64_t eval_tokens = 0;               ///< validation tokens scored; 0 = all
+
+  std::string train_files() const { return data_path + "/fineweb_train_*.bin"; }
+  std::string val_files() const { return data_path + "/fineweb_val_*.bin"; }
+};
+
+struct OptimConfig {
+  double embed_lr = 0.6;
+  double head_lr = 0.008;
+  double tied_embed_lr = 0.05;
+  double matrix_lr = 0.04;
+  double scalar_lr = 0.04;
+  double muon_momentum = 0.95;
+  int muon_backend_steps = 5;
+  double muon_momentum_warmup_start = 0.85;
+  int muon_momentum_warmup_steps = 500;
+  DtypeChoice muon_dtype = DtypeChoice::automatic;  ///< of Newton-Schulz and the update; automatic = DTYPE
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double adam_eps = 1e-8;
+  double grad_clip_norm = 0.0;  ///< 0 = off
+  /// A parameter whose name contains one of these stays float32 and goes to Adam, whatever its shape.
+  std::vector<std::string> control_patterns = {"attn_scale", "attn_scales", "mlp_scale", "mlp_scales", "resid_mix",
+                                               "resid_mixes", "q_gain", "skip_weight", "skip_weights"};
+};
+
+struct ScheduleConfig {
+  int iterations = 20'000;
+  int warmdown_iters = 1200;
+  double warmdown_frac = -1.0;  ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
+  int warmup_steps = 20;        ///< run first, then undone; not timed
+  double max_wallclock_seconds = 600.0;  ///< 0 = no cap
+};
+
+struct RuntimeConfig {
+  int64_t seed = 1337;
+  DeviceChoice device = DeviceChoice::automatic;
+  DtypeChoice dtype = DtypeChoice::automatic;
+  OpsPath ops = OpsPath::fast;
+  int num_threads = 0;  ///< 0 = physical cores this process may use
+};
+
+struct OutputConfig {
+  std::string out_dir = "runs";
+  std::string run_id;  ///< set by the resolver: given, or time plus a short hash
+  bool run_id_given = false;
+  int train_log_every = 200;  ///< 0 = never
+  int val_loss_every = 1000;  ///< 0 = only at the end
+  int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted and at the end
+  int keep_last = 2;          ///< training checkpoints kept
+  int64_t budget_bytes = 16'000'000;
+  std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
+};
+
+struct RunConfig {
+  ModelConfig model;
+  DataConfig data;
+  OptimConfig optim;
+  ScheduleConfig schedule;
+  RuntimeConfig runtime;
+  OutputConfig output;
+};
+
+}  // namespace pgolf

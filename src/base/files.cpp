@@ -1,0 +1,164 @@
+#include "pgolf/base/files.h"
+
+#include <fcntl.h>
+#include <glob.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+
+namespace {
+
+[[noreturn]] void fail(ExitCode code, const char* action, const fs::path& path, int error) {
+  throw Error(code, format("cannot %s %s: %s", action, path.c_str(), std::strerror(error)));
+}
+
+int open_for_reading(const fs::path& path, size_t& size) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) fail(ExitCode::bad_input, "open", path, errno);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
+    ::close(fd);
+    throw Error(ExitCode::bad_input, format("%s is not a regular file", path.c_str()));
+  }
+  size = static_cast<size_t>(info.st_size);
+  return fd;
+}
+
+template <class Container>
+Container read_whole(const fs::path& path, size_t max_bytes) {
+  size_t size = 0;
+  const int fd = open_for_reading(path, size);
+  if (max_bytes != 0 && size > max_bytes) {
+    ::close(fd);
+    throw Error(ExitCode::bad_input, format("%s has %zu bytes; at most %zu are accepted here", path.c_str(), size, max_bytes));
+  }
+  Container out;
+  out.resize(size);
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(fd, out.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const int error = n < 0 ? errno : EIO;
+      ::close(fd);
+      fail(ExitCode::io, "read", path, error);
+    }
+    done += static_cast<size_t>(n);
+  }
+  ::close(fd);
+  return out;
+}
+
+}  // namespace
+
+BytesView as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+
+MappedFile::MappedFile(const fs::path& path) : path_(path) {
+  const int fd = open_for_reading(path, size_);
+  if (size_ > 0) {
+    data_ = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
+    if (data_ == MAP_FAILED) {
+      const int error = errno;
+      data_ = nullptr;
+      ::close(fd);
+      fail(ExitCode::io, "map", path, error);
+    }
+  }
+  ::close(fd);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+Bytes read_bytes(const fs::path& path, size_t max_bytes) { return read_whole<Bytes>(path, max_bytes); }
+std::string read_text(const fs::path& path, size_t max_bytes) { return read_whole<std::string>(path, max_bytes); }
+
+AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
+  temporary_ = target_;
+  temporary_ += format(".tmp.%d", static_cast<int>(::getpid()));
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail(ExitCode::io, "create", temporary_, errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(BytesView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(ExitCode::io, "write", temporary_, errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+  }
+}
+
+void AtomicFile::write_at(size_t offset, BytesView bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail(ExitCode::io, "write", temporary_, errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<size_t>(n);
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0) fail(ExitCode::io, "flush", temporary_, errno);
+  if (::close(std::exchange(fd_, -1)) != 0) fail(ExitCode::io, "close", temporary_, errno);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    fail(ExitCode::io, "rename to", target_, error);
+  }
+  // The rename itself is durable only once the directory is flushed.
+  const fs::path parent = target_.has_parent_path() ? target_.parent_path() : fs::path(".");
+  const int dir = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir >= 0) {
+    ::fsync(dir);
+    ::close(dir);
+  }
+}
+
+void write_atomic(const fs::path& path, BytesView bytes) {
+  AtomicFile file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+void write_atomic(const fs::path& path, std::string_view text) { write_atomic(path, as_bytes(text)); }
+
+std::vector<fs::path> glob_sorted(const std::string& pattern) {
+  glob_t found{};
+  const int rc = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  std::vector<fs::path> paths;
+  if (rc == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  ::globfree(&found);
+  std::sort(paths.begin(), paths.end(), [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
+  return paths;
+}
+
+}  // namespace pgolf

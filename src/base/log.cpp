@@ -1,0 +1,65 @@
+#include "pgolf/base/log.h"
+
+#include <spdlog/logger.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <memory>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/progress.h"
+
+namespace pgolf::log {
+namespace {
+
+std::unique_ptr<spdlog::logger> make_logger(const char* name, spdlog::sink_ptr sink, const char* pattern) {
+  auto logger = std::make_unique<spdlog::logger>(name, std::move(sink));
+  logger->set_pattern(pattern);
+  logger->flush_on(spdlog::level::trace);
+  return logger;
+}
+
+spdlog::logger& out() {
+  static const auto logger = make_logger("out", std::make_shared<spdlog::sinks::stdout_sink_mt>(), "%v");
+  return *logger;
+}
+
+spdlog::logger& err() {
+  static const auto logger = make_logger("err", std::make_shared<spdlog::sinks::stderr_sink_mt>(), "warning: %v");
+  return *logger;
+}
+
+std::unique_ptr<spdlog::logger>& file() {
+  static std::unique_ptr<spdlog::logger> logger;
+  return logger;
+}
+
+}  // namespace
+
+void open_log_file(const std::filesystem::path& path) {
+  try {
+    file() = make_logger("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string()), "%v");
+  } catch (const spdlog::spdlog_ex& e) {
+    throw Error(ExitCode::io, e.what());
+  }
+}
+
+void close_log_file() { file().reset(); }
+
+void info(std::string_view line) {
+  Progress::clear_line();
+  out().info(line);
+  file_only(line);
+}
+
+void file_only(std::string_view line) {
+  if (file()) file()->info(line);
+}
+
+void warn(std::string_view line) {
+  Progress::clear_line();
+  err().info(line);
+  if (file()) file()->info("warning: {}", line);
+}
+
+}  // namespace pgolf::log
