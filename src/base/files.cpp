@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdarg>
 #include <cstdio>
 
@@ -25,7 +26,7 @@ std::string with_commas(int64_t value) {
   const size_t first = value < 0 ? 1 : 0;
   for (size_t i = digits.size(); i > first + 3;) {
     i -= 3;
-    digits.insert(i, ",");
+    digits.insert(digits.begin() + static_cast<std::ptrdiff_t>(i), ',');
   }
   return digits;
 }

@@ -87,7 +87,7 @@ struct OutputConfig {
   bool run_id_given = false;
   int train_log_every = 200;  ///< 0 = never
   int val_loss_every = 1000;  ///< 0 = only at the end
-  int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted and at the end
+  int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted
   int keep_last = 2;          ///< training checkpoints kept
   int64_t budget_bytes = 16'000'000;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver

@@ -1,0 +1,51 @@
+// Training checkpoints: everything a run needs to continue bit for bit.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/state_dict.h"
+
+namespace pgolf {
+
+
+/// What is not a tensor.
+struct TrainingState {
+  int64_t step = 0;
+  double training_time_ms = 0;
+  int64_t loader_file = 0;      ///< the training stream's shard ...
+  int64_t loader_position = 0;  ///< ... and the next token in it
+  double best_val_loss = 0;  ///< lowest so far; 0 = none measured yet
+  int64_t best_step = 0;
+  std::map<std::string, std::string> config;  ///< option name -> canonical text of the run that saved it
+  std::map<std::string, std::string> model;   ///< ModelMetadata
+};
+
+/// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state above and a sha256 of all
+/// tensor bytes. Tensors: "model.NAME", the optimisers' state, "generator".
+void save_checkpoint(const std::filesystem::path& folder, const TrainingState& state, const StateDict& tensors);
+
+struct Checkpoint {
+  std::filesystem::path path;
+  TrainingState state;
+  StateDict tensors;
+};
+
+/// Reads and verifies one file. Error(bad_input) if anything about it is wrong.
+Checkpoint load_checkpoint(const std::filesystem::path& path);
+
+/// The newest whole checkpoint of a folder; a damaged one is passed over with a warning. Empty if the folder has none;
+/// Error(bad_input) if it has only damaged ones.
+std::optional<Checkpoint> load_newest_checkpoint(const std::filesystem::path& folder);
+
+/// Removes all but the newest keep_last checkpoints.
+void prune_checkpoints(const std::filesystem::path& folder, int keep_last);
+
+/// Checkpoint files of a folder, oldest first.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& folder);
+
+}  // namespace pgolf

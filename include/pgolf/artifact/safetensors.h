@@ -1,0 +1,25 @@
+// The safetensors format: 8 bytes header length, a JSON header, then the tensors' bytes without gaps.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "pgolf/artifact/raw_tensor.h"
+
+namespace pgolf {
+
+struct Safetensors {
+  NamedTensors tensors;                         ///< in the header's order
+  std::map<std::string, std::string> metadata;  ///< "__metadata__"
+};
+
+/// Throws Error(bad_input), naming name, unless the header is sound and the tensors fill the rest of the file exactly.
+Safetensors parse_safetensors(BytesView file, const std::string& name);
+Safetensors load_safetensors(const std::filesystem::path& path);
+
+/// Writes atomically; equal content gives equal bytes. The header keeps the given order; the data is laid out by
+/// falling element size, which keeps every tensor aligned. Names are UTF-8 and differ from one another.
+void save_safetensors(const std::filesystem::path& path, const Safetensors& content);
+
+}  // namespace pgolf

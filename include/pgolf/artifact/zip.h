@@ -1,0 +1,63 @@
+// The zip archives that torch.save writes: records stored without compression, their bytes aligned to 64.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "pgolf/base/files.h"
+
+namespace pgolf {
+
+struct ZipRecord {
+  std::string name;
+  BytesView bytes;  ///< within the archive that was given to the reader
+};
+
+/// Reads the directory of a stored zip archive, zip64 included, and verifies every record's CRC32.
+class ZipReader {
+ public:
+  /// archive must outlive the reader; name stands in messages. Throws Error(bad_input) if archive is no zip file, is
+  /// cut off, has compressed or encrypted records, records that overlap or have the same name, or a wrong checksum.
+  ZipReader(BytesView archive, std::string name);
+
+  const std::vector<ZipRecord>& records() const { return records_; }  ///< in the directory's order
+  const ZipRecord* find(const std::string& record_name) const;        ///< null if absent
+
+ private:
+  std::vector<ZipRecord> records_;
+  std::unordered_map<std::string, size_t> index_;
+};
+
+/// Writes an archive byte for byte as PyTorch 2.11's stream writer does, for the same records in the same order.
+/// Limit: 4 GiB in all, from where on the format has another layout.
+class TorchZipWriter {
+ public:
+  /// All records go under top_folder ("archive" for torch.save to memory, the file's stem for torch.save to a path).
+  explicit TorchZipWriter(std::string_view top_folder);
+
+  /// Throws Error(bad_input) if the archive would grow too large.
+  void add(std::string_view record_name, BytesView bytes);
+
+  /// Adds "version" and ".data/serialization_id", then the directory, and hands over the archive. Call once, last.
+  Bytes finish();
+
+ private:
+  struct Written {
+    std::string name;
+    uint32_t crc32;
+    uint32_t size;
+    uint32_t offset;
+  };
+
+  std::string top_folder_;
+  Bytes out_;
+  std::vector<Written> written_;
+  std::unordered_set<std::string> names_;  // its order of iteration is part of the serialization id
+  uint64_t combined_crc32_ = 0;
+};
+
+}  // namespace pgolf

@@ -1,0 +1,14 @@
+// Tensors by name, in order. The one header of this area that needs LibTorch.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pgolf {
+
+using StateDict = std::vector<std::pair<std::string, at::Tensor>>;
+
+}  // namespace pgolf

@@ -1,0 +1,196 @@
+// One table of options per program. From an entry come its flag, its environment variable, its config-file key,
+// its validation, its line in --help, in --print-config and in the Markdown reference.
+//
+// One mechanical rule ties the spellings: TRAIN_BATCH_TOKENS in the environment and in a config file,
+// --train-batch-tokens on the command line. Precedence: flag > environment > config file (a later file wins) > default.
+//
+// Words: an *option* has a value that belongs to the configuration. An *action* (--help, --dry-run, --resume) is a
+// flag only: it has no environment variable and no config-file key.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace pgolf {
+
+using Environment = std::map<std::string, std::string>;
+
+/// From the environ array of a process ("NAME=VALUE" strings, a null pointer ends it).
+Environment read_environment(const char* const* entries);
+
+/// The numbers an option accepts.
+struct Interval {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool low_open = false;   ///< low itself is excluded
+  bool high_open = false;  ///< high itself is excluded
+
+  bool contains(double value) const;
+  std::string text() const;  ///< ">= 0", "0 <= x < 1"; empty if everything is allowed
+};
+
+/// Ties an option to the field that holds its value. The field's value at the time of binding is the default.
+struct Binding {
+  std::string type;          ///< "integer", "number", "boolean", "text", "list", "choice"
+  std::string range;         ///< ">= 1", "auto|cpu|cuda"; may be empty
+  std::string default_text;  ///< canonical; empty: no default
+  /// Stores the text's value in the field and returns its canonical text. Throws Error(usage) with a
+  /// reason that completes a sentence ("is not an integer >= 1").
+  std::function<std::string(std::string_view)> assign;
+};
+
+namespace bind {
+
+Binding integer(int* field, int low, int high = std::numeric_limits<int>::max());
+Binding integer(int64_t* field, int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
+Binding number(double* field, Interval interval);
+/// As number, and "none" gives the field back the value it had when it was bound, which is the default.
+Binding number_or_none(double* field, Interval interval);
+Binding boolean(bool* field);
+Binding text(std::string* field);  ///< not empty
+/// Comma-separated; blanks around entries and empty entries are dropped. The empty text is the empty list.
+Binding list(std::vector<std::string>* field);
+
+/// The untyped part of choice(): names, index of the default, what to do with a chosen index.
+Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store);
+
+template <typename Enum>
+Binding choice(Enum* field, const std::vector<std::pair<std::string, Enum>>& values) {
+  std::vector<std::string> names;
+  std::vector<Enum> enums;
+  size_t chosen = 0;
+  for (const auto& [name, value] : values) {
+    if (value == *field) chosen = names.size();
+    names.push_back(name);
+    enums.push_back(value);
+  }
+  return choice_of(std::move(names), chosen, [field, enums](size_t index) { *field = enums[index]; });
+}
+
+}  // namespace bind
+
+/// Whether a run that continues from a checkpoint must have the value the checkpoint was made with.
+enum class Resume { may_differ, must_match };
+
+struct Option {
+  std::string name;  ///< upper case, as in the environment
+  std::string group;
+  Binding value;
+  std::string unit;  ///< "tokens", "seconds"; may be empty
+  std::string help;
+  Resume resume = Resume::may_differ;
+  bool required = false;
+};
+
+struct Action {
+  std::string name;  ///< lower case, without dashes; "help" answers to -h too
+  /// bool: a switch without a value. string: takes a value. vector: takes a value and may be repeated.
+  std::variant<bool*, std::string*, std::vector<std::string>*> field;
+  std::string help;
+  std::string label = {};    ///< what --help calls the value
+  std::string implied = {};  ///< if not empty, the value is optional and this is it when left out
+  bool stops = false;        ///< given, the options are not looked at (so that --help always works)
+};
+
+enum class Source { default_value, config_file, environment, flag };
+
+struct ResolvedOption {
+  std::string name;
+  std::string text;  ///< canonical: reads back to the same value
+  Source source = Source::default_value;
+  std::string origin;  ///< "flag --rope-dims", "environment ROPE_DIMS", "file PATH:LINE" or "default"
+  std::string group;
+  bool matters = false;    ///< Resume::must_match
+  bool replayable = true;  ///< false: stays out of config_env_text
+};
+
+struct Resolution {
+  bool stopped = false;                 ///< an action with `stops` was given; options is empty
+  std::vector<ResolvedOption> options;  ///< in the order of the table
+  std::vector<std::string> warnings;
+};
+
+class OptionTable {
+ public:
+  /// usage: what follows "Usage: "; summary: a line or more below it.
+  OptionTable(std::string usage, std::string summary) : usage_(std::move(usage)), summary_(std::move(summary)) {}
+
+  /// Options added from now on belong to this group.
+  void group(std::string title) { group_ = std::move(title); }
+  void add(std::string name, Binding value, std::string unit, std::string help, Resume resume = Resume::may_differ);
+  /// Without a default: must be given.
+  void add_required(std::string name, Binding value, std::string unit, std::string help);
+  void add_action(Action action) { actions_.push_back(std::move(action)); }
+  /// Without this, an argument that is neither a flag nor a flag's value is an error.
+  void accept_positional(std::vector<std::string>* field) { positional_ = field; }
+  /// Offers --config FILE, repeatable.
+  void accept_config_files() { config_files_ = true; }
+  /// Without this the options have no environment variables.
+  void accept_environment() { environment_ = true; }
+
+  /// Fills the bound fields. Errors (usage): unknown flag or key (naming the nearest known one), a flag or a file's key
+  /// given twice, a missing, unreadable or out-of-range value, a required option left out, an unexpected argument.
+  /// Warnings: an environment variable one slip away from an option's name; an empty environment variable, which
+  /// counts as not set, as shells and containers leave such behind (for a list it is the empty list).
+  /// A value that is overridden by a source of higher precedence is not looked at.
+  Resolution resolve(int argc, const char* const* argv, const Environment& environment) const;
+
+  std::string help() const;
+  std::string markdown() const;  ///< a table per group
+
+ private:
+  struct Given {
+    std::string text;
+    Source source;
+    std::string origin;
+  };
+  struct CommandLine;
+
+  /// argv with what is beyond cxxopts refused or put into its form.
+  std::vector<std::string> checked_arguments(int argc, const char* const* argv) const;
+  /// (name without dashes, value) in the order given.
+  std::vector<std::pair<std::string, std::string>> split_arguments(int argc, const char* const* argv) const;
+  CommandLine parse_command_line(int argc, const char* const* argv) const;
+  void read_config_file(const std::string& path, std::map<std::string, Given>* given) const;
+  void take_environment(const Environment& environment, std::map<std::string, Given>* given,
+                        std::vector<std::string>* warnings) const;
+  std::vector<std::string> option_names() const;
+  std::vector<std::string> flag_names() const;
+  std::string details(const Option& option) const;
+
+  std::string usage_, summary_, group_;
+  std::vector<Option> options_;
+  std::vector<Action> actions_;
+  std::vector<std::string>* positional_ = nullptr;
+  bool config_files_ = false;
+  bool environment_ = false;
+};
+
+/// TRAIN_BATCH_TOKENS -> --train-batch-tokens.
+std::string flag_of(std::string_view option_name);
+
+/// The entry of that name; there must be one.
+const ResolvedOption& find_option(const std::vector<ResolvedOption>& options, std::string_view name);
+ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_view name);
+
+/// What --print-config prints: "NAME=VALUE  # origin" under group headings. Entries that are not replayable stand behind a
+/// "#", so that the text is a config file too.
+std::string config_listing(const std::vector<ResolvedOption>& options);
+
+/// A config file that gives the same configuration again through --config.
+std::string config_env_text(const std::vector<ResolvedOption>& options);
+
+/// What keeps a run from continuing a checkpoint: "KEY: checkpoint has X, this run has Y". stored: name -> canonical text of
+/// all options of the run that made the checkpoint. A name only the checkpoint knows is a difference; one that only this
+/// program knows is none as long as it has its default.
+std::vector<std::string> differences_that_matter(const std::map<std::string, std::string>& stored,
+                                                 const std::vector<ResolvedOption>& current);
+
+}  // namespace pgolf

@@ -1,0 +1,28 @@
+// Text -> value, the way Python's int() and float() read it. The whole text must be understood:
+// "12x", "", "nan" and "inf" give nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace pgolf {
+
+/// "524288", "524_288", "+7", "-3". Nothing for what is no integer or does not fit into 64 bits.
+std::optional<int64_t> parse_integer(std::string_view text);
+
+/// "0.04", "1e-3", ".5", "1_000". Nothing for what is no finite number.
+std::optional<double> parse_number(std::string_view text);
+
+/// 1/0, true/false, on/off, yes/no in any case.
+std::optional<bool> parse_boolean(std::string_view text);
+
+/// ASCII only.
+std::string lower_case(std::string_view text);
+std::string upper_case(std::string_view text);
+
+/// Control characters become '?', so that a message quoting the text stays one line.
+std::string printable(std::string_view text);
+
+}  // namespace pgolf

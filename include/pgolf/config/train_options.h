@@ -1,0 +1,36 @@
+// The options of train_gpt: command line, environment and config files -> one RunConfig.
+// Every variable of the Python train_gpt.py has its own name and default here.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pgolf/config/options.h"
+#include "pgolf/config/run_config.h"
+
+namespace pgolf {
+
+struct TrainCommand {
+  RunConfig config;
+  std::vector<ResolvedOption> resolved;
+  std::vector<std::string> warnings;
+  bool help = false;  ///< with help or version, config is not resolved
+  bool version = false;
+  bool print_config = false;
+  bool dry_run = false;
+  std::string resume;        ///< empty: a new run; "auto": the newest checkpoint of RUN_ID or of OUT_DIR; else a path
+  std::string write_source;  ///< not empty: where to write the embedded source bundle
+};
+
+/// Resolves, checks each value and their combinations. Error(usage) names the options at fault, their values and where each
+/// came from. Whether paths exist is not looked at.
+TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment);
+
+std::string train_help();
+std::string train_options_markdown();
+
+/// UTC time as YYYYmmdd-HHMMSS, a dash, and six hexadecimal digits of a hash over the options, the process and the clock.
+/// Each call gives another one: a program whose run folder already exists draws again.
+std::string make_run_id(const std::vector<ResolvedOption>& options);
+
+}  // namespace pgolf

@@ -1,0 +1,48 @@
+// Documents to make tokenizers and shards from.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/files.h"
+
+namespace pgolf {
+
+/// Regular files below a folder whose extension is one of extensions (".txt"), recursively, in byte-wise order of
+/// their paths.
+std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder, const std::vector<std::string>& extensions);
+
+/// Makes a folder and those above it; Error(io) if that fails.
+void create_folders(const std::filesystem::path& folder);
+
+/// Reads documents one after another, in the order of the inputs. An input is a .txt file (one document), a .jsonl
+/// file (one document a line, in the field "text"; blank lines are passed over), or a folder of such files.
+class DocumentReader {
+ public:
+  /// Error(bad_input) if an input is missing or has another extension, or if there is no file at all.
+  explicit DocumentReader(const std::vector<std::filesystem::path>& inputs);
+
+  /// False at the end. Error(bad_input) naming file and line, if a line is not such an object, or file and byte, if a
+  /// .txt file is not UTF-8.
+  bool next(std::string& text);
+
+  size_t file_count() const { return files_.size(); }
+  int64_t total_bytes() const { return total_bytes_; }  ///< sizes of all files
+  int64_t bytes_read() const { return bytes_read_; }
+
+ private:
+  bool next_line(std::string& text);
+
+  std::vector<std::filesystem::path> files_;
+  size_t next_file_ = 0;
+  std::optional<MappedFile> lines_;  // the .jsonl file being read
+  size_t offset_ = 0;                // in lines_
+  int64_t line_number_ = 0;
+  int64_t total_bytes_ = 0;
+  int64_t bytes_read_ = 0;
+};
+
+}  // namespace pgolf

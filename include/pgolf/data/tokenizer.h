@@ -1,0 +1,50 @@
+// A SentencePiece model. Encoding and decoding are those of Python's SentencePieceProcessor.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pgolf {
+
+/// Immutable after construction; all members may be called from several threads at once.
+class Tokenizer {
+ public:
+  /// Error(bad_input) if the file is missing or is not a SentencePiece model.
+  explicit Tokenizer(const std::filesystem::path& model_path);
+  /// From a model file's content; origin stands for it in messages.
+  Tokenizer(std::string_view serialized, const std::filesystem::path& origin);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  const std::filesystem::path& path() const { return path_; }
+  int vocab_size() const;
+  int bos_id() const;  ///< -1 if the model has none
+
+  /// Ids of the text's pieces, without BOS or EOS. The model's own normalisation comes first, so line ends and
+  /// runs of blanks become one blank, and bytes that are not UTF-8 become U+FFFD.
+  std::vector<int> encode(std::string_view text) const;
+  /// Control ids (pad, BOS, EOS) decode to nothing. Error(bad_input) if an id is not in the vocabulary.
+  std::string decode(const std::vector<int>& ids) const;
+
+  /// These need 0 <= id < vocab_size().
+  const std::string& id_to_piece(int id) const;
+  float score(int id) const;
+  bool is_byte(int id) const;
+  bool is_control(int id) const;
+  bool is_unknown(int id) const;
+  bool is_unused(int id) const;
+
+  /// Error(usage) naming both numbers unless the model has exactly vocab_size pieces.
+  void require_vocab_size(int vocab_size) const;
+
+ private:
+  struct Model;
+  std::filesystem::path path_;
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace pgolf

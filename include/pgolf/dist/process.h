@@ -1,0 +1,28 @@
+// Which process of a training job this is. The one interface through which ranks differ: the loader's slice,
+// Muon's share of the matrices, reductions, and who writes files.
+#pragma once
+
+#include <functional>
+#include <string>
+
+namespace pgolf {
+
+class Process {
+ public:
+  /// Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, through get (nullptr = unset).
+  /// Error(usage) for values that contradict one another, Error(unavailable) for a world size above 1.
+  static Process from_environment(const std::function<const char*(const char*)>& get);
+
+  int rank() const { return rank_; }
+  int world_size() const { return world_size_; }
+  int local_rank() const { return local_rank_; }
+  bool is_master() const { return rank_ == 0; }
+
+  /// Micro-steps per optimiser step: 8 / world_size, so that every world size sees the same global batch.
+  int grad_accum_steps() const { return 8 / world_size_; }
+
+ private:
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0;
+};
+
+}  // namespace pgolf

@@ -1,0 +1,33 @@
+// Validation loss and bits per byte: the project's one metric.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+
+#include "pgolf/data/byte_counts.h"
+#include "pgolf/data/validation_set.h"
+#include "pgolf/model/gpt.h"
+
+namespace pgolf {
+
+struct EvalResult {
+  double val_loss = 0;  ///< mean cross-entropy of the targets, nats
+  double val_bpb = 0;   ///< val_loss / ln 2 * tokens / bytes
+  int64_t tokens = 0;   ///< targets scored
+  int64_t bytes = 0;    ///< bytes of text those targets stand for (ByteCounts)
+};
+
+struct EvalOptions {
+  int seq_len = 1024;          ///< every target is scored once, with the tokens of its own window before it as context
+  int64_t batch_sequences = 1; ///< windows per forward pass
+  at::Device device = at::kCPU;
+  /// Called after each batch with windows done and in total; may be empty.
+  std::function<void(int64_t, int64_t)> progress;
+};
+
+/// Scores a validation set made for the same seq_len. Batch means are float32, as in the Python program's eval_val;
+/// they are weighted by their token counts and summed in float64. Leaves the model in training mode if it was in it.
+EvalResult evaluate(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options);
+
+}  // namespace pgolf

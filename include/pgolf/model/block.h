@@ -1,0 +1,39 @@
+// One transformer block: mix with the first input, attention branch, MLP branch, each with a learned scale.
+#pragma once
+
+#include "pgolf/model/attention.h"
+
+namespace pgolf {
+
+/// proj(relu(fc(x))^2), hidden width mlp_mult * model_dim, no bias.
+class MlpImpl : public torch::nn::Module {
+ public:
+  MlpImpl(const ModelConfig& config, OpsPath path);
+  at::Tensor forward(const at::Tensor& x);  ///< [B, T, C] -> [B, T, C]
+
+  CastedLinear fc{nullptr}, proj{nullptr};
+
+ private:
+  OpsPath path_;
+};
+TORCH_MODULE(Mlp);
+
+/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)).
+class BlockImpl : public torch::nn::Module {
+ public:
+  BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
+
+  /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C].
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& x0);
+
+  at::Tensor attn_scale, mlp_scale;  ///< [C] float32, ones
+  at::Tensor resid_mix;              ///< [2, C] float32, ones and zeros
+  CausalSelfAttention attn{nullptr};
+  Mlp mlp{nullptr};
+
+ private:
+  OpsPath path_;
+};
+TORCH_MODULE(Block);
+
+}  // namespace pgolf

@@ -1,0 +1,64 @@
+// The whole language model: embedding, U-Net of blocks with skip connections, soft-capped head.
+#pragma once
+
+#include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/embedding.h>
+
+#include <string>
+#include <vector>
+
+#include "pgolf/base/state_dict.h"
+#include "pgolf/model/block.h"
+
+namespace pgolf {
+
+/// Mirrors class GPT of the Python program: same parameter names, same order, and for the same generator state
+/// the same initial bits. The first num_layers/2 blocks push their outputs; each later block first adds
+/// skip_weights[i] * (the output popped last).
+class GptImpl : public torch::nn::Module {
+ public:
+  explicit GptImpl(const ModelConfig& config, OpsPath path = OpsPath::fast);
+
+  /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64.
+  at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids);
+
+  /// Logits after the soft cap, in the compute dtype: [B, T, vocab_size].
+  at::Tensor logits(const at::Tensor& input_ids);
+
+  const ModelConfig& config() const { return config_; }
+  int64_t rope_table_bytes() const { return tables_->bytes(); }
+
+  at::Tensor skip_weights;  ///< [min(encoder, decoder) layers, model_dim] float32
+  torch::nn::Embedding tok_emb{nullptr};
+  std::vector<Block> blocks;
+  CastedLinear lm_head{nullptr};  ///< null when tied
+
+ private:
+  at::Tensor hidden(const at::Tensor& input_ids);     ///< [B, T] -> [B*T, C], after the final norm
+  at::Tensor raw_logits(const at::Tensor& features);  ///< [N, C] -> [N, V], before the soft cap
+
+  ModelConfig config_;
+  OpsPath path_;
+  std::shared_ptr<ops::RopeTableCache> tables_;
+};
+TORCH_MODULE(Gpt);
+
+/// Whether a parameter is a control tensor: its name contains one of the patterns.
+bool is_control_tensor(const std::string& name, const std::vector<std::string>& patterns);
+
+/// Gives the parameters the dtypes of the Python program's main(). compute = bfloat16: every parameter goes through
+/// bfloat16 (the rounding stays), then linear weights, control tensors and vectors become float32 again; tok_emb
+/// alone stays bfloat16. compute = float32: nothing changes.
+void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vector<std::string>& control_patterns);
+
+/// All parameters, detached, in the Python program's order. The tensors are the model's own.
+StateDict state_dict(Gpt& model);
+
+/// Copies values into the model; dtypes are converted to the model's. Names and shapes must match exactly, otherwise
+/// Error(bad_input) that names where (a file) and the first tensor that is missing, unknown or of another shape.
+void load_state_dict(Gpt& model, const StateDict& state, const std::string& where);
+
+/// Paths of all modules of the Python model in the order of its state dict's _metadata ("" first).
+std::vector<std::string> python_module_paths(const ModelConfig& config);
+
+}  // namespace pgolf

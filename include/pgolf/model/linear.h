@@ -1,0 +1,27 @@
+// A bias-free linear layer whose weight is stored in float32 and used in the activations' dtype.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+namespace pgolf {
+
+/// y = x W^T. Draws W as torch.nn.Linear does (Kaiming uniform, a = sqrt(5)) even when it is zeroed afterwards,
+/// so that the generator's stream matches the Python program's.
+class CastedLinearImpl : public torch::nn::Module {
+ public:
+  CastedLinearImpl(int64_t in_features, int64_t out_features, bool zero_init = false);
+
+  at::Tensor forward(const at::Tensor& x);  ///< [..., in] -> [..., out]
+
+  /// Applies zero_init; a step of its own because the Python program zeroes after everything is drawn.
+  void finish_init();
+
+  at::Tensor weight;  ///< [out, in] float32
+
+ private:
+  bool zero_init_;
+};
+TORCH_MODULE(CastedLinear);
+
+}  // namespace pgolf

@@ -1,0 +1,17 @@
+// Soft-capped cross-entropy over the vocabulary.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf::ops {
+
+/// cap * tanh(logits / cap), in logits' dtype (Gemma 2's soft cap). [..., V] -> [..., V].
+at::Tensor softcap(const at::Tensor& logits, double cap);
+
+/// mean over rows of -log softmax(softcap(logits))[target]; the softmax in float32.
+/// logits [N, V] before the cap, float32 or bfloat16; targets [N] int64 -> scalar float32. Differentiable in logits.
+at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path);
+
+}  // namespace pgolf::ops

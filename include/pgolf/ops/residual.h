@@ -1,0 +1,17 @@
+// The residual stream's own arithmetic: mixing with the first layer's input, and scaled addition.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf::ops {
+
+/// mix[0] * x + mix[1] * x0, mix rows broadcast over the leading dimensions.
+/// x, x0 [B, T, C]; mix [2, C] float32 (cast to x's dtype) -> [B, T, C]. Differentiable in all three.
+at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path);
+
+/// x + scale * branch, scale [C] float32 (cast to x's dtype) broadcast over [B, T, C]. Differentiable in all three.
+at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path);
+
+}  // namespace pgolf::ops

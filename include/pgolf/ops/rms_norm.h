@@ -1,0 +1,15 @@
+// Root-mean-square normalisation without weight over the last dimension (arXiv 1910.07467).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf::ops {
+
+/// y = x / sqrt(mean(x^2) + eps), computed in float32, eps = 1.1920929e-07 (float32's machine epsilon, for
+/// bfloat16 input too: what F.rms_norm(eps=None) uses in PyTorch 2.11).
+/// x [..., D] float32 or bfloat16 -> same shape and dtype. Differentiable.
+at::Tensor rms_norm(const at::Tensor& x, OpsPath path);
+
+}  // namespace pgolf::ops

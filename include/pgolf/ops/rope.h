@@ -1,0 +1,52 @@
+// Rotary position embedding tables and their application to normalised queries and keys.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "pgolf/config/rope_spec.h"
+#include "pgolf/config/run_config.h"
+
+namespace pgolf::ops {
+
+/// cos and sin of position * inv_freq, half width. Not trainable, not part of any state dict.
+struct RopeTable {
+  at::Tensor cos;  ///< [T, rope_dims/2], float32 (or bfloat16 for RopeTableDtype::bfloat16)
+  at::Tensor sin;  ///< same
+};
+
+/// Builds a table for positions first_position .. first_position + seq_len - 1.
+/// inv_freq_i = base^(-2i / rope_dims), i = 0 .. rope_dims/2 - 1 (denominator rope_dims, not head_dim).
+/// With table_dtype bfloat16 the frequencies, the positions and the angles are bfloat16 as well, which is
+/// what the Python program computes after casting its module to bfloat16.
+RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Device& device, int64_t first_position = 0);
+
+/// Tables by everything that determines them, shared by all layers of a model.
+class RopeTableCache {
+ public:
+  const RopeTable& get(const RopeSpec& spec, int64_t seq_len, const at::Device& device);
+  /// Bytes held by all tables, measured on the tensors.
+  int64_t bytes() const;
+
+ private:
+  using Key = std::tuple<int, double, RopeTableDtype, int64_t, int, int>;
+  std::map<Key, RopeTable> tables_;
+};
+
+/// Rotates lanes 0 .. 2*half-1 of the last dimension, where half = table.cos.size(-1), and copies the rest:
+///   y[i] = x[i] cos_i + x[i+half] sin_i,  y[i+half] = -x[i] sin_i + x[i+half] cos_i
+/// (the sign of the Python program's apply_rotary_emb: a rotation by minus the angle).
+/// x [B, H, T, D] -> same. Reference form: plain ATen, table cast to x's dtype, differentiable.
+at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table);
+
+/// What attention does to queries and keys between projection and product:
+///   q = rope(rms_norm(q)) * q_gain[head],  k = rope(rms_norm(k)).
+/// q [B, T, Hq, D], k [B, T, Hkv, D] (as the projections write them), q_gain [Hq] float32
+/// -> ([B, Hq, T, D], [B, Hkv, T, D]) in q's dtype. table == nullptr: no rotation. Differentiable in q, k, q_gain.
+std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain,
+                                                    const RopeTable* table, OpsPath path);
+
+}  // namespace pgolf::ops

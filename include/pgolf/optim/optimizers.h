@@ -1,0 +1,86 @@
+// Adam and Muon with the Python program's parameter groups, and their state as named tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+#include "pgolf/base/state_dict.h"
+#include "pgolf/dist/process.h"
+#include "pgolf/model/gpt.h"
+
+namespace pgolf {
+
+/// Which optimiser owns which parameter, by the Python program's rules: names first, shapes second.
+/// The tensors are the model's own parameters, not copies.
+struct ParameterGroups {
+  StateDict tok_emb;  ///< Adam, EMBED_LR or TIED_EMBED_LR
+  StateDict lm_head;  ///< Adam, HEAD_LR; empty when tied
+  StateDict matrix;   ///< Muon, MATRIX_LR: 2-D parameters of the blocks that are no control tensors
+  StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights
+};
+ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns);
+
+/// Adam (arXiv 1412.6980) as torch.optim.Adam(fused=True): arithmetic in float32, one rounding per step for
+/// bfloat16 parameters and moments.
+class Adam {
+ public:
+  Adam(StateDict parameters, double base_lr, const OptimConfig& config);
+  void step(double lr_scale);
+
+  /// exp_avg, exp_avg_sq and step per parameter, under "adam.KIND.NAME". Tensors are the live state.
+  StateDict state() const;
+
+ private:
+  StateDict parameters_;
+  std::vector<at::Tensor> exp_avg_, exp_avg_sq_, steps_;
+  double base_lr_, beta1_, beta2_, eps_;
+};
+
+/// Muon: Nesterov momentum, then an orthogonalised update scaled by sqrt(max(1, rows/cols)); no weight decay.
+class Muon {
+ public:
+  /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in the Python program).
+  Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process);
+  void step(double lr_scale, double momentum);
+
+  /// Momentum buffers under "muon.momentum_buffer.NAME". Tensors are the live state.
+  StateDict state() const;
+
+ private:
+  StateDict parameters_;
+  std::vector<at::Tensor> momentum_buffers_;
+  double base_lr_;
+  int backend_steps_;
+  at::ScalarType update_dtype_;
+  Process process_;
+};
+
+/// All optimisers of a run, stepped in the Python program's order.
+class Optimizers {
+ public:
+  Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process);
+
+  /// lr_scale multiplies every base learning rate.
+  void step(double lr_scale, double momentum);
+  void zero_grad();
+  StateDict state() const;
+
+  double token_lr() const { return token_lr_; }
+
+ private:
+  Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute, const Process& process);
+
+  Gpt model_;
+  double token_lr_;
+  Adam tok_emb_, lm_head_;
+  Muon matrix_;
+  Adam scalar_;
+};
+
+/// Scales all gradients so that their global 2-norm is at most max_norm (torch.nn.utils.clip_grad_norm_,
+/// 1e-6 in the denominator). Returns the norm before clipping, a scalar tensor.
+at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm);
+
+}  // namespace pgolf

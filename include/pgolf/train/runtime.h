@@ -1,0 +1,39 @@
+// The machine as the run sees it: device, compute dtype, threads, memory, signals.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf {
+
+/// What DEVICE, DTYPE and NUM_THREADS come to on this machine.
+struct Runtime {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  ///< of activations; float32 or bfloat16
+  int num_threads = 1;
+};
+
+/// Resolves and applies the choices (thread count, attention back ends). automatic: a CUDA device if this build and
+/// machine have one; bfloat16 on CUDA and on processors with bfloat16 matrix instructions (AMX, AVX-512 BF16), else float32.
+/// Error(unavailable) for DEVICE=cuda without one.
+Runtime start_runtime(const RuntimeConfig& config, int local_rank);
+
+/// Physical cores that the process may use: its affinity mask, hyper-threads counted once, and the cgroup's quota.
+int usable_physical_cores();
+
+/// Waits until the device has finished everything given to it.
+void synchronize(const at::Device& device);
+
+struct PeakMemory {
+  int64_t allocated = 0;  ///< bytes; on the CPU the peak resident size of the process
+  int64_t reserved = 0;   ///< bytes; the same on the CPU
+};
+PeakMemory peak_memory(const at::Device& device);
+
+/// SIGINT and SIGTERM: the first sets a flag that the training loop reads, the second ends the process at once.
+void install_stop_signals();
+/// The signal that asked for a stop, or 0.
+int stop_signal();
+
+}  // namespace pgolf

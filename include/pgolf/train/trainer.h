@@ -1,0 +1,83 @@
+// The training loop: everything between a RunConfig and a folder with a trained, measured, compressed model.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "pgolf/artifact/checkpoint.h"
+#include "pgolf/base/error.h"
+#include "pgolf/base/progress.h"
+#include "pgolf/config/model_metadata.h"
+#include "pgolf/config/options.h"
+#include "pgolf/data/token_loader.h"
+#include "pgolf/dist/process.h"
+#include "pgolf/eval/bpb.h"
+#include "pgolf/optim/optimizers.h"
+#include "pgolf/train/run_folder.h"
+#include "pgolf/train/runtime.h"
+
+namespace pgolf {
+
+/// What tests look at: one finished optimiser step.
+struct StepRecord {
+  int64_t step = 0;  ///< steps done, from 1
+  double train_loss = 0;
+  std::vector<double> micro_losses;
+  double lr_scale = 0;
+  double muon_momentum = 0;
+};
+
+/// One run. Construct, optionally restore(), then train() and export_model() (train/export.h).
+class Trainer {
+ public:
+  /// Opens the data, seeds the generator, draws the model. resolved: the options as they are to be stored.
+  Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process);
+
+  /// Continues from a checkpoint. Error(usage) if a setting that matters differs, naming key and both values.
+  void restore(const Checkpoint& checkpoint);
+
+  /// Trains until iterations or the wall-clock cap; logs, validates and saves as configured.
+  /// ExitCode::interrupted after a stop signal (state is saved). Throws Error(non_finite) naming step and tensor
+  /// before any weight is touched.
+  ExitCode train(const RunFolder& folder);
+
+  Gpt& model() { return model_; }
+  const RunConfig& config() const { return config_; }
+  const Runtime& runtime() const { return runtime_; }
+  const ModelMetadata& metadata() const { return metadata_; }
+  EvalResult validate();
+
+  /// Called after every step; for tests and the bench.
+  std::function<void(const StepRecord&)> on_step;
+
+  /// Lines that the Python program logs before training, then ours. Needs no folder.
+  void log_setup() const;
+
+  /// Forward and backward of all micro-steps of one optimiser step, gradients left in place.
+  StepRecord forward_backward();
+  /// Checks, clips and applies the gradients of step `done + 1`; elapsed_ms feeds the schedule.
+  void apply_gradients(StepRecord* record, double elapsed_ms);
+
+ private:
+  void warm_up();
+  void check_finite(const StepRecord& record) const;
+  void save(const RunFolder& folder);
+  StateDict training_tensors() const;
+
+  RunConfig config_;
+  std::vector<ResolvedOption> resolved_;
+  Runtime runtime_;
+  Process process_;
+  ModelMetadata metadata_;
+  Tokenizer tokenizer_;
+  ByteCounts byte_counts_;
+  ValidationSet validation_;
+  TokenLoader loader_;
+  Gpt model_;
+  Optimizers optimizers_;
+  TrainingState state_;
+  bool restored_ = false;
+};
+
+}  // namespace pgolf

@@ -1,0 +1,104 @@
+#include "pgolf/artifact/checkpoint.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "pgolf/artifact/safetensors.h"
+#include "pgolf/artifact/tensors.h"
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
+#include "pgolf/base/log.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* checkpoint_format = "train_gpt checkpoint 1";
+
+std::string checksum(const NamedTensors& tensors) {
+  Sha256 hash;
+  for (const auto& [name, tensor] : tensors) {
+    hash.update(as_bytes(name));
+    hash.update(*tensor.bytes);
+  }
+  return hash.hex();
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& folder, const TrainingState& state, const StateDict& tensors) {
+  fs::create_directories(folder);
+  NamedTensors raw;
+  for (const auto& [name, tensor] : tensors) raw.emplace_back(name, to_raw(tensor));
+  const json meta = {{"step", state.step},
+                     {"training_time_ms", state.training_time_ms},
+                     {"loader_file", state.loader_file},
+                     {"loader_position", state.loader_position},
+                     {"best_val_loss", state.best_val_loss},
+                     {"best_step", state.best_step},
+                     {"config", state.config},
+                     {"model", state.model}};
+  const std::string sha256 = checksum(raw);
+  save_safetensors(folder / format("step_%08lld.safetensors", static_cast<long long>(state.step)),
+                   {std::move(raw), {{"format", checkpoint_format}, {"sha256", sha256}, {"state", meta.dump()}}});
+}
+
+Checkpoint load_checkpoint(const fs::path& path) {
+  const auto file = load_safetensors(path);
+  const auto value_of = [&](const char* key) -> const std::string& {
+    const auto found = file.metadata.find(key);
+    if (found == file.metadata.end()) throw Error(ExitCode::bad_input, format("%s is no training checkpoint: it has no \"%s\"", path.c_str(), key));
+    return found->second;
+  };
+  if (value_of("format") != checkpoint_format) {
+    throw Error(ExitCode::bad_input, format("%s: checkpoint format \"%s\" is not known", path.c_str(), value_of("format").c_str()));
+  }
+  if (value_of("sha256") != checksum(file.tensors)) throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
+  Checkpoint checkpoint{path, {}, {}};
+  try {
+    const auto meta = json::parse(value_of("state"));
+    auto& state = checkpoint.state;
+    meta.at("step").get_to(state.step);
+    meta.at("training_time_ms").get_to(state.training_time_ms);
+    meta.at("loader_file").get_to(state.loader_file);
+    meta.at("loader_position").get_to(state.loader_position);
+    meta.at("best_val_loss").get_to(state.best_val_loss);
+    meta.at("best_step").get_to(state.best_step);
+    meta.at("config").get_to(state.config);
+    meta.at("model").get_to(state.model);
+  } catch (const json::exception& e) {
+    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", path.c_str(), e.what()));
+  }
+  for (const auto& [name, raw] : file.tensors) checkpoint.tensors.emplace_back(name, to_tensor(raw));
+  return checkpoint;
+}
+
+std::vector<fs::path> list_checkpoints(const fs::path& folder) { return glob_sorted((folder / "step_*.safetensors").string()); }
+
+std::optional<Checkpoint> load_newest_checkpoint(const fs::path& folder) {
+  auto paths = list_checkpoints(folder);
+  for (auto path = paths.rbegin(); path != paths.rend(); ++path) {
+    try {
+      return load_checkpoint(*path);
+    } catch (const Error& e) {
+      log::warn(std::string(e.what()) + "; trying the checkpoint before it");
+    }
+  }
+  if (paths.empty()) return std::nullopt;
+  throw Error(ExitCode::bad_input, format("none of the %zu checkpoints in %s can be read", paths.size(), folder.c_str()),
+              "start a new run, or give the path of another checkpoint with --resume PATH");
+}
+
+void prune_checkpoints(const fs::path& folder, int keep_last) {
+  const auto paths = list_checkpoints(folder);
+  for (size_t i = 0; i + static_cast<size_t>(keep_last) < paths.size(); ++i) {
+    std::error_code ignored;  // a checkpoint too many harms nobody
+    fs::remove(paths[i], ignored);
+  }
+}
+
+}  // namespace pgolf

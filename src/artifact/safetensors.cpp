@@ -1,0 +1,203 @@
+#include "pgolf/artifact/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <unordered_set>
+
+#include "input_text.h"
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace {
+
+using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in memory");
+
+constexpr size_t max_header_bytes = 16 << 20;
+constexpr int max_header_depth = 3;  // header, tensor, shape
+constexpr const char* metadata_key = "__metadata__";
+
+constexpr std::pair<DType, const char*> dtype_codes[] = {
+    {DType::float64, "F64"}, {DType::float32, "F32"},  {DType::float16, "F16"}, {DType::bfloat16, "BF16"},
+    {DType::int64, "I64"},   {DType::int32, "I32"},    {DType::int16, "I16"},   {DType::int8, "I8"},
+    {DType::uint8, "U8"},    {DType::boolean, "BOOL"},
+};
+
+struct Layout {
+  std::string name;
+  DType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin, end;
+};
+
+class Parser {
+ public:
+  Parser(BytesView file, const std::string& name) : file_(file), name_(name) {}
+
+  Safetensors run() {
+    uint64_t header_size = 0;
+    if (file_.size() < sizeof header_size) fail("is too short for a safetensors file");
+    std::memcpy(&header_size, file_.data(), sizeof header_size);
+    if (header_size > max_header_bytes || header_size > file_.size() - sizeof header_size) {
+      fail(format("is cut off or no safetensors file: it claims a header of %llu bytes",
+                  static_cast<unsigned long long>(header_size)));
+    }
+    const json header = parse_header(file_.subspan(sizeof header_size, header_size));
+    const BytesView data = file_.subspan(sizeof header_size + header_size);
+
+    Safetensors out;
+    std::vector<Layout> layouts;
+    for (const std::string& key : keys_) {
+      if (key == metadata_key) {
+        out.metadata = parse_metadata(header[key]);
+      } else {
+        layouts.push_back(parse_layout(key, header[key]));
+      }
+    }
+    // Only after this check is the sum of all sizes known to be the file's.
+    check_no_gaps(layouts, data.size());
+    for (Layout& layout : layouts) {
+      const BytesView bytes = data.subspan(layout.begin, layout.end - layout.begin);
+      auto copy = std::make_shared<const Bytes>(bytes.begin(), bytes.end());
+      out.tensors.push_back({std::move(layout.name), {layout.dtype, std::move(layout.shape), std::move(copy)}});
+    }
+    return out;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const { throw Error(ExitCode::bad_input, name_ + ": " + what); }
+
+  /// Fills keys_ on the way: the parsed object has neither the file's order nor its duplicates.
+  json parse_header(BytesView bytes) {
+    const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
+      if (depth > max_header_depth) fail("the header nests too deep");
+      if (event == json::parse_event_t::key && depth == 1) {
+        const auto& key = parsed.get_ref<const std::string&>();
+        if (!seen_.insert(key).second) fail(format("the header has \"%s\" twice", printable(key).c_str()));
+        keys_.push_back(key);
+      }
+      return true;
+    };
+    const auto* text = reinterpret_cast<const char*>(bytes.data());
+    try {
+      json header = json::parse(text, text + bytes.size(), watch);
+      if (!header.is_object()) fail("the header is not a JSON object");
+      return header;
+    } catch (const json::exception& e) {
+      fail(std::string("the header is not JSON: ") + printable(e.what()));
+    }
+  }
+
+  std::map<std::string, std::string> parse_metadata(const json& object) const {
+    if (!object.is_object()) fail("__metadata__ is not a JSON object");
+    std::map<std::string, std::string> metadata;
+    for (const auto& [key, value] : object.items()) {
+      if (!value.is_string()) fail(format("__metadata__ entry \"%s\" is not a string", printable(key).c_str()));
+      metadata.emplace(key, value.get<std::string>());
+    }
+    return metadata;
+  }
+
+  Layout parse_layout(const std::string& key, const json& object) const {
+    const auto fail_here = [&](const char* what) { fail(format("tensor \"%s\" %s", printable(key).c_str(), what)); };
+    if (!object.is_object() || object.size() != 3 || !object.contains("dtype") || !object.contains("shape") ||
+        !object.contains("data_offsets")) {
+      fail_here("is not described by dtype, shape and data_offsets");
+    }
+    const json& code = object["dtype"];
+    const json& shape = object["shape"];
+    const json& offsets = object["data_offsets"];
+    const auto known = std::find_if(std::begin(dtype_codes), std::end(dtype_codes), [&](const auto& pair) {
+      return code.is_string() && code.get_ref<const std::string&>() == pair.second;
+    });
+    if (known == std::end(dtype_codes)) fail_here("has a dtype that is not supported");
+    const auto natural = [](const json& number) {
+      return number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
+    };
+    if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), natural))
+      fail_here("has a shape that is not a list of natural numbers");
+    if (!offsets.is_array() || offsets.size() != 2 || !std::all_of(offsets.begin(), offsets.end(), natural)) {
+      fail_here("has data_offsets that are not two natural numbers");
+    }
+    Layout layout{key, known->first, shape.get<std::vector<int64_t>>(), offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
+    uint64_t bytes = dtype_size(layout.dtype);
+    bool overflow = false;
+    for (const int64_t extent : layout.shape) overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(extent), &bytes);
+    if (overflow || layout.begin > layout.end || layout.end - layout.begin != bytes) {
+      fail_here("has data_offsets that do not fit its shape and dtype");
+    }
+    return layout;
+  }
+
+  void check_no_gaps(std::vector<Layout> layouts, uint64_t data_size) const {
+    std::sort(layouts.begin(), layouts.end(),
+              [](const Layout& a, const Layout& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+    uint64_t position = 0;
+    for (const Layout& layout : layouts) {
+      if (layout.begin != position) fail("the tensors overlap or leave gaps");
+      position = layout.end;
+    }
+    if (position != data_size) fail("the tensors do not fill the rest of the file exactly; it may be cut off");
+  }
+
+  BytesView file_;
+  const std::string& name_;
+  std::vector<std::string> keys_;
+  std::unordered_set<std::string> seen_;
+};
+
+}  // namespace
+
+Safetensors parse_safetensors(BytesView file, const std::string& name) {
+  return Parser(file, name).run();
+}
+
+Safetensors load_safetensors(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return parse_safetensors(file.bytes(), path.string());
+}
+
+void save_safetensors(const std::filesystem::path& path, const Safetensors& content) {
+  std::vector<size_t> by_size(content.tensors.size());
+  std::iota(by_size.begin(), by_size.end(), size_t{0});
+  const auto element_size = [&](size_t i) { return dtype_size(content.tensors[i].second.dtype); };
+  std::stable_sort(by_size.begin(), by_size.end(), [&](size_t a, size_t b) { return element_size(a) > element_size(b); });
+  std::vector<std::pair<uint64_t, uint64_t>> offsets(by_size.size());
+  uint64_t position = 0;
+  for (const size_t i : by_size) {
+    const uint64_t size = content.tensors[i].second.bytes->size();
+    offsets[i] = {position, position + size};
+    position += size;
+  }
+
+  // One json value per entry: an object of all would cost a search per insertion or lose the order.
+  std::string header = "{";
+  const auto add = [&](const std::string& key, const json& value) {
+    header += (header.size() > 1 ? "," : "") + json(key).dump() + ":" + value.dump();
+  };
+  if (!content.metadata.empty()) add(metadata_key, content.metadata);
+  for (size_t i = 0; i < content.tensors.size(); ++i) {
+    const auto& [name, tensor] = content.tensors[i];
+    const auto code = std::find_if(std::begin(dtype_codes), std::end(dtype_codes),
+                                   [&](const auto& pair) { return pair.first == tensor.dtype; });
+    add(name, {{"dtype", code->second}, {"shape", tensor.shape}, {"data_offsets", {offsets[i].first, offsets[i].second}}});
+  }
+  header += "}";
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  if (header.size() > max_header_bytes)
+    throw Error(ExitCode::bad_input, path.string() + ": the safetensors header would exceed 16 MiB");
+
+  const auto header_size = static_cast<uint64_t>(header.size());
+  AtomicFile file(path);
+  file.write(std::as_bytes(std::span(&header_size, 1)));
+  file.write(as_bytes(header));
+  for (const size_t i : by_size) file.write(*content.tensors[i].second.bytes);
+  file.commit();
+}
+
+}  // namespace pgolf

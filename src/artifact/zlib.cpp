@@ -1,0 +1,79 @@
+#include "pgolf/artifact/zlib.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <limits>
+#include <new>
+#include <stdexcept>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace {
+
+// zlib counts in 32 bits; longer buffers are handed over in pieces.
+uInt piece(size_t remaining) {
+  return static_cast<uInt>(std::min<size_t>(remaining, std::numeric_limits<uInt>::max()));
+}
+
+struct Inflater {
+  z_stream stream{};
+  Inflater() {
+    if (inflateInit(&stream) != Z_OK) throw std::bad_alloc();
+  }
+  ~Inflater() { inflateEnd(&stream); }
+};
+
+}  // namespace
+
+Bytes zlib_compress(BytesView bytes, int level) {
+  uLongf size = compressBound(bytes.size());
+  Bytes out(size);
+  const int status =
+      ::compress2(reinterpret_cast<Bytef*>(out.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size(), level);
+  if (status == Z_MEM_ERROR) throw std::bad_alloc();
+  if (status != Z_OK) throw std::invalid_argument(format("zlib_compress: level %d is not 0 to 9", level));
+  out.resize(size);
+  return out;
+}
+
+Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name) {
+  const auto fail = [&](const std::string& what) { throw Error(ExitCode::bad_input, name + ": " + what); };
+  Inflater inflater;
+  z_stream& stream = inflater.stream;
+  Bytes out;
+  size_t consumed = 0, produced = 0;
+  int status = Z_OK;
+  while (status != Z_STREAM_END) {
+    if (produced == out.size()) {
+      // One byte beyond the limit tells "exactly max_bytes" from "more".
+      if (produced > max_bytes) fail(format("unpacks to more than %zu bytes, the most accepted here", max_bytes));
+      const size_t wanted = std::max<size_t>(2 * out.size(), bytes.size() + 4096);
+      out.resize(wanted > max_bytes ? max_bytes + 1 : wanted);
+    }
+    const uInt in = piece(bytes.size() - consumed), room = piece(out.size() - produced);
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data() + consumed));
+    stream.avail_in = in;
+    stream.next_out = reinterpret_cast<Bytef*>(out.data() + produced);
+    stream.avail_out = room;
+    status = ::inflate(&stream, Z_NO_FLUSH);
+    consumed += in - stream.avail_in;
+    produced += room - stream.avail_out;
+    if (status == Z_MEM_ERROR) throw std::bad_alloc();
+    if (status == Z_BUF_ERROR || (status == Z_OK && consumed == bytes.size() && stream.avail_out > 0)) {
+      fail("the zlib stream ends too early; the file is cut off");
+    }
+    if (status != Z_OK && status != Z_STREAM_END) {
+      fail(format("not a zlib stream, or a damaged one, near byte %zu (%s)", consumed,
+                  stream.msg != nullptr ? stream.msg : "no detail"));
+    }
+  }
+  if (produced > max_bytes) fail(format("unpacks to more than %zu bytes, the most accepted here", max_bytes));
+  if (consumed != bytes.size()) fail(format("%zu bytes follow the end of the zlib stream", bytes.size() - consumed));
+  out.resize(produced);
+  return out;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,120 @@
+// The types an option can have: how text becomes a value and a value becomes its canonical text.
+#include <cmath>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
+#include "pgolf/config/options.h"
+#include "pgolf/config/parse.h"
+
+namespace pgolf {
+namespace {
+
+[[noreturn]] void refuse(const std::string& reason) {
+  throw Error(ExitCode::usage, reason);
+}
+
+template <typename Int>
+Binding bind_integer(Int* field, Int low, Int high) {
+  const bool bounded_above = high != std::numeric_limits<Int>::max();
+  const std::string range = bounded_above ? std::to_string(low) + " to " + std::to_string(high) : ">= " + std::to_string(low);
+  const std::string wanted = bounded_above ? "an integer from " + range : "an integer " + range;
+  return {"integer", range, std::to_string(*field), [=](std::string_view text) {
+            const auto value = parse_integer(text);
+            if (!value || *value < low || *value > high) refuse("is not " + wanted);
+            *field = static_cast<Int>(*value);
+            return std::to_string(*field);
+          }};
+}
+
+std::string join(const std::vector<std::string>& parts, const char* separator) {
+  std::string out;
+  for (const auto& part : parts) out += (out.empty() ? "" : separator) + part;
+  return out;
+}
+
+}  // namespace
+
+bool Interval::contains(double value) const {
+  return (low_open ? value > low : value >= low) && (high_open ? value < high : value <= high);
+}
+
+std::string Interval::text() const {
+  const auto shown = [](double bound) { return format("%.10g", bound); };
+  if (std::isinf(low) && std::isinf(high)) return {};
+  if (std::isinf(high)) return (low_open ? "> " : ">= ") + shown(low);
+  if (std::isinf(low)) return (high_open ? "< " : "<= ") + shown(high);
+  return shown(low) + (low_open ? " < x" : " <= x") + (high_open ? " < " : " <= ") + shown(high);
+}
+
+namespace bind {
+
+Binding integer(int* field, int low, int high) {
+  return bind_integer(field, low, high);
+}
+Binding integer(int64_t* field, int64_t low, int64_t high) {
+  return bind_integer(field, low, high);
+}
+
+Binding number(double* field, Interval interval) {
+  return {"number", interval.text(), python_float(*field), [=](std::string_view text) {
+            const auto value = parse_number(text);
+            if (!value) refuse("is not a number");
+            if (!interval.contains(*value)) refuse("is out of range; it must be " + interval.text());
+            *field = *value;
+            return python_float(*value);
+          }};
+}
+
+Binding number_or_none(double* field, Interval interval) {
+  const Binding plain = number(field, interval);
+  const double unset = *field;
+  return {"number or none", plain.range, "none", [=](std::string_view text) -> std::string {
+            if (lower_case(trim(text)) != "none") return plain.assign(text);
+            *field = unset;
+            return "none";
+          }};
+}
+
+Binding boolean(bool* field) {
+  return {"boolean", "0|1", *field ? "1" : "0", [=](std::string_view text) -> std::string {
+            const auto value = parse_boolean(text);
+            if (!value) refuse("is not a boolean (1 or 0, true or false, on or off, yes or no)");
+            *field = *value;
+            return *value ? "1" : "0";
+          }};
+}
+
+Binding text(std::string* field) {
+  return {"text", "", *field, [=](std::string_view given) {
+            *field = std::string(given);
+            return *field;
+          }};
+}
+
+Binding list(std::vector<std::string>* field) {
+  return {"list", "comma-separated", join(*field, ","), [=](std::string_view text) {
+            field->clear();
+            for (const std::string& part : split(text, ',')) {
+              const std::string_view entry = trim(part);
+              if (!entry.empty()) field->emplace_back(entry);
+            }
+            return join(*field, ",");
+          }};
+}
+
+Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store) {
+  const std::string range = join(names, "|"), wanted = join(names, ", "), default_text = names[chosen];
+  return {"choice", range, default_text, [=](std::string_view text) {
+            const std::string word = lower_case(trim(text));
+            for (size_t i = 0; i < names.size(); ++i) {
+              if (names[i] != word) continue;
+              store(i);
+              return word;
+            }
+            refuse("is not one of " + wanted);
+          }};
+}
+
+}  // namespace bind
+}  // namespace pgolf

@@ -1,0 +1,320 @@
+#include "pgolf/config/train_options.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <ctime>
+#include <initializer_list>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
+#include "pgolf/config/parse.h"
+
+namespace pgolf {
+namespace {
+
+/// The Python program splits every step into 8 micro-steps, over ranks and time.
+constexpr int64_t kMicroSteps = 8;
+constexpr int64_t kMaxTokens = int64_t{1} << 40;
+constexpr int kMaxDim = 65'536;
+
+constexpr Interval kAtLeast0{.low = 0};
+constexpr Interval kAbove0{.low = 0, .low_open = true};
+constexpr Interval kFrom0To1{.low = 0, .high = 1};
+constexpr Interval kFrom0Below1{.low = 0, .high = 1, .high_open = true};
+
+/// rope_dims_field receives the text of ROPE_DIMS, which can be understood only when head_dim is known.
+OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
+  OptionTable table("train_gpt [--config FILE]... [--OPTION VALUE]...",
+                    "Trains a small GPT on token shards, and saves it as an artifact of at most BUDGET_BYTES.");
+  table.accept_config_files();
+  table.accept_environment();
+  table.add_action({.name = "print-config",
+                    .field = &command.print_config,
+                    .help = "Print every option's value and where it came from, and stop."});
+  table.add_action(
+      {.name = "dry-run",
+       .field = &command.dry_run,
+       .help = "Print the configuration, parameter count, memory and artifact estimates and token counts, and stop."});
+  table.add_action({.name = "resume",
+                    .field = &command.resume,
+                    .help = "Continue from a training checkpoint (auto: the newest).",
+                    .label = "auto|PATH",
+                    .implied = "auto"});
+  table.add_action({.name = "write-source",
+                    .field = &command.write_source,
+                    .help = "Write the source bundle whose size counts as code bytes, and stop.",
+                    .label = "FILE"});
+  table.add_action({.name = "version", .field = &command.version, .help = "Print the version and stop.", .stops = true});
+  table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
+
+  constexpr auto must_match = Resume::must_match;
+  const auto dtype_names = std::vector<std::pair<std::string, DtypeChoice>>{
+      {"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}};
+  using bind::integer, bind::number;
+
+  auto& model = command.config.model;
+  table.group("Model");
+  table.add("VOCAB_SIZE", integer(&model.vocab_size, 1, 65'536), "pieces", "Must equal the tokenizer's.", must_match);
+  table.add("NUM_LAYERS", integer(&model.num_layers, 1, 1024), "blocks", "The first half are the encoder of a U-Net.",
+            must_match);
+  table.add("MODEL_DIM", integer(&model.model_dim, 2, kMaxDim), "lanes", "Width of the residual stream.", must_match);
+  table.add("NUM_HEADS", integer(&model.num_heads, 1, kMaxDim), "heads", "Query heads; must divide MODEL_DIM.", must_match);
+  table.add("NUM_KV_HEADS", integer(&model.num_kv_heads, 1, kMaxDim), "heads", "Key and value heads; must divide NUM_HEADS.",
+            must_match);
+  table.add("MLP_MULT", integer(&model.mlp_mult, 1, 256), "", "Hidden width of the MLP over MODEL_DIM.", must_match);
+  table.add("TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings), "", "The token embedding is the output head too.",
+            must_match);
+  table.add("TIED_EMBED_INIT_STD", number(&model.tied_embed_init_std, kAtLeast0), "",
+            "Standard deviation of the initial embedding when tied.", must_match);
+  table.add("LOGIT_SOFTCAP", number(&model.logit_softcap, kAbove0), "", "Logits become cap * tanh(logits / cap).", must_match);
+  table.add("QK_GAIN_INIT", number(&model.qk_gain_init, {}), "", "Initial gain of every query head.", must_match);
+
+  table.group("Rotary embedding");
+  Binding rope_dims = bind::text(&rope_dims_field);
+  rope_dims.type = "lanes";
+  rope_dims.range = "full (or 0), none, or even from 2 to head_dim";
+  table.add("ROPE_DIMS", rope_dims, "", "Leading lanes of every query and key head that rotate; the others pass through.",
+            must_match);
+  table.add("ROPE_BASE", number(&model.rope.base, kAbove0), "", "Lane pair i turns by base^(-2i/ROPE_DIMS) per position.",
+            must_match);
+  table.add("ROPE_TABLE_DTYPE",
+            bind::choice<RopeTableDtype>(&model.rope.table_dtype,
+                                         {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}),
+            "", "Of angles and tables; bfloat16 reproduces the Python program's rounding.", must_match);
+
+  auto& data = command.config.data;
+  table.group("Data");
+  table.add("DATA_PATH", bind::text(&data.data_path), "", "Folder of fineweb_train_*.bin and fineweb_val_*.bin.");
+  table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece model, a .model file.");
+  table.add("TRAIN_BATCH_TOKENS", integer(&data.train_batch_tokens, 1, kMaxTokens), "tokens",
+            "Per optimiser step, over all ranks; 8 micro-steps of whole sequences.", must_match);
+  table.add("TRAIN_SEQ_LEN", integer(&data.train_seq_len, 1, 1 << 24), "tokens", "Length of a sequence.", must_match);
+  table.add("VAL_BATCH_SIZE", integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
+            "Of validation, over all ranks and micro-steps; at least 8 * TRAIN_SEQ_LEN.");
+  table.add("EVAL_TOKENS", integer(&data.eval_tokens, 0), "tokens", "Validation tokens that are scored; 0 = all.");
+
+  auto& optim = command.config.optim;
+  table.group("Optimisers");
+  table.add("EMBED_LR", number(&optim.embed_lr, kAtLeast0), "", "Adam, token embedding, when not tied.", must_match);
+  table.add("HEAD_LR", number(&optim.head_lr, kAtLeast0), "", "Adam, output head, when not tied.", must_match);
+  table.add("TIED_EMBED_LR", number(&optim.tied_embed_lr, kAtLeast0), "", "Adam, token embedding, when tied.", must_match);
+  table.add("MATRIX_LR", number(&optim.matrix_lr, kAtLeast0), "", "Muon, the matrices of the blocks.", must_match);
+  table.add("SCALAR_LR", number(&optim.scalar_lr, kAtLeast0), "", "Adam, vectors and scalars.", must_match);
+  table.add("MUON_MOMENTUM", number(&optim.muon_momentum, kFrom0To1), "", "After its warm-up.", must_match);
+  table.add("MUON_MOMENTUM_WARMUP_START", number(&optim.muon_momentum_warmup_start, kFrom0To1), "", "Momentum at step 0.",
+            must_match);
+  table.add("MUON_MOMENTUM_WARMUP_STEPS", integer(&optim.muon_momentum_warmup_steps, 0), "steps", "Length of the linear warm-up.",
+            must_match);
+  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations", "Of Newton-Schulz.", must_match);
+  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "", "Of Newton-Schulz and the update; auto = DTYPE.",
+            must_match);
+  table.add("BETA1", number(&optim.beta1, kFrom0Below1), "", "Adam, first moment.", must_match);
+  table.add("BETA2", number(&optim.beta2, kFrom0Below1), "", "Adam, second moment.", must_match);
+  table.add("ADAM_EPS", number(&optim.adam_eps, kAtLeast0), "", "Adam, added to the denominator.", must_match);
+  table.add("GRAD_CLIP_NORM", number(&optim.grad_clip_norm, kAtLeast0), "", "Largest norm over all gradients; 0 = off.",
+            must_match);
+  table.add("CONTROL_TENSOR_NAME_PATTERNS", bind::list(&optim.control_patterns), "",
+            "Parameters whose names contain one of these stay float32 and go to Adam.", must_match);
+
+  auto& schedule = command.config.schedule;
+  table.group("Schedule");
+  table.add("ITERATIONS", integer(&schedule.iterations, 0), "steps", "Optimiser steps at most.", must_match);
+  table.add("MAX_WALLCLOCK_SECONDS", number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
+            "Of training, without validation; 0 = no cap.", must_match);
+  table.add("WARMUP_STEPS", integer(&schedule.warmup_steps, 0), "steps",
+            "Run first to warm the machine up, then undone; not timed.");
+  table.add("WARMDOWN_ITERS", integer(&schedule.warmdown_iters, 0), "steps",
+            "The learning rate falls linearly to 0 over the last of these.", must_match);
+  table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
+            "The same as a fraction of the budget, instead of WARMDOWN_ITERS.", must_match);
+
+  auto& runtime = command.config.runtime;
+  table.group("Machine");
+  table.add("SEED", integer(&runtime.seed, 0, 4'294'967'295), "", "Of the initial weights.", must_match);
+  table.add("DEVICE",
+            bind::choice<DeviceChoice>(
+                &runtime.device, {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
+            "", "auto: a GPU if there is one.");
+  table.add("DTYPE", bind::choice(&runtime.dtype, dtype_names), "", "Of the computation; auto: bfloat16 where it is fast.",
+            must_match);
+  table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
+            "reference: the plain definition of every operation.");
+  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = the physical cores this process may use.");
+
+  auto& output = command.config.output;
+  table.group("Output");
+  table.add("OUT_DIR", bind::text(&output.out_dir), "", "Folder of run folders.");
+  Binding run_id = bind::text(&output.run_id);
+  run_id.default_text = "time and a short hash";
+  table.add("RUN_ID", run_id, "", "Name of the run's folder: letters, digits, '.', '_' and '-'.");
+  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps", "A line of training loss; 0 = never.");
+  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps", "Validation; 0 = only at the end.");
+  table.add("SAVE_EVERY", integer(&output.save_every, 0), "steps",
+            "Training checkpoint; 0 = only when interrupted and at the end.");
+  table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Training checkpoints that are kept.");
+  table.add("BUDGET_BYTES", integer(&output.budget_bytes, 1), "bytes", "Most that artifact and code may take together.");
+  Binding keep_float = bind::list(&output.int8_keep_float_patterns);
+  keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";
+  table.add("INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", keep_float, "",
+            "Small tensors whose names contain one of these are float32 in the artifact.");
+  return table;
+}
+
+/// Options with their values and origins, then what is wrong with them.
+[[noreturn]] void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names,
+                         const std::string& reason, const std::string& hint = {}) {
+  std::string what;
+  for (const char* name : names) {
+    const ResolvedOption& option = find_option(options, name);
+    what += (what.empty() ? "" : ", ") + option.name + "=" + printable(option.text) + " (" + option.origin + ")";
+  }
+  throw Error(ExitCode::usage, what + ": " + reason, hint);
+}
+
+/// "6144 and 8192", the multiples of unit around value; one of them if value is below the first.
+std::string nearest_multiples(int64_t value, int64_t unit) {
+  const int64_t below = value / unit * unit;
+  const std::string above = std::to_string(below + unit);
+  return below > 0 ? "values are " + std::to_string(below) + " and " + above : "value is " + above;
+}
+
+void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& options) {
+  if (model.model_dim % model.num_heads != 0) {
+    refuse(options, {"MODEL_DIM", "NUM_HEADS"}, "the heads must divide the width",
+           format("with %d heads the nearest legal MODEL_DIM %s", model.num_heads,
+                  nearest_multiples(model.model_dim, 2 * int64_t{model.num_heads}).c_str()));
+  }
+  if (model.head_dim() % 2 != 0) {
+    refuse(options, {"MODEL_DIM", "NUM_HEADS"},
+           format("a head has %d lanes, and rotation needs an even number", model.head_dim()),
+           format("with %d heads the nearest legal MODEL_DIM %s", model.num_heads,
+                  nearest_multiples(model.model_dim, 2 * int64_t{model.num_heads}).c_str()));
+  }
+  if (model.num_heads % model.num_kv_heads != 0) {
+    refuse(options, {"NUM_HEADS", "NUM_KV_HEADS"}, "the key and value heads must divide the query heads");
+  }
+}
+
+void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
+  const int64_t unit = kMicroSteps * data.train_seq_len;
+  if (data.train_batch_tokens % unit != 0) {
+    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"}, "a step is 8 micro-steps of whole sequences",
+           format("TRAIN_BATCH_TOKENS must be a multiple of 8 * %d = %lld; the nearest legal %s", data.train_seq_len,
+                  static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
+  }
+  if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
+    refuse(options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",
+           format("VAL_BATCH_SIZE must be at least 8 * %d = %lld", data.train_seq_len, static_cast<long long>(unit)));
+  }
+  if (!data.tokenizer_path.ends_with(".model")) {
+    refuse(options, {"TOKENIZER_PATH"}, "the tokenizer must be a SentencePiece .model file");
+  }
+}
+
+void check_run_id(const std::string& run_id, const std::vector<ResolvedOption>& options) {
+  constexpr size_t max_length = 128;
+  const auto legal = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  };
+  if (run_id.size() > max_length || !std::all_of(run_id.begin(), run_id.end(), legal)) {
+    refuse(options, {"RUN_ID"}, format("it may have up to %zu letters, digits, '.', '_' and '-', no slash", max_length));
+  }
+  if (run_id[0] == '.' || run_id[0] == '-') refuse(options, {"RUN_ID"}, "it must begin with a letter, a digit or '_'");
+}
+
+void resolve_rope(TrainCommand& command, const std::string& text) {
+  RopeSpec& rope = command.config.model.rope;
+  ResolvedOption& option = find_option(command.resolved, "ROPE_DIMS");
+  rope.head_dim = command.config.model.head_dim();
+  std::string warning;
+  try {
+    rope.rope_dims = parse_rope_dims(text, rope.head_dim, &warning);
+  } catch (const Error& e) {
+    throw Error(e.code(), std::string(e.what()) + " (" + option.origin + ")", e.hint());
+  }
+  if (!warning.empty()) command.warnings.push_back(warning + " (" + option.origin + ")");
+  option.text = rope_dims_text(rope);
+}
+
+void resolve_warmdown(std::vector<ResolvedOption>& options) {
+  const bool iters_given = find_option(options, "WARMDOWN_ITERS").source != Source::default_value;
+  if (find_option(options, "WARMDOWN_FRAC").text == "none") return;
+  if (iters_given) {
+    refuse(options, {"WARMDOWN_FRAC", "WARMDOWN_ITERS"}, "these are two ways to say the same and contradict each other",
+           "leave one out, or say WARMDOWN_FRAC=none");
+  }
+  // Without effect, and beside WARMDOWN_FRAC a contradiction when read back.
+  find_option(options, "WARMDOWN_ITERS").replayable = false;
+}
+
+void resolve_keep_float_patterns(TrainCommand& command) {
+  ResolvedOption& option = find_option(command.resolved, "INT8_KEEP_FLOAT_FP32_NAME_PATTERNS");
+  if (option.source != Source::default_value) return;
+  command.config.output.int8_keep_float_patterns = command.config.optim.control_patterns;
+  option.text = find_option(command.resolved, "CONTROL_TENSOR_NAME_PATTERNS").text;
+}
+
+void resolve_run_id(TrainCommand& command) {
+  ResolvedOption& option = find_option(command.resolved, "RUN_ID");
+  OutputConfig& output = command.config.output;
+  output.run_id_given = option.source != Source::default_value;
+  if (output.run_id_given) {
+    check_run_id(output.run_id, command.resolved);
+  } else {
+    output.run_id = make_run_id(command.resolved);
+  }
+  option.text = output.run_id;
+  option.replayable = false;  // a run's folder is not used again
+}
+
+}  // namespace
+
+TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment) {
+  TrainCommand command;
+  std::string rope_dims = "full";
+  Resolution resolution = train_table(command, rope_dims).resolve(argc, argv, environment);
+  if (resolution.stopped) return command;
+  command.resolved = std::move(resolution.options);
+  command.warnings = std::move(resolution.warnings);
+
+  check_model(command.config.model, command.resolved);
+  check_data(command.config.data, command.resolved);
+  resolve_rope(command, rope_dims);
+  resolve_warmdown(command.resolved);
+  resolve_keep_float_patterns(command);
+  resolve_run_id(command);
+  return command;
+}
+
+std::string train_help() {
+  TrainCommand command;
+  std::string rope_dims = "full";
+  return train_table(command, rope_dims).help();
+}
+
+std::string train_options_markdown() {
+  TrainCommand command;
+  std::string rope_dims = "full";
+  return train_table(command, rope_dims).markdown();
+}
+
+std::string make_run_id(const std::vector<ResolvedOption>& options) {
+  static std::atomic<uint64_t> calls{0};
+  const auto now = std::chrono::system_clock::now();
+  std::string unique =
+      std::to_string(now.time_since_epoch().count()) + " " + std::to_string(getpid()) + " " + std::to_string(++calls);
+  for (const auto& option : options) unique += "\n" + option.name + "=" + option.text;
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  char stamp[32];
+  std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &utc);
+  return std::string(stamp) + "-" + sha256_hex(as_bytes(unique)).substr(0, 6);
+}
+
+}  // namespace pgolf

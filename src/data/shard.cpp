@@ -1,0 +1,105 @@
+#include "pgolf/data/shard.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "shards are mapped as they lie on disk: little-endian");
+
+constexpr size_t kBufferedTokens = size_t{1} << 19;
+
+using Header = std::array<int32_t, kShardHeaderBytes / sizeof(int32_t)>;
+
+[[noreturn]] void reject(const std::filesystem::path& path, const std::string& fault) {
+  throw Error(ExitCode::bad_input, format("%s: %s", path.c_str(), fault.c_str()),
+              "download it again (scripts/download_fineweb.sh) or make new shards (prepare_data tokenize)");
+}
+
+std::span<const uint16_t> checked_tokens(const MappedFile& file) {
+  const BytesView bytes = file.bytes();
+  if (bytes.empty()) reject(file.path(), "the file is empty");
+  if (bytes.size() < kShardHeaderBytes) {
+    reject(file.path(), format("cut short: %zu bytes, but a shard's header alone has %zu", bytes.size(), kShardHeaderBytes));
+  }
+  Header header;
+  std::memcpy(header.data(), bytes.data(), kShardHeaderBytes);
+  if (header[0] != kShardMagic) {
+    reject(file.path(), format("not a token shard: it begins with %d instead of %d", header[0], kShardMagic));
+  }
+  if (header[1] != kShardVersion) {
+    reject(file.path(), format("shard version %d; only version %d is known", header[1], kShardVersion));
+  }
+  if (header[2] <= 0) reject(file.path(), format("its header announces %d tokens", header[2]));
+  const size_t count = static_cast<size_t>(header[2]);
+  const size_t expected = kShardHeaderBytes + count * sizeof(uint16_t);
+  if (bytes.size() != expected) {
+    reject(file.path(), format("%s: its header announces %d tokens, which take %zu bytes, but the file has %zu",
+                               bytes.size() < expected ? "cut short" : "too long", header[2], expected, bytes.size()));
+  }
+  return {reinterpret_cast<const uint16_t*>(bytes.data() + kShardHeaderBytes), count};
+}
+
+}  // namespace
+
+Shard::Shard(const std::filesystem::path& path) : file_(path), tokens_(checked_tokens(file_)) {}
+
+void Shard::check_token_range(int vocab_size, size_t begin, size_t end) const {
+  const auto range = tokens_.subspan(begin, end - begin);
+  const auto bad = std::find_if(range.begin(), range.end(), [vocab_size](uint16_t id) { return id >= vocab_size; });
+  if (bad == range.end()) return;
+  throw Error(ExitCode::bad_input,
+              format("%s: token %zu is id %d, but the vocabulary has %d pieces", path().c_str(),
+                     begin + static_cast<size_t>(bad - range.begin()), *bad, vocab_size),
+              "the shard was made with another tokenizer, or is damaged; check it with prepare_data verify");
+}
+
+ShardWriter::ShardWriter(const std::filesystem::path& path) : path_(path), file_(path) {
+  const Header placeholder{};
+  file_.write(std::as_bytes(std::span(placeholder)));
+  buffer_.reserve(kBufferedTokens);
+}
+
+void ShardWriter::append(std::span<const uint16_t> tokens) {
+  if (token_count_ + static_cast<int64_t>(tokens.size()) > std::numeric_limits<int32_t>::max()) {
+    throw Error(ExitCode::usage,
+                format("%s: a shard holds at most %d tokens", path_.c_str(), std::numeric_limits<int32_t>::max()));
+  }
+  token_count_ += static_cast<int64_t>(tokens.size());
+  while (!tokens.empty()) {
+    const size_t n = std::min(tokens.size(), kBufferedTokens - buffer_.size());
+    buffer_.insert(buffer_.end(), tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(n));
+    tokens = tokens.subspan(n);
+    if (buffer_.size() == kBufferedTokens) flush();
+  }
+}
+
+void ShardWriter::flush() {
+  file_.write(std::as_bytes(std::span(buffer_)));
+  buffer_.clear();
+}
+
+void ShardWriter::commit() {
+  flush();
+  const Header header{kShardMagic, kShardVersion, static_cast<int32_t>(token_count_)};
+  file_.write_at(0, std::as_bytes(std::span(header)));
+  file_.commit();
+}
+
+std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
+  auto files = glob_sorted(pattern);
+  if (files.empty()) {
+    throw Error(ExitCode::bad_input, format("no token shard matches %s", pattern.c_str()),
+                "fetch FineWeb with scripts/download_fineweb.sh, or make shards of your own text with prepare_data tokenize");
+  }
+  return files;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,277 @@
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <span>
+#include <thread>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/progress.h"
+#include "pgolf/data/documents.h"
+#include "pgolf/data/prepare.h"
+#include "pgolf/data/shard.h"
+#include "pgolf/data/tokenizer.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+namespace {
+
+/// Held while shards are written to a folder; the system lets go of it when the process ends, however it ends.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ < 0) throw Error(ExitCode::io, format("cannot open the folder %s", folder.c_str()));
+    if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      ::close(fd_);
+      throw Error(ExitCode::io, format("another prepare_data is writing to %s", folder.c_str()),
+                  "wait for it, or give another --out-dir");
+    }
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() { ::close(fd_); }
+
+ private:
+  int fd_;
+};
+
+/// A folder that is emptied at the start (an earlier run may have been killed) and removed at the end.
+class PartialFolder {
+ public:
+  explicit PartialFolder(fs::path path) : path_(std::move(path)) {
+    remove();
+    create_folders(path_);
+  }
+  PartialFolder(const PartialFolder&) = delete;
+  PartialFolder& operator=(const PartialFolder&) = delete;
+  ~PartialFolder() { remove(); }
+
+  const fs::path& path() const { return path_; }
+
+ private:
+  void remove() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+
+  fs::path path_;
+};
+
+/// The shards of one split: fills each to exactly shard_tokens, then goes on in the next.
+class SplitWriter {
+ public:
+  SplitWriter(const char* split, fs::path folder, int64_t shard_tokens)
+      : split_(split), folder_(std::move(folder)), shard_tokens_(shard_tokens) {}
+
+  void append(std::span<const uint16_t> document) {
+    ++documents_;
+    tokens_ += static_cast<int64_t>(document.size());
+    while (!document.empty()) {
+      if (!writer_) {
+        files_.push_back(format("fineweb_%s_%06zu.bin", split_, files_.size()));
+        writer_.emplace(folder_ / files_.back());
+      }
+      const size_t room = static_cast<size_t>(shard_tokens_ - writer_->token_count());
+      const size_t n = std::min(room, document.size());
+      writer_->append(document.first(n));
+      document = document.subspan(n);
+      if (n == room) finish();
+    }
+  }
+
+  void finish() {
+    if (!writer_) return;
+    writer_->commit();
+    writer_.reset();
+  }
+
+  const std::vector<std::string>& files() const { return files_; }
+  int64_t documents() const { return documents_; }
+  int64_t tokens() const { return tokens_; }
+
+ private:
+  const char* split_;
+  fs::path folder_;
+  int64_t shard_tokens_;
+  std::vector<std::string> files_;
+  std::optional<ShardWriter> writer_;
+  int64_t documents_ = 0;
+  int64_t tokens_ = 0;
+};
+
+std::vector<fs::path> existing_shards(const fs::path& folder) {
+  std::vector<fs::path> found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = name.starts_with("fineweb_train_") || name.starts_with("fineweb_val_");
+    if (ours && entry.path().extension() == ".bin") found.push_back(entry.path());
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+/// Runs job(i) for i in [0, count) on several threads; the first exception is passed on.
+void parallel_for(size_t count, int threads, const std::function<void(size_t)>& job) {
+  std::atomic<size_t> next{0};
+  std::atomic<bool> failed{false};
+  std::exception_ptr failure;
+  const auto work = [&] {
+    for (size_t i = next++; i < count && !failed; i = next++) {
+      try {
+        job(i);
+      } catch (...) {
+        if (!failed.exchange(true)) failure = std::current_exception();
+      }
+    }
+  };
+  std::vector<std::thread> pool;
+  for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
+  work();
+  for (auto& thread : pool) thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+bool hashes_below(const std::string& text, double fraction) {
+  const std::string first_64_bits = sha256_hex(as_bytes(text)).substr(0, 16);
+  return static_cast<double>(std::stoull(first_64_bits, nullptr, 16)) / 0x1p64 < fraction;
+}
+
+struct Encoded {
+  std::vector<uint16_t> tokens;  // BOS first
+  bool below_fraction = false;
+};
+
+class Job {
+ public:
+  explicit Job(const TokenizeOptions& options)
+      : options_(options),
+        tokenizer_(options.tokenizer_path),
+        reader_(options.inputs),
+        threads_(options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
+    if (tokenizer_.bos_id() < 0) throw Error(ExitCode::bad_input, format("%s has no BOS piece", tokenizer_.path().c_str()));
+    if (tokenizer_.vocab_size() > kMaxVocabSize) {
+      throw Error(ExitCode::bad_input,
+                  format("%s has %d pieces; shards hold 16-bit ids", tokenizer_.path().c_str(), tokenizer_.vocab_size()));
+    }
+  }
+
+  void run();
+
+ private:
+  Encoded encode(const std::string& text) const {
+    Encoded out;
+    const std::vector<int> ids = tokenizer_.encode(text);
+    out.tokens.reserve(ids.size() + 1);
+    out.tokens.push_back(static_cast<uint16_t>(tokenizer_.bos_id()));
+    for (const int id : ids) out.tokens.push_back(static_cast<uint16_t>(id));
+    if (options_.val_fraction) out.below_fraction = hashes_below(text, *options_.val_fraction);
+    return out;
+  }
+
+  void write_all(SplitWriter& train, SplitWriter& val);
+  void check_splits(const SplitWriter& train, const SplitWriter& val) const;
+
+  const TokenizeOptions& options_;
+  Tokenizer tokenizer_;
+  DocumentReader reader_;
+  int threads_;
+};
+
+void Job::write_all(SplitWriter& train, SplitWriter& val) {
+  const size_t batch_bytes = static_cast<size_t>(threads_) << 20;  // enough work for every thread, little memory
+  const auto start = std::chrono::steady_clock::now();
+  Progress progress("tokenize", reader_.total_bytes());
+  const auto throughput = [&] {
+    const double seconds = std::max(1e-9, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    return format("%.1f MB/s, %s tokens/s", static_cast<double>(reader_.bytes_read()) / 1e6 / seconds,
+                  with_commas(static_cast<int64_t>(static_cast<double>(train.tokens() + val.tokens()) / seconds)).c_str());
+  };
+
+  std::string text;
+  std::vector<std::string> batch;
+  std::vector<Encoded> encoded;
+  for (bool more = true; more;) {
+    batch.clear();
+    for (size_t bytes = 0; bytes < batch_bytes && (more = reader_.next(text));) {
+      bytes += text.size();
+      batch.push_back(std::move(text));
+    }
+    encoded.assign(batch.size(), {});
+    parallel_for(batch.size(), threads_, [&](size_t i) { encoded[i] = encode(batch[i]); });
+    for (const auto& document : encoded) {
+      const bool is_val = options_.val_docs ? val.documents() < *options_.val_docs : document.below_fraction;
+      (is_val ? val : train).append(document.tokens);
+    }
+    progress.update(reader_.bytes_read(), throughput());
+  }
+  train.finish();
+  val.finish();
+  progress.finish();
+  log::info(format("%s of text in %zu files: %s", human_bytes(static_cast<double>(reader_.bytes_read())).c_str(),
+                   reader_.file_count(), throughput().c_str()));
+}
+
+void Job::check_splits(const SplitWriter& train, const SplitWriter& val) const {
+  const std::string total = with_commas(train.documents() + val.documents());
+  if (train.documents() + val.documents() == 0) throw Error(ExitCode::bad_input, "the inputs hold no document");
+  if (options_.val_docs && val.documents() < *options_.val_docs) {
+    throw Error(ExitCode::bad_input,
+                format("%s documents were asked for as validation, but there are only %s",
+                       with_commas(*options_.val_docs).c_str(), total.c_str()),
+                "give a smaller --val-docs, or --val-fraction");
+  }
+  if (options_.val_fraction && *options_.val_fraction > 0 && (val.documents() == 0 || train.documents() == 0)) {
+    throw Error(ExitCode::bad_input,
+                format("with --val-fraction %s no document of %s falls into %s", python_float(*options_.val_fraction).c_str(),
+                       total.c_str(), val.documents() == 0 ? "validation" : "training"),
+                "give another fraction, or --val-docs");
+  }
+}
+
+void Job::run() {
+  create_folders(options_.out_dir);
+  const FolderLock lock(options_.out_dir);
+  const auto old_shards = existing_shards(options_.out_dir);
+  if (!old_shards.empty() && !options_.force) {
+    throw Error(ExitCode::usage,
+                format("%s already has shards (%s)", options_.out_dir.c_str(), old_shards.front().filename().c_str()),
+                "give another --out-dir, or --force to replace them");
+  }
+  const PartialFolder partial(options_.out_dir / ".prepare_data.partial");
+  SplitWriter train("train", partial.path(), options_.shard_tokens);
+  SplitWriter val("val", partial.path(), options_.shard_tokens);
+  write_all(train, val);
+  check_splits(train, val);
+
+  for (const auto& file : old_shards) fs::remove(file);
+  for (const auto* split : {&train, &val}) {
+    for (const auto& file : split->files()) fs::rename(partial.path() / file, options_.out_dir / file);
+  }
+  const auto report = [this](const char* name, const SplitWriter& split) {
+    log::info(format("%s tokens:%s documents:%s shards:%zu", (options_.out_dir / name).c_str(),
+                     with_commas(split.tokens()).c_str(), with_commas(split.documents()).c_str(), split.files().size()));
+  };
+  report("fineweb_train", train);
+  report("fineweb_val", val);
+}
+
+}  // namespace
+
+void tokenize(const TokenizeOptions& options) {
+  try {
+    Job(options).run();
+  } catch (const fs::filesystem_error& e) {
+    throw Error(ExitCode::io, format("%s: %s", e.path1().c_str(), e.code().message().c_str()));
+  }
+}
+
+}  // namespace pgolf

@@ -1,0 +1,94 @@
+#include "pgolf/data/tokenizer.h"
+
+#include <sentencepiece_processor.h>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+
+namespace {
+
+constexpr const char* kHint =
+    "give a SentencePiece .model file: scripts/download_fineweb.sh fetches one, prepare_data tokenizer trains one";
+
+std::string read_model(const std::filesystem::path& path) {
+  constexpr size_t kLargestModel = size_t{64} << 20;
+  if (!std::filesystem::exists(path)) throw Error(ExitCode::bad_input, format("there is no tokenizer %s", path.c_str()), kHint);
+  return read_text(path, kLargestModel);
+}
+
+}  // namespace
+
+struct Tokenizer::Model {
+  sentencepiece::SentencePieceProcessor processor;
+};
+
+Tokenizer::Tokenizer(std::string_view serialized, const std::filesystem::path& origin)
+    : path_(origin), model_(std::make_unique<Model>()) {
+  if (!model_->processor.LoadFromSerializedProto({serialized.data(), serialized.size()}).ok() || vocab_size() == 0) {
+    throw Error(ExitCode::bad_input, format("%s is not a SentencePiece model", origin.c_str()), kHint);
+  }
+}
+
+Tokenizer::Tokenizer(const std::filesystem::path& model_path) : Tokenizer(read_model(model_path), model_path) {}
+
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+int Tokenizer::vocab_size() const {
+  return model_->processor.GetPieceSize();
+}
+int Tokenizer::bos_id() const {
+  return model_->processor.bos_id();
+}
+
+std::vector<int> Tokenizer::encode(std::string_view text) const {
+  std::vector<int> ids;
+  const auto status = model_->processor.Encode({text.data(), text.size()}, &ids);
+  if (!status.ok())
+    throw Error(ExitCode::bad_input, format("%s cannot encode a text: %s", path_.c_str(), status.ToString().c_str()));
+  return ids;
+}
+
+std::string Tokenizer::decode(const std::vector<int>& ids) const {
+  for (const int id : ids) {
+    if (id < 0 || id >= vocab_size()) {
+      throw Error(ExitCode::bad_input,
+                  format("id %d is not in the vocabulary of %d pieces of %s", id, vocab_size(), path_.c_str()));
+    }
+  }
+  std::string text;
+  const auto status = model_->processor.Decode(ids, &text);
+  if (!status.ok()) throw Error(ExitCode::bad_input, format("%s cannot decode: %s", path_.c_str(), status.ToString().c_str()));
+  return text;
+}
+
+const std::string& Tokenizer::id_to_piece(int id) const {
+  return model_->processor.IdToPiece(id);
+}
+float Tokenizer::score(int id) const {
+  return model_->processor.GetScore(id);
+}
+bool Tokenizer::is_byte(int id) const {
+  return model_->processor.IsByte(id);
+}
+bool Tokenizer::is_control(int id) const {
+  return model_->processor.IsControl(id);
+}
+bool Tokenizer::is_unknown(int id) const {
+  return model_->processor.IsUnknown(id);
+}
+bool Tokenizer::is_unused(int id) const {
+  return model_->processor.IsUnused(id);
+}
+
+void Tokenizer::require_vocab_size(int expected) const {
+  if (vocab_size() == expected) return;
+  throw Error(ExitCode::usage, format("VOCAB_SIZE=%d, but %s has %d pieces", expected, path_.c_str(), vocab_size()),
+              format("set VOCAB_SIZE=%d, or TOKENIZER_PATH to the tokenizer that the shards were made with", vocab_size()));
+}
+
+}  // namespace pgolf

@@ -1,0 +1,162 @@
+#include <sentencepiece_trainer.h>
+
+#include <algorithm>
+#include <exception>
+#include <unordered_map>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
+#include "pgolf/data/documents.h"
+#include "pgolf/data/prepare.h"
+#include "pgolf/data/tokenizer.h"
+
+namespace pgolf {
+namespace {
+
+/// SentencePiece's default max_sentence_length.
+constexpr size_t kLongestText = 4192;
+
+/// The longest prefix of text of at most kLongestText bytes that ends before a line end, else before a blank, else
+/// between two characters.
+std::string_view leading_part(std::string_view text) {
+  if (text.size() <= kLongestText) return text;
+  const std::string_view window = text.substr(0, kLongestText + 1);
+  for (const char* ends : {"\n", " \t"}) {
+    const size_t at = window.find_last_of(ends);
+    if (at != std::string_view::npos && at > 0) return text.substr(0, at);
+  }
+  size_t at = kLongestText;
+  while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
+  return text.substr(0, at);
+}
+
+/// Feeds documents to SentencePiece as upstream does: NUL becomes a blank, the ends are trimmed, empty texts are left
+/// out. Exceptions are kept for the caller, because SentencePiece's code is not written for them.
+class TrainingTexts : public sentencepiece::SentenceIterator {
+ public:
+  explicit TrainingTexts(const TrainTokenizerOptions& options)
+      : reader_(options.inputs), max_docs_(options.max_docs), split_long_(options.split_long) {
+    Next();
+  }
+
+  bool done() const override { return done_; }
+  const std::string& value() const override { return text_; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+  void Next() override {
+    try {
+      done_ = !advance();
+    } catch (...) {
+      failure_ = std::current_exception();
+      done_ = true;
+    }
+  }
+
+  void rethrow_failure() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+  int64_t documents() const { return documents_; }
+  int64_t texts() const { return texts_; }
+  int64_t too_long() const { return too_long_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  bool advance() {
+    while (true) {
+      if (rest_.empty()) {
+        if (max_docs_ != 0 && documents_ == max_docs_) return false;
+        if (!reader_.next(document_)) return false;
+        ++documents_;
+        std::replace(document_.begin(), document_.end(), '\0', ' ');
+        rest_ = trim(document_);
+        if (rest_.size() > kLongestText && !split_long_) {
+          ++too_long_;
+          rest_ = {};
+        }
+        continue;
+      }
+      const std::string_view part = leading_part(rest_);
+      rest_ = trim(rest_.substr(part.size()));
+      text_ = trim(part);
+      ++texts_;
+      bytes_ += static_cast<int64_t>(text_.size());
+      return true;
+    }
+  }
+
+  DocumentReader reader_;
+  int64_t max_docs_;
+  bool split_long_;
+  std::string document_;
+  std::string_view rest_;  // of document_
+  std::string text_;
+  bool done_ = false;
+  std::exception_ptr failure_;
+  int64_t documents_ = 0, texts_ = 0, too_long_ = 0, bytes_ = 0;
+};
+
+}  // namespace
+
+void train_tokenizer(const TrainTokenizerOptions& options) {
+  if (options.output.extension() != ".model") {
+    throw Error(ExitCode::usage, format("the tokenizer's name must end in .model, not %s", options.output.c_str()));
+  }
+  TrainingTexts texts(options);
+  std::string model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(
+      std::unordered_map<std::string, std::string>{
+          {"model_type", "bpe"},
+          {"vocab_size", std::to_string(options.vocab_size)},
+          {"character_coverage", "0.999"},
+          {"byte_fallback", "true"},
+          {"split_digits", "true"},
+          {"normalization_rule_name", "nmt_nfkc"},
+          {"add_dummy_prefix", "false"},
+          {"pad_id", "0"},
+          {"bos_id", "1"},
+          {"eos_id", "2"},
+          {"unk_id", "3"},
+          {"hard_vocab_limit", "false"},
+          {"max_sentence_length", std::to_string(kLongestText)},
+          {"minloglevel", "2"},
+      },
+      &texts, &model);
+  texts.rethrow_failure();
+  if (texts.texts() == 0) {
+    throw Error(ExitCode::bad_input,
+                format("no text to train on: of %s documents %s are longer than %zu bytes, the others empty",
+                       with_commas(texts.documents()).c_str(), with_commas(texts.too_long()).c_str(), kLongestText),
+                texts.too_long() > 0 ? "--split-long uses long documents in parts" : "");
+  }
+  if (!status.ok()) {
+    std::string reason = status.ToString();  // "Internal: file(line) [condition] sentence"
+    if (const size_t at = reason.rfind("] "); at != std::string::npos) reason.erase(0, at + 2);
+    throw Error(ExitCode::bad_input,
+                format("SentencePiece cannot train %d pieces on this text: %s", options.vocab_size, reason.c_str()),
+                "4 special pieces, 256 bytes and the text's characters are the least vocabulary; more pieces need more text");
+  }
+  const Tokenizer trained(model, options.output);
+  if (trained.vocab_size() != options.vocab_size) {
+    throw Error(ExitCode::bad_input,
+                format("the text suffices for %d pieces only, not for %d", trained.vocab_size(), options.vocab_size),
+                format("give more text, or --vocab-size %d", trained.vocab_size()));
+  }
+
+  std::string pieces;  // as SentencePiece's own .vocab files: piece, tab, score
+  for (int id = 0; id < trained.vocab_size(); ++id) pieces += trained.id_to_piece(id) + format("\t%g\n", trained.score(id));
+  if (options.output.has_parent_path()) create_folders(options.output.parent_path());
+  write_atomic(options.output, model);
+  write_atomic(std::filesystem::path(options.output).replace_extension(".vocab"), pieces);
+
+  if (texts.too_long() > 0) {
+    log::warn(format("%s of %s documents were left out: longer than %zu bytes (--split-long uses them in parts)",
+                     with_commas(texts.too_long()).c_str(), with_commas(texts.documents()).c_str(), kLongestText));
+  }
+  log::info(format("trained on %s of text", human_bytes(static_cast<double>(texts.bytes())).c_str()));
+  log::info(format("wrote %s: %d pieces", options.output.c_str(), trained.vocab_size()));
+}
+
+}  // namespace pgolf

@@ -1,0 +1,113 @@
+#include <algorithm>
+#include <span>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
+#include "pgolf/base/log.h"
+#include "pgolf/data/byte_counts.h"
+#include "pgolf/data/document_index.h"
+#include "pgolf/data/documents.h"
+#include "pgolf/data/prepare.h"
+#include "pgolf/data/shard.h"
+#include "pgolf/data/tokenizer.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+namespace {
+
+struct Facts {
+  int64_t tokens = 0;
+  int64_t documents = 0;
+  int64_t bytes = 0;
+};
+
+std::string describe(const std::string& name, const Facts& facts, bool with_bytes, const std::string& sha256) {
+  std::string line =
+      format("%s tokens:%s documents:%s", name.c_str(), with_commas(facts.tokens).c_str(), with_commas(facts.documents).c_str());
+  if (with_bytes) line += " bytes:" + with_commas(facts.bytes);
+  return line + " sha256:" + sha256;
+}
+
+}  // namespace
+
+void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::path>& tokenizer_path) {
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ByteCounts> byte_counts;
+  if (tokenizer_path) {
+    tokenizer.emplace(*tokenizer_path);
+    byte_counts.emplace(*tokenizer, tokenizer->vocab_size());
+  }
+  std::vector<fs::path> files;
+  for (const auto& path : paths) {
+    if (!fs::is_directory(path)) {
+      files.push_back(path);
+      continue;
+    }
+    const auto found = files_below(path, {".bin"});
+    if (found.empty()) throw Error(ExitCode::bad_input, format("there is no .bin file in %s", path.c_str()));
+    files.insert(files.end(), found.begin(), found.end());
+  }
+
+  Facts total;
+  Sha256 total_hash;
+  size_t bad = 0;
+  for (const auto& file : files) {
+    try {
+      const Shard shard(file);
+      const auto tokens = shard.tokens();
+      Facts facts;
+      facts.tokens = static_cast<int64_t>(tokens.size());
+      const auto bos = static_cast<uint16_t>(tokenizer ? tokenizer->bos_id() : kBosId);
+      facts.documents = std::count(tokens.begin(), tokens.end(), bos);
+      if (tokenizer) {
+        shard.check_token_range(tokenizer->vocab_size());
+        facts.bytes = byte_counts->count(tokens.first(tokens.size() - 1), tokens.subspan(1));
+      }
+      total_hash.update(std::as_bytes(tokens));
+      log::info(describe(file.string(), facts, tokenizer.has_value(), sha256_hex(std::as_bytes(tokens))));
+      total.tokens += facts.tokens;
+      total.documents += facts.documents;
+      total.bytes += facts.bytes;
+    } catch (const Error& e) {
+      ++bad;
+      log::info(format("BAD %s", e.what()));
+    }
+  }
+  log::info(describe(format("total files:%zu", files.size() - bad), total, tokenizer.has_value(), total_hash.hex()));
+  if (bad > 0) {
+    throw Error(ExitCode::bad_input, format("%zu of %zu files are bad", bad, files.size()),
+                "the lines that begin with BAD say how");
+  }
+}
+
+void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t offset, int64_t count) {
+  const Shard shard(path);
+  const Tokenizer tokenizer(tokenizer_path);
+  const auto all = shard.tokens();
+  const auto size = static_cast<int64_t>(all.size());
+  if (offset >= size) {
+    throw Error(ExitCode::usage, format("--offset %lld is behind the last of the %lld tokens of %s",
+                                        static_cast<long long>(offset), static_cast<long long>(size), path.c_str()));
+  }
+  const int64_t end = offset + std::min(count, size - offset);
+  shard.check_token_range(tokenizer.vocab_size(), static_cast<size_t>(offset), static_cast<size_t>(end));
+  const auto starts = document_starts(all, static_cast<uint16_t>(tokenizer.bos_id()));
+  log::info(format("%s: version %d, %s tokens, %s documents, %s", path.c_str(), kShardVersion, with_commas(size).c_str(),
+                   with_commas(static_cast<int64_t>(starts.size())).c_str(),
+                   human_bytes(static_cast<double>(kShardHeaderBytes + all.size_bytes())).c_str()));
+
+  // The range, cut where documents begin.
+  auto next_start = std::upper_bound(starts.begin(), starts.end(), offset);
+  for (int64_t begin = offset; begin < end;) {
+    const int64_t stop = next_start == starts.end() ? end : std::min(end, *next_start);
+    const auto part = all.subspan(static_cast<size_t>(begin), static_cast<size_t>(stop - begin));
+    const int64_t document = next_start - starts.begin();  // 0: begun in an earlier shard
+    log::info(format("[token %lld, document %lld] %s", static_cast<long long>(begin), static_cast<long long>(document),
+                     tokenizer.decode({part.begin(), part.end()}).c_str()));
+    begin = stop;
+    if (next_start != starts.end()) ++next_start;
+  }
+}
+
+}  // namespace pgolf

@@ -1,0 +1,135 @@
+#include "pgolf/eval/model_file.h"
+
+#include <charconv>
+
+#include "pgolf/artifact/int8.h"
+#include "pgolf/artifact/tensors.h"
+#include "pgolf/artifact/torch_file.h"
+#include "pgolf/artifact/zlib.h"
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/artifact/checkpoint.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+namespace {
+
+// Far above any model of this family, far below what would exhaust a machine.
+constexpr size_t max_unpacked_bytes = size_t{4} << 30;
+
+const at::Tensor* find(const StateDict& state, const std::string& name) {
+  for (const auto& [key, tensor] : state) {
+    if (key == name) return &tensor;
+  }
+  return nullptr;
+}
+
+const at::Tensor& need(const StateDict& state, const std::string& name, int64_t dims, const fs::path& path) {
+  const at::Tensor* tensor = find(state, name);
+  if (tensor == nullptr) throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s", path.c_str(), name.c_str()));
+  if (tensor->dim() != dims) throw Error(ExitCode::bad_input, format("%s: %s has %lld dimensions, not %lld", path.c_str(), name.c_str(),
+                                                                     static_cast<long long>(tensor->dim()), static_cast<long long>(dims)));
+  return *tensor;
+}
+
+int count_blocks(const StateDict& state) {
+  int layers = 0;
+  for (const auto& [name, tensor] : state) {
+    int index = 0;
+    const std::string prefix = "blocks.";
+    if (name.rfind(prefix, 0) == 0 && std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < 1000) {
+      layers = std::max(layers, index + 1);
+    }
+  }
+  return layers;
+}
+
+StoredModel infer_model(const StateDict& state, const fs::path& path, std::vector<std::string>* assumed) {
+  const auto misfit = [&](const char* what) { return Error(ExitCode::bad_input, format("%s: %s", path.c_str(), what)); };
+  StoredModel stored;
+  ModelConfig& model = stored.model;
+  const auto& embedding = need(state, "tok_emb.weight", 2, path);
+  model.vocab_size = static_cast<int>(embedding.size(0));
+  model.model_dim = static_cast<int>(embedding.size(1));
+  model.num_layers = count_blocks(state);
+  model.num_heads = static_cast<int>(need(state, "blocks.0.attn.q_gain", 1, path).size(0));
+  if (model.num_heads == 0 || model.model_dim % model.num_heads != 0) throw misfit("the heads in q_gain do not divide the model's width");
+  const int head_dim = model.head_dim();
+  if (head_dim % 2 != 0) throw misfit("head_dim is odd");
+  const auto kv_rows = need(state, "blocks.0.attn.c_k.weight", 2, path).size(0);
+  if (kv_rows == 0 || kv_rows % head_dim != 0) throw misfit("the rows of c_k are no whole number of heads");
+  model.num_kv_heads = static_cast<int>(kv_rows / head_dim);
+  if (model.num_heads % model.num_kv_heads != 0) throw misfit("the key/value heads do not divide the query heads");
+  const auto hidden = need(state, "blocks.0.mlp.fc.weight", 2, path).size(0);
+  if (hidden == 0 || hidden % model.model_dim != 0) throw misfit("the MLP's width is no multiple of the model's");
+  model.mlp_mult = static_cast<int>(hidden / model.model_dim);
+  model.tie_embeddings = find(state, "lm_head.weight") == nullptr;
+  model.rope.head_dim = head_dim;
+  model.rope.rope_dims = head_dim;
+  *assumed = {format("TRAIN_SEQ_LEN=%d", stored.train_seq_len), "LOGIT_SOFTCAP=" + python_float(model.logit_softcap),
+              "ROPE_DIMS=full", "ROPE_BASE=" + python_float(model.rope.base), "ROPE_TABLE_DTYPE=float32"};
+  return stored;
+}
+
+void read_torch(BytesView bytes, const std::string& name, ModelFile* file, ModelMetadata* metadata) {
+  const Value value = load_torch(bytes, name);
+  const Dict& dict = value.as_dict(name);
+  if (dict.find("__quant_format__") != nullptr) {
+    file->state = dequantize_int8(dict, name);
+    *metadata = artifact_config(dict, name);
+  } else {
+    for (const auto& [key, raw] : as_named_tensors(value, name)) file->state.emplace_back(key, to_tensor(raw));
+    *metadata = state_dict_config(value, name);
+  }
+}
+
+}  // namespace
+
+ModelFile read_model_file(const fs::path& given) {
+  ModelFile file;
+  file.path = given;
+  if (fs::is_directory(given)) {
+    const auto checkpoints = list_checkpoints(given / "checkpoints");
+    if (fs::exists(given / "final_model.int8.ptz")) {
+      file.path = given / "final_model.int8.ptz";
+    } else if (fs::exists(given / "final_model.pt")) {
+      file.path = given / "final_model.pt";
+    } else if (!checkpoints.empty()) {
+      file.path = checkpoints.back();
+    } else {
+      throw Error(ExitCode::bad_input, format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
+    }
+  }
+  const std::string name = file.path.string();
+  ModelMetadata metadata;
+  if (file.path.extension() == ".ptz") {
+    file.format = "int8+zlib";
+    read_torch(zlib_decompress(read_bytes(file.path, max_unpacked_bytes), max_unpacked_bytes, name), name, &file, &metadata);
+  } else if (file.path.extension() == ".pt") {
+    file.format = "torch";
+    read_torch(MappedFile(file.path).bytes(), name, &file, &metadata);
+  } else if (file.path.extension() == ".safetensors") {
+    file.format = "training checkpoint";
+    auto checkpoint = load_checkpoint(file.path);
+    metadata = std::move(checkpoint.state.model);
+    const std::string prefix = "model.";
+    for (auto& [key, tensor] : checkpoint.tensors) {
+      if (key.rfind(prefix, 0) == 0) file.state.emplace_back(key.substr(prefix.size()), std::move(tensor));
+    }
+  } else {
+    throw Error(ExitCode::bad_input, format("%s: a model is a run folder, a .pt, .ptz or .safetensors file", name.c_str()));
+  }
+  file.stored = metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(metadata, name);
+  return file;
+}
+
+Gpt build_model(const ModelFile& file, at::ScalarType compute, OpsPath path, const at::Device& device) {
+  Gpt model(file.stored.model, path);
+  set_parameter_precision(model, compute, OptimConfig().control_patterns);
+  model->to(device);
+  load_state_dict(model, file.state, file.path.string());
+  model->eval();
+  return model;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,33 @@
+#include "pgolf/model/attention.h"
+
+#include <torch/types.h>
+
+#include "pgolf/ops/attention.h"
+
+namespace pgolf {
+
+CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, OpsPath path,
+                                                 std::shared_ptr<ops::RopeTableCache> tables)
+    : num_heads_(config.num_heads), num_kv_heads_(config.num_kv_heads), head_dim_(config.head_dim()), path_(path) {
+  const int64_t dim = config.model_dim;
+  const int64_t kv_dim = num_kv_heads_ * head_dim_;
+  q_gain = register_parameter("q_gain", torch::full({num_heads_}, config.qk_gain_init, torch::kFloat));
+  // One statement each: the order in which the weights are drawn is part of the contract.
+  c_q = register_module("c_q", CastedLinear(dim, dim));
+  c_k = register_module("c_k", CastedLinear(dim, kv_dim));
+  c_v = register_module("c_v", CastedLinear(dim, kv_dim));
+  proj = register_module("proj", CastedLinear(dim, dim, /*zero_init=*/true));
+  rotary = register_module("rotary", Rotary(config.rope, std::move(tables)));
+}
+
+at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
+  const int64_t batch = x.size(0), time = x.size(1);
+  const auto q_flat = c_q(x).view({batch, time, num_heads_, head_dim_});
+  const auto k_flat = c_k(x).view({batch, time, num_kv_heads_, head_dim_});
+  const auto v = c_v(x).view({batch, time, num_kv_heads_, head_dim_}).transpose(1, 2);
+  const auto [q, k] = ops::qk_norm_rope_gain(q_flat, k_flat, q_gain, rotary->table(time, x.device()), path_);
+  const auto y = ops::causal_attention(q, k, v, path_);  // [B, Hq, T, D]
+  return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}));
+}
+
+}  // namespace pgolf

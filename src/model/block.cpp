@@ -1,0 +1,34 @@
+#include "pgolf/model/block.h"
+
+#include <torch/types.h>
+
+#include "pgolf/ops/mlp.h"
+#include "pgolf/ops/residual.h"
+#include "pgolf/ops/rms_norm.h"
+
+namespace pgolf {
+
+MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path) : path_(path) {
+  const int64_t hidden = int64_t{config.mlp_mult} * config.model_dim;
+  fc = register_module("fc", CastedLinear(config.model_dim, hidden));
+  proj = register_module("proj", CastedLinear(hidden, config.model_dim, /*zero_init=*/true));
+}
+
+at::Tensor MlpImpl::forward(const at::Tensor& x) { return proj(ops::relu_squared(fc(x), path_)); }
+
+BlockImpl::BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables) : path_(path) {
+  const int64_t dim = config.model_dim;
+  attn_scale = register_parameter("attn_scale", torch::ones({dim}));
+  mlp_scale = register_parameter("mlp_scale", torch::ones({dim}));
+  resid_mix = register_parameter("resid_mix", torch::stack({torch::ones({dim}), torch::zeros({dim})}));
+  attn = register_module("attn", CausalSelfAttention(config, path, std::move(tables)));
+  mlp = register_module("mlp", Mlp(config, path));
+}
+
+at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0) {
+  auto x = ops::residual_mix(x_in, x0, resid_mix, path_);
+  x = ops::scaled_add(x, attn_scale, attn(ops::rms_norm(x, path_)), path_);
+  return ops::scaled_add(x, mlp_scale, mlp(ops::rms_norm(x, path_)), path_);
+}
+
+}  // namespace pgolf

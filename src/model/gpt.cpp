@@ -1,0 +1,122 @@
+#include "pgolf/model/gpt.h"
+
+#include <torch/nn/init.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <set>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/ops/cross_entropy.h"
+#include "pgolf/ops/residual.h"
+#include "pgolf/ops/rms_norm.h"
+
+namespace pgolf {
+
+GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
+    : config_(config), path_(path), tables_(std::make_shared<ops::RopeTableCache>()) {
+  const int64_t dim = config.model_dim;
+  const int encoder_layers = config.num_layers / 2;
+  skip_weights = register_parameter("skip_weights", torch::ones({encoder_layers, dim}));
+  tok_emb = register_module("tok_emb", torch::nn::Embedding(config.vocab_size, dim));
+  torch::nn::ModuleList list;
+  for (int i = 0; i < config.num_layers; ++i) {
+    blocks.push_back(Block(config, path, tables_));
+    list->push_back(blocks.back());
+  }
+  register_module("blocks", list);
+  if (!config.tie_embeddings) lm_head = register_module("lm_head", CastedLinear(dim, config.vocab_size, /*zero_init=*/true));
+
+  if (config.tie_embeddings) torch::nn::init::normal_(tok_emb->weight, 0.0, config.tied_embed_init_std);
+  for (auto& block : blocks) {
+    block->attn->proj->finish_init();
+    block->mlp->proj->finish_init();
+  }
+  if (lm_head) lm_head->finish_init();
+}
+
+at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
+  const size_t encoder_layers = blocks.size() / 2;
+  auto x = ops::rms_norm(tok_emb(input_ids), path_);
+  const auto x0 = x;
+  std::vector<at::Tensor> skips;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i >= encoder_layers && !skips.empty()) {
+      x = ops::scaled_add(x, skip_weights[static_cast<int64_t>(i - encoder_layers)], skips.back(), path_);
+      skips.pop_back();
+    }
+    x = blocks[i](x, x0);
+    if (i < encoder_layers) skips.push_back(x);
+  }
+  return ops::rms_norm(x, path_).reshape({-1, x.size(-1)});
+}
+
+at::Tensor GptImpl::raw_logits(const at::Tensor& features) {
+  return lm_head ? lm_head(features) : at::linear(features, tok_emb->weight);
+}
+
+at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& target_ids) {
+  return ops::softcap_cross_entropy(raw_logits(hidden(input_ids)), target_ids.reshape(-1), config_.logit_softcap, path_);
+}
+
+at::Tensor GptImpl::logits(const at::Tensor& input_ids) {
+  return ops::softcap(raw_logits(hidden(input_ids)), config_.logit_softcap).view({input_ids.size(0), input_ids.size(1), -1});
+}
+
+bool is_control_tensor(const std::string& name, const std::vector<std::string>& patterns) {
+  return std::any_of(patterns.begin(), patterns.end(),
+                     [&](const std::string& pattern) { return name.find(pattern) != std::string::npos; });
+}
+
+void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vector<std::string>& control_patterns) {
+  if (compute != at::kBFloat16) return;
+  torch::NoGradGuard no_grad;
+  for (auto& item : model->named_parameters()) {
+    auto& parameter = item.value();
+    const auto rounded = parameter.to(at::kBFloat16);
+    const bool stays = item.key() == "tok_emb.weight" && !is_control_tensor(item.key(), control_patterns);
+    parameter.set_data(stays ? rounded : rounded.to(at::kFloat));
+  }
+}
+
+StateDict state_dict(Gpt& model) {
+  StateDict state;
+  for (const auto& item : model->named_parameters()) state.emplace_back(item.key(), item.value().detach());
+  return state;
+}
+
+void load_state_dict(Gpt& model, const StateDict& state, const std::string& where) {
+  torch::NoGradGuard no_grad;
+  auto parameters = model->named_parameters();
+  std::set<std::string> seen;
+  for (const auto& [name, value] : state) {
+    auto* parameter = parameters.find(name);
+    if (parameter == nullptr) throw Error(ExitCode::bad_input, format("%s has a tensor %s that the model lacks", where.c_str(), name.c_str()));
+    if (parameter->sizes() != value.sizes()) {
+      throw Error(ExitCode::bad_input, format("%s: %s has shape %s, the model needs %s", where.c_str(), name.c_str(),
+                                              c10::str(value.sizes()).c_str(), c10::str(parameter->sizes()).c_str()));
+    }
+    if (!seen.insert(name).second) throw Error(ExitCode::bad_input, format("%s has %s twice", where.c_str(), name.c_str()));
+    parameter->copy_(value);
+  }
+  for (const auto& item : parameters) {
+    if (seen.count(item.key()) == 0) throw Error(ExitCode::bad_input, format("%s lacks the tensor %s", where.c_str(), item.key().c_str()));
+  }
+}
+
+std::vector<std::string> python_module_paths(const ModelConfig& config) {
+  std::vector<std::string> paths{"", "tok_emb", "blocks"};
+  for (int i = 0; i < config.num_layers; ++i) {
+    const std::string block = format("blocks.%d", i);
+    for (const char* child : {"", ".attn_norm", ".mlp_norm", ".attn", ".attn.c_q", ".attn.c_k", ".attn.c_v", ".attn.proj",
+                              ".attn.rotary", ".mlp", ".mlp.fc", ".mlp.proj"}) {
+      paths.push_back(block + child);
+    }
+  }
+  paths.push_back("final_norm");
+  if (!config.tie_embeddings) paths.push_back("lm_head");
+  return paths;
+}
+
+}  // namespace pgolf

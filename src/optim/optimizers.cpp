@@ -1,0 +1,150 @@
+#include "pgolf/optim/optimizers.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "pgolf/ops/newton_schulz.h"
+
+namespace pgolf {
+
+ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns) {
+  ParameterGroups groups;
+  groups.tok_emb.push_back({"tok_emb.weight", model->tok_emb->weight});
+  if (model->lm_head) groups.lm_head.push_back({"lm_head.weight", model->lm_head->weight});
+  for (const auto& item : model->named_parameters()) {
+    // The Python program looks at names below "blocks." only; skip_weights follows by hand.
+    if (item.key().rfind("blocks.", 0) != 0) continue;
+    const bool matrix = item.value().dim() == 2 && !is_control_tensor(item.key().substr(7), control_patterns);
+    (matrix ? groups.matrix : groups.scalar).push_back({item.key(), item.value()});
+  }
+  if (model->skip_weights.numel() > 0) groups.scalar.push_back({"skip_weights", model->skip_weights});
+  return groups;
+}
+
+Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config)
+    : parameters_(std::move(parameters)), base_lr_(base_lr), beta1_(config.beta1), beta2_(config.beta2), eps_(config.adam_eps) {
+  for (const auto& [name, tensor] : parameters_) {
+    exp_avg_.push_back(at::zeros_like(tensor));
+    exp_avg_sq_.push_back(at::zeros_like(tensor));
+    steps_.push_back(at::zeros({}, tensor.options().dtype(at::kFloat)));
+  }
+}
+
+void Adam::step(double lr_scale) {
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> values, gradients, exp_avg, exp_avg_sq, steps;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const auto& gradient = parameters_[i].second.grad();
+    if (!gradient.defined()) continue;
+    values.push_back(parameters_[i].second);
+    gradients.push_back(gradient);
+    exp_avg.push_back(exp_avg_[i]);
+    exp_avg_sq.push_back(exp_avg_sq_[i]);
+    steps.push_back(steps_[i]);
+  }
+  if (values.empty()) return;
+  at::_foreach_add_(steps, 1);
+  at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, base_lr_ * lr_scale, beta1_, beta2_,
+                   /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+}
+
+StateDict Adam::state() const {
+  StateDict out;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    out.push_back({"adam.exp_avg." + parameters_[i].first, exp_avg_[i]});
+    out.push_back({"adam.exp_avg_sq." + parameters_[i].first, exp_avg_sq_[i]});
+    out.push_back({"adam.step." + parameters_[i].first, steps_[i]});
+  }
+  return out;
+}
+
+Muon::Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process)
+    : parameters_(std::move(parameters)),
+      base_lr_(config.matrix_lr),
+      backend_steps_(config.muon_backend_steps),
+      update_dtype_(update_dtype),
+      process_(process) {
+  for (const auto& [name, tensor] : parameters_) momentum_buffers_.push_back(at::zeros_like(tensor));
+}
+
+void Muon::step(double lr_scale, double momentum) {
+  at::NoGradGuard no_grad;
+  const double lr = base_lr_ * lr_scale;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    // With several processes each one orthogonalises its share and the updates are summed over ranks.
+    if (static_cast<int>(i % process_.world_size()) != process_.rank()) continue;
+    auto& parameter = parameters_[i].second;
+    const auto& gradient = parameter.grad();
+    if (!gradient.defined()) continue;
+    auto& buffer = momentum_buffers_[i];
+    buffer.mul_(momentum).add_(gradient);
+    auto update = ops::newton_schulz(gradient.add(buffer, momentum), backend_steps_, update_dtype_);
+    const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
+    update.mul_(std::sqrt(std::max(1.0, rows_per_column)));
+    parameter.add_(update.to(parameter.scalar_type()), -lr);
+  }
+}
+
+StateDict Muon::state() const {
+  StateDict out;
+  for (size_t i = 0; i < parameters_.size(); ++i) out.push_back({"muon.momentum_buffer." + parameters_[i].first, momentum_buffers_[i]});
+  return out;
+}
+
+namespace {
+
+at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute) {
+  switch (choice) {
+    case DtypeChoice::bfloat16: return at::kBFloat16;
+    case DtypeChoice::float32: return at::kFloat;
+    case DtypeChoice::automatic: break;
+  }
+  return compute;
+}
+
+}  // namespace
+
+Optimizers::Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process)
+    : Optimizers(model, split_parameters(model, config.control_patterns), config, compute, process) {}
+
+Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute, const Process& process)
+    : model_(model),
+      token_lr_(model->config().tie_embeddings ? config.tied_embed_lr : config.embed_lr),
+      tok_emb_(std::move(groups.tok_emb), token_lr_, config),
+      lm_head_(std::move(groups.lm_head), config.head_lr, config),
+      matrix_(std::move(groups.matrix), config, muon_dtype(config.muon_dtype, compute), process),
+      scalar_(std::move(groups.scalar), config.scalar_lr, config) {}
+
+void Optimizers::step(double lr_scale, double momentum) {
+  tok_emb_.step(lr_scale);
+  lm_head_.step(lr_scale);
+  matrix_.step(lr_scale, momentum);
+  scalar_.step(lr_scale);
+}
+
+void Optimizers::zero_grad() { model_->zero_grad(/*set_to_none=*/true); }
+
+StateDict Optimizers::state() const {
+  StateDict out;
+  for (auto part : {tok_emb_.state(), lm_head_.state(), matrix_.state(), scalar_.state()}) {
+    out.insert(out.end(), part.begin(), part.end());
+  }
+  return out;
+}
+
+at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm) {
+  at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients, norms;
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  for (const auto& gradient : gradients) norms.push_back(at::linalg_vector_norm(gradient, 2).to(at::kFloat));
+  const auto total = at::linalg_vector_norm(at::stack(norms), 2);
+  const auto coefficient = at::clamp(max_norm / (total + 1e-6), std::nullopt, 1.0);
+  for (auto& gradient : gradients) gradient.mul_(coefficient);
+  return total;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,42 @@
+#include "pgolf/train/estimate.h"
+
+namespace pgolf {
+namespace {
+
+// Compressed over payload bytes in the Python program's published log: 15,815,847 / 17,178,912.
+constexpr double compression_ratio = 0.92;
+constexpr int64_t keep_float_max_numel = 65'536;
+
+int64_t payload_of_matrix(int64_t rows, int64_t columns) {
+  return rows * columns <= keep_float_max_numel ? 2 * rows * columns : rows * columns + 2 * rows;
+}
+
+}  // namespace
+
+RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int grad_accum_steps) {
+  const auto& m = config.model;
+  const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim, vocab = m.vocab_size;
+  const int64_t layers = m.num_layers;
+  const int64_t matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * hidden);
+  const int64_t embedding = vocab * dim * (m.tie_embeddings ? 1 : 2);
+  RunEstimate out;
+  out.parameters = m.parameter_count();
+  const int64_t controls = out.parameters - matrices - embedding;
+  const int64_t embedding_size = bfloat16 ? 2 : 4;
+  out.weight_bytes = 4 * (matrices + controls) + embedding_size * embedding;
+  // A gradient for everything; Muon keeps one more copy of a matrix, Adam two of the rest.
+  out.optimizer_bytes = out.weight_bytes + 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
+  const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * grad_accum_steps);
+  const int64_t element = bfloat16 ? 2 : 4;
+  // Kept per block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's
+  // output, the MLP's hidden layer twice, two branch outputs; once per token: logits, their soft cap, and in float32.
+  const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + 2 * hidden;
+  out.activation_bytes = tokens * (layers * per_block * element + vocab * (2 * element + 4));
+  out.int8_payload_bytes = layers * (2 * payload_of_matrix(dim, dim) + 2 * payload_of_matrix(kv, dim) + payload_of_matrix(hidden, dim) +
+                                     payload_of_matrix(dim, hidden)) +
+                           (m.tie_embeddings ? 1 : 2) * payload_of_matrix(vocab, dim) + 4 * controls;
+  out.artifact_bytes = static_cast<int64_t>(compression_ratio * static_cast<double>(out.int8_payload_bytes));
+  return out;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,122 @@
+#include "pgolf/train/runtime.h"
+
+#include <ATen/Parallel.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <set>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+
+#ifdef PGOLF_WITH_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#endif
+
+namespace pgolf {
+namespace {
+
+volatile std::sig_atomic_t stop_requested = 0;
+
+void on_stop_signal(int signal) {
+  if (stop_requested != 0) ::_exit(128 + signal);
+  stop_requested = signal;
+}
+
+// Every processor with AMX's bfloat16 products has AVX-512 BF16 too.
+bool cpu_has_fast_bfloat16() {
+#ifdef __x86_64__
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+int usable_physical_cores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+  std::set<std::string> cores;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    std::ifstream siblings(format("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu));
+    std::string line;
+    if (!std::getline(siblings, line)) line = std::to_string(cpu);
+    cores.insert(line);
+  }
+  int count = std::max<int>(1, static_cast<int>(cores.size()));
+  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
+  double quota = 0, period = 0;
+  if (quota_file >> quota >> period && period > 0) count = std::clamp(static_cast<int>(std::ceil(quota / period)), 1, count);
+  return count;
+}
+
+Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
+  Runtime runtime;
+  const bool have_cuda = torch::cuda::is_available();
+  if (config.device == DeviceChoice::cuda && !have_cuda) {
+    throw Error(ExitCode::unavailable, "DEVICE=cuda, but no CUDA device is usable here",
+                "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
+  }
+  if (have_cuda && config.device != DeviceChoice::cpu) runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
+  if (config.dtype == DtypeChoice::bfloat16 || (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_has_fast_bfloat16()))) {
+    runtime.dtype = at::kBFloat16;
+  }
+  runtime.num_threads = config.num_threads > 0 ? config.num_threads : usable_physical_cores();
+  at::set_num_threads(runtime.num_threads);
+  auto& context = at::globalContext();
+  context.setAllowTF32CuBLAS(true);
+  context.setAllowTF32CuDNN(true);
+  context.setSDPUseCuDNN(false);
+  context.setSDPUseFlash(true);
+  context.setSDPUseMemEfficient(false);
+  // CUDA's flash attention knows half precision only.
+  context.setSDPUseMath(runtime.device.is_cuda() && runtime.dtype == at::kFloat);
+  return runtime;
+}
+
+void synchronize(const at::Device& device) {
+#ifdef PGOLF_WITH_CUDA
+  if (device.is_cuda()) c10::cuda::device_synchronize();
+#else
+  (void)device;
+#endif
+}
+
+PeakMemory peak_memory(const at::Device& device) {
+#ifdef PGOLF_WITH_CUDA
+  if (device.is_cuda()) {
+    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(device.index());
+    return {stats.allocated_bytes[0].peak, stats.reserved_bytes[0].peak};
+  }
+#else
+  (void)device;
+#endif
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const int64_t bytes = int64_t{usage.ru_maxrss} * 1024;
+  return {bytes, bytes};
+}
+
+void install_stop_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+int stop_signal() { return stop_requested; }
+
+}  // namespace pgolf

@@ -1,0 +1,315 @@
+#include "pgolf/train/trainer.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+#include <torch/utils.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/optim/schedule.h"
+
+namespace pgolf {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+Gpt make_model(const RunConfig& config, const Runtime& runtime) {
+  torch::manual_seed(static_cast<uint64_t>(config.runtime.seed));
+  Gpt model(config.model, config.runtime.ops);
+  set_parameter_precision(model, runtime.dtype, config.optim.control_patterns);
+  model->to(runtime.device);
+  return model;
+}
+
+Tokenizer checked_tokenizer(const RunConfig& config) {
+  Tokenizer tokenizer(config.data.tokenizer_path);
+  tokenizer.require_vocab_size(config.model.vocab_size);
+  return tokenizer;
+}
+
+// Windows per validation batch, as the Python program's eval_val has them.
+int64_t validation_sequences(const RunConfig& config, const Process& process) {
+  return config.data.val_batch_size / (process.world_size() * process.grad_accum_steps()) / config.data.train_seq_len;
+}
+
+std::string python_bool(bool value) { return value ? "True" : "False"; }
+
+constexpr const char* model_prefix = "model.";
+constexpr const char* generator_name = "generator";
+
+}  // namespace
+
+Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process)
+    : config_(config),
+      resolved_(std::move(resolved)),
+      runtime_(runtime),
+      process_(process),
+      metadata_(model_metadata(config.model, config.data.train_seq_len)),
+      tokenizer_(checked_tokenizer(config)),
+      byte_counts_(tokenizer_, config.model.vocab_size),
+      validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
+      loader_(config.data.train_files(), process.rank(), process.world_size(), config.model.vocab_size),
+      model_(make_model(config, runtime)),
+      optimizers_(model_, config.optim, runtime.dtype, process) {
+  state_.model = metadata_;
+  for (const auto& option : resolved_) state_.config[option.name] = option.text;
+}
+
+void Trainer::log_setup() const {
+  const auto& data = config_.data;
+  const auto& model = config_.model;
+  const bool cuda_float32 = runtime_.device.is_cuda() && runtime_.dtype == at::kFloat;
+  log::info(format("val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=%s", data.tokenizer_path.c_str()));
+  log::info(format("train_loader:dataset:%s train_shards:%zu", std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(),
+                   loader_.stream().files().size()));
+  log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
+  log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
+  log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
+  log::info(format("sdp_backends:cudnn=False flash=True mem_efficient=False math=%s", python_bool(cuda_float32).c_str()));
+  log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
+  log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s", python_bool(model.tie_embeddings).c_str(),
+                   python_float(optimizers_.token_lr()).c_str(), python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
+                   python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
+  log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
+                   static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
+                   config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
+  log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
+  log::info(format("rope_dims:%s from:%s base:%s table_dtype:%s", describe_rope_dims(model.rope).c_str(),
+                   find_option(resolved_, "ROPE_DIMS").origin.c_str(), python_float(model.rope.base).c_str(),
+                   metadata_.at("ROPE_TABLE_DTYPE").c_str()));
+  log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(), runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",
+                   config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads));
+}
+
+EvalResult Trainer::validate() {
+  Progress bar("validating", validation_.sequences());
+  EvalOptions options;
+  options.seq_len = config_.data.train_seq_len;
+  options.batch_sequences = validation_sequences(config_, process_);
+  options.device = runtime_.device;
+  options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
+  return evaluate(model_, validation_, byte_counts_, options);
+}
+
+StepRecord Trainer::forward_backward() {
+  const int micro_steps = process_.grad_accum_steps();
+  const int64_t seq_len = config_.data.train_seq_len;
+  StepRecord record;
+  optimizers_.zero_grad();
+  auto loss_sum = torch::zeros({}, at::TensorOptions().device(runtime_.device).dtype(at::kFloat));
+  std::vector<at::Tensor> losses;
+  for (int i = 0; i < micro_steps; ++i) {
+    const auto tokens = loader_.next(config_.data.train_batch_tokens, micro_steps);
+    const auto count = static_cast<int64_t>(tokens.size()) - 1;
+    auto ids = torch::empty({count + 1}, at::kLong);
+    std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>());
+    ids = ids.to(runtime_.device);
+    const auto loss = model_(ids.narrow(0, 0, count).view({-1, seq_len}), ids.narrow(0, 1, count).view({-1, seq_len}));
+    losses.push_back(loss.detach());
+    loss_sum += losses.back();
+    (loss * (1.0 / micro_steps)).backward();
+  }
+  record.train_loss = (loss_sum / micro_steps).item<float>();
+  for (const auto& loss : losses) record.micro_losses.push_back(loss.item<float>());
+  return record;
+}
+
+void Trainer::check_finite(const StepRecord& record) const {
+  const auto fail = [&](const std::string& what) {
+    throw Error(ExitCode::non_finite, format("%s at step %lld; no weight was changed by that step", what.c_str(), static_cast<long long>(record.step)),
+                "continue from the last checkpoint with --resume, or start again with lower learning rates or GRAD_CLIP_NORM");
+  };
+  if (!std::isfinite(record.train_loss)) fail(format("train_loss is %s", python_float(record.train_loss).c_str()));
+  std::vector<std::string> names;
+  std::vector<at::Tensor> gradients;
+  for (const auto& item : model_->named_parameters()) {
+    if (!item.value().grad().defined() || item.value().grad().numel() == 0) continue;
+    names.push_back(item.key());
+    gradients.push_back(item.value().grad());
+  }
+  // One pass and, on a device, one synchronisation for all tensors.
+  auto norms = at::_foreach_norm(gradients, std::numeric_limits<double>::infinity());
+  for (auto& norm : norms) norm = norm.to(at::kFloat);
+  const auto finite = at::isfinite(at::stack(norms)).to(at::kCPU);
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!finite[static_cast<int64_t>(i)].item<bool>()) fail("the gradient of " + names[i] + " is not finite");
+  }
+}
+
+void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
+  const int done = static_cast<int>(state_.step);
+  record->step = state_.step + 1;
+  record->lr_scale = lr_scale(config_.schedule, done, elapsed_ms);
+  record->muon_momentum = muon_momentum(config_.optim, done);
+  check_finite(*record);
+  if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
+  optimizers_.step(record->lr_scale, record->muon_momentum);
+  optimizers_.zero_grad();
+  state_.step = record->step;
+}
+
+void Trainer::warm_up() {
+  const int steps = config_.schedule.warmup_steps;
+  if (steps == 0) return;
+  StateDict saved;
+  for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
+  const TokenCursor start = loader_.cursor();
+  for (int i = 0; i < steps; ++i) {
+    StepRecord record = forward_backward();
+    // Base learning rates and momentum, as the Python program's warm-up has them; everything is put back below.
+    optimizers_.step(1.0, config_.optim.muon_momentum);
+    optimizers_.zero_grad();
+    if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
+  }
+  torch::NoGradGuard no_grad;
+  const auto live = training_tensors();
+  for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
+  loader_.seek(start);
+}
+
+StateDict Trainer::training_tensors() const {
+  StateDict tensors;
+  for (const auto& item : model_->named_parameters()) tensors.emplace_back(model_prefix + item.key(), item.value().detach());
+  for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
+  return tensors;
+}
+
+void Trainer::save(const RunFolder& folder) {
+  if (!process_.is_master()) return;
+  auto tensors = training_tensors();
+  tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
+  state_.loader_file = loader_.cursor().file_index;
+  state_.loader_position = loader_.cursor().position;
+  save_checkpoint(folder.checkpoints(), state_, tensors);
+  prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
+}
+
+void Trainer::restore(const Checkpoint& checkpoint) {
+  const auto differences = differences_that_matter(checkpoint.state.config, resolved_);
+  if (!differences.empty()) {
+    std::string list;
+    for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
+    throw Error(ExitCode::usage, format("cannot continue %s with other settings: %s", checkpoint.path.c_str(), list.c_str()),
+                "give --config RUN_FOLDER/config.env of that run, or start a new run");
+  }
+  torch::NoGradGuard no_grad;
+  auto live = training_tensors();
+  auto generator = at::detail::getDefaultCPUGenerator();
+  live.emplace_back(generator_name, generator.get_state());
+  if (live.size() != checkpoint.tensors.size()) throw Error(ExitCode::bad_input, checkpoint.path.string() + " holds another set of tensors than this run");
+  for (size_t i = 0; i < live.size(); ++i) {
+    const auto& [name, tensor] = checkpoint.tensors[i];
+    if (name != live[i].first || tensor.sizes() != live[i].second.sizes() || tensor.scalar_type() != live[i].second.scalar_type()) {
+      throw Error(ExitCode::bad_input, format("%s: %s is not what this run has in its place (%s)", checkpoint.path.c_str(), name.c_str(), live[i].first.c_str()));
+    }
+    if (name == generator_name) {
+      generator.set_state(tensor);
+    } else {
+      live[i].second.copy_(tensor);
+    }
+  }
+  const auto config = std::move(state_.config);
+  state_ = checkpoint.state;
+  state_.config = config;
+  loader_.seek({state_.loader_file, state_.loader_position});
+  restored_ = true;
+}
+
+ExitCode Trainer::train(const RunFolder& folder) {
+  const int iterations = config_.schedule.iterations;
+  const double cap_ms = 1000.0 * config_.schedule.max_wallclock_seconds;
+  const bool capped = cap_ms > 0;
+  const auto& output = config_.output;
+  MetricsFile metrics(folder.metrics(), restored_ ? state_.step : -1);
+  if (restored_) {
+    log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
+  } else {
+    nlohmann::ordered_json line{{"kind", "run"}, {"run_id", output.run_id}, {"rope_dims", config_.model.rope.rope_dims},
+                                {"head_dim", config_.model.head_dim()}, {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
+                                {"parameters", config_.model.parameter_count()}, {"config", state_.config}};
+    metrics.write(line);
+    warm_up();
+  }
+
+  double& training_time_ms = state_.training_time_ms;
+  std::optional<int64_t> stop_after_step;
+  Progress bar("training", iterations);
+  synchronize(runtime_.device);
+  auto start = Clock::now();
+  for (bool first = true;; first = false) {
+    const int64_t step = state_.step;
+    const bool last_step = step == iterations || (stop_after_step && step >= *stop_after_step);
+    const bool due = last_step || (output.val_loss_every > 0 && step % output.val_loss_every == 0);
+    // A continued run has measured its first step already, unless it stopped right there.
+    if (due && !(restored_ && first && !last_step)) {
+      synchronize(runtime_.device);
+      training_time_ms += milliseconds_since(start);
+      const auto result = validate();
+      const double step_avg = training_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
+      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step), iterations,
+                       result.val_loss, result.val_bpb, training_time_ms, step_avg));
+      metrics.write({{"kind", "val"}, {"step", step}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"tokens", result.tokens},
+                     {"bytes", result.bytes}, {"train_time_ms", training_time_ms}});
+      if (state_.best_val_loss == 0 || result.val_loss < state_.best_val_loss) {
+        state_.best_val_loss = result.val_loss;
+        state_.best_step = step;
+      }
+      synchronize(runtime_.device);
+      start = Clock::now();
+    }
+    if (last_step) {
+      if (stop_after_step && step < iterations) {
+        log::info(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", training_time_ms, static_cast<long long>(step), iterations));
+      }
+      break;
+    }
+
+    const double elapsed_ms = training_time_ms + milliseconds_since(start);
+    StepRecord record = forward_backward();
+    apply_gradients(&record, elapsed_ms);
+    const double now_ms = training_time_ms + milliseconds_since(start);
+    const double step_avg = now_ms / static_cast<double>(record.step);
+    const bool should_log = output.train_log_every > 0 && (record.step <= 10 || record.step % output.train_log_every == 0 || stop_after_step);
+    if (should_log) {
+      log::info(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step), iterations,
+                       record.train_loss, now_ms, step_avg));
+    }
+    metrics.write({{"kind", "train"}, {"step", record.step}, {"train_loss", record.train_loss}, {"lr_scale", record.lr_scale},
+                   {"muon_momentum", record.muon_momentum}, {"tokens", record.step * config_.data.train_batch_tokens}, {"train_time_ms", now_ms}});
+    const double left_ms = std::min(capped ? cap_ms - now_ms : 1e18, step_avg * static_cast<double>(iterations - record.step));
+    bar.update(record.step, format("loss %.4f  %s tok/s  %s left", record.train_loss,
+                                   with_commas(static_cast<int64_t>(config_.data.train_batch_tokens * 1000.0 / step_avg)).c_str(),
+                                   human_duration(left_ms / 1000.0).c_str()));
+    if (on_step) on_step(record);
+    if (!stop_after_step && capped && now_ms >= cap_ms) stop_after_step = record.step;
+
+    const bool stop = stop_signal() != 0;
+    if (stop || (output.save_every > 0 && record.step % output.save_every == 0)) {
+      synchronize(runtime_.device);
+      training_time_ms += milliseconds_since(start);
+      save(folder);
+      start = Clock::now();
+    }
+    if (stop) {
+      log::info(format("interrupted: signal:%d step:%lld/%d saved:%s", stop_signal(), static_cast<long long>(record.step), iterations,
+                       folder.checkpoints().c_str()));
+      return ExitCode::interrupted;
+    }
+  }
+  bar.finish();
+  const auto memory = peak_memory(runtime_.device);
+  constexpr int64_t mebibyte = 1024 * 1024;
+  log::info(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
+                   static_cast<long long>(memory.reserved / mebibyte)));
+  return ExitCode::ok;
+}
+
+}  // namespace pgolf

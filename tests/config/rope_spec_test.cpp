@@ -1,0 +1,108 @@
+#include "pgolf/config/rope_spec.h"
+
+#include "config_testing.h"
+#include "pgolf/config/run_config.h"
+
+namespace pgolf {
+namespace {
+
+using testing::error_of;
+
+int parsed(std::string_view text, int head_dim = 64) {
+  std::string warning = "left over";
+  const int lanes = parse_rope_dims(text, head_dim, &warning);
+  EXPECT_EQ(warning, "") << text;
+  return lanes;
+}
+
+std::string refused(std::string_view text, int head_dim = 64) {
+  std::string warning;
+  const auto error = error_of([&] { parse_rope_dims(text, head_dim, &warning); });
+  if (!error) return {};
+  EXPECT_EQ(error->code(), ExitCode::usage);
+  return std::string(error->what()) + " | " + error->hint();
+}
+
+TEST(RopeDims, Words) {
+  EXPECT_EQ(parsed("full"), 64);
+  EXPECT_EQ(parsed("Full"), 64);
+  EXPECT_EQ(parsed("0"), 64);
+  EXPECT_EQ(parsed("none"), 0);
+  EXPECT_EQ(parsed(" none "), 0);
+}
+
+TEST(RopeDims, EvenNumbersUpToTheHead) {
+  for (int lanes = 2; lanes <= 64; lanes += 2) EXPECT_EQ(parsed(std::to_string(lanes)), lanes);
+  EXPECT_EQ(parsed("2", 2), 2);
+}
+
+TEST(RopeDims, LargerThanTheHeadIsFullWithAWarning) {
+  for (const char* text : {"65", "66", "128", "1000000"}) {
+    std::string warning;
+    EXPECT_EQ(parse_rope_dims(text, 64, &warning), 64);
+    EXPECT_CONTAINS(warning, "ROPE_DIMS=" + std::string(text));
+    EXPECT_CONTAINS(warning, "64 lanes");
+  }
+}
+
+TEST(RopeDims, OddNamesBothNeighbours) {
+  EXPECT_CONTAINS(refused("15"), "ROPE_DIMS=15 is odd; the nearest legal values are 14 and 16 (or full, none)");
+  EXPECT_CONTAINS(refused("63"), "62 and 64");
+  EXPECT_CONTAINS(refused("3"), "2 and 4");
+  EXPECT_CONTAINS(refused("1"), "0 (= full) and 2");
+}
+
+TEST(RopeDims, NegativeNamesTheTwoSmallest) {
+  EXPECT_CONTAINS(refused("-1"), "ROPE_DIMS=-1 is negative");
+  EXPECT_CONTAINS(refused("-16"), "0 (= full) and 2");
+}
+
+TEST(RopeDims, TextThatIsNoNumber) {
+  for (const char* text : {"", "half", "16x", "0.5", "1e1", "nan", "99999999999999999999"}) {
+    const std::string error = refused(text);
+    EXPECT_CONTAINS(error, "is not a number of lanes");
+    EXPECT_CONTAINS(error, "even number from 2 to 64");
+  }
+}
+
+TEST(RopeDims, CanonicalTextReadsBackToTheSame) {
+  for (int lanes = 0; lanes <= 32; lanes += 2) {
+    const RopeSpec spec{.head_dim = 32, .rope_dims = lanes};
+    EXPECT_EQ(parsed(rope_dims_text(spec), 32), lanes);
+  }
+}
+
+TEST(RopeDims, Description) {
+  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 64}), "full (64 of 64 lanes)");
+  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 16}), "16 of 64 lanes");
+  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 0}), "none (0 of 64 lanes)");
+}
+
+TEST(ModelConfig, ParameterCount) {
+  ModelConfig model;
+  EXPECT_EQ(model.parameter_count(), 17'059'912);
+  model.tie_embeddings = false;
+  EXPECT_EQ(model.parameter_count(), 17'059'912 + 1024 * 512);
+
+  ModelConfig tiny;
+  tiny.num_layers = 4;
+  tiny.model_dim = 128;
+  tiny.num_heads = 4;
+  tiny.num_kv_heads = 2;
+  EXPECT_EQ(tiny.parameter_count(), 592'144);
+}
+
+TEST(ModelConfig, ParameterCountOfASingleBlockHasNoSkips) {
+  ModelConfig model;
+  model.vocab_size = 10;
+  model.num_layers = 1;
+  model.model_dim = 4;
+  model.num_heads = 2;
+  model.num_kv_heads = 1;
+  model.mlp_mult = 3;
+  // embedding 40, q 16, k 8, v 8, proj 16, gain 2, fc 48, proj 48, scales 4 + 4, mix 8
+  EXPECT_EQ(model.parameter_count(), 40 + 16 + 8 + 8 + 16 + 2 + 48 + 48 + 4 + 4 + 8);
+}
+
+}  // namespace
+}  // namespace pgolf

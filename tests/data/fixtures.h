@@ -1,0 +1,143 @@
+// What the tests of the data area share: a folder that goes away, shards made by hand, a small corpus, a tokenizer.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <random>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/data/prepare.h"
+
+namespace pgolf::testing {
+
+namespace fs = std::filesystem;
+
+class TempFolder {
+ public:
+  TempFolder() {
+    static int counter = 0;
+    path_ = fs::temp_directory_path() / format("pgolf_data_%d_%d", static_cast<int>(::getpid()), counter++);
+    fs::create_directories(path_);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  ~TempFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+inline void write_file(const fs::path& path, const std::string& content) {
+  fs::create_directories(path.parent_path());
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+inline std::string read_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+inline void put_int32(std::string& content, size_t index, int32_t value) {
+  content.replace(index * 4, 4, reinterpret_cast<const char*>(&value), 4);
+}
+
+/// A shard's bytes, made without the code under test.
+inline std::string shard_bytes(const std::vector<uint16_t>& tokens) {
+  std::string content(1024, '\0');
+  put_int32(content, 0, 20240520);
+  put_int32(content, 1, 1);
+  put_int32(content, 2, static_cast<int32_t>(tokens.size()));
+  for (const uint16_t token : tokens) {
+    content += static_cast<char>(token & 0xff);
+    content += static_cast<char>(token >> 8);
+  }
+  return content;
+}
+
+/// Runs body, expects an Error with this code whose text contains every part, and returns "what | hint".
+inline std::string expect_error(ExitCode code, const std::vector<std::string>& parts, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    const std::string message = std::string(e.what()) + " | " + e.hint();
+    EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << message;
+    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << "one line: " << message;
+    for (const auto& part : parts)
+      EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
+    return message;
+  }
+  ADD_FAILURE() << "no Error was thrown";
+  return {};
+}
+
+/// Sentences of a small made-up language; the same seed gives the same text.
+inline std::string sample_text(unsigned seed, int words) {
+  static const std::vector<std::string> vocabulary = {
+      "river",   "mountain", "the",     "a",         "of",     "and",    "to",      "walks",     "sings", "under",
+      "over",    "light",    "morning", "evening",   "small",  "great",  "stone",   "bridge",    "house", "garden",
+      "winter",  "summer",   "because", "therefore", "never",  "always", "carries", "remembers", "water", "thinking",
+      "walking", "singing",  "reading", "writer",    "reader", "letter", "paper",   "1987",      "42"};
+  std::mt19937 generator(seed);
+  std::string text;
+  for (int i = 0; i < words; ++i) {
+    if (i > 0) text += ' ';
+    text += vocabulary[generator() % vocabulary.size()];
+    if (generator() % 9 == 0) text += '.';
+  }
+  return text;
+}
+
+inline void write_jsonl(const fs::path& path, const std::vector<std::string>& texts) {
+  std::string content;
+  for (const auto& text : texts) content += "{\"text\": \"" + text + "\"}\n";
+  write_file(path, content);
+}
+
+inline std::vector<std::string> sample_documents(int count) {
+  std::vector<std::string> texts;
+  for (int i = 0; i < count; ++i) texts.push_back(sample_text(static_cast<unsigned>(i), 20 + i % 50));
+  return texts;
+}
+
+/// A tokenizer of 360 pieces trained on sample_documents.
+inline fs::path train_small_tokenizer(const TempFolder& folder) {
+  const fs::path corpus = folder / "tokenizer_corpus.jsonl";
+  write_jsonl(corpus, sample_documents(100));
+  TrainTokenizerOptions options;
+  options.inputs = {corpus};
+  options.vocab_size = 360;
+  options.output = folder / "small.model";
+  train_tokenizer(options);
+  return options.output;
+}
+
+/// The folder of reference material, or empty if there is none.
+inline fs::path shared_folder() {
+  const char* given = std::getenv("PGOLF_SHARED");
+  const fs::path path = given != nullptr ? fs::path(given) : fs::path(PGOLF_SOURCE_DIR) / ".." / "shared";
+  return fs::exists(path / "fineweb") ? path : fs::path();
+}
+
+}  // namespace pgolf::testing
+
+#define PGOLF_SKIP_WITHOUT_SHARED()                                                                     \
+  if (pgolf::testing::shared_folder().empty()) {                                                        \
+    GTEST_SKIP() << "the reference data is not there; PGOLF_SHARED names the folder that has fineweb/"; \
+  }

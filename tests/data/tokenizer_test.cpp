@@ -1,0 +1,151 @@
+#include "pgolf/data/tokenizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "data/fixtures.h"
+#include "pgolf/data/byte_counts.h"
+#include "pgolf/data/document_index.h"
+#include "pgolf/data/shard.h"
+
+namespace pgolf {
+namespace {
+
+using testing::expect_error;
+using testing::TempFolder;
+
+TEST(Tokenizer, HasUpstreamsSpecialPiecesAndRoundTrips) {
+  TempFolder folder;
+  const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
+  EXPECT_EQ(tokenizer.vocab_size(), 360);
+  EXPECT_EQ(tokenizer.bos_id(), 1);
+  EXPECT_TRUE(tokenizer.is_control(0) && tokenizer.is_control(1) && tokenizer.is_control(2) && tokenizer.is_unknown(3));
+  for (int id = 4; id < 260; ++id) EXPECT_TRUE(tokenizer.is_byte(id)) << id;
+  EXPECT_FALSE(tokenizer.is_byte(260));
+  for (const std::string text : {"the river sings under a bridge.", "x\xe2\x82\xac y \xf0\x9f\x99\x82", "1987 42", ""}) {
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+  }
+  EXPECT_EQ(tokenizer.encode(" the  river\n"), tokenizer.encode("the river")) << "blanks are normalised, no dummy prefix";
+  const auto digits = tokenizer.encode("1987");
+  EXPECT_EQ(digits.size(), 4u) << "digits are split";
+  EXPECT_EQ(tokenizer.decode({1, 2, 0}), "");
+}
+
+TEST(Tokenizer, RejectsWhatIsNoModel) {
+  TempFolder folder;
+  expect_error(ExitCode::bad_input, {"there is no tokenizer", "none.model", "prepare_data tokenizer"},
+               [&] { Tokenizer t(folder / "none.model"); });
+  const std::string good = testing::read_file(testing::train_small_tokenizer(folder));
+  for (const std::string& content :
+       {std::string(), std::string("hello"), std::string(1000, '\xff'), good.substr(0, good.size() / 2)}) {
+    testing::write_file(folder / "bad.model", content);
+    expect_error(ExitCode::bad_input, {"bad.model is not a SentencePiece model"}, [&] { Tokenizer t(folder / "bad.model"); });
+  }
+}
+
+TEST(Tokenizer, RejectsForeignIdsAndSizes) {
+  TempFolder folder;
+  const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
+  expect_error(ExitCode::bad_input, {"id 360", "360 pieces"}, [&] { tokenizer.decode({5, 360}); });
+  expect_error(ExitCode::bad_input, {"id -1"}, [&] { tokenizer.decode({-1}); });
+  tokenizer.require_vocab_size(360);
+  expect_error(ExitCode::usage, {"VOCAB_SIZE=1024", "small.model", "360 pieces", "set VOCAB_SIZE=360"},
+               [&] { tokenizer.require_vocab_size(1024); });
+}
+
+TEST(ByteCounts, CountTheTextOfADocument) {
+  TempFolder folder;
+  const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
+  const ByteCounts counts(tokenizer, 400);
+  EXPECT_EQ(counts.base_bytes().size(), 400u);
+  EXPECT_EQ(counts.is_boundary()[399], 1);
+  for (int id = 0; id < 4; ++id) EXPECT_TRUE(counts.is_boundary()[static_cast<size_t>(id)]) << id;
+  for (const std::string text : {"the river sings under a bridge.", "a\xe2\x82\xac \xf0\x9f\x99\x82 z", "winter"}) {
+    std::vector<uint16_t> tokens = {1};
+    for (const int id : tokenizer.encode(text)) tokens.push_back(static_cast<uint16_t>(id));
+    const std::span<const uint16_t> all(tokens);
+    EXPECT_EQ(counts.count(all.first(all.size() - 1), all.subspan(1)), static_cast<int64_t>(text.size())) << text;
+    const std::vector<int64_t> wide(tokens.begin(), tokens.end());
+    const std::span<const int64_t> all64(wide);
+    EXPECT_EQ(counts.count(all64.first(all64.size() - 1), all64.subspan(1)), static_cast<int64_t>(text.size()));
+  }
+}
+
+TEST(ByteCounts, LeadingBlankDoesNotCountAfterABoundary) {
+  TempFolder folder;
+  const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
+  const ByteCounts counts(tokenizer, tokenizer.vocab_size());
+  const auto ids = tokenizer.encode("the river");
+  const auto with_blank = static_cast<int64_t>(ids.back());
+  const auto index = static_cast<size_t>(with_blank);
+  ASSERT_EQ(tokenizer.id_to_piece(static_cast<int>(with_blank)), "\xe2\x96\x81river");
+  EXPECT_EQ(counts.base_bytes()[index], 5);
+  EXPECT_TRUE(counts.has_leading_space()[index]);
+  const auto bytes_after = [&](int64_t prev) {
+    return counts.count(std::span<const int64_t>(&prev, 1), std::span<const int64_t>(&with_blank, 1));
+  };
+  EXPECT_EQ(bytes_after(ids.front()), 6);
+  EXPECT_EQ(bytes_after(100), 6) << "a byte piece is no boundary";
+  for (int64_t boundary = 0; boundary < 4; ++boundary) EXPECT_EQ(bytes_after(boundary), 5);
+  const int64_t bos = 1;
+  EXPECT_EQ(counts.count(std::span<const int64_t>(&with_blank, 1), std::span<const int64_t>(&bos, 1)), 0);
+  for (const int64_t foreign : {int64_t{360}, int64_t{-1}}) {
+    expect_error(ExitCode::bad_input, {format("%lld", static_cast<long long>(foreign))}, [&] { bytes_after(foreign); });
+  }
+}
+
+TEST(DocumentIndex, FindsBos) {
+  const std::vector<uint16_t> tokens = {7, 1, 5, 1, 1, 9};
+  EXPECT_EQ(document_starts(tokens), (std::vector<int64_t>{1, 3, 4}));
+  EXPECT_EQ(document_starts(tokens, 9), (std::vector<int64_t>{5}));
+  EXPECT_TRUE(document_starts(std::span<const uint16_t>()).empty());
+}
+
+TEST(ByteCountsReference, TablesAreUpstreams) {
+  PGOLF_SKIP_WITHOUT_SHARED();
+  const auto shared = testing::shared_folder();
+  const Tokenizer tokenizer(shared / "fineweb/tokenizers/fineweb_1024_bpe.model");
+  const ByteCounts counts(tokenizer, 1024);
+
+  const std::string file = testing::read_file(shared / "reference/val/luts_1024.safetensors");
+  uint64_t header_size = 0;
+  ASSERT_GT(file.size(), sizeof header_size);
+  std::memcpy(&header_size, file.data(), sizeof header_size);
+  const auto header = nlohmann::json::parse(file.substr(sizeof header_size, header_size));
+  const auto tensor = [&](const char* name) {
+    const auto& offsets = header.at(name).at("data_offsets");
+    const size_t begin = offsets.at(0), end = offsets.at(1);
+    return file.substr(sizeof header_size + header_size + begin, end - begin);
+  };
+  const auto bytes_of = [](const auto& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0]));
+  };
+  EXPECT_EQ(bytes_of(counts.base_bytes()), tensor("base_bytes"));
+  EXPECT_EQ(bytes_of(counts.has_leading_space()), tensor("has_leading_space"));
+  EXPECT_EQ(bytes_of(counts.is_boundary()), tensor("is_boundary_token"));
+}
+
+TEST(ByteCountsReference, BytesOfTheGenuineShards) {
+  PGOLF_SKIP_WITHOUT_SHARED();
+  const auto shared = testing::shared_folder();
+  const Tokenizer tokenizer(shared / "fineweb/tokenizers/fineweb_1024_bpe.model");
+  const ByteCounts counts(tokenizer, 1024);
+  const Shard val(shared / "fineweb/sp1024/fineweb_val_head.bin");
+  const auto first_targets = [&](size_t n) { return counts.count(val.tokens().first(n), val.tokens().subspan(1, n)); };
+  EXPECT_EQ(first_targets(65'536), 159'910);
+  EXPECT_EQ(first_targets(131'072), 315'259);
+  EXPECT_EQ(first_targets(val.tokens().size() - 1), 2'504'867);
+
+  const Shard train(shared / "fineweb/sp1024/fineweb_train_head.bin");
+  const std::vector<int64_t> expected = {159354, 161240, 158235, 157254, 163857, 162739, 159869, 158365,
+                                         159917, 157624, 160681, 159920, 151877, 160630, 163329, 162540};
+  for (size_t step = 0; step < expected.size(); ++step) {
+    const auto tokens = train.tokens().subspan(step * 65'537, 65'537);
+    EXPECT_EQ(counts.count(tokens.first(65'536), tokens.subspan(1)), expected[step]) << "micro-step " << step;
+  }
+}
+
+}  // namespace
+}  // namespace pgolf
