@@ -35,6 +35,50 @@ struct Layout {
   uint64_t begin, end;
 };
 
+/// A first pass over the header, for what a parsed json no longer tells: the order of the names and duplicates. (The
+/// library's own parser callbacks would see them too, in quadratic time.)
+struct KeyCollector : json::json_sax_t {
+  std::vector<std::string> keys;
+  std::unordered_set<std::string> seen;
+  int depth = 0;
+  std::string fault;
+
+  bool stop(std::string why) {
+    fault = std::move(why);
+    return false;
+  }
+  bool scalar() { return depth > 0 || stop("is not a JSON object"); }
+  bool open(bool object) {
+    if (depth == 0 && !object) return stop("is not a JSON object");
+    return ++depth <= max_header_depth || stop("nests too deep");
+  }
+  bool close() {
+    --depth;
+    return true;
+  }
+
+  bool null() override { return scalar(); }
+  bool boolean(bool) override { return scalar(); }
+  bool number_integer(number_integer_t) override { return scalar(); }
+  bool number_unsigned(number_unsigned_t) override { return scalar(); }
+  bool number_float(number_float_t, const string_t&) override { return scalar(); }
+  bool string(string_t&) override { return scalar(); }
+  bool binary(binary_t&) override { return scalar(); }
+  bool start_object(size_t) override { return open(/*object=*/true); }
+  bool end_object() override { return close(); }
+  bool start_array(size_t) override { return open(/*object=*/false); }
+  bool end_array() override { return close(); }
+  bool key(string_t& name) override {
+    if (depth != 1) return true;
+    if (!seen.insert(name).second) return stop("has \"" + printable(name) + "\" twice");
+    keys.push_back(name);
+    return true;
+  }
+  bool parse_error(size_t, const std::string&, const json::exception& e) override {
+    return stop("is not JSON: " + printable(e.what()));
+  }
+};
+
 class Parser {
  public:
   Parser(BytesView file, const std::string& name) : file_(file), name_(name) {}
@@ -72,25 +116,13 @@ class Parser {
  private:
   [[noreturn]] void fail(const std::string& what) const { throw Error(ExitCode::bad_input, name_ + ": " + what); }
 
-  /// Fills keys_ on the way: the parsed object has neither the file's order nor its duplicates.
   json parse_header(BytesView bytes) {
-    const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-      if (depth > max_header_depth) fail("the header nests too deep");
-      if (event == json::parse_event_t::key && depth == 1) {
-        const auto& key = parsed.get_ref<const std::string&>();
-        if (!seen_.insert(key).second) fail(format("the header has \"%s\" twice", printable(key).c_str()));
-        keys_.push_back(key);
-      }
-      return true;
-    };
     const auto* text = reinterpret_cast<const char*>(bytes.data());
-    try {
-      json header = json::parse(text, text + bytes.size(), watch);
-      if (!header.is_object()) fail("the header is not a JSON object");
-      return header;
-    } catch (const json::exception& e) {
-      fail(std::string("the header is not JSON: ") + printable(e.what()));
-    }
+    KeyCollector collector;
+    const bool sound = json::sax_parse(text, text + bytes.size(), &collector);
+    if (!sound) fail("the header " + collector.fault);
+    keys_ = std::move(collector.keys);
+    return json::parse(text, text + bytes.size());
   }
 
   std::map<std::string, std::string> parse_metadata(const json& object) const {
@@ -147,8 +179,7 @@ class Parser {
 
   BytesView file_;
   const std::string& name_;
-  std::vector<std::string> keys_;
-  std::unordered_set<std::string> seen_;
+  std::vector<std::string> keys_;  // of the header, in the file's order
 };
 
 }  // namespace
@@ -182,10 +213,11 @@ void save_safetensors(const std::filesystem::path& path, const Safetensors& cont
   };
   if (!content.metadata.empty()) add(metadata_key, content.metadata);
   for (size_t i = 0; i < content.tensors.size(); ++i) {
-    const auto& [name, tensor] = content.tensors[i];
+    const RawTensor& tensor = content.tensors[i].second;
     const auto code = std::find_if(std::begin(dtype_codes), std::end(dtype_codes),
                                    [&](const auto& pair) { return pair.first == tensor.dtype; });
-    add(name, {{"dtype", code->second}, {"shape", tensor.shape}, {"data_offsets", {offsets[i].first, offsets[i].second}}});
+    add(content.tensors[i].first,
+        {{"dtype", code->second}, {"shape", tensor.shape}, {"data_offsets", {offsets[i].first, offsets[i].second}}});
   }
   header += "}";
   header.resize((header.size() + 7) / 8 * 8, ' ');

@@ -82,8 +82,10 @@ void Muon::step(double lr_scale, double momentum) {
     buffer.mul_(momentum).add_(gradient);
     auto update = ops::newton_schulz(gradient.add(buffer, momentum), backend_steps_, update_dtype_);
     const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
-    update.mul_(std::sqrt(std::max(1.0, rows_per_column)));
-    parameter.add_(update.to(parameter.scalar_type()), -lr);
+    // Not mul_: LibTorch's in-place product with a number rounds the number to bfloat16 first.
+    update = update * std::sqrt(std::max(1.0, rows_per_column));
+    // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like the Python program's.
+    parameter.add_(update.to(parameter.scalar_type()).contiguous(), -lr);
   }
 }
 
@@ -142,7 +144,7 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_
   }
   for (const auto& gradient : gradients) norms.push_back(at::linalg_vector_norm(gradient, 2).to(at::kFloat));
   const auto total = at::linalg_vector_norm(at::stack(norms), 2);
-  const auto coefficient = at::clamp(max_norm / (total + 1e-6), std::nullopt, 1.0);
+  const auto coefficient = at::clamp((total + 1e-6).reciprocal() * max_norm, std::nullopt, 1.0);
   for (auto& gradient : gradients) gradient.mul_(coefficient);
   return total;
 }

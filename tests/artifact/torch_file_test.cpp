@@ -86,14 +86,14 @@ TEST(TorchFile, StateDictRoundTrip) {
 TEST(TorchFile, WrongKindsAreNamed) {
   const Value plain = load_torch(save_torch(state_dict_value(linear_tensors(), {""}, {})), "x");
   EXPECT_TRUE(state_dict_config(plain, "x").empty());
-  expect_bad_input([] { as_named_tensors(List{}, "a.pt"); }, "a.pt: the top level is a list; expected a dict");
+  expect_bad_input([] { as_named_tensors(List{}, "a.pt"); }, "a.pt: the top level is of type list; expected dict");
   Dict nested;
   nested.set(text("model"), Dict());
-  expect_bad_input([&] { as_named_tensors(nested, "a.pt"); }, "a.pt: entry \"model\" is a dict; expected a tensor");
+  expect_bad_input([&] { as_named_tensors(nested, "a.pt"); }, "a.pt: entry \"model\" is of type dict; expected tensor");
   Dict state(/*ordered=*/true), config;
   config.set(text("ROPE_DIMS"), 16);
   state.add_attribute(text("pgolf_config"), config);
-  expect_bad_input([&] { state_dict_config(state, "a.pt"); }, "pgolf_config entry \"ROPE_DIMS\" is a int; expected a str");
+  expect_bad_input([&] { state_dict_config(state, "a.pt"); }, "pgolf_config entry \"ROPE_DIMS\" is of type int; expected str");
 }
 
 TEST(TorchFile, ArchivesOfOtherKinds) {

@@ -86,7 +86,7 @@ class Value {
     return std::get_if<T>(&content_);
   }
 
-  /// The content as that type, or Error(bad_input) "WHERE is a str; expected a dict". where names file and place.
+  /// The content as that type, or Error(bad_input) "WHERE is of type str; expected dict". where names file and place.
   const Dict& as_dict(std::string_view where) const;
   const std::string& as_text(std::string_view where) const;
   const RawTensor& as_tensor(std::string_view where) const;

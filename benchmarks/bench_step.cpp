@@ -1,0 +1,283 @@
+// bench_step: what one optimiser step of a configuration costs, as a whole and by part.
+//
+// "total" is the Trainer's own step. The parts are measured on steps of their own, which go through the same model,
+// data and gradients one call at a time; their optimisers have a learning rate of 0, so that the model stays as trained.
+#include <torch/types.h>
+#include <torch/version.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/config/train_options.h"
+#include "pgolf/train/trainer.h"
+
+namespace pgolf {
+namespace {
+
+constexpr const char* kUsage =
+    "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--json FILE] [-- train_gpt OPTION...]\n"
+    "\n"
+    "Times optimiser steps. The configuration comes from the environment, and from train_gpt's options behind \"--\"\n"
+    "(--config FILE among them).\n"
+    "\n"
+    "  --steps N      steps measured (default 10)\n"
+    "  --warmup N     steps before them, not measured (default 2)\n"
+    "  --total-only   leave out the parts: half the time, and no second set of optimiser states\n"
+    "  --json FILE    also write every sample and the summary\n";
+
+struct BenchOptions {
+  int steps = 10;
+  int warmup = 2;
+  bool parts = true;
+  std::string json;
+  bool help = false;
+};
+
+int parse_count(const char* flag, const char* text, int low) {
+  int value = 0;
+  const char* end = text + std::strlen(text);
+  const auto [stop, error] = std::from_chars(text, end, value);
+  if (error != std::errc{} || stop != end || value < low) {
+    throw Error(ExitCode::usage, format("bench_step %s takes a whole number >= %d, not \"%s\"", flag, low, text));
+  }
+  return value;
+}
+
+/// Takes bench_step's own flags from argv; what follows "--" is left for train_gpt's table, behind the program's name.
+BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* rest) {
+  BenchOptions options;
+  rest->push_back(argv[0]);
+  int i = 1;
+  for (; i < argc && std::strcmp(argv[i], "--") != 0; ++i) {
+    const std::string flag = argv[i];
+    const auto value = [&] {
+      if (i + 1 == argc) throw Error(ExitCode::usage, format("bench_step %s needs a value", flag.c_str()));
+      return argv[++i];
+    };
+    if (flag == "--steps") {
+      options.steps = parse_count("--steps", value(), 1);
+    } else if (flag == "--warmup") {
+      options.warmup = parse_count("--warmup", value(), 0);
+    } else if (flag == "--total-only") {
+      options.parts = false;
+    } else if (flag == "--json") {
+      options.json = value();
+    } else if (flag == "--help" || flag == "-h") {
+      options.help = true;
+    } else {
+      throw Error(ExitCode::usage, format("bench_step has no option %s", flag.c_str()), "train_gpt's options go behind \"--\"; see bench_step --help");
+    }
+  }
+  for (++i; i < argc; ++i) rest->push_back(argv[i]);
+  return options;
+}
+
+/// Wall time between marks, with the device's work included.
+class Stopwatch {
+ public:
+  explicit Stopwatch(at::Device device) : device_(device) { restart(); }
+  void restart() {
+    synchronize(device_);
+    last_ = Clock::now();
+  }
+  /// Milliseconds since the last mark.
+  double mark() {
+    synchronize(device_);
+    const auto now = Clock::now();
+    const double ms = std::chrono::duration<double, std::milli>(now - last_).count();
+    last_ = now;
+    return ms;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  at::Device device_;
+  Clock::time_point last_;
+};
+
+enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kMuon, kAdam, kRows };
+constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "muon", "adam"};
+constexpr const char* kRowNotes[kRows] = {"the Trainer's step, of which",
+                                          "  all micro-steps",
+                                          "  checks, clipping, optimisers",
+                                          "part: read and convert tokens",
+                                          "part: forward",
+                                          "part: backward",
+                                          "part: momentum and Newton-Schulz",
+                                          "part: embedding, head, control tensors"};
+using Samples = std::vector<double>;
+
+/// The pieces of a step, called one by one on a trainer's model.
+class Parts {
+ public:
+  Parts(Trainer& trainer, const Process& process)
+      : config_(trainer.config()),
+        process_(process),
+        device_(trainer.runtime().device),
+        model_(trainer.model()),
+        loader_(config_.data.train_files(), process.rank(), process.world_size(), config_.model.vocab_size),
+        groups_(split_parameters(model_, config_.optim.control_patterns)),
+        muon_(groups_.matrix, config_.optim, muon_type(trainer), process) {
+    for (const auto& group : {groups_.tok_emb, groups_.lm_head, groups_.scalar}) adams_.emplace_back(group, config_.optim.scalar_lr, config_.optim);
+  }
+
+  /// Adds a step's time to each part's samples.
+  void step(std::vector<Samples>* samples) {
+    const int micro_steps = process_.grad_accum_steps();
+    const int64_t seq_len = config_.data.train_seq_len;
+    double data = 0, forward = 0, backward = 0;
+    model_->zero_grad(/*set_to_none=*/true);
+    Stopwatch watch(device_);
+    for (int i = 0; i < micro_steps; ++i) {
+      const auto tokens = loader_.next(config_.data.train_batch_tokens, micro_steps);
+      const auto count = static_cast<int64_t>(tokens.size()) - 1;
+      auto ids = torch::empty({count + 1}, at::kLong);
+      std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>());
+      ids = ids.to(device_);
+      data += watch.mark();
+      const auto loss = model_(ids.narrow(0, 0, count).view({-1, seq_len}), ids.narrow(0, 1, count).view({-1, seq_len}));
+      forward += watch.mark();
+      (loss * (1.0 / micro_steps)).backward();
+      backward += watch.mark();
+    }
+    muon_.step(/*lr_scale=*/0, config_.optim.muon_momentum);
+    const double muon = watch.mark();
+    for (auto& adam : adams_) adam.step(/*lr_scale=*/0);
+    const double adam = watch.mark();
+    model_->zero_grad(/*set_to_none=*/true);
+    (*samples)[kData].push_back(data);
+    (*samples)[kForward].push_back(forward);
+    (*samples)[kBackward].push_back(backward);
+    (*samples)[kMuon].push_back(muon);
+    (*samples)[kAdam].push_back(adam);
+  }
+
+ private:
+  static at::ScalarType muon_type(Trainer& trainer) {
+    switch (trainer.config().optim.muon_dtype) {
+      case DtypeChoice::bfloat16: return at::kBFloat16;
+      case DtypeChoice::float32: return at::kFloat;
+      case DtypeChoice::automatic: break;
+    }
+    return trainer.runtime().dtype;
+  }
+
+  const RunConfig& config_;
+  Process process_;
+  at::Device device_;
+  Gpt model_;
+  TokenLoader loader_;
+  ParameterGroups groups_;
+  Muon muon_;
+  std::vector<Adam> adams_;
+};
+
+/// Linear interpolation between order statistics. q in [0, 1].
+double quantile(Samples samples, double q) {
+  std::sort(samples.begin(), samples.end());
+  const double at = q * static_cast<double>(samples.size() - 1);
+  const auto low = static_cast<size_t>(at);
+  const size_t high = std::min(low + 1, samples.size() - 1);
+  return samples[low] + (at - static_cast<double>(low)) * (samples[high] - samples[low]);
+}
+
+/// Model FLOPs of a step, recomputation not counted: 6 per matrix parameter and token (the head's matrix is one, the
+/// embedding's lookup is none), and 6 * layers * width * sequence length per token for the causal half of attention.
+double step_flops(const RunConfig& config) {
+  const auto& m = config.model;
+  const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), layers = m.num_layers;
+  const double matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * dim * m.mlp_mult) + dim * m.vocab_size;
+  return static_cast<double>(config.data.train_batch_tokens) * 6 * (matrices + layers * dim * config.data.train_seq_len);
+}
+
+ExitCode run(int argc, char** argv) {
+  std::vector<const char*> rest;
+  const BenchOptions options = take_own_flags(argc, argv, &rest);
+  if (options.help) {
+    std::fputs(kUsage, stdout);
+    return ExitCode::ok;
+  }
+  const TrainCommand command = resolve_train_command(static_cast<int>(rest.size()), rest.data(), read_environment(environ));
+  if (command.help || command.version || command.print_config || command.dry_run || !command.resume.empty() || !command.write_source.empty()) {
+    throw Error(ExitCode::usage, "bench_step takes train_gpt's configuration, not its actions", "see bench_step --help");
+  }
+  for (const auto& warning : command.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
+  const auto& config = command.config;
+  const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
+  const Runtime runtime = start_runtime(config.runtime, process.local_rank());
+  Trainer trainer(config, command.resolved, runtime, process);
+  std::optional<Parts> parts;
+  if (options.parts) parts.emplace(trainer, process);
+
+  std::vector<Samples> samples(kRows);
+  double first_loss = 0, cpu_seconds = 0;
+  for (int i = -options.warmup; i < options.steps; ++i) {
+    std::vector<Samples> discarded(kRows);
+    auto& kept = i < 0 ? discarded : samples;
+    Stopwatch watch(runtime.device);
+    const std::clock_t cpu_start = std::clock();
+    StepRecord record = trainer.forward_backward();
+    const double gradients = watch.mark();
+    trainer.apply_gradients(&record, /*elapsed_ms=*/0);
+    const double update = watch.mark();
+    if (i >= 0) cpu_seconds += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
+    if (record.step == 1) first_loss = record.train_loss;
+    kept[kTotal].push_back(gradients + update);
+    kept[kGradients].push_back(gradients);
+    kept[kUpdate].push_back(update);
+    if (parts) parts->step(&kept);
+  }
+
+  double wall_ms = 0;
+  for (const double ms : samples[kTotal]) wall_ms += ms;
+  const double cpu_share = cpu_seconds * 1000 / (wall_ms * runtime.num_threads);
+  const double median_ms = quantile(samples[kTotal], 0.5);
+  const auto tokens = static_cast<double>(config.data.train_batch_tokens);
+  const double tokens_per_s = tokens * 1000 / median_ms, flops_per_s = step_flops(config) * 1000 / median_ms;
+  const char* dtype = runtime.dtype == at::kBFloat16 ? "bfloat16" : "float32";
+  const std::string ops = find_option(command.resolved, "OPS").text, muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
+
+  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d micro-steps of %d\n", config.model.num_layers,
+              config.model.model_dim, with_commas(config.model.parameter_count()).c_str(), describe_rope_dims(config.model.rope).c_str(),
+              static_cast<long long>(config.data.train_batch_tokens), process.grad_accum_steps(), config.data.train_seq_len);
+  std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n", runtime.device.str().c_str(), dtype,
+              muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION, options.steps, options.warmup);
+  std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
+  nlohmann::ordered_json rows;
+  for (int row = 0; row < kRows; ++row) {
+    const auto& s = samples[static_cast<size_t>(row)];
+    if (s.empty()) continue;
+    const double median = quantile(s, 0.5), p10 = quantile(s, 0.1), p90 = quantile(s, 0.9);
+    std::printf("%-10s %11.3f %11.3f %11.3f %6.1f%%  %s\n", kRowNames[row], median, p10, p90, 100 * median / median_ms, kRowNotes[row]);
+    rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
+  }
+  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model, CPU time / (wall time x threads) %.2f, loss of step 1 %.6f\n", tokens_per_s,
+              flops_per_s / 1e9, cpu_share, first_loss);
+
+  if (!options.json.empty()) {
+    nlohmann::ordered_json settings;
+    for (const auto& option : command.resolved) settings[option.name] = option.text;
+    const nlohmann::ordered_json out = {{"device", runtime.device.str()}, {"dtype", dtype}, {"ops", ops}, {"threads", runtime.num_threads},
+                                        {"torch", TORCH_VERSION}, {"ms", rows}, {"tokens_per_step", config.data.train_batch_tokens},
+                                        {"tokens_per_s", tokens_per_s}, {"flops_per_step", step_flops(config)}, {"flops_per_s", flops_per_s},
+                                        {"cpu_share", cpu_share}, {"first_loss", first_loss}, {"config", settings}};
+    write_atomic(options.json, out.dump(1) + "\n");
+  }
+  return ExitCode::ok;
+}
+
+}  // namespace
+}  // namespace pgolf
+
+int main(int argc, char** argv) {
+  return pgolf::run_main([&] { return pgolf::run(argc, argv); });
+}

@@ -1,0 +1,95 @@
+// Running an op with gradients, and distances between results.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace pgolf::ops::testing {
+
+using Tensors = std::vector<at::Tensor>;
+/// Inputs to outputs; every input gets a gradient.
+using Op = std::function<Tensors(const Tensors&)>;
+
+inline at::Tensor random_tensor(at::IntArrayRef shape, int64_t seed) {
+  auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(seed));
+  return at::randn(shape, generator, at::TensorOptions().dtype(at::kDouble)).to(at::kFloat);
+}
+
+inline Tensors cast(const Tensors& tensors, at::ScalarType dtype) {
+  Tensors result;
+  for (const auto& tensor : tensors) result.push_back(tensor.to(dtype));
+  return result;
+}
+
+struct Results {
+  Tensors values, gradients;
+};
+
+/// The op's outputs, and the gradients of sum_i <w_i, output_i> with fixed random w_i. The sums are taken over transposed
+/// outputs where that is possible, so that the gradients which arrive are not dense.
+inline Results differentiate(const Op& op, const Tensors& inputs) {
+  Tensors leaves;
+  for (const auto& input : inputs) leaves.push_back(input.detach().clone().requires_grad_());
+  Results results;
+  at::Tensor sum = at::zeros({}, at::kDouble);
+  int64_t seed = 100;
+  for (const auto& output : op(leaves)) {
+    const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
+    sum = sum + (turned * random_tensor(turned.sizes(), ++seed).to(output.scalar_type())).to(at::kDouble).sum();
+    results.values.push_back(output.detach());
+  }
+  sum.backward();
+  for (const auto& leaf : leaves) results.gradients.push_back(leaf.grad());
+  return results;
+}
+
+/// max |a - b| / max |b|.
+inline double distance(const at::Tensor& a, const at::Tensor& b) {
+  if (a.numel() == 0) return 0;
+  return ((a.to(at::kDouble) - b.to(at::kDouble)).abs().max() / b.to(at::kDouble).abs().max().clamp_min(1e-30)).item<double>();
+}
+
+/// Root mean square of a - b over that of b.
+inline double mean_distance(const at::Tensor& a, const at::Tensor& b) {
+  return ((a.to(at::kDouble) - b.to(at::kDouble)).norm() / b.to(at::kDouble).norm().clamp_min(1e-30)).item<double>();
+}
+
+/// The largest distance between the gradients and central differences with `step`, relative to the largest gradient;
+/// `inputs` may be of any floating type, at most `probes` entries per input are tried.
+inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, double step, int64_t probes = 12) {
+  const auto analytic = differentiate(op, inputs).gradients;
+  const auto objective = [&](const Tensors& at_inputs) {
+    double sum = 0;
+    int64_t seed = 100;
+    for (const auto& output : op(at_inputs)) {
+      const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
+      sum += (turned.to(at::kDouble) * random_tensor(turned.sizes(), ++seed).to(at::kDouble)).sum().item<double>();
+    }
+    return sum;
+  };
+  at::NoGradGuard no_grad;
+  double worst = 0;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const double scale = analytic[i].abs().max().item<double>();
+    const int64_t count = inputs[i].numel(), stride = std::max<int64_t>(1, count / probes);
+    for (int64_t entry = 0; entry < count; entry += stride) {
+      double difference = 0, width = 0;
+      for (const double sign : {1.0, -1.0}) {
+        Tensors moved = inputs;
+        moved[i] = inputs[i].clone();
+        auto element = moved[i].view(-1)[entry];
+        element.add_(sign * step);
+        width += sign * element.item<double>();  // what the type made of the step
+        difference += sign * objective(moved);
+      }
+      worst = std::max(worst, std::abs(difference / width - analytic[i].reshape(-1)[entry].item<double>()) / scale);
+    }
+  }
+  return worst;
+}
+
+}  // namespace pgolf::ops::testing
