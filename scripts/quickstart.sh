@@ -41,7 +41,7 @@ make_sample_data() {
   [ -s "$sample/docs.jsonl" ] || fetch_text
   if [ ! "$tokenizer" -nt "$sample/docs.jsonl" ]; then
     say "training a tokenizer of 1,024 pieces"
-    build/bin/prepare_data tokenizer --input "$sample/docs.jsonl" --vocab-size 1024 --output "$tokenizer"
+    build/bin/prepare_data tokenizer --input "$sample/docs.jsonl" --vocab-size 1024 --output "$tokenizer" --split-long
   fi
   if [ ! "$dataset" -nt "$tokenizer" ]; then
     say "writing training and validation shards into $dataset"

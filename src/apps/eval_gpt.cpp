@@ -18,11 +18,18 @@ using namespace pgolf;
 
 namespace {
 
+/// What a Python file does not say about its model. A file that says it wins; a flag that contradicts it is an error.
+struct Unsaid {
+  std::string rope_dims = "full";
+  StoredModel stored;
+};
+
 /// What both commands take.
 struct Common {
   std::vector<std::string> positional;
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
   RuntimeConfig runtime;
+  Unsaid unsaid;
   bool help = false;
 };
 
@@ -37,6 +44,40 @@ void add_common(OptionTable& table, Common& common) {
             "", "Of activations.");
   table.add("OPS", bind::choice(&common.runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "", "Fused operations or their definitions.");
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads", "0 = physical cores allowed to the process.");
+  auto& model = common.unsaid.stored.model;
+  table.group("For files that do not say it (the Python program's)");
+  table.add("ROPE_DIMS", bind::text(&common.unsaid.rope_dims), "lanes", "full (or 0), none, or even from 2 to head_dim.");
+  table.add("ROPE_BASE", bind::number(&model.rope.base, {.low = 0, .low_open = true}), "", "Base of the rotary frequencies.");
+  table.add("ROPE_TABLE_DTYPE", bind::choice<RopeTableDtype>(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}), "",
+            "bfloat16 reproduces the Python program's rounding of its rope buffer.");
+  table.add("LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true}), "", "Logits become cap * tanh(logits / cap).");
+}
+
+/// Fills in from flags what the file does not say.
+void apply_flags(ModelFile& file, const Unsaid& unsaid, const std::vector<ResolvedOption>& options) {
+  if (file.assumed.empty()) {
+    const auto said = model_metadata(file.stored.model, file.stored.train_seq_len);
+    for (const char* name : {"ROPE_DIMS", "ROPE_BASE", "ROPE_TABLE_DTYPE", "LOGIT_SOFTCAP"}) {
+      const auto& option = find_option(options, name);
+      if (option.source == Source::flag && option.text != said.at(name)) {
+        throw Error(ExitCode::usage, format("%s=%s, but %s was trained with %s=%s", name, option.text.c_str(), file.path.c_str(), name, said.at(name).c_str()),
+                    "leave the flag out");
+      }
+    }
+    return;
+  }
+  ModelConfig& model = file.stored.model;
+  std::string warning;
+  model.rope.rope_dims = parse_rope_dims(unsaid.rope_dims, model.rope.head_dim, &warning);
+  if (!warning.empty()) log::warn(warning);
+  model.rope.base = unsaid.stored.model.rope.base;
+  model.rope.table_dtype = unsaid.stored.model.rope.table_dtype;
+  model.logit_softcap = unsaid.stored.model.logit_softcap;
+  const auto now = model_metadata(model, file.stored.train_seq_len);
+  for (auto& assumption : file.assumed) {
+    const std::string name = assumption.substr(0, assumption.find('='));
+    assumption = name + "=" + now.at(name);
+  }
 }
 
 std::string join(const std::vector<std::string>& parts) {
@@ -60,10 +101,10 @@ ExitCode score(int argc, const char* const* argv) {
   table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of the training.");
   table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
-  table.add("FORMAT", bind::choice(&output, {{"text", Format::text}, {"jsonl", Format::jsonl}}), "", "Of the result.");
-  table.resolve(argc, argv, {});
+  table.add("FORMAT", bind::choice(&output, {{"text", Format::text}, {"jsonl", Format::jsonl}}), "", "Form of the result.");
+  const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
-    std::fputs(table.help().c_str(), stdout);
+    std::fputs((table.help() + "\neval_gpt generate --help: sample text from a model.\n").c_str(), stdout);
     return ExitCode::ok;
   }
   if (common.positional.empty()) throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --val-files GLOB; see eval_gpt --help");
@@ -72,7 +113,8 @@ ExitCode score(int argc, const char* const* argv) {
   ExitCode code = ExitCode::ok;
   for (const auto& path : common.positional) {
     try {
-      const ModelFile file = read_model_file(path);
+      ModelFile file = read_model_file(path);
+      apply_flags(file, common.unsaid, options_given);
       tokenizer.require_vocab_size(file.stored.model.vocab_size);
       const int length = seq_len > 0 ? seq_len : file.stored.train_seq_len;
       const ValidationSet validation(val_files, length, eval_tokens, file.stored.model.vocab_size);
@@ -124,14 +166,15 @@ ExitCode speak(int argc, const char* const* argv) {
   table.add("TOP_K", bind::integer(&options.top_k, 0), "tokens", "Sample among the likeliest; 0 = all.");
   table.add("SEED", bind::integer(&options.seed, 0), "", "Of the first sample; the next one's is one higher.");
   table.add("NUM_SAMPLES", bind::integer(&num_samples, 1, 1 << 20), "", "Continuations to print.");
-  table.resolve(argc, argv, {});
+  const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
     return ExitCode::ok;
   }
   if (common.positional.size() != 1) throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
   const Runtime runtime = start_runtime(common.runtime, 0);
-  const ModelFile file = read_model_file(common.positional[0]);
+  ModelFile file = read_model_file(common.positional[0]);
+  apply_flags(file, common.unsaid, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);

@@ -32,12 +32,12 @@ void dry_run(const TrainCommand& command, const Process& process) {
   std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations of a micro-step about %s\n",
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(), human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());
-  std::printf("artifact, predicted: about %s bytes (int8 payload %s), with %s of code %s of %s\n", with_commas(estimate.artifact_bytes).c_str(),
+  std::printf("artifact, predicted: about %s bytes (int8 payload %s), + code %s = %s of %s bytes\n", with_commas(estimate.artifact_bytes).c_str(),
               with_commas(estimate.int8_payload_bytes).c_str(), with_commas(code).c_str(), with_commas(estimate.artifact_bytes + code).c_str(),
               with_commas(config.output.budget_bytes).c_str());
   const TokenStream train(config.data.train_files(), config.model.vocab_size);
   const ValidationSet validation(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size);
-  std::printf("dataset: %zu training shards, %s tokens; %s validation tokens scored\n", train.files().size(), with_commas(train.total_tokens()).c_str(),
+  std::printf("dataset: training shards: %zu, %s tokens; %s validation tokens scored\n", train.files().size(), with_commas(train.total_tokens()).c_str(),
               with_commas(static_cast<int64_t>(validation.tokens().size()) - 1).c_str());
 }
 
@@ -61,59 +61,63 @@ fs::path newest_run(const fs::path& out_dir) {
 struct Start {
   RunFolder folder;
   std::optional<Checkpoint> checkpoint;
+  bool continues = false;  // an existing folder
 };
 
-Start new_run(RunConfig& config, const std::vector<ResolvedOption>& resolved) {
-  while (true) {
-    RunFolder folder{fs::path(config.output.out_dir) / config.output.run_id};
-    if (folder.create()) return {folder, std::nullopt};
+/// Where the run goes and what it continues from. Makes nothing yet.
+Start find_start(const std::string& resume, RunConfig& config) {
+  const fs::path out_dir = config.output.out_dir;
+  const RunFolder named{out_dir / config.output.run_id};
+  if (resume.empty()) return {named, std::nullopt};
+  if (resume == "auto" && config.output.run_id_given) {
+    auto checkpoint = load_newest_checkpoint(named.checkpoints());
+    if (!checkpoint && fs::exists(named.model())) {
+      throw Error(ExitCode::usage, format("the run in %s is finished and has no checkpoint to continue from", named.path.c_str()),
+                  "choose another RUN_ID");
+    }
+    // Without a checkpoint it was never started, or killed before its first one: from the beginning, in the same folder.
+    return {named, std::move(checkpoint), fs::exists(named.path)};
+  }
+  const fs::path path = resume == "auto" ? newest_run(out_dir) : fs::path(resume);
+  if (path.empty()) throw Error(ExitCode::bad_input, format("no run below %s has a checkpoint to continue", out_dir.c_str()));
+  if (!fs::exists(path)) throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()));
+  auto checkpoint = fs::is_directory(path) ? load_newest_checkpoint(RunFolder{path}.checkpoints()) : load_checkpoint(path);
+  if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
+  if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a branch of its own
+  const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();
+  config.output.run_id = folder.filename();
+  return {RunFolder{folder}, std::move(checkpoint), true};
+}
+
+void make_folder(Start& start, RunConfig& config, const std::vector<ResolvedOption>& resolved) {
+  if (start.continues) {
+    start.folder.lock();
+    start.folder.remove_leftovers();
+    if (!start.checkpoint) {
+      fs::remove(start.folder.metrics());
+      fs::remove(start.folder.log());
+    }
+    return;
+  }
+  while (!start.folder.create()) {
     if (config.output.run_id_given) {
-      throw Error(ExitCode::usage, format("the run folder %s exists; two runs never share one", folder.path.c_str()),
+      throw Error(ExitCode::usage, format("the run folder %s exists; two runs never share one", start.folder.path.c_str()),
                   "choose another RUN_ID, or continue that run with --resume");
     }
     config.output.run_id = make_run_id(resolved);
+    start.folder.path = fs::path(config.output.out_dir) / config.output.run_id;
   }
-}
-
-Start find_start(const std::string& resume, RunConfig& config, const std::vector<ResolvedOption>& resolved) {
-  if (resume.empty()) return new_run(config, resolved);
-  const fs::path out_dir = config.output.out_dir;
-  if (resume == "auto" && config.output.run_id_given) {
-    const RunFolder folder{out_dir / config.output.run_id};
-    auto checkpoint = load_newest_checkpoint(folder.checkpoints());
-    if (!checkpoint) {
-      // Never started, or killed before its first checkpoint: from the beginning, in the same folder.
-      if (!folder.create()) {
-        fs::remove(folder.metrics());
-        fs::remove(folder.log());
-      }
-    }
-    return {folder, std::move(checkpoint)};
-  }
-  fs::path path = resume == "auto" ? newest_run(out_dir) : fs::path(resume);
-  if (path.empty()) throw Error(ExitCode::bad_input, format("no run below %s has a checkpoint to continue", out_dir.c_str()));
-  if (!fs::exists(path)) throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()));
-  std::optional<Checkpoint> checkpoint;
-  if (fs::is_directory(path)) {
-    checkpoint = load_newest_checkpoint(RunFolder{path}.checkpoints());
-    if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
-  } else {
-    checkpoint = load_checkpoint(path);
-  }
-  if (config.output.run_id_given) {  // a branch of its own
-    auto start = new_run(config, resolved);
-    start.checkpoint = std::move(checkpoint);
-    return start;
-  }
-  const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();
-  config.output.run_id = folder.filename();
-  return {RunFolder{folder}, std::move(checkpoint)};
+  start.folder.lock();
 }
 
 ExitCode run(int argc, char** argv) {
   TrainCommand command = resolve_train_command(argc, argv, read_environment(environ));
   if (command.help) {
     std::fputs(train_help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (command.help_markdown) {
+    std::fputs(train_options_markdown().c_str(), stdout);
     return ExitCode::ok;
   }
   if (command.version) {
@@ -139,10 +143,12 @@ ExitCode run(int argc, char** argv) {
   RunConfig& config = command.config;
   install_stop_signals();
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
+  Start start = find_start(command.resume, config);
+  if (start.checkpoint) require_same_settings(*start.checkpoint, command.resolved);
   // Everything that can be wrong with data and settings shows here, before a folder is made.
   Trainer trainer(config, command.resolved, runtime, process);
-  const Start start = find_start(command.resume, config, command.resolved);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
+  make_folder(start, config, command.resolved);
   log::open_log_file(start.folder.log());
   write_atomic(start.folder.config(), config_env_text(command.resolved));
   log::info(start.folder.log().string());

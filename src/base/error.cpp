@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <new>
+#include <string_view>
 
 #include "pgolf/base/progress.h"
 
@@ -21,10 +22,15 @@ int run_main(const std::function<ExitCode()>& body) {
   } catch (const Error& e) {
     report(e.what(), e.hint());
     return static_cast<int>(e.code());
-  } catch (const std::bad_alloc&) {
-    report("out of memory", "a smaller TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE needs less");
-    return static_cast<int>(ExitCode::io);
   } catch (const std::exception& e) {
+    // LibTorch's allocators throw exceptions of their own, one text on the host and one on devices.
+    const std::string_view what = e.what();
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&e) != nullptr || what.find("not enough memory") != what.npos ||
+                        what.find("out of memory") != what.npos;
+    if (memory) {
+      report("out of memory", "a smaller TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE needs less");
+      return static_cast<int>(ExitCode::unavailable);
+    }
     report(e.what(), "this is a mistake in the program; please report it with the command line");
     return static_cast<int>(ExitCode::internal);
   }

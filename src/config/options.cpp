@@ -248,7 +248,7 @@ Resolution OptionTable::resolve(int argc, const char* const* argv, const Environ
     const auto found = given.find(option.name);
     if (found == given.end()) {
       if (option.required) {
-        throw Error(ExitCode::usage, flag_of(option.name) + " is missing", "it gives " + option.help);
+        throw Error(ExitCode::usage, flag_of(option.name) + " is required", option.help);
       }
     } else {
       const auto& [text, source, origin] = found->second;

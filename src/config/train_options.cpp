@@ -42,13 +42,16 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
        .help = "Print the configuration, parameter count, memory and artifact estimates and token counts, and stop."});
   table.add_action({.name = "resume",
                     .field = &command.resume,
-                    .help = "Continue from a training checkpoint (auto: the newest).",
+                    .help = "Continue from a training checkpoint (auto: the newest of RUN_ID, or of OUT_DIR). Give the run's settings too: "
+                            "--config RUN_FOLDER/config.env.",
                     .label = "auto|PATH",
                     .implied = "auto"});
   table.add_action({.name = "write-source",
                     .field = &command.write_source,
                     .help = "Write the source bundle whose size counts as code bytes, and stop.",
                     .label = "FILE"});
+  table.add_action({.name = "help-markdown", .field = &command.help_markdown, .help = "Print the options as Markdown and stop.",
+                    .stops = true});
   table.add_action({.name = "version", .field = &command.version, .help = "Print the version and stop.", .stops = true});
   table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
 
@@ -105,16 +108,16 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("TIED_EMBED_LR", number(&optim.tied_embed_lr, kAtLeast0), "", "Adam, token embedding, when tied.", must_match);
   table.add("MATRIX_LR", number(&optim.matrix_lr, kAtLeast0), "", "Muon, the matrices of the blocks.", must_match);
   table.add("SCALAR_LR", number(&optim.scalar_lr, kAtLeast0), "", "Adam, vectors and scalars.", must_match);
-  table.add("MUON_MOMENTUM", number(&optim.muon_momentum, kFrom0To1), "", "After its warm-up.", must_match);
+  table.add("MUON_MOMENTUM", number(&optim.muon_momentum, kFrom0To1), "", "Muon's momentum after its warm-up.", must_match);
   table.add("MUON_MOMENTUM_WARMUP_START", number(&optim.muon_momentum_warmup_start, kFrom0To1), "", "Momentum at step 0.",
             must_match);
   table.add("MUON_MOMENTUM_WARMUP_STEPS", integer(&optim.muon_momentum_warmup_steps, 0), "steps", "Length of the linear warm-up.",
             must_match);
-  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations", "Of Newton-Schulz.", must_match);
-  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "", "Of Newton-Schulz and the update; auto = DTYPE.",
+  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations", "Newton-Schulz iterations per update.", must_match);
+  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "", "Of Newton-Schulz and the update; auto = DTYPE. The Python program always uses bfloat16.",
             must_match);
-  table.add("BETA1", number(&optim.beta1, kFrom0Below1), "", "Adam, first moment.", must_match);
-  table.add("BETA2", number(&optim.beta2, kFrom0Below1), "", "Adam, second moment.", must_match);
+  table.add("BETA1", number(&optim.beta1, kFrom0Below1), "", "Adam, decay of the first moment.", must_match);
+  table.add("BETA2", number(&optim.beta2, kFrom0Below1), "", "Adam, decay of the second moment.", must_match);
   table.add("ADAM_EPS", number(&optim.adam_eps, kAtLeast0), "", "Adam, added to the denominator.", must_match);
   table.add("GRAD_CLIP_NORM", number(&optim.grad_clip_norm, kAtLeast0), "", "Largest norm over all gradients; 0 = off.",
             must_match);
@@ -127,7 +130,7 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("MAX_WALLCLOCK_SECONDS", number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
             "Of training, without validation; 0 = no cap.", must_match);
   table.add("WARMUP_STEPS", integer(&schedule.warmup_steps, 0), "steps",
-            "Run first to warm the machine up, then undone; not timed.");
+            "Run first to warm the machine up, then undone; not timed, not repeated on --resume.");
   table.add("WARMDOWN_ITERS", integer(&schedule.warmdown_iters, 0), "steps",
             "The learning rate falls linearly to 0 over the last of these.", must_match);
   table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
@@ -135,7 +138,7 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
 
   auto& runtime = command.config.runtime;
   table.group("Machine");
-  table.add("SEED", integer(&runtime.seed, 0, 4'294'967'295), "", "Of the initial weights.", must_match);
+  table.add("SEED", integer(&runtime.seed, 0, 4'294'967'295), "", "Seed of the initial weights.", must_match);
   table.add("DEVICE",
             bind::choice<DeviceChoice>(
                 &runtime.device, {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
@@ -143,7 +146,7 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("DTYPE", bind::choice(&runtime.dtype, dtype_names), "", "Of the computation; auto: bfloat16 where it is fast.",
             must_match);
   table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
-            "reference: the plain definition of every operation.");
+            "reference: the plain definition of every operation.", must_match);
   table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = the physical cores this process may use.");
 
   auto& output = command.config.output;
@@ -152,11 +155,11 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   Binding run_id = bind::text(&output.run_id);
   run_id.default_text = "time and a short hash";
   table.add("RUN_ID", run_id, "", "Name of the run's folder: letters, digits, '.', '_' and '-'.");
-  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps", "A line of training loss; 0 = never.");
-  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps", "Validation; 0 = only at the end.");
+  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps", "Steps between lines of training loss (the first ten always have one); 0 = never.");
+  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps", "Steps between validations, before step 1 too; 0 = only at the end.");
   table.add("SAVE_EVERY", integer(&output.save_every, 0), "steps",
-            "Training checkpoint; 0 = only when interrupted and at the end.");
-  table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Training checkpoints that are kept.");
+            "Steps between training checkpoints; 0 = only when interrupted.");
+  table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Newest training checkpoints kept.");
   table.add("BUDGET_BYTES", integer(&output.budget_bytes, 1), "bytes", "Most that artifact and code may take together.");
   Binding keep_float = bind::list(&output.int8_keep_float_patterns);
   keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";

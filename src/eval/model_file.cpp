@@ -55,7 +55,7 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.num_heads = static_cast<int>(need(state, "blocks.0.attn.q_gain", 1, path).size(0));
   if (model.num_heads == 0 || model.model_dim % model.num_heads != 0) throw misfit("the heads in q_gain do not divide the model's width");
   const int head_dim = model.head_dim();
-  if (head_dim % 2 != 0) throw misfit("head_dim is odd");
+  if (head_dim == 0 || head_dim % 2 != 0) throw misfit("head_dim is zero or odd");
   const auto kv_rows = need(state, "blocks.0.attn.c_k.weight", 2, path).size(0);
   if (kv_rows == 0 || kv_rows % head_dim != 0) throw misfit("the rows of c_k are no whole number of heads");
   model.num_kv_heads = static_cast<int>(kv_rows / head_dim);

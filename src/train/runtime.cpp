@@ -1,6 +1,7 @@
 #include "pgolf/train/runtime.h"
 
 #include <ATen/Parallel.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <torch/cuda.h>
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
+#include <limits>
 #include <set>
 
 #include "pgolf/base/error.h"
@@ -62,6 +64,12 @@ int usable_physical_cores() {
 }
 
 Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
+#ifdef __GLIBC__
+  // Keep the large buffers of a step in the process: returning them to the kernel means a page fault for every page at
+  // every use.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#endif
   Runtime runtime;
   const bool have_cuda = torch::cuda::is_available();
   if (config.device == DeviceChoice::cuda && !have_cuda) {

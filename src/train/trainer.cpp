@@ -125,7 +125,7 @@ StepRecord Trainer::forward_backward() {
 void Trainer::check_finite(const StepRecord& record) const {
   const auto fail = [&](const std::string& what) {
     throw Error(ExitCode::non_finite, format("%s at step %lld; no weight was changed by that step", what.c_str(), static_cast<long long>(record.step)),
-                "continue from the last checkpoint with --resume, or start again with lower learning rates or GRAD_CLIP_NORM");
+                "start again with lower learning rates or with GRAD_CLIP_NORM; with SAVE_EVERY the steps before are in checkpoints/");
   };
   if (!std::isfinite(record.train_loss)) fail(format("train_loss is %s", python_float(record.train_loss).c_str()));
   std::vector<std::string> names;
@@ -158,12 +158,11 @@ void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
 
 void Trainer::warm_up() {
   const int steps = config_.schedule.warmup_steps;
-  if (steps == 0) return;
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = loader_.cursor();
-  for (int i = 0; i < steps; ++i) {
-    StepRecord record = forward_backward();
+  for (int i = 0; i < steps && stop_signal() == 0; ++i) {
+    forward_backward();
     // Base learning rates and momentum, as the Python program's warm-up has them; everything is put back below.
     optimizers_.step(1.0, config_.optim.muon_momentum);
     optimizers_.zero_grad();
@@ -192,14 +191,17 @@ void Trainer::save(const RunFolder& folder) {
   prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
 }
 
+void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved) {
+  const auto differences = differences_that_matter(checkpoint.state.config, resolved);
+  if (differences.empty()) return;
+  std::string list;
+  for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
+  throw Error(ExitCode::usage, format("cannot continue %s with other settings: %s", checkpoint.path.c_str(), list.c_str()),
+              "give --config RUN_FOLDER/config.env of that run, or start a new run");
+}
+
 void Trainer::restore(const Checkpoint& checkpoint) {
-  const auto differences = differences_that_matter(checkpoint.state.config, resolved_);
-  if (!differences.empty()) {
-    std::string list;
-    for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
-    throw Error(ExitCode::usage, format("cannot continue %s with other settings: %s", checkpoint.path.c_str(), list.c_str()),
-                "give --config RUN_FOLDER/config.env of that run, or start a new run");
-  }
+  require_same_settings(checkpoint, resolved_);
   torch::NoGradGuard no_grad;
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();
@@ -229,39 +231,38 @@ ExitCode Trainer::train(const RunFolder& folder) {
   const bool capped = cap_ms > 0;
   const auto& output = config_.output;
   MetricsFile metrics(folder.metrics(), restored_ ? state_.step : -1);
-  if (restored_) {
-    log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
-  } else {
-    nlohmann::ordered_json line{{"kind", "run"}, {"run_id", output.run_id}, {"rope_dims", config_.model.rope.rope_dims},
+  if (restored_) log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
+  if (!std::filesystem::exists(folder.metrics())) {
+    nlohmann::ordered_json line{{"kind", "run"}, {"run_id", folder.path.filename().string()}, {"rope_dims", config_.model.rope.rope_dims},
                                 {"head_dim", config_.model.head_dim()}, {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
                                 {"parameters", config_.model.parameter_count()}, {"config", state_.config}};
     metrics.write(line);
-    warm_up();
   }
+  if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
 
   double& training_time_ms = state_.training_time_ms;
   std::optional<int64_t> stop_after_step;
   Progress bar("training", iterations);
   synchronize(runtime_.device);
   auto start = Clock::now();
-  for (bool first = true;; first = false) {
+  while (true) {
     const int64_t step = state_.step;
     const bool last_step = step == iterations || (stop_after_step && step >= *stop_after_step);
     const bool due = last_step || (output.val_loss_every > 0 && step % output.val_loss_every == 0);
-    // A continued run has measured its first step already, unless it stopped right there.
-    if (due && !(restored_ && first && !last_step)) {
+    // A checkpoint is saved before the validation of its step, so a continued run validates there first.
+    if (due) {
       synchronize(runtime_.device);
       training_time_ms += milliseconds_since(start);
       const auto result = validate();
-      const double step_avg = training_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
-      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step), iterations,
-                       result.val_loss, result.val_bpb, training_time_ms, step_avg));
-      metrics.write({{"kind", "val"}, {"step", step}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"tokens", result.tokens},
-                     {"bytes", result.bytes}, {"train_time_ms", training_time_ms}});
       if (state_.best_val_loss == 0 || result.val_loss < state_.best_val_loss) {
         state_.best_val_loss = result.val_loss;
         state_.best_step = step;
       }
+      const double step_avg = training_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
+      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step), iterations,
+                       result.val_loss, result.val_bpb, training_time_ms, step_avg));
+      metrics.write({{"kind", "val"}, {"step", step}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"tokens", result.tokens},
+                     {"bytes", result.bytes}, {"best_val_loss", state_.best_val_loss}, {"best_step", state_.best_step}, {"train_time_ms", training_time_ms}});
       synchronize(runtime_.device);
       start = Clock::now();
     }
@@ -270,6 +271,15 @@ ExitCode Trainer::train(const RunFolder& folder) {
         log::info(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", training_time_ms, static_cast<long long>(step), iterations));
       }
       break;
+    }
+
+    if (stop_signal() != 0) {
+      synchronize(runtime_.device);
+      training_time_ms += milliseconds_since(start);
+      save(folder);
+      log::info(format("interrupted: signal:%d step:%lld/%d saved:%s", stop_signal(), static_cast<long long>(step), iterations,
+                       folder.checkpoints().c_str()));
+      return ExitCode::interrupted;
     }
 
     const double elapsed_ms = training_time_ms + milliseconds_since(start);
@@ -291,17 +301,11 @@ ExitCode Trainer::train(const RunFolder& folder) {
     if (on_step) on_step(record);
     if (!stop_after_step && capped && now_ms >= cap_ms) stop_after_step = record.step;
 
-    const bool stop = stop_signal() != 0;
-    if (stop || (output.save_every > 0 && record.step % output.save_every == 0)) {
+    if (output.save_every > 0 && record.step % output.save_every == 0) {
       synchronize(runtime_.device);
       training_time_ms += milliseconds_since(start);
       save(folder);
       start = Clock::now();
-    }
-    if (stop) {
-      log::info(format("interrupted: signal:%d step:%lld/%d saved:%s", stop_signal(), static_cast<long long>(record.step), iterations,
-                       folder.checkpoints().c_str()));
-      return ExitCode::interrupted;
     }
   }
   bar.finish();

@@ -223,7 +223,7 @@ TEST(Options, PositionalArguments) {
 }
 
 TEST(Options, RequiredOption) {
-  EXPECT_CONTAINS(refused({}, {}, {.required = true}), "--input is missing");
+  EXPECT_CONTAINS(refused({}, {}, {.required = true}), "--input is required");
   EXPECT_EQ(run({"--input", "x"}, {}, {.required = true}).settings.input, "x");
 }
 

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,6 +27,12 @@ inline Tensors cast(const Tensors& tensors, at::ScalarType dtype) {
   return result;
 }
 
+/// Random numbers that bfloat16 can hold (0.5 for a scalar), so that they are the same in every type.
+inline at::Tensor weights_for(const at::Tensor& output, int64_t seed) {
+  if (output.dim() == 0) return at::scalar_tensor(0.5, output.options());
+  return random_tensor(output.sizes(), seed).to(at::kBFloat16).to(output.scalar_type());
+}
+
 struct Results {
   Tensors values, gradients;
 };
@@ -39,7 +47,7 @@ inline Results differentiate(const Op& op, const Tensors& inputs) {
   int64_t seed = 100;
   for (const auto& output : op(leaves)) {
     const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
-    sum = sum + (turned * random_tensor(turned.sizes(), ++seed).to(output.scalar_type())).to(at::kDouble).sum();
+    sum = sum + (turned * weights_for(turned, ++seed)).to(at::kDouble).sum();
     results.values.push_back(output.detach());
   }
   sum.backward();
@@ -67,7 +75,7 @@ inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, dou
     int64_t seed = 100;
     for (const auto& output : op(at_inputs)) {
       const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
-      sum += (turned.to(at::kDouble) * random_tensor(turned.sizes(), ++seed).to(at::kDouble)).sum().item<double>();
+      sum += (turned.to(at::kDouble) * weights_for(turned, ++seed).to(at::kDouble)).sum().item<double>();
     }
     return sum;
   };

@@ -16,7 +16,7 @@ enum class ExitCode : int {
   over_budget = 4,    ///< the artifact was written but exceeds BUDGET_BYTES
   non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept
   io = 6,             ///< reading or writing failed (disk full, no permission)
-  unavailable = 7,    ///< asked for something this machine or build does not have (a GPU, say)
+  unavailable = 7,    ///< asked for something this machine or build does not have (a GPU, enough memory)
   interrupted = 130,  ///< SIGINT or SIGTERM; state was saved
 };
 

@@ -14,8 +14,9 @@ struct TrainCommand {
   RunConfig config;
   std::vector<ResolvedOption> resolved;
   std::vector<std::string> warnings;
-  bool help = false;  ///< with help or version, config is not resolved
+  bool help = false;  ///< with help, help_markdown or version, config is not resolved
   bool version = false;
+  bool help_markdown = false;
   bool print_config = false;
   bool dry_run = false;
   std::string resume;        ///< empty: a new run; "auto": the newest checkpoint of RUN_ID or of OUT_DIR; else a path

@@ -10,8 +10,8 @@ namespace pgolf {
 /// metrics.jsonl: one JSON object a line, each with "kind" ("run", "train", "val", "final", ...).
 class MetricsFile {
  public:
-  /// Appends. With keep_until_step >= 0 an existing file first loses every line of a later step, and every line
-  /// without a step but the first, so that a continued run leaves the same file as an undisturbed one.
+  /// Appends. With keep_until_step >= 0 an existing file first loses every line of a later step, the validation of that
+  /// step, and every line without a step but the first, so that a continued run leaves the same file as an undisturbed one.
   explicit MetricsFile(const std::filesystem::path& path, int64_t keep_until_step = -1);
   void write(const nlohmann::ordered_json& line);
 
@@ -31,6 +31,12 @@ struct RunFolder {
 
   /// Makes the folder. False if it existed before; Error(io) if it cannot be made.
   bool create() const;
+
+  /// Keeps other processes out until this one ends. Error(usage) if one is in it already.
+  void lock() const;
+
+  /// Removes the temporary files that a killed process left here (those of AtomicFile).
+  void remove_leftovers() const;
 };
 
 }  // namespace pgolf

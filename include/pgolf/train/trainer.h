@@ -19,6 +19,9 @@
 
 namespace pgolf {
 
+/// Error(usage) naming key and both values unless every setting that matters is the checkpoint's.
+void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved);
+
 /// What tests look at: one finished optimiser step.
 struct StepRecord {
   int64_t step = 0;  ///< steps done, from 1
@@ -34,7 +37,7 @@ class Trainer {
   /// Opens the data, seeds the generator, draws the model. resolved: the options as they are to be stored.
   Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process);
 
-  /// Continues from a checkpoint. Error(usage) if a setting that matters differs, naming key and both values.
+  /// Continues from a checkpoint with the same settings.
   void restore(const Checkpoint& checkpoint);
 
   /// Trains until iterations or the wall-clock cap; logs, validates and saves as configured.

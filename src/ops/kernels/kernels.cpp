@@ -30,7 +30,8 @@ PGOLF_INLINE void store(Bf16& to, float value) {
 }
 
 /// e^x = scale * (1 + fraction), with scale a power of two and |log(1 + fraction)| <= log(2) / 2; -87.3 <= x <= 88.
-/// The Taylor series to r^7 leaves less than 1e-8, so exp and expm1 below are good to 1.5 ulp (tests/ops).
+/// The Taylor series to r^7 leaves less than 1e-8. Measured over the whole range: exp below is within 1.1 units in the last
+/// place, tanh within 3 and its derivative within 4.
 struct Exponential {
   float scale, fraction;
 };

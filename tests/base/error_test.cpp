@@ -1,0 +1,51 @@
+#include "pgolf/base/error.h"
+
+#include <gtest/gtest.h>
+
+#include <new>
+
+namespace pgolf {
+namespace {
+
+/// Exit code and what went to standard error.
+std::pair<int, std::string> run_body(const std::function<ExitCode()>& body) {
+  ::testing::internal::CaptureStderr();
+  const int code = run_main(body);
+  return {code, ::testing::internal::GetCapturedStderr()};
+}
+
+TEST(RunMain, PassesTheBodysExitCodeOn) {
+  EXPECT_EQ(run_body([] { return ExitCode::ok; }), std::pair(0, std::string()));
+  EXPECT_EQ(run_body([] { return ExitCode::over_budget; }), std::pair(4, std::string()));
+  EXPECT_EQ(run_body([] { return ExitCode::interrupted; }), std::pair(130, std::string()));
+}
+
+TEST(RunMain, AnErrorBecomesItsCodeAndItsText) {
+  const std::pair<ExitCode, int> codes[] = {{ExitCode::internal, 1},    {ExitCode::usage, 2}, {ExitCode::bad_input, 3},   {ExitCode::over_budget, 4},
+                                            {ExitCode::non_finite, 5}, {ExitCode::io, 6},    {ExitCode::unavailable, 7}, {ExitCode::interrupted, 130}};
+  for (const auto& [code, number] : codes) {
+    const auto result = run_body([code = code]() -> ExitCode { throw Error(code, "it broke at line 3", "mend line 3"); });
+    EXPECT_EQ(result, std::pair(number, std::string("error: it broke at line 3\n  mend line 3\n")));
+  }
+  EXPECT_EQ(run_body([]() -> ExitCode { throw Error(ExitCode::io, "disk full"); }), std::pair(6, std::string("error: disk full\n")));
+}
+
+TEST(RunMain, OtherExceptionsAreCaughtToo) {
+  const auto other = run_body([]() -> ExitCode { throw std::logic_error("index 7"); });
+  EXPECT_EQ(other.first, 1);
+  EXPECT_EQ(other.second.rfind("error: index 7\n", 0), 0u) << other.second;
+}
+
+TEST(RunMain, OutOfMemoryIsNoMistakeOfOurs) {
+  const std::function<ExitCode()> bodies[] = {[]() -> ExitCode { throw std::bad_alloc(); },
+                                              []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },
+                                              []() -> ExitCode { throw std::runtime_error("CUDA out of memory. Tried to allocate 3 GiB"); }};
+  for (const auto& body : bodies) {
+    const auto result = run_body(body);
+    EXPECT_EQ(result.first, 7);
+    EXPECT_EQ(result.second.rfind("error: out of memory\n", 0), 0u) << result.second;
+  }
+}
+
+}  // namespace
+}  // namespace pgolf

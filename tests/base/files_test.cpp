@@ -1,0 +1,107 @@
+#include "pgolf/base/files.h"
+
+#include <sys/stat.h>
+
+#include "support/files.h"
+
+namespace pgolf::testing {
+namespace {
+
+std::string text_of(BytesView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+TEST(Files, ReadsWhatWasWritten) {
+  const TempFolder folder;
+  const std::string content("a\0b\n\xff", 5);
+  write_atomic(folder / "file", content);
+  EXPECT_EQ(read_text(folder / "file"), content);
+  EXPECT_EQ(text_of(read_bytes(folder / "file")), content);
+  const MappedFile mapped(folder / "file");
+  EXPECT_EQ(text_of(mapped.bytes()), content);
+  EXPECT_EQ(mapped.path(), folder / "file");
+  write_atomic(folder / "empty", std::string_view());
+  EXPECT_EQ(read_text(folder / "empty"), "");
+  EXPECT_TRUE(MappedFile(folder / "empty").bytes().empty());
+}
+
+TEST(Files, MovedMappingStaysReadable) {
+  const TempFolder folder;
+  write_file(folder / "a", "first");
+  write_file(folder / "b", "second");
+  MappedFile a(folder / "a");
+  MappedFile moved(std::move(a));
+  EXPECT_EQ(text_of(moved.bytes()), "first");
+  MappedFile b(folder / "b");
+  b = std::move(moved);
+  EXPECT_EQ(text_of(b.bytes()), "first");
+  EXPECT_EQ(b.path(), folder / "a");
+}
+
+TEST(Files, ErrorsNameThePath) {
+  const TempFolder folder;
+  const std::string missing = (folder / "missing").string();
+  expect_error(ExitCode::bad_input, {missing}, [&] { read_text(missing); });
+  expect_error(ExitCode::bad_input, {missing}, [&] { read_bytes(missing); });
+  expect_error(ExitCode::bad_input, {missing}, [&] { MappedFile file(missing); });
+  expect_error(ExitCode::bad_input, {folder.path().string(), "not a regular file"}, [&] { read_text(folder.path()); });
+  expect_error(ExitCode::bad_input, {folder.path().string(), "not a regular file"}, [&] { MappedFile file(folder.path()); });
+  const std::string nowhere = (folder / "no/such/folder/file").string();
+  expect_error(ExitCode::io, {nowhere}, [&] { write_atomic(nowhere, "x"); });
+}
+
+TEST(Files, SizeLimitIsInclusive) {
+  const TempFolder folder;
+  write_file(folder / "file", "12345");
+  EXPECT_EQ(read_text(folder / "file", 5), "12345");
+  expect_error(ExitCode::bad_input, {(folder / "file").string(), "5 bytes", "4"}, [&] { read_text(folder / "file", 4); });
+}
+
+TEST(Files, NothingAppearsBeforeCommit) {
+  const TempFolder folder;
+  {
+    AtomicFile file(folder / "target");
+    file.write(as_bytes("half"));
+    EXPECT_FALSE(fs::exists(folder / "target"));
+  }
+  EXPECT_TRUE(names_in(folder.path()).empty()) << "without commit nothing is left";
+}
+
+TEST(Files, TargetKeepsItsContentUntilCommit) {
+  const TempFolder folder;
+  write_file(folder / "target", "old");
+  {
+    AtomicFile file(folder / "target");
+    file.write(as_bytes("new"));
+  }
+  EXPECT_EQ(read_text(folder / "target"), "old");
+  AtomicFile file(folder / "target");
+  file.write(as_bytes("header, "));
+  file.write(as_bytes("body"));
+  file.write_at(0, as_bytes("HEAD"));
+  EXPECT_EQ(read_text(folder / "target"), "old");
+  file.commit();
+  EXPECT_EQ(read_text(folder / "target"), "HEADer, body");
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"target"});
+}
+
+TEST(Files, CommitThatFailsLeavesNoTemporaryFile) {
+  const TempFolder folder;
+  fs::create_directory(folder / "target");
+  write_file(folder / "target/inside", "x");
+  expect_error(ExitCode::io, {(folder / "target").string()}, [&] { write_atomic(folder / "target", "content"); });
+  EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"target"});
+  EXPECT_TRUE(fs::is_directory(folder / "target"));
+}
+
+TEST(Files, GlobIsInByteOrder) {
+  const TempFolder folder;
+  for (const char* name : {"b_10.bin", "b_2.bin", "B_3.bin", "a.bin", "a_\u00e9.bin", "other.txt"}) write_file(folder / name, "");
+  std::vector<std::string> names;
+  for (const auto& path : glob_sorted((folder / "*.bin").string())) names.push_back(path.filename());
+  EXPECT_EQ(names, (std::vector<std::string>{"B_3.bin", "a.bin", "a_\u00e9.bin", "b_10.bin", "b_2.bin"}));
+  EXPECT_EQ(glob_sorted((folder / "b_?.bin").string()), std::vector<fs::path>{folder / "b_2.bin"});
+  EXPECT_EQ(glob_sorted((folder / "[ab].bin").string()), std::vector<fs::path>{folder / "a.bin"});
+  EXPECT_TRUE(glob_sorted((folder / "none*").string()).empty());
+}
+
+}  // namespace
+}  // namespace pgolf::testing

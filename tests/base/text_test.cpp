@@ -1,0 +1,42 @@
+#include "pgolf/base/text.h"
+
+#include <gtest/gtest.h>
+
+namespace pgolf {
+namespace {
+
+TEST(Text, SplitKeepsEmptyParts) {
+  EXPECT_EQ(split("a,b", ','), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(split(",a,,b,", ','), (std::vector<std::string>{"", "a", "", "b", ""}));
+  EXPECT_EQ(split("", ','), (std::vector<std::string>{""}));
+}
+
+TEST(Text, TrimRemovesBlanksOfBothEnds) {
+  EXPECT_EQ(trim(" \t a b \r\n"), "a b");
+  EXPECT_EQ(trim("ab"), "ab");
+  EXPECT_EQ(trim(" \n "), "");
+  EXPECT_EQ(trim(""), "");
+}
+
+TEST(Text, EditDistanceCountsInsertionsDeletionsChangesAndSwaps) {
+  EXPECT_EQ(edit_distance("", ""), 0u);
+  EXPECT_EQ(edit_distance("", "abc"), 3u);
+  EXPECT_EQ(edit_distance("abc", ""), 3u);
+  EXPECT_EQ(edit_distance("ROPE_DIM", "ROPE_DIMS"), 1u);
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
+  EXPECT_EQ(edit_distance("abcd", "acbd"), 1u) << "a swap of neighbours is one edit";
+  EXPECT_EQ(edit_distance("ca", "abc"), 3u) << "what was swapped is not edited again";
+}
+
+TEST(Text, NearestNameIsTheNearestWithinTheLimit) {
+  const std::vector<std::string> names{"MATRIX_LR", "SCALAR_LR", "ROPE_DIMS"};
+  EXPECT_EQ(nearest_name("ROPE_DIM", names, 2), "ROPE_DIMS");
+  EXPECT_EQ(nearest_name("SCALER_LR", names, 2), "SCALAR_LR");
+  EXPECT_EQ(nearest_name("MATRIX_LR", names, 0), "MATRIX_LR");
+  EXPECT_EQ(nearest_name("ROPE_DIM", names, 0), "");
+  EXPECT_EQ(nearest_name("COMPLETELY_ELSE", names, 3), "");
+  EXPECT_EQ(nearest_name("X", {}, 3), "");
+}
+
+}  // namespace
+}  // namespace pgolf

@@ -1,0 +1,240 @@
+#include "pgolf/eval/model_file.h"
+
+#include "pgolf/artifact/checkpoint.h"
+#include "pgolf/artifact/int8.h"
+#include "pgolf/artifact/tensors.h"
+#include "pgolf/artifact/torch_file.h"
+#include "pgolf/artifact/zlib.h"
+#include "support/files.h"
+#include "support/models.h"
+
+namespace pgolf::testing {
+namespace {
+
+ModelConfig stored_config() {
+  ModelConfig config = tiny_config();
+  config.num_layers = 3;
+  config.rope.rope_dims = 4;
+  config.rope.base = 5000;
+  config.logit_softcap = 20;
+  return config;
+}
+
+/// A state dict as train_gpt writes it; with empty metadata as the Python program does.
+void write_pt(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
+  NamedTensors raw;
+  for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
+  write_atomic(path, save_torch(state_dict_value(raw, python_module_paths(stored_config()), metadata), "final_model"));
+}
+
+void write_ptz(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
+  QuantStats stats;
+  Dict object = quantize_int8(state, OptimConfig().control_patterns, &stats);
+  if (!metadata.empty()) set_artifact_config(&object, metadata);
+  write_atomic(path, zlib_compress(save_torch(std::move(object)), 9));
+}
+
+fs::path write_checkpoint(const fs::path& folder, const StateDict& state, int64_t step) {
+  TrainingState training;
+  training.step = step;
+  training.model = model_metadata(stored_config(), 24);
+  StateDict tensors;
+  for (const auto& [name, tensor] : state) tensors.emplace_back("model." + name, tensor);
+  tensors.emplace_back("muon.momentum_buffer.x", torch::zeros({3}));
+  save_checkpoint(folder, training, tensors);
+  return folder / format("step_%08d.safetensors", static_cast<int>(step));
+}
+
+void expect_stored_config(const ModelFile& file) {
+  const ModelConfig& model = file.stored.model;
+  EXPECT_EQ(model_metadata(model, file.stored.train_seq_len), model_metadata(stored_config(), 24));
+  EXPECT_EQ(model.rope.rope_dims, 4);
+  EXPECT_EQ(model.rope.head_dim, 8);
+  EXPECT_EQ(file.stored.train_seq_len, 24);
+  EXPECT_TRUE(file.assumed.empty());
+}
+
+class ModelFiles : public ::testing::Test {
+ protected:
+  Gpt model_ = make_random_model(stored_config());
+  StateDict state_ = state_dict(model_);
+  ModelMetadata metadata_ = model_metadata(stored_config(), 24);
+  at::Tensor ids_ = random_ids(2, 12, 48);
+  TempFolder folder_;
+};
+
+TEST_F(ModelFiles, StateDictKeepsBitsAndArchitecture) {
+  torch::NoGradGuard no_grad;
+  write_pt(folder_ / "m.pt", state_, metadata_);
+  const auto file = read_model_file(folder_ / "m.pt");
+  EXPECT_EQ(file.format, "torch");
+  EXPECT_EQ(file.path, folder_ / "m.pt");
+  expect_stored_config(file);
+  expect_same_tensors(file.state, state_);
+  Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_FALSE(built->is_training());
+  EXPECT_TRUE(at::equal(built->logits(ids_), model_->logits(ids_)));
+}
+
+TEST_F(ModelFiles, ArtifactKeepsTheArchitectureAndNearlyTheWeights) {
+  torch::NoGradGuard no_grad;
+  write_ptz(folder_ / "m.int8.ptz", state_, metadata_);
+  const auto file = read_model_file(folder_ / "m.int8.ptz");
+  EXPECT_EQ(file.format, "int8+zlib");
+  expect_stored_config(file);
+  Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_LT(distance(built->logits(ids_), model_->logits(ids_)), 0.1);
+}
+
+TEST_F(ModelFiles, CheckpointKeepsBitsAndArchitecture) {
+  torch::NoGradGuard no_grad;
+  const auto path = write_checkpoint(folder_ / "checkpoints", state_, 5);
+  const auto file = read_model_file(path);
+  EXPECT_EQ(file.format, "training checkpoint");
+  expect_stored_config(file);
+  expect_same_tensors(file.state, state_);
+  EXPECT_TRUE(at::equal(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->logits(ids_), model_->logits(ids_)));
+}
+
+TEST_F(ModelFiles, RunFolderGivesItsBestFile) {
+  const auto format_of = [&] { return read_model_file(folder_.path()).format; };
+  write_checkpoint(folder_ / "checkpoints", state_, 5);
+  write_checkpoint(folder_ / "checkpoints", state_, 12);
+  EXPECT_EQ(read_model_file(folder_.path()).path, folder_ / "checkpoints/step_00000012.safetensors");
+  write_pt(folder_ / "final_model.pt", state_, metadata_);
+  EXPECT_EQ(format_of(), "torch");
+  write_ptz(folder_ / "final_model.int8.ptz", state_, metadata_);
+  EXPECT_EQ(format_of(), "int8+zlib");
+}
+
+TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
+  torch::NoGradGuard no_grad;
+  for (const bool tied : {true, false}) {
+    ModelConfig config = stored_config();
+    config.tie_embeddings = tied;
+    config.mlp_mult = 3;
+    config.num_kv_heads = 1;
+    config.rope = RopeSpec{8, 8};
+    config.logit_softcap = ModelConfig().logit_softcap;
+    Gpt source = make_random_model(config);
+    for (const char* name : {"python.pt", "python.ptz"}) {
+      const bool packed = std::string(name) == "python.ptz";
+      packed ? write_ptz(folder_ / name, state_dict(source), {}) : write_pt(folder_ / name, state_dict(source), {});
+      const auto file = read_model_file(folder_ / name);
+      const ModelConfig& model = file.stored.model;
+      EXPECT_EQ(model.vocab_size, 48);
+      EXPECT_EQ(model.num_layers, 3);
+      EXPECT_EQ(model.model_dim, 32);
+      EXPECT_EQ(model.num_heads, 4);
+      EXPECT_EQ(model.num_kv_heads, 1);
+      EXPECT_EQ(model.mlp_mult, 3);
+      EXPECT_EQ(model.tie_embeddings, tied);
+      EXPECT_EQ(model.rope.rope_dims, 8);
+      EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "ROPE_DIMS=full"), 1);
+      EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "LOGIT_SOFTCAP=30.0"), 1);
+      EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "TRAIN_SEQ_LEN=1024"), 1);
+      Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+      EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), packed ? 0.1 : 1e-12);
+    }
+  }
+}
+
+TEST_F(ModelFiles, Bfloat16ModelsKeepTheirDtypes) {
+  set_parameter_precision(model_, at::kBFloat16, OptimConfig().control_patterns);
+  write_pt(folder_ / "m.pt", state_dict(model_), metadata_);
+  const auto file = read_model_file(folder_ / "m.pt");
+  expect_same_tensors(file.state, state_dict(model_));
+  Gpt half = build_model(file, at::kBFloat16, OpsPath::reference, at::kCPU);
+  EXPECT_EQ(half->tok_emb->weight.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(half->logits(ids_).scalar_type(), at::kBFloat16);
+  EXPECT_EQ(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->logits(ids_).scalar_type(), at::kFloat);
+}
+
+TEST_F(ModelFiles, WhatIsNoModelIsRefusedInOneLine) {
+  const auto refused = [&](const fs::path& path, const std::vector<std::string>& parts) {
+    std::vector<std::string> all{path.string()};
+    all.insert(all.end(), parts.begin(), parts.end());
+    expect_error(ExitCode::bad_input, all, [&] { read_model_file(path); });
+  };
+  refused(folder_ / "missing.pt", {});
+  refused(folder_ / "missing", {});
+  fs::create_directory(folder_ / "empty");
+  refused(folder_ / "empty", {"final_model.int8.ptz", "checkpoint"});
+  for (const char* name : {"notes.pt", "notes.ptz", "notes.safetensors", "notes.txt", "notes"}) {
+    write_file(folder_ / name, "these are only notes, and no model at all");
+    refused(folder_ / name, {});
+    write_file(folder_ / name, "");
+    refused(folder_ / name, {});
+  }
+  NamedTensors foreign{{"conv1.weight", to_raw(torch::randn({3, 3}))}};
+  write_atomic(folder_ / "foreign.pt", save_torch(state_dict_value(foreign, {""}, {}), "foreign"));
+  refused(folder_ / "foreign.pt", {"tok_emb.weight"});
+  Dict numbers;
+  numbers.set(text("step"), 3);
+  write_atomic(folder_ / "numbers.pt", save_torch(numbers, "numbers"));
+  refused(folder_ / "numbers.pt", {"step"});
+}
+
+TEST_F(ModelFiles, ImpossibleShapesAreRefused) {
+  const auto refused = [&](const std::string& name, const at::Tensor& tensor, const std::string& part) {
+    StateDict bad = state_;
+    for (auto& [key, value] : bad) {
+      if (key == name) value = tensor;
+    }
+    write_pt(folder_ / "bad.pt", bad, {});
+    expect_error(ExitCode::bad_input, {(folder_ / "bad.pt").string(), part}, [&] { read_model_file(folder_ / "bad.pt"); });
+  };
+  refused("tok_emb.weight", torch::zeros({48}), "tok_emb.weight");
+  refused("tok_emb.weight", torch::zeros({48, 0}), "head_dim");
+  refused("tok_emb.weight", torch::zeros({48, 36}), "head_dim");
+  refused("tok_emb.weight", torch::zeros({48, 33}), "q_gain");
+  refused("blocks.0.attn.q_gain", torch::zeros({0}), "q_gain");
+  refused("blocks.0.attn.c_k.weight", torch::zeros({7, 32}), "c_k");
+  refused("blocks.0.attn.c_k.weight", torch::zeros({24, 32}), "key/value heads");
+  refused("blocks.0.mlp.fc.weight", torch::zeros({33, 32}), "MLP");
+}
+
+TEST_F(ModelFiles, AMissingTensorIsNamed) {
+  for (const bool with_config : {true, false}) {
+    StateDict partial;
+    for (const auto& entry : state_) {
+      if (entry.first != "blocks.1.attn.proj.weight") partial.push_back(entry);
+    }
+    write_pt(folder_ / "partial.pt", partial, with_config ? metadata_ : ModelMetadata());
+    expect_error(ExitCode::bad_input, {(folder_ / "partial.pt").string(), "blocks.1.attn.proj.weight"},
+                 [&] { build_model(read_model_file(folder_ / "partial.pt"), at::kFloat, OpsPath::reference, at::kCPU); });
+  }
+}
+
+TEST_F(ModelFiles, AnIncompleteStoredConfigurationIsRefused) {
+  ModelMetadata lacking = metadata_, unreadable = metadata_;
+  lacking.erase("NUM_HEADS");
+  unreadable["ROPE_DIMS"] = "3";
+  write_pt(folder_ / "lacking.pt", state_, lacking);
+  expect_error(ExitCode::bad_input, {"lacking.pt", "NUM_HEADS"}, [&] { read_model_file(folder_ / "lacking.pt"); });
+  write_ptz(folder_ / "unreadable.ptz", state_, unreadable);
+  expect_error(ExitCode::bad_input, {"unreadable.ptz", "ROPE_DIMS"}, [&] { read_model_file(folder_ / "unreadable.ptz"); });
+}
+
+TEST_F(ModelFiles, DamageIsNoticed) {
+  write_ptz(folder_ / "m.ptz", state_, metadata_);
+  damage_file(folder_ / "m.ptz");
+  expect_error(ExitCode::bad_input, {(folder_ / "m.ptz").string()}, [&] { read_model_file(folder_ / "m.ptz"); });
+  const auto checkpoint = write_checkpoint(folder_ / "checkpoints", state_, 5);
+  damage_file(checkpoint);
+  expect_error(ExitCode::bad_input, {checkpoint.string(), "checksum"}, [&] { read_model_file(checkpoint); });
+  write_pt(folder_ / "m.pt", state_, metadata_);
+  damage_file(folder_ / "m.pt");
+  expect_error(ExitCode::bad_input, {(folder_ / "m.pt").string()}, [&] { read_model_file(folder_ / "m.pt"); });
+  for (const char* name : {"cut.pt", "cut.ptz"}) {
+    std::string(name) == "cut.pt" ? write_pt(folder_ / name, state_, metadata_) : write_ptz(folder_ / name, state_, metadata_);
+    const std::string content = read_text(folder_ / name);
+    for (const size_t size : {size_t{3}, content.size() / 2, content.size() - 1}) {
+      write_file(folder_ / name, content.substr(0, size));
+      expect_error(ExitCode::bad_input, {(folder_ / name).string()}, [&] { read_model_file(folder_ / name); });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::testing

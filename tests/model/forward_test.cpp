@@ -1,0 +1,185 @@
+// What the model computes: causality, skip connections, the loss, and its gradients.
+#include "support/models.h"
+
+namespace pgolf::testing {
+namespace {
+
+const OpsPath both_paths[] = {OpsPath::reference, OpsPath::fast};
+
+ModelConfig partial_config(int layers = 2) {
+  ModelConfig config = tiny_config();
+  config.num_layers = layers;
+  config.rope.rope_dims = 4;
+  return config;
+}
+
+TEST(Forward, ALaterTokenDoesNotChangeEarlierLogits) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(2, 24, 48);
+  auto changed = ids.clone();
+  changed[0][13] = (ids[0][13] + 1) % 48;
+  for (const OpsPath path : both_paths) {
+    Gpt model = make_random_model(partial_config(3), 5, path);
+    const auto before = model->logits(ids), after = model->logits(changed);
+    EXPECT_TRUE(at::equal(before[0].narrow(0, 0, 13), after[0].narrow(0, 0, 13)));
+    for (int64_t t = 13; t < 24; ++t) EXPECT_GT(distance(before[0][t], after[0][t]), 0) << "position " << t << " sees the change";
+    EXPECT_TRUE(at::equal(before[1], after[1])) << "the other sequence does not";
+  }
+}
+
+TEST(Forward, SequencesOfABatchDoNotMix) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(3, 16, 48);
+  for (const OpsPath path : both_paths) {
+    Gpt model = make_random_model(partial_config(), 5, path);
+    const auto together = model->logits(ids);
+    for (int64_t b = 0; b < 3; ++b) EXPECT_LT(distance(together[b], model->logits(ids.narrow(0, b, 1))[0]), 1e-4);
+  }
+}
+
+TEST(Forward, LogitsStayWithinTheSoftCap) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = partial_config();
+  config.logit_softcap = 2.5;
+  Gpt model = make_random_model(config);
+  model->tok_emb->weight.mul_(50);
+  const auto logits = model->logits(random_ids(2, 16, 48));
+  EXPECT_EQ(logits.sizes(), at::IntArrayRef({2, 16, 48}));
+  EXPECT_LE(logits.abs().max().item<float>(), 2.5f);
+  EXPECT_GT(logits.abs().max().item<float>(), 2.4f);
+}
+
+TEST(Forward, LossIsTheMeanCrossEntropyOfTheLogits) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(2, 17, 48);
+  const auto inputs = ids.narrow(1, 0, 16), targets = ids.narrow(1, 1, 16);
+  for (const bool tied : {true, false}) {
+    for (const OpsPath path : both_paths) {
+      ModelConfig config = partial_config();
+      config.tie_embeddings = tied;
+      Gpt model = make_random_model(config, 5, path);
+      const auto log_probabilities = at::log_softmax(model->logits(inputs).to(at::kDouble), -1);
+      const double expected = -log_probabilities.gather(-1, targets.unsqueeze(-1)).mean().item<double>();
+      const auto loss = model(inputs, targets);
+      EXPECT_EQ(loss.scalar_type(), at::kFloat);
+      EXPECT_EQ(loss.dim(), 0);
+      EXPECT_NEAR(loss.item<double>(), expected, 1e-5);
+    }
+  }
+}
+
+TEST(Forward, AFreshUntiedModelKnowsNothing) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = partial_config();
+  config.tie_embeddings = false;
+  const auto ids = random_ids(2, 16, 48);
+  EXPECT_NEAR(make_model(config)->forward(ids, ids).item<double>(), std::log(48.0), 1e-5);
+}
+
+TEST(Forward, SkipConnectionsFormAUNet) {
+  torch::NoGradGuard no_grad;
+  struct Skip {
+    int into, weight, from;
+  };
+  // The definition written out: which block gets skip_weights[weight] * output of block `from` added to its input.
+  const std::map<int, std::vector<Skip>> wiring{{1, {}}, {2, {{1, 0, 0}}}, {3, {{1, 0, 0}}}, {5, {{2, 0, 1}, {3, 1, 0}}}};
+  const auto ids = random_ids(2, 12, 48);
+  for (const auto& [layers, skips] : wiring) {
+    for (const OpsPath path : both_paths) {
+      Gpt model = make_random_model(partial_config(layers), 5, path);
+      ASSERT_EQ(model->skip_weights.sizes(), at::IntArrayRef({layers / 2, 32}));
+      const auto norm = [](const at::Tensor& x) { return x * at::rsqrt(x.square().mean(-1, true) + std::numeric_limits<float>::epsilon()); };
+      const auto x0 = norm(model->tok_emb(ids));
+      auto x = x0;
+      std::vector<at::Tensor> outputs;
+      for (int i = 0; i < layers; ++i) {
+        for (const auto& skip : skips) {
+          if (skip.into == i) x = x + model->skip_weights[skip.weight] * outputs[static_cast<size_t>(skip.from)];
+        }
+        x = model->blocks[static_cast<size_t>(i)](x, x0);
+        outputs.push_back(x);
+      }
+      const auto expected = 30 * at::tanh(at::linear(norm(x), model->tok_emb->weight) / 30);
+      EXPECT_LT(distance(model->logits(ids), expected), 1e-3) << layers << " layers";
+    }
+  }
+}
+
+/// Loss as a function of the parameters; larger batches make its rounding smaller against its slope.
+double numeric_loss(Gpt& model, const at::Tensor& ids) {
+  torch::NoGradGuard no_grad;
+  const int64_t time = ids.size(1) - 1;
+  return model(ids.narrow(1, 0, time), ids.narrow(1, 1, time)).item<double>();
+}
+
+class Gradients : public ::testing::TestWithParam<std::tuple<OpsPath, bool, int>> {};
+
+TEST_P(Gradients, AgreeWithCentralDifferences) {
+  const auto [path, tied, rope_dims] = GetParam();
+  ModelConfig config = tiny_config();
+  config.num_layers = 3;
+  config.tie_embeddings = tied;
+  config.rope.rope_dims = rope_dims;
+  Gpt model = make_random_model(config, 5, path);
+  const auto ids = random_ids(4, 13, 48);
+  model(ids.narrow(1, 0, 12), ids.narrow(1, 1, 12)).backward();
+  torch::NoGradGuard no_grad;
+  // Along the gradient the slope is its norm; along the axis of its largest entry it is that entry.
+  const auto slope = [&](at::Tensor& parameter, const at::Tensor& direction) {
+    const auto original = parameter.clone();
+    const double step = 4e-3;
+    parameter.copy_(original + step * direction);
+    const double above = numeric_loss(model, ids);
+    parameter.copy_(original - step * direction);
+    const double below = numeric_loss(model, ids);
+    parameter.copy_(original);
+    return (above - below) / (2 * step);
+  };
+  for (auto& item : model->named_parameters()) {
+    auto& parameter = item.value();
+    const auto gradient = parameter.grad();
+    ASSERT_TRUE(gradient.defined()) << item.key();
+    const double norm = gradient.norm().item<double>();
+    ASSERT_GT(norm, 1e-4) << item.key();
+    EXPECT_NEAR(slope(parameter, gradient / norm), norm, 0.02 * norm + 5e-4) << item.key();
+    auto axis = torch::zeros_like(parameter);
+    const auto largest = gradient.abs().argmax();
+    axis.view(-1)[largest.item<int64_t>()] = 1;
+    const double entry = gradient.reshape(-1)[largest.item<int64_t>()].item<double>();
+    EXPECT_NEAR(slope(parameter, axis), entry, 0.02 * std::abs(entry) + 5e-4) << item.key();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(AllParts, Gradients,
+                         ::testing::Values(std::tuple(OpsPath::reference, true, 4), std::tuple(OpsPath::reference, false, 8),
+                                           std::tuple(OpsPath::fast, true, 4), std::tuple(OpsPath::fast, false, 0)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param) == OpsPath::fast ? "fast" : "reference") +
+                                  (std::get<1>(info.param) ? "_tied" : "_untied") + "_rope" + std::to_string(std::get<2>(info.param));
+                         });
+
+TEST(Forward, FastAndReferencePathsAgree) {
+  const auto ids = random_ids(2, 17, 48);
+  for (const int rope_dims : {0, 2, 6, 8}) {
+    ModelConfig config = tiny_config();
+    config.num_layers = 3;
+    config.rope.rope_dims = rope_dims;
+    std::vector<std::vector<at::Tensor>> gradients;
+    std::vector<double> losses;
+    for (const OpsPath path : both_paths) {
+      Gpt model = make_random_model(config, 5, path);
+      const auto loss = model(ids.narrow(1, 0, 16), ids.narrow(1, 1, 16));
+      loss.backward();
+      losses.push_back(loss.item<double>());
+      gradients.emplace_back();
+      for (const auto& parameter : model->parameters()) gradients.back().push_back(parameter.grad());
+    }
+    EXPECT_NEAR(losses[0], losses[1], 1e-5) << rope_dims;
+    for (size_t i = 0; i < gradients[0].size(); ++i) {
+      EXPECT_LT(distance(gradients[0][i], gradients[1][i]), 1e-4 * (1 + gradients[0][i].abs().max().item<double>())) << rope_dims << " tensor " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::testing

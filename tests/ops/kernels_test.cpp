@@ -1,0 +1,111 @@
+// Every instruction set that this processor has against the baseline compilation of the same kernels.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "../../src/ops/kernels/kernels.h"
+
+namespace pgolf::ops {
+namespace {
+
+float to_float(float value) { return value; }
+float to_float(Bf16 value) {
+  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
+  float result;
+  std::memcpy(&result, &bits, sizeof(result));
+  return result;
+}
+void set(float& to, float value) { to = value; }
+void set(Bf16& to, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  to.bits = static_cast<uint16_t>(bits >> 16);
+}
+
+template <class T>
+std::vector<T> numbers(size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal;
+  std::vector<T> result(count);
+  for (auto& value : result) set(value, normal(generator));
+  return result;
+}
+
+/// All outputs of all kernels, one after the other. 11 rows of 6 heads of 22 lanes, 10 of them rotated.
+template <class T>
+std::vector<float> outputs(Isa isa) {
+  const auto& kernels = cpu_kernels<T>(isa);
+  constexpr int64_t rows = 11, heads = 6, dim = 22, half = 5, width = heads * dim;
+  const auto x = numbers<T>(rows * width, 1), x0 = numbers<T>(rows * width, 2), dy = numbers<T>(rows * width, 3);
+  const auto mix = numbers<float>(2 * width, 4), gain = numbers<float>(heads, 5);
+  const auto cos = numbers<float>(rows * half, 6), sin = numbers<float>(rows * half, 7);
+  std::vector<T> y(rows * width), y0(rows * width);
+  std::vector<float> rstd(rows * heads), sums(2 * width), result;
+  const auto keep = [&](const auto& values) {
+    for (const auto& value : values) result.push_back(to_float(value));
+  };
+  kernels.rms_norm(x.data(), y.data(), rstd.data(), rows, width);
+  keep(y), keep(rstd);
+  kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), y.data(), rows, width);
+  keep(y);
+  const RotationTable table{cos.data(), sin.data(), half};
+  const Heads<const T*> from{x.data(), width, dim}, gradient{dy.data(), dim, rows * dim};
+  const Heads<T*> heads_first{y.data(), dim, rows * dim}, time_first{y0.data(), width, dim};
+  kernels.norm_rotate(from, heads_first, rstd.data(), table, gain.data(), heads, dim, 0, rows);
+  keep(y), keep(rstd);
+  kernels.norm_rotate_backward(gradient, from, rstd.data(), table, gain.data(), time_first, sums.data(), heads, dim, 0, rows);
+  keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + heads));
+  kernels.relu_squared(x.data(), y.data(), rows * width);
+  keep(y);
+  kernels.relu_squared_backward(dy.data(), x.data(), y.data(), rows * width);
+  keep(y);
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), rows, width);
+  keep(y);
+  kernels.residual_mix_backward(dy.data(), x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows, width);
+  keep(y), keep(y0), keep(sums);
+  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), rows, width);
+  keep(y);
+  kernels.scaled_add_backward(dy.data(), mix.data(), x0.data(), y.data(), sums.data(), rows, width);
+  keep(y), keep(std::vector<float>(sums.begin(), sums.begin() + width));
+  const std::vector<int64_t> targets(rows, width - 1);
+  std::vector<float> scratch(2 * width), loss(rows);
+  kernels.softcap_cross_entropy(x.data(), targets.data(), 2.0f, 1.0f, loss.data(), y.data(), scratch.data(), rows, width);
+  keep(loss), keep(y);
+  return result;
+}
+
+template <class T>
+void expect_equal_instruction_sets(float tolerance) {
+  const auto expected = outputs<T>(Isa::baseline);
+  for (int isa = 1; isa <= static_cast<int>(best_isa()); ++isa) {
+    const auto got = outputs<T>(static_cast<Isa>(isa));
+    ASSERT_EQ(got.size(), expected.size());
+    for (size_t i = 0; i < got.size(); ++i) {
+      const float allowed = tolerance * std::max(1.0f, std::abs(expected[i]));
+      ASSERT_NEAR(got[i], expected[i], allowed) << "instruction set " << isa << ", output " << i;
+    }
+  }
+}
+
+TEST(Kernels, Float32AgreesOnAllInstructionSets) { expect_equal_instruction_sets<float>(2e-5f); }
+TEST(Kernels, Bfloat16AgreesOnAllInstructionSets) { expect_equal_instruction_sets<Bf16>(1e-2f); }
+
+TEST(Kernels, Bfloat16RoundsToNearestEven) {
+  // 1 + k / 256 lies between the bfloat16 numbers 1 + k / 128, at odd k: ties go to the even one.
+  for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) {
+    const std::vector<float> scale{1.00390625f, 1.01171875f, 1.00390637f, 1.0f};
+    const std::vector<Bf16> zeros(4), ones(4, Bf16{0x3f80});
+    std::vector<Bf16> y(4);
+    cpu_kernels<Bf16>(static_cast<Isa>(isa)).scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), 1, 4);
+    EXPECT_EQ(to_float(y[0]), 1.0f);
+    EXPECT_EQ(to_float(y[1]), 1.015625f);
+    EXPECT_EQ(to_float(y[2]), 1.0078125f);
+    EXPECT_EQ(to_float(y[3]), 1.0f);
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::ops

@@ -1,0 +1,77 @@
+#include "pgolf/optim/schedule.h"
+
+#include <gtest/gtest.h>
+
+namespace pgolf::testing {
+namespace {
+
+ScheduleConfig schedule_of(int iterations, int warmdown_iters, double cap_seconds, double warmdown_frac = -1) {
+  ScheduleConfig schedule;
+  schedule.iterations = iterations;
+  schedule.warmdown_iters = warmdown_iters;
+  schedule.max_wallclock_seconds = cap_seconds;
+  schedule.warmdown_frac = warmdown_frac;
+  return schedule;
+}
+
+TEST(LrScale, WithoutCapFallsOverTheLastIterations) {
+  const auto schedule = schedule_of(100, 20, 0);
+  for (const auto& [step, expected] : {std::pair(0, 1.0), {1, 1.0}, {79, 1.0}, {80, 1.0}, {81, 19.0 / 20}, {90, 0.5}, {99, 1.0 / 20}}) {
+    EXPECT_DOUBLE_EQ(lr_scale(schedule, step, 123.0 * step), expected) << "step " << step;
+  }
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 90, 0), lr_scale(schedule, 90, 1e9)) << "time does not matter";
+}
+
+TEST(LrScale, WarmdownLongerThanTheRunStartsBelowOne) {
+  const auto schedule = schedule_of(10, 40, 0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 0.25);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 6, 0), 0.1);
+}
+
+TEST(LrScale, WithoutWarmdownIsAlwaysOne) {
+  for (const double cap : {0.0, 10.0}) {
+    for (const int step : {0, 50, 99}) {
+      EXPECT_EQ(lr_scale(schedule_of(100, 0, cap), step, 9999), 1.0);
+      EXPECT_EQ(lr_scale(schedule_of(100, 50, cap, 0.0), step, 9999), 1.0);
+    }
+  }
+}
+
+TEST(LrScale, WithCapFallsOverTheTimeThatTheLastIterationsTake) {
+  const auto schedule = schedule_of(1000, 4, 10);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 5, 5000), 1.0) << "1000 ms a step: the last 4000 ms";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 6, 6000), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 7, 7000), 0.75);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 9000), 1000.0 / 12000) << "slower steps, longer warmdown";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 10, 10'000), 0.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 11, 11'500), 0.0) << "beyond the cap";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 999, 500), 1.0) << "iterations do not matter";
+}
+
+TEST(LrScale, AFractionIsOfTheBudgetThatLimits) {
+  const auto timed = schedule_of(1000, 1200, 10, 0.25);
+  EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 7400), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 8000), 0.8);
+  EXPECT_DOUBLE_EQ(lr_scale(timed, 30, 8000), 0.8) << "whatever a step takes";
+  EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 12'000), 0.0);
+  const auto counted = schedule_of(200, 1200, 0, 0.25);
+  EXPECT_DOUBLE_EQ(lr_scale(counted, 149, 0), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(counted, 150, 0), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(counted, 175, 0), 0.5);
+  EXPECT_DOUBLE_EQ(lr_scale(counted, 199, 0), 1.0 / 50);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule_of(200, 1200, 10, 1.0), 3, 2500), 0.75);
+}
+
+TEST(MuonMomentum, RisesLinearlyAndStays) {
+  OptimConfig optim;
+  EXPECT_DOUBLE_EQ(muon_momentum(optim, 0), 0.85);
+  EXPECT_DOUBLE_EQ(muon_momentum(optim, 250), 0.90);
+  EXPECT_DOUBLE_EQ(muon_momentum(optim, 500), 0.95);
+  EXPECT_DOUBLE_EQ(muon_momentum(optim, 5000), 0.95);
+  optim.muon_momentum_warmup_steps = 0;
+  EXPECT_DOUBLE_EQ(muon_momentum(optim, 0), 0.95);
+}
+
+}  // namespace
+}  // namespace pgolf::testing

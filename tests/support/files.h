@@ -1,0 +1,75 @@
+// Folders that go away, files written by hand, and the check for a good error.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+
+namespace pgolf::testing {
+
+namespace fs = std::filesystem;
+
+/// A folder of its own, removed with the object.
+class TempFolder {
+ public:
+  TempFolder() {
+    static int count = 0;
+    path_ = fs::temp_directory_path() / format("pgolf_test_%d_%d", static_cast<int>(::getpid()), count++);
+    fs::create_directories(path_);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  ~TempFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+inline void write_file(const fs::path& path, std::string_view content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+/// Changes one byte somewhere behind the middle.
+inline void damage_file(const fs::path& path) {
+  std::string content = read_text(path);
+  content[content.size() * 3 / 4] ^= 0x10;
+  write_file(path, content);
+}
+
+/// Names in a folder, sorted.
+inline std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& path : glob_sorted((folder / "*").string())) names.push_back(path.filename());
+  return names;
+}
+
+/// Runs body, expects an Error of this code, in one line, whose text or hint contains every part.
+inline void expect_error(ExitCode code, const std::vector<std::string>& parts, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const Error& e) {
+    const std::string message = std::string(e.what()) + " | " + e.hint();
+    EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << "one line: " << message;
+    for (const auto& part : parts) EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
+    return;
+  }
+  ADD_FAILURE() << "no Error was thrown";
+}
+
+}  // namespace pgolf::testing

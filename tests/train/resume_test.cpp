@@ -1,0 +1,206 @@
+// Training checkpoints: a continued run is the undisturbed one.
+#include "support/training.h"
+
+namespace pgolf::testing {
+namespace {
+
+const Variables kSixSteps{{"ITERATIONS", "6"}, {"SAVE_EVERY", "3"}, {"VAL_LOSS_EVERY", "3"}, {"MUON_MOMENTUM_WARMUP_STEPS", "8"}, {"WARMDOWN_ITERS", "4"}};
+
+void expect_same_state(const Checkpoint& actual, const Checkpoint& expected) {
+  expect_same_tensors(actual.tensors, expected.tensors);
+  EXPECT_EQ(actual.state.step, expected.state.step);
+  EXPECT_EQ(actual.state.loader_file, expected.state.loader_file);
+  EXPECT_EQ(actual.state.loader_position, expected.state.loader_position);
+  EXPECT_EQ(actual.state.best_val_loss, expected.state.best_val_loss);
+  EXPECT_EQ(actual.state.best_step, expected.state.best_step);
+  EXPECT_EQ(actual.state.model, expected.state.model);
+}
+
+TEST(Resume, ContinuesBitForBit) {
+  Variables settings = kSixSteps;
+  settings["RUN_ID"] = "six";
+  TinyRun whole(settings), continued(settings);
+  ASSERT_EQ(whole.train(), ExitCode::ok);
+  // What the killed run had written: more lines than its last checkpoint covers, the last one cut.
+  std::string metrics = read_text(whole.folder().metrics());
+  write_file(continued.folder().metrics(), metrics.substr(0, metrics.size() - 20));
+  torch::rand(5);  // disturbs the generator
+  continued.trainer().restore(whole.checkpoint(3));
+  std::vector<int64_t> steps;
+  continued.trainer().on_step = [&](const StepRecord& step) { steps.push_back(step.step); };
+  ASSERT_EQ(continued.train(), ExitCode::ok);
+  EXPECT_EQ(steps, (std::vector<int64_t>{4, 5, 6}));
+  expect_same_tensors(continued.weights(), whole.weights());
+  expect_same_state(continued.checkpoint(6), whole.checkpoint(6));
+  EXPECT_EQ(without_times(read_metrics(continued.folder().metrics())), without_times(read_metrics(whole.folder().metrics())));
+}
+
+TEST(Resume, AValidationThatWasMissedIsMadeUpFor) {
+  TinyRun whole(kSixSteps), continued(kSixSteps);
+  whole.train();
+  // Killed right after the checkpoint of step 3, before the validation that follows it.
+  std::string metrics;
+  for (const auto& line : split(read_text(whole.folder().metrics()), '\n')) {
+    metrics += line + "\n";
+    if (line.find("\"step\":3") != std::string::npos) break;
+  }
+  write_file(continued.folder().metrics(), metrics);
+  continued.trainer().restore(whole.checkpoint(3));
+  continued.train();
+  const auto actual = without_times(read_metrics(continued.folder().metrics())), expected = without_times(read_metrics(whole.folder().metrics()));
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 1; i < actual.size(); ++i) EXPECT_EQ(actual[i], expected[i]);
+}
+
+TEST(Resume, RememberTheBestValidation) {
+  // With these rates step 0 or 3 may be the best, and the checkpoint of step 3 was written before its validation.
+  Variables settings = kSixSteps;
+  settings["MATRIX_LR"] = settings["SCALAR_LR"] = settings["TIED_EMBED_LR"] = "3";
+  settings["SAVE_EVERY"] = "1";
+  settings["KEEP_LAST"] = "9";
+  settings["VAL_LOSS_EVERY"] = "1";
+  TinyRun whole(settings);
+  whole.train();
+  for (const int step : {1, 2, 3, 4, 5}) {
+    TinyRun continued(settings);
+    continued.trainer().restore(whole.checkpoint(step));
+    continued.train();
+    EXPECT_EQ(continued.checkpoint(6).state.best_step, whole.checkpoint(6).state.best_step) << "continued from step " << step;
+    EXPECT_EQ(continued.checkpoint(6).state.best_val_loss, whole.checkpoint(6).state.best_val_loss);
+  }
+}
+
+TEST(Resume, AFinishedRunOnlyMeasuresAgain) {
+  TinyRun whole(kSixSteps), again(kSixSteps);
+  whole.train();
+  again.trainer().restore(whole.checkpoint(6));
+  EXPECT_EQ(again.train(), ExitCode::ok);
+  expect_same_tensors(again.weights(), whole.weights());
+  const auto lines = read_metrics(again.folder().metrics());
+  ASSERT_EQ(lines.size(), 2u);
+  EXPECT_EQ(lines[0].at("kind"), "run");
+  EXPECT_EQ(lines[1].at("val_loss"), read_metrics(whole.folder().metrics()).back().at("val_loss"));
+}
+
+TEST(Resume, OtherSettingsAreNamedWithBothValues) {
+  TinyRun whole({{"SAVE_EVERY", "1"}});
+  whole.train();
+  TinyRun other({{"SAVE_EVERY", "1"}, {"MATRIX_LR", "0.07"}, {"ROPE_DIMS", "4"}});
+  const StateDict before = other.weights();
+  expect_error(ExitCode::usage, {"MATRIX_LR", "0.04", "0.07", "ROPE_DIMS", "full", "this run has 4", "step_00000001.safetensors"},
+               [&] { other.trainer().restore(whole.checkpoint(1)); });
+  expect_same_tensors(other.weights(), before);
+  TinyRun harmless({{"TRAIN_LOG_EVERY", "1"}, {"KEEP_LAST", "5"}, {"RUN_ID", "elsewhere"}});
+  EXPECT_NO_THROW(harmless.trainer().restore(whole.checkpoint(1)));
+}
+
+TEST(Resume, ACheckpointWithOtherTensorsIsRefused) {
+  TinyRun run({{"SAVE_EVERY", "1"}}), target;
+  run.train();
+  const Checkpoint good = run.checkpoint(1);
+  Checkpoint fewer = good, renamed = good, reshaped = good, retyped = good;
+  fewer.tensors.pop_back();
+  renamed.tensors[2].first = "model.something";
+  reshaped.tensors[2].second = torch::zeros({5});
+  retyped.tensors[2].second = good.tensors[2].second.to(at::kDouble);
+  expect_error(ExitCode::bad_input, {good.path.string(), "another set of tensors"}, [&] { target.trainer().restore(fewer); });
+  expect_error(ExitCode::bad_input, {good.path.string(), "model.something"}, [&] { target.trainer().restore(renamed); });
+  for (const auto& bad : {reshaped, retyped}) {
+    expect_error(ExitCode::bad_input, {good.path.string(), good.tensors[2].first}, [&] { target.trainer().restore(bad); });
+  }
+}
+
+TEST(Checkpoints, ADamagedNewestFallsBackWithAWarning) {
+  TinyRun run({{"SAVE_EVERY", "1"}});
+  run.train();
+  const auto newest = list_checkpoints(run.folder().checkpoints()).back();
+  const std::string whole = read_text(newest);
+  const auto expect_fallback = [&](const char* what) {
+    ::testing::internal::CaptureStderr();
+    const auto checkpoint = load_newest_checkpoint(run.folder().checkpoints());
+    const std::string warning = ::testing::internal::GetCapturedStderr();
+    ASSERT_TRUE(checkpoint.has_value()) << what;
+    EXPECT_EQ(checkpoint->state.step, 1) << what;
+    EXPECT_EQ(warning.rfind("warning: ", 0), 0u) << what << ": " << warning;
+    EXPECT_NE(warning.find(newest.string()), std::string::npos) << what << ": " << warning;
+  };
+  damage_file(newest);
+  expect_fallback("a changed byte");
+  for (const size_t size : {size_t{0}, size_t{4}, size_t{300}, whole.size() / 2, whole.size() - 1}) {
+    write_file(newest, whole.substr(0, size));
+    expect_fallback("a cut file");
+  }
+  write_file(newest, whole);
+  EXPECT_EQ(load_newest_checkpoint(run.folder().checkpoints())->state.step, 2);
+}
+
+TEST(Checkpoints, OnlyDamagedOnesAreAnErrorAndNoneIsEmpty) {
+  TinyRun run({{"SAVE_EVERY", "1"}});
+  EXPECT_FALSE(load_newest_checkpoint(run.folder().checkpoints()).has_value());
+  run.train();
+  for (const auto& path : list_checkpoints(run.folder().checkpoints())) damage_file(path);
+  ::testing::internal::CaptureStderr();
+  expect_error(ExitCode::bad_input, {run.folder().checkpoints().string(), "none of the 2"}, [&] { load_newest_checkpoint(run.folder().checkpoints()); });
+  ::testing::internal::GetCapturedStderr();
+}
+
+TEST(Checkpoints, HoldEverythingARunNeeds) {
+  TinyRun run({{"SAVE_EVERY", "1"}, {"ROPE_DIMS", "4"}});
+  run.train();
+  const auto checkpoint = run.checkpoint(2);
+  EXPECT_EQ(checkpoint.state.config.at("ROPE_DIMS"), "4");
+  EXPECT_EQ(checkpoint.state.model.at("ROPE_DIMS"), "4");
+  EXPECT_EQ(checkpoint.state.model.at("TRAIN_SEQ_LEN"), "16");
+  EXPECT_GT(checkpoint.state.training_time_ms, 0);
+  EXPECT_EQ(checkpoint.state.loader_file, 0);
+  EXPECT_EQ(checkpoint.state.loader_position, 2 * 8 * (16 + 1));
+  std::map<std::string, int> kinds;
+  for (const auto& [name, tensor] : checkpoint.tensors) ++kinds[name.substr(0, name.find('.'))];
+  EXPECT_EQ(kinds["model"], 22);
+  EXPECT_EQ(kinds["muon"], 12);
+  EXPECT_EQ(kinds["adam"], 3 * 10);
+  EXPECT_EQ(kinds["generator"], 1);
+}
+
+TEST(MetricsFile, LosesWhatIsLaterThanTheCheckpoint) {
+  const TempFolder folder;
+  const auto path = folder / "metrics.jsonl";
+  MetricsFile first(path);
+  first.write({{"kind", "run"}});
+  for (int step = 1; step <= 4; ++step) first.write({{"kind", "train"}, {"step", step}});
+  first.write({{"kind", "val"}, {"step", 2}});  // measured again by the run that continues
+  first.write({{"kind", "final"}});
+  write_file(path, read_text(path) + "{\"kind\":\"tr");
+  MetricsFile again(path, 2);
+  again.write({{"kind", "train"}, {"step", 3}});
+  EXPECT_EQ(read_text(path), "{\"kind\":\"run\"}\n{\"kind\":\"train\",\"step\":1}\n{\"kind\":\"train\",\"step\":2}\n{\"kind\":\"train\",\"step\":3}\n");
+  MetricsFile appended(path);
+  appended.write({{"kind", "note"}});
+  EXPECT_EQ(count_kind(read_metrics(path), "train"), 3);
+  expect_error(ExitCode::io, {(folder / "none/metrics.jsonl").string()}, [&] { MetricsFile(folder / "none/metrics.jsonl").write({{"kind", "run"}}); });
+}
+
+TEST(RunFolder, OneProcessAtATime) {
+  const TempFolder folder;
+  const RunFolder run{folder / "deep/run"};
+  EXPECT_TRUE(run.create());
+  EXPECT_FALSE(run.create());
+  run.lock();
+  expect_error(ExitCode::usage, {run.path.string(), "another process"}, [&] { run.lock(); });
+}
+
+TEST(RunFolder, OnlyTemporaryFilesAreLeftovers) {
+  const TempFolder folder;
+  const RunFolder run{folder.path()};
+  fs::create_directory(run.checkpoints());
+  for (const auto& path : {run.log(), run.path / "final_model.pt.tmp.123", run.checkpoints() / "step_00000002.safetensors",
+                           run.checkpoints() / "step_00000003.safetensors.tmp.99"}) {
+    write_file(path, "x");
+  }
+  run.remove_leftovers();
+  EXPECT_EQ(names_in(run.path), (std::vector<std::string>{"checkpoints", "log.txt"}));
+  EXPECT_EQ(names_in(run.checkpoints()), std::vector<std::string>{"step_00000002.safetensors"});
+}
+
+}  // namespace
+}  // namespace pgolf::testing

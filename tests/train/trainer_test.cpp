@@ -1,0 +1,207 @@
+// The training loop inside one process: what it learns, writes, keeps and refuses.
+#include "pgolf/base/log.h"
+#include "pgolf/eval/model_file.h"
+#include "pgolf/train/export.h"
+#include "support/training.h"
+
+namespace pgolf::testing {
+namespace {
+
+TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
+  TinyRun run({{"ITERATIONS", "10"}, {"VAL_LOSS_EVERY", "5"}, {"MUON_MOMENTUM_WARMUP_STEPS", "10"}, {"WARMDOWN_ITERS", "4"}});
+  std::vector<StepRecord> steps;
+  run.trainer().on_step = [&](const StepRecord& step) { steps.push_back(step); };
+  ASSERT_EQ(run.train(), ExitCode::ok);
+  ASSERT_EQ(steps.size(), 10u);
+  const auto lines = read_metrics(run.folder().metrics());
+  EXPECT_EQ(lines[0].at("kind"), "run");
+  EXPECT_EQ(lines[0].at("run_id"), "run") << "the folder's name";
+  EXPECT_EQ(lines[0].at("parameters"), run.command().config.model.parameter_count());
+  EXPECT_EQ(lines[0].at("rope_dims"), 16);
+  EXPECT_EQ(lines[0].at("config").at("NUM_LAYERS"), "2");
+  EXPECT_EQ(count_kind(lines, "run"), 1);
+  std::vector<int> val_steps;
+  std::vector<double> val_losses;
+  size_t trained = 0;
+  for (const auto& line : lines) {
+    if (line.at("kind") == "val") {
+      val_steps.push_back(line.at("step"));
+      val_losses.push_back(line.at("val_loss"));
+      EXPECT_EQ(line.at("tokens"), 512);
+      EXPECT_NEAR(line.at("val_bpb").get<double>(), val_losses.back() / std::log(2.0) * 512 / line.at("bytes").get<double>(), 1e-9);
+    } else if (line.at("kind") == "train") {
+      ASSERT_LT(trained, steps.size());
+      const StepRecord& step = steps[trained++];
+      EXPECT_EQ(line.at("step"), step.step);
+      EXPECT_EQ(line.at("step"), trained);
+      EXPECT_EQ(line.at("train_loss"), step.train_loss);
+      EXPECT_EQ(line.at("lr_scale"), step.lr_scale);
+      EXPECT_EQ(line.at("muon_momentum"), step.muon_momentum);
+      EXPECT_EQ(line.at("tokens"), 128 * step.step);
+      EXPECT_GT(line.at("train_time_ms").get<double>(), 0);
+    }
+  }
+  EXPECT_EQ(trained, 10u);
+  EXPECT_EQ(val_steps, (std::vector<int>{0, 5, 10}));
+  EXPECT_NEAR(val_losses.front(), std::log(320.0), 0.1) << "a fresh model knows nothing";
+  EXPECT_LT(val_losses.back(), val_losses.front() - 0.5);
+  EXPECT_LT(steps.back().train_loss, steps.front().train_loss - 0.5);
+  EXPECT_DOUBLE_EQ(steps[0].muon_momentum, 0.85);
+  EXPECT_NEAR(steps[5].muon_momentum, 0.90, 1e-12);
+  EXPECT_DOUBLE_EQ(steps[6].lr_scale, 1.0);
+  EXPECT_DOUBLE_EQ(steps[9].lr_scale, 0.25);
+}
+
+TEST(Trainer, AStepIsTheMeanOfEightMicroSteps) {
+  TinyRun run;
+  const StepRecord step = run.trainer().forward_backward();
+  ASSERT_EQ(step.micro_losses.size(), 8u);
+  double sum = 0;
+  for (const double loss : step.micro_losses) sum += loss;
+  EXPECT_NEAR(step.train_loss, sum / 8, 1e-6);
+  for (const auto& item : run.trainer().model()->named_parameters()) EXPECT_TRUE(item.value().grad().defined()) << item.key();
+}
+
+TEST(Trainer, TheSameSettingsGiveTheSameWeights) {
+  const auto weights_of = [](const Variables& changes) {
+    TinyRun run(changes);
+    run.train();
+    return run.weights();
+  };
+  const StateDict weights = weights_of({});
+  expect_same_tensors(weights_of({}), weights);
+  EXPECT_FALSE(at::equal(weights_of({{"SEED", "1"}})[1].second, weights[1].second));
+  EXPECT_FALSE(at::equal(weights_of({{"ROPE_DIMS", "4"}})[1].second, weights[1].second));
+}
+
+TEST(Trainer, WarmUpLeavesNoTrace) {
+  TinyRun warm({{"WARMUP_STEPS", "3"}, {"SAVE_EVERY", "1"}}), cold({{"SAVE_EVERY", "1"}});
+  warm.train();
+  cold.train();
+  for (const int step : {1, 2}) {
+    const auto after_warm_up = warm.checkpoint(step), without = cold.checkpoint(step);
+    expect_same_tensors(after_warm_up.tensors, without.tensors);
+    EXPECT_EQ(after_warm_up.state.loader_file, without.state.loader_file);
+    EXPECT_EQ(after_warm_up.state.loader_position, without.state.loader_position);
+  }
+  EXPECT_EQ(without_times(read_metrics(warm.folder().metrics())).back(), without_times(read_metrics(cold.folder().metrics())).back());
+}
+
+TEST(Trainer, OnlyTheNewestCheckpointsAreKept) {
+  TinyRun run({{"ITERATIONS", "5"}, {"SAVE_EVERY", "1"}, {"KEEP_LAST", "3"}});
+  run.train();
+  EXPECT_EQ(names_in(run.folder().checkpoints()),
+            (std::vector<std::string>{"step_00000003.safetensors", "step_00000004.safetensors", "step_00000005.safetensors"}));
+}
+
+TEST(Trainer, WithoutSaveEveryNoCheckpointIsWritten) {
+  TinyRun run;
+  run.train();
+  EXPECT_TRUE(list_checkpoints(run.folder().checkpoints()).empty());
+}
+
+TEST(Trainer, TheWallClockCapStopsEarly) {
+  TinyRun run({{"ITERATIONS", "1000000"}, {"MAX_WALLCLOCK_SECONDS", "0.1"}});
+  log::open_log_file(run.folder().log());
+  EXPECT_EQ(run.train(), ExitCode::ok);
+  log::close_log_file();
+  const std::string log = read_text(run.folder().log());
+  EXPECT_NE(log.find("stopping_early: wallclock_cap train_time:"), std::string::npos) << log;
+  const auto lines = read_metrics(run.folder().metrics());
+  const int steps = count_kind(lines, "train");
+  EXPECT_GE(steps, 1);
+  EXPECT_LT(steps, 1'000'000);
+  EXPECT_EQ(lines.back().at("kind"), "val") << "the end is measured all the same";
+  EXPECT_EQ(lines.back().at("step"), steps);
+  EXPECT_GE(lines.back().at("train_time_ms").get<double>(), 100);
+}
+
+TEST(Trainer, ANonFiniteLossStopsBeforeTheWeightsAreTouched) {
+  TinyRun run({{"ITERATIONS", "6"}, {"SAVE_EVERY", "2"}});
+  StateDict before;
+  run.trainer().on_step = [&](const StepRecord& step) {
+    if (step.step != 3) return;
+    torch::NoGradGuard no_grad;
+    run.trainer().model()->blocks[1]->attn->q_gain.fill_(std::nan(""));
+    before = run.weights();
+  };
+  expect_error(ExitCode::non_finite, {"train_loss is nan", "step 4", "SAVE_EVERY"}, [&] { run.train(); });
+  const StateDict after = run.weights();
+  for (size_t i = 0; i < after.size(); ++i) {
+    if (after[i].first != "blocks.1.attn.q_gain") {
+      EXPECT_TRUE(at::equal(after[i].second, before[i].second)) << after[i].first;
+    }
+  }
+  EXPECT_EQ(list_checkpoints(run.folder().checkpoints()).size(), 1u);
+  for (const auto& [name, tensor] : run.checkpoint(2).tensors) EXPECT_TRUE(at::isfinite(tensor).all().item<bool>()) << name;
+  EXPECT_EQ(count_kind(read_metrics(run.folder().metrics()), "train"), 3);
+}
+
+TEST(Trainer, ANonFiniteGradientIsNamedBeforeTheWeightsAreTouched) {
+  for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    TinyRun run({{"GRAD_CLIP_NORM", "1"}});
+    const StateDict before = run.weights();
+    StepRecord step = run.trainer().forward_backward();
+    run.trainer().model()->blocks[1]->attn->c_q->weight.mutable_grad()[3][4] = poison;
+    expect_error(ExitCode::non_finite, {"blocks.1.attn.c_q.weight", "step 1"}, [&] { run.trainer().apply_gradients(&step, 0); });
+    expect_same_tensors(run.weights(), before);
+  }
+}
+
+/// What the file scores on the run's validation tokens, in batches of the run's size.
+EvalResult score_file(const fs::path& path, const RunConfig& config) {
+  const ModelFile file = read_model_file(path);
+  Gpt model = build_model(file, at::kFloat, config.runtime.ops, at::kCPU);
+  const Tokenizer tokenizer(config.data.tokenizer_path);
+  EvalOptions options;
+  options.seq_len = file.stored.train_seq_len;
+  options.batch_sequences = config.data.val_batch_size / 8 / config.data.train_seq_len;
+  return evaluate(model, ValidationSet(config.data.val_files(), options.seq_len, config.data.eval_tokens), ByteCounts(tokenizer, config.model.vocab_size), options);
+}
+
+TEST(Export, BothFilesScoreWhatTheRunSaid) {
+  TinyRun run({{"ITERATIONS", "4"}, {"ROPE_DIMS", "6"}, {"LOGIT_SOFTCAP", "25"}});
+  ASSERT_EQ(run.train(), ExitCode::ok);
+  const StateDict weights = run.weights();
+  ASSERT_EQ(export_model(run.trainer(), run.folder(), /*code_bytes=*/1234), ExitCode::ok);
+  const auto lines = read_metrics(run.folder().metrics());
+  const auto& config = run.command().config;
+  expect_same_tensors(read_model_file(run.folder().model()).state, weights);
+  const auto val = *std::find_if(lines.rbegin(), lines.rend(), [](const auto& line) { return line.at("kind") == "val"; });
+  const auto model = score_file(run.folder().model(), config), artifact = score_file(run.folder().artifact(), config);
+  EXPECT_EQ(val.at("step"), 4);
+  EXPECT_DOUBLE_EQ(model.val_loss, val.at("val_loss").get<double>());
+  EXPECT_DOUBLE_EQ(model.val_bpb, val.at("val_bpb").get<double>());
+  const auto& final = lines.back();
+  EXPECT_EQ(final.at("kind"), "final");
+  EXPECT_DOUBLE_EQ(artifact.val_loss, final.at("val_loss").get<double>());
+  EXPECT_DOUBLE_EQ(artifact.val_bpb, final.at("val_bpb").get<double>());
+  EXPECT_EQ(artifact.bytes, final.at("bytes"));
+  EXPECT_EQ(final.at("model_bytes"), fs::file_size(run.folder().model()));
+  EXPECT_EQ(final.at("artifact_bytes"), fs::file_size(run.folder().artifact()));
+  EXPECT_EQ(final.at("code_bytes"), 1234);
+  EXPECT_EQ(final.at("margin_bytes"), 16'000'000 - 1234 - static_cast<int64_t>(fs::file_size(run.folder().artifact())));
+  EXPECT_EQ(final.at("rope_dims"), 6);
+  EXPECT_NE(artifact.val_loss, model.val_loss) << "rounding shows";
+  EXPECT_NEAR(artifact.val_loss, model.val_loss, 0.05);
+  for (const auto& path : {run.folder().model(), run.folder().artifact()}) {
+    EXPECT_EQ(read_model_file(path).stored.model.rope.rope_dims, 6);
+    EXPECT_EQ(read_model_file(path).stored.model.logit_softcap, 25);
+    EXPECT_TRUE(read_model_file(path).assumed.empty());
+  }
+}
+
+TEST(Export, OverBudgetIsSaidAndNothingIsLost) {
+  TinyRun run({{"BUDGET_BYTES", "2000"}, {"ITERATIONS", "1"}});
+  run.train();
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(export_model(run.trainer(), run.folder(), 500), ExitCode::over_budget);
+  const std::string warning = ::testing::internal::GetCapturedStderr();
+  const auto over = static_cast<int64_t>(fs::file_size(run.folder().artifact())) + 500 - 2000;
+  EXPECT_NE(warning.find(format("over budget by %lld bytes", static_cast<long long>(over))), std::string::npos) << warning;
+  EXPECT_TRUE(fs::exists(run.folder().model()));
+  EXPECT_EQ(read_metrics(run.folder().metrics()).back().at("margin_bytes"), -over);
+}
+
+}  // namespace
+}  // namespace pgolf::testing
