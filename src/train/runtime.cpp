@@ -67,7 +67,7 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
 #ifdef __GLIBC__
   // Keep the large buffers of a step in the process: returning them to the kernel means a page fault for every page at
   // every use.
-  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_MMAP_MAX, 0);
   ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
   Runtime runtime;

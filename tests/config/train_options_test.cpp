@@ -4,6 +4,7 @@
 #include <set>
 
 #include "config_testing.h"
+#include "pgolf/base/files.h"
 
 namespace pgolf {
 namespace {
