@@ -56,7 +56,7 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
     }
   }
   ModelConfig& model = stored.model;
-  if (model.model_dim % model.num_heads != 0 || model.num_heads % model.num_kv_heads != 0) {
+  if (model.model_dim % model.num_heads != 0 || model.num_heads % model.num_kv_heads != 0 || model.head_dim() % 2 != 0) {
     throw Error(ExitCode::bad_input, where + ": the stored MODEL_DIM, NUM_HEADS and NUM_KV_HEADS do not fit together");
   }
   model.rope.head_dim = model.head_dim();

@@ -37,7 +37,13 @@ inline TrainCommand tiny_command(const Variables& changes = {}) {
 /// A trainer of the tiny run and a folder for it.
 class TinyRun {
  public:
-  explicit TinyRun(const Variables& changes = {}) : TinyRun(tiny_command(changes)) {}
+  TinyRun(std::initializer_list<Variables::value_type> changes = {}) : TinyRun(Variables(changes)) {}
+  explicit TinyRun(const Variables& changes)
+      : command_(tiny_command(changes)),
+        run_{folder_ / "run"},
+        trainer_(command_.config, command_.resolved, start_runtime(command_.config.runtime, 0), Process()) {
+    run_.create();
+  }
 
   Trainer& trainer() { return trainer_; }
   const TrainCommand& command() const { return command_; }
@@ -49,13 +55,6 @@ class TinyRun {
   }
 
  private:
-  explicit TinyRun(TrainCommand command)
-      : command_(std::move(command)),
-        run_{folder_ / "run"},
-        trainer_(command_.config, command_.resolved, start_runtime(command_.config.runtime, 0), Process()) {
-    run_.create();
-  }
-
   TempFolder folder_;
   TrainCommand command_;
   RunFolder run_;
