@@ -59,13 +59,16 @@ void add(const std::string& name, const Op& op, const Tensors& inputs, size_t pa
 void add_shape(const Shape& shape) {
   const std::string at_shape = std::string("/") + shape.name;
   const auto stream = [&] { return at::randn({shape.batch, shape.time, shape.width}); };
-  add("rms_norm" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{rms_norm(in[0], path)}; }, {stream()}, 1);
-  add("residual_mix" + at_shape,
-      [](const Tensors& in, OpsPath path) { return Tensors{residual_mix(in[0], in[1], in[2], path)}; },
+  add(
+      "rms_norm" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{rms_norm(in[0], path)}; }, {stream()}, 1);
+  add(
+      "residual_mix" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{residual_mix(in[0], in[1], in[2], path)}; },
       {stream(), stream(), at::randn({2, shape.width})}, 2);
-  add("scaled_add" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{scaled_add(in[0], in[2], in[1], path)}; },
+  add(
+      "scaled_add" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{scaled_add(in[0], in[2], in[1], path)}; },
       {stream(), stream(), at::randn({shape.width})}, 2);
-  add("relu_squared" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{relu_squared(in[0], path)}; },
+  add(
+      "relu_squared" + at_shape, [](const Tensors& in, OpsPath path) { return Tensors{relu_squared(in[0], path)}; },
       {at::randn({shape.batch, shape.time, shape.hidden})}, 1);
 
   const int64_t head_dim = shape.width / shape.heads;
@@ -73,7 +76,8 @@ void add_shape(const Shape& shape) {
     const auto table = make_rope_table({static_cast<int>(head_dim), rope_dims}, shape.time, at::kCPU);
     const auto q = at::randn({shape.batch, shape.time, shape.heads, head_dim});
     const auto k = at::randn({shape.batch, shape.time, shape.kv_heads, head_dim});
-    add("qk_norm_rope_gain/rope_dims:" + std::to_string(rope_dims) + at_shape,
+    add(
+        "qk_norm_rope_gain/rope_dims:" + std::to_string(rope_dims) + at_shape,
         [table](const Tensors& in, OpsPath path) {
           const auto [q, k] = qk_norm_rope_gain(in[0], in[1], in[2], &table, path);
           return Tensors{q, k};
@@ -83,7 +87,8 @@ void add_shape(const Shape& shape) {
 
   const int64_t rows = shape.batch * shape.time;
   const auto targets = at::randint(shape.vocab, {rows}, at::kLong);
-  add("softcap_cross_entropy" + at_shape,
+  add(
+      "softcap_cross_entropy" + at_shape,
       [targets](const Tensors& in, OpsPath path) { return Tensors{softcap_cross_entropy(in[0], targets, 30.0, path)}; },
       {at::randn({rows, shape.vocab})}, 1);
 }

@@ -75,7 +75,8 @@ BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* res
     } else if (flag == "--help" || flag == "-h") {
       options.help = true;
     } else {
-      throw Error(ExitCode::usage, format("bench_step has no option %s", flag.c_str()), "train_gpt's options go behind \"--\"; see bench_step --help");
+      throw Error(ExitCode::usage, format("bench_step has no option %s", flag.c_str()),
+                  "train_gpt's options go behind \"--\"; see bench_step --help");
     }
   }
   for (++i; i < argc; ++i) rest->push_back(argv[i]);
@@ -128,7 +129,8 @@ class Parts {
         loader_(config_.data.train_files(), process.rank(), process.world_size(), config_.model.vocab_size),
         groups_(split_parameters(model_, config_.optim.control_patterns)),
         muon_(groups_.matrix, config_.optim, muon_type(trainer), process) {
-    for (const auto& group : {groups_.tok_emb, groups_.lm_head, groups_.scalar}) adams_.emplace_back(group, config_.optim.scalar_lr, config_.optim);
+    for (const auto& group : {groups_.tok_emb, groups_.lm_head, groups_.scalar})
+      adams_.emplace_back(group, config_.optim.scalar_lr, config_.optim);
   }
 
   /// Adds a step's time to each part's samples.
@@ -165,9 +167,12 @@ class Parts {
  private:
   static at::ScalarType muon_type(Trainer& trainer) {
     switch (trainer.config().optim.muon_dtype) {
-      case DtypeChoice::bfloat16: return at::kBFloat16;
-      case DtypeChoice::float32: return at::kFloat;
-      case DtypeChoice::automatic: break;
+      case DtypeChoice::bfloat16:
+        return at::kBFloat16;
+      case DtypeChoice::float32:
+        return at::kFloat;
+      case DtypeChoice::automatic:
+        break;
     }
     return trainer.runtime().dtype;
   }
@@ -208,7 +213,8 @@ ExitCode run(int argc, char** argv) {
     return ExitCode::ok;
   }
   const TrainCommand command = resolve_train_command(static_cast<int>(rest.size()), rest.data(), read_environment(environ));
-  if (command.help || command.version || command.print_config || command.dry_run || !command.resume.empty() || !command.write_source.empty()) {
+  if (command.help || command.version || command.print_config || command.dry_run || !command.resume.empty() ||
+      !command.write_source.empty()) {
     throw Error(ExitCode::usage, "bench_step takes train_gpt's configuration, not its actions", "see bench_step --help");
   }
   for (const auto& warning : command.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
@@ -245,32 +251,45 @@ ExitCode run(int argc, char** argv) {
   const auto tokens = static_cast<double>(config.data.train_batch_tokens);
   const double tokens_per_s = tokens * 1000 / median_ms, flops_per_s = step_flops(config) * 1000 / median_ms;
   const char* dtype = runtime.dtype == at::kBFloat16 ? "bfloat16" : "float32";
-  const std::string ops = find_option(command.resolved, "OPS").text, muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
+  const std::string ops = find_option(command.resolved, "OPS").text,
+                    muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
 
-  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d micro-steps of %d\n", config.model.num_layers,
-              config.model.model_dim, with_commas(config.model.parameter_count()).c_str(), describe_rope_dims(config.model.rope).c_str(),
-              static_cast<long long>(config.data.train_batch_tokens), process.grad_accum_steps(), config.data.train_seq_len);
-  std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n", runtime.device.str().c_str(), dtype,
-              muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION, options.steps, options.warmup);
+  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d micro-steps of %d\n",
+              config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
+              describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens),
+              process.grad_accum_steps(), config.data.train_seq_len);
+  std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
+              runtime.device.str().c_str(), dtype, muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
+              options.steps, options.warmup);
   std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
   nlohmann::ordered_json rows;
   for (int row = 0; row < kRows; ++row) {
     const auto& s = samples[static_cast<size_t>(row)];
     if (s.empty()) continue;
     const double median = quantile(s, 0.5), p10 = quantile(s, 0.1), p90 = quantile(s, 0.9);
-    std::printf("%-10s %11.3f %11.3f %11.3f %6.1f%%  %s\n", kRowNames[row], median, p10, p90, 100 * median / median_ms, kRowNotes[row]);
+    std::printf("%-10s %11.3f %11.3f %11.3f %6.1f%%  %s\n", kRowNames[row], median, p10, p90, 100 * median / median_ms,
+                kRowNotes[row]);
     rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
   }
-  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model, CPU time / (wall time x threads) %.2f, loss of step 1 %.6f\n", tokens_per_s,
-              flops_per_s / 1e9, cpu_share, first_loss);
+  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model, CPU time / (wall time x threads) %.2f, loss of step 1 %.6f\n",
+              tokens_per_s, flops_per_s / 1e9, cpu_share, first_loss);
 
   if (!options.json.empty()) {
     nlohmann::ordered_json settings;
     for (const auto& option : command.resolved) settings[option.name] = option.text;
-    const nlohmann::ordered_json out = {{"device", runtime.device.str()}, {"dtype", dtype}, {"ops", ops}, {"threads", runtime.num_threads},
-                                        {"torch", TORCH_VERSION}, {"ms", rows}, {"tokens_per_step", config.data.train_batch_tokens},
-                                        {"tokens_per_s", tokens_per_s}, {"flops_per_step", step_flops(config)}, {"flops_per_s", flops_per_s},
-                                        {"cpu_share", cpu_share}, {"first_loss", first_loss}, {"config", settings}};
+    const nlohmann::ordered_json out = {{"device", runtime.device.str()},
+                                        {"dtype", dtype},
+                                        {"ops", ops},
+                                        {"threads", runtime.num_threads},
+                                        {"torch", TORCH_VERSION},
+                                        {"ms", rows},
+                                        {"tokens_per_step", config.data.train_batch_tokens},
+                                        {"tokens_per_s", tokens_per_s},
+                                        {"flops_per_step", step_flops(config)},
+                                        {"flops_per_s", flops_per_s},
+                                        {"cpu_share", cpu_share},
+                                        {"first_loss", first_loss},
+                                        {"config", settings}};
     write_atomic(options.json, out.dump(1) + "\n");
   }
   return ExitCode::ok;

@@ -38,19 +38,29 @@ void add_common(OptionTable& table, Common& common) {
   table.add_action({.name = "help", .field = &common.help, .help = "Print this and stop.", .stops = true});
   table.group("Common");
   table.add("TOKENIZER_PATH", bind::text(&common.tokenizer_path), "", "SentencePiece model, a .model file.");
-  table.add("DEVICE", bind::choice(&common.runtime.device, {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}), "",
-            "Where to compute.");
-  table.add("DTYPE", bind::choice(&common.runtime.dtype, {{"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}}),
-            "", "Of activations.");
-  table.add("OPS", bind::choice(&common.runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "", "Fused operations or their definitions.");
-  table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads", "0 = physical cores allowed to the process.");
+  table.add("DEVICE",
+            bind::choice(&common.runtime.device,
+                         {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
+            "", "Where to compute.");
+  table.add(
+      "DTYPE",
+      bind::choice(&common.runtime.dtype,
+                   {{"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}}),
+      "", "Of activations.");
+  table.add("OPS", bind::choice(&common.runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
+            "Fused operations or their definitions.");
+  table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
+            "0 = physical cores allowed to the process.");
   auto& model = common.unsaid.stored.model;
   table.group("For files that do not say it (the Python program's)");
   table.add("ROPE_DIMS", bind::text(&common.unsaid.rope_dims), "lanes", "full (or 0), none, or even from 2 to head_dim.");
   table.add("ROPE_BASE", bind::number(&model.rope.base, {.low = 0, .low_open = true}), "", "Base of the rotary frequencies.");
-  table.add("ROPE_TABLE_DTYPE", bind::choice<RopeTableDtype>(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}), "",
-            "bfloat16 reproduces the Python program's rounding of its rope buffer.");
-  table.add("LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true}), "", "Logits become cap * tanh(logits / cap).");
+  table.add("ROPE_TABLE_DTYPE",
+            bind::choice<RopeTableDtype>(&model.rope.table_dtype,
+                                         {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}),
+            "", "bfloat16 reproduces the Python program's rounding of its rope buffer.");
+  table.add("LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true}), "",
+            "Logits become cap * tanh(logits / cap).");
 }
 
 /// Fills in from flags what the file does not say.
@@ -60,7 +70,9 @@ void apply_flags(ModelFile& file, const Unsaid& unsaid, const std::vector<Resolv
     for (const char* name : {"ROPE_DIMS", "ROPE_BASE", "ROPE_TABLE_DTYPE", "LOGIT_SOFTCAP"}) {
       const auto& option = find_option(options, name);
       if (option.source == Source::flag && option.text != said.at(name)) {
-        throw Error(ExitCode::usage, format("%s=%s, but %s was trained with %s=%s", name, option.text.c_str(), file.path.c_str(), name, said.at(name).c_str()),
+        throw Error(ExitCode::usage,
+                    format("%s=%s, but %s was trained with %s=%s", name, option.text.c_str(), file.path.c_str(), name,
+                           said.at(name).c_str()),
                     "leave the flag out");
       }
     }
@@ -94,7 +106,8 @@ ExitCode score(int argc, const char* const* argv) {
   int64_t eval_tokens = 0, batch_tokens = 65'536;
   Format output = Format::text;
   OptionTable table("eval_gpt [score] CHECKPOINT... --val-files GLOB [--OPTION VALUE]...",
-                    "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and training checkpoints.");
+                    "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and "
+                    "training checkpoints.");
   add_common(table, common);
   table.group("Score");
   table.add_required("VAL_FILES", bind::text(&val_files), "", "Validation shards, a quoted shell pattern.");
@@ -107,7 +120,8 @@ ExitCode score(int argc, const char* const* argv) {
     std::fputs((table.help() + "\neval_gpt generate --help: sample text from a model.\n").c_str(), stdout);
     return ExitCode::ok;
   }
-  if (common.positional.empty()) throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --val-files GLOB; see eval_gpt --help");
+  if (common.positional.empty())
+    throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --val-files GLOB; see eval_gpt --help");
   const Runtime runtime = start_runtime(common.runtime, 0);
   const Tokenizer tokenizer(common.tokenizer_path);
   ExitCode code = ExitCode::ok;
@@ -131,14 +145,18 @@ ExitCode score(int argc, const char* const* argv) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       bar.finish();
       if (output == Format::jsonl) {
-        const nlohmann::ordered_json line{{"checkpoint", path}, {"format", file.format}, {"seq_len", length}, {"tokens", result.tokens},
-                                          {"bytes", result.bytes}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"seconds", seconds},
-                                          {"rope_dims", file.stored.model.rope.rope_dims}, {"assumed", file.assumed}};
+        const nlohmann::ordered_json line{
+            {"checkpoint", path},        {"format", file.format}, {"seq_len", length},
+            {"tokens", result.tokens},   {"bytes", result.bytes}, {"val_loss", result.val_loss},
+            {"val_bpb", result.val_bpb}, {"seconds", seconds},    {"rope_dims", file.stored.model.rope.rope_dims},
+            {"assumed", file.assumed}};
         std::printf("%s\n", line.dump().c_str());
       } else {
-        std::printf("%s val_loss:%.8f val_bpb:%.8f tokens:%lld bytes:%lld seq_len:%d rope_dims:%d format:%s%s%s eval_time:%.0fms\n", path.c_str(), result.val_loss,
-                    result.val_bpb, static_cast<long long>(result.tokens), static_cast<long long>(result.bytes), length,
-                    file.stored.model.rope.rope_dims, file.format.c_str(), file.assumed.empty() ? "" : " assumed:", join(file.assumed).c_str(), 1000 * seconds);
+        std::printf(
+            "%s val_loss:%.8f val_bpb:%.8f tokens:%lld bytes:%lld seq_len:%d rope_dims:%d format:%s%s%s eval_time:%.0fms\n",
+            path.c_str(), result.val_loss, result.val_bpb, static_cast<long long>(result.tokens),
+            static_cast<long long>(result.bytes), length, file.stored.model.rope.rope_dims, file.format.c_str(),
+            file.assumed.empty() ? "" : " assumed:", join(file.assumed).c_str(), 1000 * seconds);
       }
       std::fflush(stdout);
     } catch (const Error& e) {
@@ -171,7 +189,8 @@ ExitCode speak(int argc, const char* const* argv) {
     std::fputs(table.help().c_str(), stdout);
     return ExitCode::ok;
   }
-  if (common.positional.size() != 1) throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
+  if (common.positional.size() != 1)
+    throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
   const Runtime runtime = start_runtime(common.runtime, 0);
   ModelFile file = read_model_file(common.positional[0]);
   apply_flags(file, common.unsaid, options_given);

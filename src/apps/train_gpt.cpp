@@ -19,7 +19,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-BytesView source_bundle() { return {reinterpret_cast<const std::byte*>(pgolf_source_bundle), pgolf_source_bundle_size}; }
+BytesView source_bundle() {
+  return {reinterpret_cast<const std::byte*>(pgolf_source_bundle), pgolf_source_bundle_size};
+}
 
 void dry_run(const TrainCommand& command, const Process& process) {
   const auto& config = command.config;
@@ -30,14 +32,18 @@ void dry_run(const TrainCommand& command, const Process& process) {
   std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.rope).c_str());
   std::printf("parameters: %s\n", with_commas(estimate.parameters).c_str());
   std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations of a micro-step about %s\n",
-              human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(), human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
+              human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),
+              human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());
-  std::printf("artifact, predicted: about %s bytes (int8 payload %s), + code %s = %s of %s bytes\n", with_commas(estimate.artifact_bytes).c_str(),
-              with_commas(estimate.int8_payload_bytes).c_str(), with_commas(code).c_str(), with_commas(estimate.artifact_bytes + code).c_str(),
+  std::printf("artifact, predicted: about %s bytes (int8 payload %s), + code %s = %s of %s bytes\n",
+              with_commas(estimate.artifact_bytes).c_str(), with_commas(estimate.int8_payload_bytes).c_str(),
+              with_commas(code).c_str(), with_commas(estimate.artifact_bytes + code).c_str(),
               with_commas(config.output.budget_bytes).c_str());
   const TokenStream train(config.data.train_files(), config.model.vocab_size);
-  const ValidationSet validation(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size);
-  std::printf("dataset: training shards: %zu, %s tokens; %s validation tokens scored\n", train.files().size(), with_commas(train.total_tokens()).c_str(),
+  const ValidationSet validation(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens,
+                                 config.model.vocab_size);
+  std::printf("dataset: training shards: %zu, %s tokens; %s validation tokens scored\n", train.files().size(),
+              with_commas(train.total_tokens()).c_str(),
               with_commas(static_cast<int64_t>(validation.tokens().size()) - 1).c_str());
 }
 
@@ -126,7 +132,8 @@ ExitCode run(int argc, char** argv) {
   }
   if (!command.write_source.empty()) {
     write_atomic(command.write_source, source_bundle());
-    std::printf("%s: %lu bytes, an xz-compressed tar of the source that counts as code\n", command.write_source.c_str(), pgolf_source_bundle_size);
+    std::printf("%s: %lu bytes, an xz-compressed tar of the source that counts as code\n", command.write_source.c_str(),
+                pgolf_source_bundle_size);
     return ExitCode::ok;
   }
   for (const auto& warning : command.warnings) log::warn(warning);

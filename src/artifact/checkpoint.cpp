@@ -51,13 +51,16 @@ Checkpoint load_checkpoint(const fs::path& path) {
   const auto file = load_safetensors(path);
   const auto value_of = [&](const char* key) -> const std::string& {
     const auto found = file.metadata.find(key);
-    if (found == file.metadata.end()) throw Error(ExitCode::bad_input, format("%s is no training checkpoint: it has no \"%s\"", path.c_str(), key));
+    if (found == file.metadata.end())
+      throw Error(ExitCode::bad_input, format("%s is no training checkpoint: it has no \"%s\"", path.c_str(), key));
     return found->second;
   };
   if (value_of("format") != checkpoint_format) {
-    throw Error(ExitCode::bad_input, format("%s: checkpoint format \"%s\" is not known", path.c_str(), value_of("format").c_str()));
+    throw Error(ExitCode::bad_input,
+                format("%s: checkpoint format \"%s\" is not known", path.c_str(), value_of("format").c_str()));
   }
-  if (value_of("sha256") != checksum(file.tensors)) throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
+  if (value_of("sha256") != checksum(file.tensors))
+    throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
   Checkpoint checkpoint{path, {}, {}};
   try {
     const auto meta = json::parse(value_of("state"));
@@ -77,7 +80,9 @@ Checkpoint load_checkpoint(const fs::path& path) {
   return checkpoint;
 }
 
-std::vector<fs::path> list_checkpoints(const fs::path& folder) { return glob_sorted((folder / "step_*.safetensors").string()); }
+std::vector<fs::path> list_checkpoints(const fs::path& folder) {
+  return glob_sorted((folder / "step_*.safetensors").string());
+}
 
 std::optional<Checkpoint> load_newest_checkpoint(const fs::path& folder) {
   auto paths = list_checkpoints(folder);

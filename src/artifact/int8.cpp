@@ -118,7 +118,8 @@ Dict quantize_int8(const StateDict& state, const std::vector<std::string>& keep_
 StateDict dequantize_int8(const Dict& object, const std::string& name) {
   const std::string& found = required(object, "__quant_format__", name).as_text(name + ": __quant_format__");
   if (found != format_name) {
-    throw Error(ExitCode::bad_input, format("%s: quantisation format \"%s\" is not known; %s is", name.c_str(), found.c_str(), format_name));
+    throw Error(ExitCode::bad_input,
+                format("%s: quantisation format \"%s\" is not known; %s is", name.c_str(), found.c_str(), format_name));
   }
   const Dict& scales = required(object, "scales", name).as_dict(name + ": scales");
   const Dict& dtypes = required(object, "dtypes", name).as_dict(name + ": dtypes");

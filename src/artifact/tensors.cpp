@@ -46,6 +46,8 @@ at::Tensor to_tensor(const RawTensor& raw) {
   return tensor;
 }
 
-std::string sha256_hex(const at::Tensor& tensor) { return sha256_hex(*to_raw(tensor).bytes); }
+std::string sha256_hex(const at::Tensor& tensor) {
+  return sha256_hex(*to_raw(tensor).bytes);
+}
 
 }  // namespace pgolf

@@ -62,7 +62,9 @@ Container read_whole(const fs::path& path, size_t max_bytes) {
 
 }  // namespace
 
-BytesView as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+BytesView as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 MappedFile::MappedFile(const fs::path& path) : path_(path) {
   const int fd = open_for_reading(path, size_);
@@ -92,8 +94,12 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
-Bytes read_bytes(const fs::path& path, size_t max_bytes) { return read_whole<Bytes>(path, max_bytes); }
-std::string read_text(const fs::path& path, size_t max_bytes) { return read_whole<std::string>(path, max_bytes); }
+Bytes read_bytes(const fs::path& path, size_t max_bytes) {
+  return read_whole<Bytes>(path, max_bytes);
+}
+std::string read_text(const fs::path& path, size_t max_bytes) {
+  return read_whole<std::string>(path, max_bytes);
+}
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
   temporary_ = target_;
@@ -150,7 +156,9 @@ void write_atomic(const fs::path& path, BytesView bytes) {
   file.commit();
 }
 
-void write_atomic(const fs::path& path, std::string_view text) { write_atomic(path, as_bytes(text)); }
+void write_atomic(const fs::path& path, std::string_view text) {
+  write_atomic(path, as_bytes(text));
+}
 
 std::vector<fs::path> glob_sorted(const std::string& pattern) {
   glob_t found{};

@@ -2,8 +2,8 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstddef>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 
 namespace pgolf {
@@ -38,8 +38,8 @@ std::string python_float(double value) {
   const double magnitude = std::fabs(value);
   const bool exponent = magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e16);
   char buffer[64];
-  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value,
-                                    exponent ? std::chars_format::scientific : std::chars_format::fixed);
+  const auto result =
+      std::to_chars(buffer, buffer + sizeof buffer, value, exponent ? std::chars_format::scientific : std::chars_format::fixed);
   std::string text(buffer, result.ptr);
   if (!exponent && text.find('.') == std::string::npos) text += ".0";
   return text;

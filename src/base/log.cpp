@@ -44,7 +44,9 @@ void open_log_file(const std::filesystem::path& path) {
   }
 }
 
-void close_log_file() { file().reset(); }
+void close_log_file() {
+  file().reset();
+}
 
 void info(std::string_view line) {
   Progress::clear_line();

@@ -39,7 +39,9 @@ void Progress::clear_line() {
 }
 
 Progress::Progress(std::string label, int64_t total) : label_(std::move(label)), total_(total) {}
-Progress::~Progress() { finish(); }
+Progress::~Progress() {
+  finish();
+}
 
 void Progress::update(int64_t done, const std::string& suffix) {
   if (!enabled()) return;
@@ -62,6 +64,8 @@ void Progress::update(int64_t done, const std::string& suffix) {
   bar_on_screen = true;
 }
 
-void Progress::finish() { clear_line(); }
+void Progress::finish() {
+  clear_line();
+}
 
 }  // namespace pgolf

@@ -25,7 +25,8 @@ std::vector<Field> fields(StoredModel* stored) {
       {"TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings)},
       {"LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true})},
       {"ROPE_BASE", bind::number(&model.rope.base, {.low = 0, .low_open = true})},
-      {"ROPE_TABLE_DTYPE", bind::choice(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}})},
+      {"ROPE_TABLE_DTYPE",
+       bind::choice(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}})},
       {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1)},
   };
 }
@@ -44,7 +45,8 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where) {
   const auto value_of = [&](const char* name) -> const std::string& {
     const auto found = metadata.find(name);
-    if (found == metadata.end()) throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), name));
+    if (found == metadata.end())
+      throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), name));
     return found->second;
   };
   StoredModel stored;

@@ -40,17 +40,20 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
       {.name = "dry-run",
        .field = &command.dry_run,
        .help = "Print the configuration, parameter count, memory and artifact estimates and token counts, and stop."});
-  table.add_action({.name = "resume",
-                    .field = &command.resume,
-                    .help = "Continue from a training checkpoint (auto: the newest of RUN_ID, or of OUT_DIR). Give the run's settings too: "
-                            "--config RUN_FOLDER/config.env.",
-                    .label = "auto|PATH",
-                    .implied = "auto"});
+  table.add_action(
+      {.name = "resume",
+       .field = &command.resume,
+       .help = "Continue from a training checkpoint (auto: the newest of RUN_ID, or of OUT_DIR). Give the run's settings too: "
+               "--config RUN_FOLDER/config.env.",
+       .label = "auto|PATH",
+       .implied = "auto"});
   table.add_action({.name = "write-source",
                     .field = &command.write_source,
                     .help = "Write the source bundle whose size counts as code bytes, and stop.",
                     .label = "FILE"});
-  table.add_action({.name = "help-markdown", .field = &command.help_markdown, .help = "Print the options as Markdown and stop.",
+  table.add_action({.name = "help-markdown",
+                    .field = &command.help_markdown,
+                    .help = "Print the options as Markdown and stop.",
                     .stops = true});
   table.add_action({.name = "version", .field = &command.version, .help = "Print the version and stop.", .stops = true});
   table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
@@ -113,9 +116,10 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
             must_match);
   table.add("MUON_MOMENTUM_WARMUP_STEPS", integer(&optim.muon_momentum_warmup_steps, 0), "steps", "Length of the linear warm-up.",
             must_match);
-  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations", "Newton-Schulz iterations per update.", must_match);
-  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "", "Of Newton-Schulz and the update; auto = DTYPE. The Python program always uses bfloat16.",
-            must_match);
+  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations",
+            "Newton-Schulz iterations per update.", must_match);
+  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "",
+            "Of Newton-Schulz and the update; auto = DTYPE. The Python program always uses bfloat16.", must_match);
   table.add("BETA1", number(&optim.beta1, kFrom0Below1), "", "Adam, decay of the first moment.", must_match);
   table.add("BETA2", number(&optim.beta2, kFrom0Below1), "", "Adam, decay of the second moment.", must_match);
   table.add("ADAM_EPS", number(&optim.adam_eps, kAtLeast0), "", "Adam, added to the denominator.", must_match);
@@ -155,8 +159,10 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   Binding run_id = bind::text(&output.run_id);
   run_id.default_text = "time and a short hash";
   table.add("RUN_ID", run_id, "", "Name of the run's folder: letters, digits, '.', '_' and '-'.");
-  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps", "Steps between lines of training loss (the first ten always have one); 0 = never.");
-  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps", "Steps between validations, before step 1 too; 0 = only at the end.");
+  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps",
+            "Steps between lines of training loss (the first ten always have one); 0 = never.");
+  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps",
+            "Steps between validations, before step 1 too; 0 = only at the end.");
   table.add("SAVE_EVERY", integer(&output.save_every, 0), "steps",
             "Steps between training checkpoints; 0 = only when interrupted.");
   table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Newest training checkpoints kept.");

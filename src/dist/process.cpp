@@ -16,7 +16,8 @@ int read_int(const std::function<const char*(const char*)>& get, const char* nam
   const char* end = text + std::strlen(text);
   const auto result = std::from_chars(text, end, value);
   if (result.ec != std::errc() || result.ptr != end || value < 0) {
-    throw Error(ExitCode::usage, format("%s=%s is not a whole number", name, text), "it is set by torchrun; unset it for a single process");
+    throw Error(ExitCode::usage, format("%s=%s is not a whole number", name, text),
+                "it is set by torchrun; unset it for a single process");
   }
   return value;
 }
@@ -31,13 +32,15 @@ Process Process::from_environment(const std::function<const char*(const char*)>&
   process.world_size_ = read_int(get, "WORLD_SIZE", 1);
   process.local_rank_ = read_int(get, "LOCAL_RANK", 0);
   if (process.world_size_ < 1 || 8 % process.world_size_ != 0) {
-    throw Error(ExitCode::usage, format("WORLD_SIZE=%d must divide 8, so that grad_accum_steps = 8 / WORLD_SIZE is whole", process.world_size_));
+    throw Error(ExitCode::usage,
+                format("WORLD_SIZE=%d must divide 8, so that grad_accum_steps = 8 / WORLD_SIZE is whole", process.world_size_));
   }
   if (process.rank_ >= process.world_size_) {
     throw Error(ExitCode::usage, format("RANK=%d must be below WORLD_SIZE=%d", process.rank_, process.world_size_));
   }
   if (process.world_size_ > 1) {
-    throw Error(ExitCode::unavailable, format("WORLD_SIZE=%d: training with several processes is not available yet", process.world_size_),
+    throw Error(ExitCode::unavailable,
+                format("WORLD_SIZE=%d: training with several processes is not available yet", process.world_size_),
                 "start one process without torchrun");
   }
   return process;

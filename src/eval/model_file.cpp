@@ -2,13 +2,13 @@
 
 #include <charconv>
 
+#include "pgolf/artifact/checkpoint.h"
 #include "pgolf/artifact/int8.h"
 #include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/artifact/checkpoint.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
@@ -26,9 +26,11 @@ const at::Tensor* find(const StateDict& state, const std::string& name) {
 
 const at::Tensor& need(const StateDict& state, const std::string& name, int64_t dims, const fs::path& path) {
   const at::Tensor* tensor = find(state, name);
-  if (tensor == nullptr) throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s", path.c_str(), name.c_str()));
-  if (tensor->dim() != dims) throw Error(ExitCode::bad_input, format("%s: %s has %lld dimensions, not %lld", path.c_str(), name.c_str(),
-                                                                     static_cast<long long>(tensor->dim()), static_cast<long long>(dims)));
+  if (tensor == nullptr)
+    throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s", path.c_str(), name.c_str()));
+  if (tensor->dim() != dims)
+    throw Error(ExitCode::bad_input, format("%s: %s has %lld dimensions, not %lld", path.c_str(), name.c_str(),
+                                            static_cast<long long>(tensor->dim()), static_cast<long long>(dims)));
   return *tensor;
 }
 
@@ -37,7 +39,8 @@ int count_blocks(const StateDict& state) {
   for (const auto& [name, tensor] : state) {
     int index = 0;
     const std::string prefix = "blocks.";
-    if (name.rfind(prefix, 0) == 0 && std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < 1000) {
+    if (name.rfind(prefix, 0) == 0 &&
+        std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < 1000) {
       layers = std::max(layers, index + 1);
     }
   }
@@ -53,7 +56,8 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.model_dim = static_cast<int>(embedding.size(1));
   model.num_layers = count_blocks(state);
   model.num_heads = static_cast<int>(need(state, "blocks.0.attn.q_gain", 1, path).size(0));
-  if (model.num_heads == 0 || model.model_dim % model.num_heads != 0) throw misfit("the heads in q_gain do not divide the model's width");
+  if (model.num_heads == 0 || model.model_dim % model.num_heads != 0)
+    throw misfit("the heads in q_gain do not divide the model's width");
   const int head_dim = model.head_dim();
   if (head_dim == 0 || head_dim % 2 != 0) throw misfit("head_dim is zero or odd");
   const auto kv_rows = need(state, "blocks.0.attn.c_k.weight", 2, path).size(0);
@@ -97,7 +101,8 @@ ModelFile read_model_file(const fs::path& given) {
     } else if (!checkpoints.empty()) {
       file.path = checkpoints.back();
     } else {
-      throw Error(ExitCode::bad_input, format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
+      throw Error(ExitCode::bad_input,
+                  format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
     }
   }
   const std::string name = file.path.string();

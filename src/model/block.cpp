@@ -14,7 +14,9 @@ MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path) : path_(path) {
   proj = register_module("proj", CastedLinear(hidden, config.model_dim, /*zero_init=*/true));
 }
 
-at::Tensor MlpImpl::forward(const at::Tensor& x) { return proj(ops::relu_squared(fc(x), path_)); }
+at::Tensor MlpImpl::forward(const at::Tensor& x) {
+  return proj(ops::relu_squared(fc(x), path_));
+}
 
 BlockImpl::BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables) : path_(path) {
   const int64_t dim = config.model_dim;

@@ -92,7 +92,8 @@ void load_state_dict(Gpt& model, const StateDict& state, const std::string& wher
   std::set<std::string> seen;
   for (const auto& [name, value] : state) {
     auto* parameter = parameters.find(name);
-    if (parameter == nullptr) throw Error(ExitCode::bad_input, format("%s has a tensor %s that the model lacks", where.c_str(), name.c_str()));
+    if (parameter == nullptr)
+      throw Error(ExitCode::bad_input, format("%s has a tensor %s that the model lacks", where.c_str(), name.c_str()));
     if (parameter->sizes() != value.sizes()) {
       throw Error(ExitCode::bad_input, format("%s: %s has shape %s, the model needs %s", where.c_str(), name.c_str(),
                                               c10::str(value.sizes()).c_str(), c10::str(parameter->sizes()).c_str()));
@@ -101,7 +102,8 @@ void load_state_dict(Gpt& model, const StateDict& state, const std::string& wher
     parameter->copy_(value);
   }
   for (const auto& item : parameters) {
-    if (seen.count(item.key()) == 0) throw Error(ExitCode::bad_input, format("%s lacks the tensor %s", where.c_str(), item.key().c_str()));
+    if (seen.count(item.key()) == 0)
+      throw Error(ExitCode::bad_input, format("%s lacks the tensor %s", where.c_str(), item.key().c_str()));
   }
 }
 

@@ -12,7 +12,9 @@ CastedLinearImpl::CastedLinearImpl(int64_t in_features, int64_t out_features, bo
   torch::nn::init::kaiming_uniform_(weight, std::sqrt(5.0));
 }
 
-at::Tensor CastedLinearImpl::forward(const at::Tensor& x) { return at::linear(x, weight.to(x.scalar_type())); }
+at::Tensor CastedLinearImpl::forward(const at::Tensor& x) {
+  return at::linear(x, weight.to(x.scalar_type()));
+}
 
 void CastedLinearImpl::finish_init() {
   if (zero_init_) torch::nn::init::zeros_(weight);

@@ -55,8 +55,8 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
 }  // namespace
 
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap) {
-  if (!covered(logits) || logits.dim() != 2 || !targets.is_cpu() || targets.scalar_type() != at::kLong ||
-      targets.dim() != 1 || targets.size(0) != logits.size(0)) {
+  if (!covered(logits) || logits.dim() != 2 || !targets.is_cpu() || targets.scalar_type() != at::kLong || targets.dim() != 1 ||
+      targets.size(0) != logits.size(0)) {
     return {};
   }
   const auto dense = logits.contiguous(), dense_targets = targets.contiguous();

@@ -67,13 +67,17 @@ inline at::Tensor rounded_parameter(const at::Tensor& parameter, at::ScalarType 
   return parameter.to(dtype).to(at::kFloat).contiguous();
 }
 
-inline at::Tensor empty_float(at::IntArrayRef sizes) { return at::empty(sizes, at::TensorOptions().dtype(at::kFloat)); }
+inline at::Tensor empty_float(at::IntArrayRef sizes) {
+  return at::empty(sizes, at::TensorOptions().dtype(at::kFloat));
+}
 
 /// Rows are handed out in blocks of this many. A sum over rows is kept per block and the blocks are added up in order,
 /// so that it does not depend on the number of threads.
 constexpr int64_t kBlockRows = 64;
 
-inline int64_t block_count(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+inline int64_t block_count(int64_t rows) {
+  return (rows + kBlockRows - 1) / kBlockRows;
+}
 
 /// f(block, first row, rows) for all blocks, by several threads when there is enough to do.
 template <class F>

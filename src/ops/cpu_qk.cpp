@@ -16,7 +16,9 @@ Heads<Pointer> heads_of(Pointer data, const at::Tensor& x, int64_t b) {
   return {data + b * x.stride(0), x.stride(1), x.stride(2)};
 }
 
-at::Tensor with_unit_lane_stride(const at::Tensor& x) { return x.stride(-1) == 1 ? x : x.contiguous(); }
+at::Tensor with_unit_lane_stride(const at::Tensor& x) {
+  return x.stride(-1) == 1 ? x : x.contiguous();
+}
 
 RotationTable table_of(const at::Tensor& cos, const at::Tensor& sin) {
   return {in<float>(cos), in<float>(sin), cos.size(-1)};
@@ -39,8 +41,8 @@ struct Outputs {
 };
 
 /// gain as rounded_parameter() gives it; q_rstd and k_rstd may be undefined: not kept.
-Outputs compute(const at::Tensor& q, const at::Tensor& k, const at::Tensor& gain, const at::Tensor& cos,
-                const at::Tensor& sin, const at::Tensor& q_rstd, const at::Tensor& k_rstd) {
+Outputs compute(const at::Tensor& q, const at::Tensor& k, const at::Tensor& gain, const at::Tensor& cos, const at::Tensor& sin,
+                const at::Tensor& q_rstd, const at::Tensor& k_rstd) {
   const int64_t batch = q.size(0), time = q.size(1), dim = q.size(3);
   const Outputs result{at::empty({batch, q.size(2), time, dim}, q.options()),
                        at::empty({batch, k.size(2), time, dim}, k.options())};
@@ -51,8 +53,8 @@ Outputs compute(const at::Tensor& q, const at::Tensor& k, const at::Tensor& gain
                          int64_t first, int64_t last) {
       const int64_t heads = from.size(2);
       kernels.norm_rotate(heads_of(in<T>(from), from, b), heads_of(out<T>(to), to, b),
-                          rstd.defined() ? out<float>(rstd) + b * time * heads : nullptr, table_of(cos, sin), gains, heads,
-                          dim, first, last);
+                          rstd.defined() ? out<float>(rstd) + b * time * heads : nullptr, table_of(cos, sin), gains, heads, dim,
+                          first, last);
     };
     for_time_blocks(q, k, [&](int64_t, int64_t b, int64_t first, int64_t last) {
       run(q, q_out, q_rstd, in<float>(gain), b, first, last);
@@ -87,9 +89,8 @@ struct QkNormRopeGain : Function<QkNormRopeGain> {
       const auto run = [&](const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd, const float* gains,
                            const at::Tensor& dx, float* dgains, int64_t b, int64_t first, int64_t last) {
         const int64_t heads = x.size(2);
-        kernels.norm_rotate_backward(heads_of(in<T>(dy), dy, b), heads_of(in<T>(x), x, b),
-                                     in<float>(rstd) + b * time * heads, table_of(cos, sin), gains,
-                                     heads_of(out<T>(dx), dx, b), dgains, heads, dim, first, last);
+        kernels.norm_rotate_backward(heads_of(in<T>(dy), dy, b), heads_of(in<T>(x), x, b), in<float>(rstd) + b * time * heads,
+                                     table_of(cos, sin), gains, heads_of(out<T>(dx), dx, b), dgains, heads, dim, first, last);
       };
       for_time_blocks(q, k, [&](int64_t block, int64_t b, int64_t first, int64_t last) {
         run(dq_out, q, saved[5], in<float>(gain), dq, out<float>(dgain) + block * q_heads, b, first, last);
@@ -104,15 +105,14 @@ bool covers(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain, 
   if (!covered(q) || !covered(k) || q.scalar_type() != k.scalar_type() || q.dim() != 4 || k.dim() != 4) return false;
   if (q.size(0) != k.size(0) || q.size(1) != k.size(1) || q.size(3) != k.size(3) || q.size(3) > kMaxHeadDim) return false;
   if (!is_parameter(q_gain, {q.size(2)})) return false;
-  return table == nullptr ||
-         (table->cos.is_cpu() && table->cos.sizes() == table->sin.sizes() && table->cos.dim() == 2 &&
-          table->cos.size(0) == q.size(1) && 2 * table->cos.size(1) <= q.size(3));
+  return table == nullptr || (table->cos.is_cpu() && table->cos.sizes() == table->sin.sizes() && table->cos.dim() == 2 &&
+                              table->cos.size(0) == q.size(1) && 2 * table->cos.size(1) <= q.size(3));
 }
 
 }  // namespace
 
-std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in,
-                                                    const at::Tensor& q_gain, const RopeTable* table) {
+std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& q_gain,
+                                                    const RopeTable* table) {
   if (!covers(q_in, k_in, q_gain, table)) return {};
   const auto q = with_unit_lane_stride(q_in), k = with_unit_lane_stride(k_in);
   const auto none = empty_float({0, 0});

@@ -10,8 +10,12 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::tensor_list;
 
-int64_t width_of(const at::Tensor& x) { return x.size(-1); }
-int64_t rows_of(const at::Tensor& x) { return x.numel() / std::max<int64_t>(1, width_of(x)); }
+int64_t width_of(const at::Tensor& x) {
+  return x.size(-1);
+}
+int64_t rows_of(const at::Tensor& x) {
+  return x.numel() / std::max<int64_t>(1, width_of(x));
+}
 
 /// rstd may be undefined: not kept.
 at::Tensor normalise(const at::Tensor& x, const at::Tensor& rstd) {
@@ -21,8 +25,7 @@ at::Tensor normalise(const at::Tensor& x, const at::Tensor& rstd) {
     using T = ElementOf<decltype(kernels)>;
     float* const rstd_data = rstd.defined() ? out<float>(rstd) : nullptr;
     for_row_blocks(rows_of(x), width, [&](int64_t, int64_t first, int64_t rows) {
-      kernels.rms_norm(in<T>(x) + first * width, out<T>(y) + first * width, rstd_data ? rstd_data + first : nullptr, rows,
-                       width);
+      kernels.rms_norm(in<T>(x) + first * width, out<T>(y) + first * width, rstd_data ? rstd_data + first : nullptr, rows, width);
     });
   });
   return y;
@@ -140,8 +143,7 @@ at::Tensor add_rows(const at::Tensor& x, const at::Tensor& scale, const at::Tens
 }
 
 struct ScaledAdd : Function<ScaledAdd> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& scale,
-                            const at::Tensor& branch) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch) {
     const auto rounded = rounded_parameter(scale, x.scalar_type());
     context->save_for_backward({rounded, branch});
     return add_rows(x, rounded, branch);

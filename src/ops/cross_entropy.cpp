@@ -6,7 +6,9 @@
 
 namespace pgolf::ops {
 
-at::Tensor softcap(const at::Tensor& logits, double cap) { return cap * at::tanh(logits / cap); }
+at::Tensor softcap(const at::Tensor& logits, double cap) {
+  return cap * at::tanh(logits / cap);
+}
 
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path) {
   if (path == OpsPath::fast) {

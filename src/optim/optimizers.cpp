@@ -91,7 +91,8 @@ void Muon::step(double lr_scale, double momentum) {
 
 StateDict Muon::state() const {
   StateDict out;
-  for (size_t i = 0; i < parameters_.size(); ++i) out.push_back({"muon.momentum_buffer." + parameters_[i].first, momentum_buffers_[i]});
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    out.push_back({"muon.momentum_buffer." + parameters_[i].first, momentum_buffers_[i]});
   return out;
 }
 
@@ -99,9 +100,12 @@ namespace {
 
 at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute) {
   switch (choice) {
-    case DtypeChoice::bfloat16: return at::kBFloat16;
-    case DtypeChoice::float32: return at::kFloat;
-    case DtypeChoice::automatic: break;
+    case DtypeChoice::bfloat16:
+      return at::kBFloat16;
+    case DtypeChoice::float32:
+      return at::kFloat;
+    case DtypeChoice::automatic:
+      break;
   }
   return compute;
 }
@@ -111,7 +115,8 @@ at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute) {
 Optimizers::Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process)
     : Optimizers(model, split_parameters(model, config.control_patterns), config, compute, process) {}
 
-Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute, const Process& process)
+Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute,
+                       const Process& process)
     : model_(model),
       token_lr_(model->config().tie_embeddings ? config.tied_embed_lr : config.embed_lr),
       tok_emb_(std::move(groups.tok_emb), token_lr_, config),
@@ -126,7 +131,9 @@ void Optimizers::step(double lr_scale, double momentum) {
   scalar_.step(lr_scale);
 }
 
-void Optimizers::zero_grad() { model_->zero_grad(/*set_to_none=*/true); }
+void Optimizers::zero_grad() {
+  model_->zero_grad(/*set_to_none=*/true);
+}
 
 StateDict Optimizers::state() const {
   StateDict out;

@@ -15,7 +15,8 @@ int64_t payload_of_matrix(int64_t rows, int64_t columns) {
 
 RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int grad_accum_steps) {
   const auto& m = config.model;
-  const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim, vocab = m.vocab_size;
+  const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim,
+                vocab = m.vocab_size;
   const int64_t layers = m.num_layers;
   const int64_t matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * hidden);
   const int64_t embedding = vocab * dim * (m.tie_embeddings ? 1 : 2);
@@ -32,8 +33,8 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   // output, the MLP's hidden layer twice, two branch outputs; once per token: logits, their soft cap, and in float32.
   const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + 2 * hidden;
   out.activation_bytes = tokens * (layers * per_block * element + vocab * (2 * element + 4));
-  out.int8_payload_bytes = layers * (2 * payload_of_matrix(dim, dim) + 2 * payload_of_matrix(kv, dim) + payload_of_matrix(hidden, dim) +
-                                     payload_of_matrix(dim, hidden)) +
+  out.int8_payload_bytes = layers * (2 * payload_of_matrix(dim, dim) + 2 * payload_of_matrix(kv, dim) +
+                                     payload_of_matrix(hidden, dim) + payload_of_matrix(dim, hidden)) +
                            (m.tie_embeddings ? 1 : 2) * payload_of_matrix(vocab, dim) + 4 * controls;
   out.artifact_bytes = static_cast<int64_t>(compression_ratio * static_cast<double>(out.int8_payload_bytes));
   return out;

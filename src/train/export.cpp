@@ -30,7 +30,8 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
 
   NamedTensors raw;
   for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
-  const Bytes model_file = save_torch(state_dict_value(raw, python_module_paths(trainer.config().model), trainer.metadata()), "final_model");
+  const Bytes model_file =
+      save_torch(state_dict_value(raw, python_module_paths(trainer.config().model), trainer.metadata()), "final_model");
   write_atomic(folder.model(), model_file);
   const auto model_bytes = static_cast<long long>(model_file.size());
   log::info(format("Serialized model: %lld bytes", model_bytes));
@@ -44,31 +45,45 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   const Bytes artifact = zlib_compress(raw_artifact, 9);
   write_atomic(folder.artifact(), artifact);
   const auto artifact_bytes = static_cast<int64_t>(artifact.size());
-  const double ratio = static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.int8_payload_bytes, 1));
-  log::info(format("Serialized model int8+zlib: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)", static_cast<long long>(artifact_bytes),
-                   static_cast<long long>(stats.int8_payload_bytes), raw_artifact.size(), ratio));
+  const double ratio =
+      static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.int8_payload_bytes, 1));
+  log::info(format("Serialized model int8+zlib: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)",
+                   static_cast<long long>(artifact_bytes), static_cast<long long>(stats.int8_payload_bytes), raw_artifact.size(),
+                   ratio));
   const int64_t total = artifact_bytes + code_bytes;
   log::info(format("Total submission size int8+zlib: %lld bytes", static_cast<long long>(total)));
   const int64_t budget = trainer.config().output.budget_bytes;
-  log::info(format("budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",
-                   static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes), static_cast<long long>(total),
-                   static_cast<long long>(budget), static_cast<long long>(budget - total), static_cast<long long>(executable_bytes())));
+  log::info(format(
+      "budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",
+      static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes), static_cast<long long>(total),
+      static_cast<long long>(budget), static_cast<long long>(budget - total), static_cast<long long>(executable_bytes())));
 
   const ModelFile back = read_model_file(folder.artifact());
   load_state_dict(trainer.model(), back.state, back.path.string());
   const auto start = std::chrono::steady_clock::now();
   const EvalResult result = trainer.validate();
   const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  log::info(format("final_int8_zlib_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", result.val_loss, result.val_bpb, eval_ms));
+  log::info(
+      format("final_int8_zlib_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", result.val_loss, result.val_bpb, eval_ms));
   log::info(format("final_int8_zlib_roundtrip_exact val_loss:%.8f val_bpb:%.8f", result.val_loss, result.val_bpb));
-  metrics.write({{"kind", "final"}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"tokens", result.tokens}, {"bytes", result.bytes},
-                 {"model_bytes", model_bytes}, {"artifact_bytes", artifact_bytes}, {"code_bytes", code_bytes}, {"budget_bytes", budget},
-                 {"margin_bytes", budget - total}, {"rope_dims", trainer.config().model.rope.rope_dims}});
+  metrics.write({{"kind", "final"},
+                 {"val_loss", result.val_loss},
+                 {"val_bpb", result.val_bpb},
+                 {"tokens", result.tokens},
+                 {"bytes", result.bytes},
+                 {"model_bytes", model_bytes},
+                 {"artifact_bytes", artifact_bytes},
+                 {"code_bytes", code_bytes},
+                 {"budget_bytes", budget},
+                 {"margin_bytes", budget - total},
+                 {"rope_dims", trainer.config().model.rope.rope_dims}});
   if (total > budget) {
-    log::warn(format("over budget by %lld bytes: %lld of model and %lld of code exceed BUDGET_BYTES=%lld. Both files were kept. Fewer NUM_LAYERS, a "
-                     "smaller MODEL_DIM, MLP_MULT or VOCAB_SIZE, or fewer KV heads make the model smaller.",
-                     static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
-                     static_cast<long long>(budget)));
+    log::warn(
+        format("over budget by %lld bytes: %lld of model and %lld of code exceed BUDGET_BYTES=%lld. Both files were kept. Fewer "
+               "NUM_LAYERS, a "
+               "smaller MODEL_DIM, MLP_MULT or VOCAB_SIZE, or fewer KV heads make the model smaller.",
+               static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
+               static_cast<long long>(budget)));
     return ExitCode::over_budget;
   }
   return ExitCode::ok;

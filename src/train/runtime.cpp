@@ -76,8 +76,10 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
     throw Error(ExitCode::unavailable, "DEVICE=cuda, but no CUDA device is usable here",
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
-  if (have_cuda && config.device != DeviceChoice::cpu) runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
-  if (config.dtype == DtypeChoice::bfloat16 || (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_has_fast_bfloat16()))) {
+  if (have_cuda && config.device != DeviceChoice::cpu)
+    runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
+  if (config.dtype == DtypeChoice::bfloat16 ||
+      (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_has_fast_bfloat16()))) {
     runtime.dtype = at::kBFloat16;
   }
   runtime.num_threads = config.num_threads > 0 ? config.num_threads : usable_physical_cores();
@@ -125,6 +127,8 @@ void install_stop_signals() {
   ::sigaction(SIGTERM, &action, nullptr);
 }
 
-int stop_signal() { return stop_requested; }
+int stop_signal() {
+  return stop_requested;
+}
 
 }  // namespace pgolf

@@ -19,7 +19,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
 
 Gpt make_model(const RunConfig& config, const Runtime& runtime) {
   torch::manual_seed(static_cast<uint64_t>(config.runtime.seed));
@@ -40,7 +42,9 @@ int64_t validation_sequences(const RunConfig& config, const Process& process) {
   return config.data.val_batch_size / (process.world_size() * process.grad_accum_steps()) / config.data.train_seq_len;
 }
 
-std::string python_bool(bool value) { return value ? "True" : "False"; }
+std::string python_bool(bool value) {
+  return value ? "True" : "False";
+}
 
 constexpr const char* model_prefix = "model.";
 constexpr const char* generator_name = "generator";
@@ -68,15 +72,17 @@ void Trainer::log_setup() const {
   const auto& model = config_.model;
   const bool cuda_float32 = runtime_.device.is_cuda() && runtime_.dtype == at::kFloat;
   log::info(format("val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=%s", data.tokenizer_path.c_str()));
-  log::info(format("train_loader:dataset:%s train_shards:%zu", std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(),
+  log::info(format("train_loader:dataset:%s train_shards:%zu",
+                   std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(),
                    loader_.stream().files().size()));
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
   log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
   log::info(format("sdp_backends:cudnn=False flash=True mem_efficient=False math=%s", python_bool(cuda_float32).c_str()));
   log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
-  log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s", python_bool(model.tie_embeddings).c_str(),
-                   python_float(optimizers_.token_lr()).c_str(), python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
+  log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s",
+                   python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
+                   python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
                    python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
@@ -85,7 +91,8 @@ void Trainer::log_setup() const {
   log::info(format("rope_dims:%s from:%s base:%s table_dtype:%s", describe_rope_dims(model.rope).c_str(),
                    find_option(resolved_, "ROPE_DIMS").origin.c_str(), python_float(model.rope.base).c_str(),
                    metadata_.at("ROPE_TABLE_DTYPE").c_str()));
-  log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(), runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",
+  log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(),
+                   runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",
                    config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads));
 }
 
@@ -124,8 +131,10 @@ StepRecord Trainer::forward_backward() {
 
 void Trainer::check_finite(const StepRecord& record) const {
   const auto fail = [&](const std::string& what) {
-    throw Error(ExitCode::non_finite, format("%s at step %lld; no weight was changed by that step", what.c_str(), static_cast<long long>(record.step)),
-                "start again with lower learning rates or with GRAD_CLIP_NORM; with SAVE_EVERY the steps before are in checkpoints/");
+    throw Error(
+        ExitCode::non_finite,
+        format("%s at step %lld; no weight was changed by that step", what.c_str(), static_cast<long long>(record.step)),
+        "start again with lower learning rates or with GRAD_CLIP_NORM; with SAVE_EVERY the steps before are in checkpoints/");
   };
   if (!std::isfinite(record.train_loss)) fail(format("train_loss is %s", python_float(record.train_loss).c_str()));
   std::vector<std::string> names;
@@ -206,11 +215,14 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();
   live.emplace_back(generator_name, generator.get_state());
-  if (live.size() != checkpoint.tensors.size()) throw Error(ExitCode::bad_input, checkpoint.path.string() + " holds another set of tensors than this run");
+  if (live.size() != checkpoint.tensors.size())
+    throw Error(ExitCode::bad_input, checkpoint.path.string() + " holds another set of tensors than this run");
   for (size_t i = 0; i < live.size(); ++i) {
     const auto& [name, tensor] = checkpoint.tensors[i];
-    if (name != live[i].first || tensor.sizes() != live[i].second.sizes() || tensor.scalar_type() != live[i].second.scalar_type()) {
-      throw Error(ExitCode::bad_input, format("%s: %s is not what this run has in its place (%s)", checkpoint.path.c_str(), name.c_str(), live[i].first.c_str()));
+    if (name != live[i].first || tensor.sizes() != live[i].second.sizes() ||
+        tensor.scalar_type() != live[i].second.scalar_type()) {
+      throw Error(ExitCode::bad_input, format("%s: %s is not what this run has in its place (%s)", checkpoint.path.c_str(),
+                                              name.c_str(), live[i].first.c_str()));
     }
     if (name == generator_name) {
       generator.set_state(tensor);
@@ -231,11 +243,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
   const bool capped = cap_ms > 0;
   const auto& output = config_.output;
   MetricsFile metrics(folder.metrics(), restored_ ? state_.step : -1);
-  if (restored_) log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
+  if (restored_)
+    log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
   if (!std::filesystem::exists(folder.metrics())) {
-    nlohmann::ordered_json line{{"kind", "run"}, {"run_id", folder.path.filename().string()}, {"rope_dims", config_.model.rope.rope_dims},
-                                {"head_dim", config_.model.head_dim()}, {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
-                                {"parameters", config_.model.parameter_count()}, {"config", state_.config}};
+    nlohmann::ordered_json line{{"kind", "run"},
+                                {"run_id", folder.path.filename().string()},
+                                {"rope_dims", config_.model.rope.rope_dims},
+                                {"head_dim", config_.model.head_dim()},
+                                {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
+                                {"parameters", config_.model.parameter_count()},
+                                {"config", state_.config}};
     metrics.write(line);
   }
   if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
@@ -259,16 +276,24 @@ ExitCode Trainer::train(const RunFolder& folder) {
         state_.best_step = step;
       }
       const double step_avg = training_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
-      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step), iterations,
-                       result.val_loss, result.val_bpb, training_time_ms, step_avg));
-      metrics.write({{"kind", "val"}, {"step", step}, {"val_loss", result.val_loss}, {"val_bpb", result.val_bpb}, {"tokens", result.tokens},
-                     {"bytes", result.bytes}, {"best_val_loss", state_.best_val_loss}, {"best_step", state_.best_step}, {"train_time_ms", training_time_ms}});
+      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step),
+                       iterations, result.val_loss, result.val_bpb, training_time_ms, step_avg));
+      metrics.write({{"kind", "val"},
+                     {"step", step},
+                     {"val_loss", result.val_loss},
+                     {"val_bpb", result.val_bpb},
+                     {"tokens", result.tokens},
+                     {"bytes", result.bytes},
+                     {"best_val_loss", state_.best_val_loss},
+                     {"best_step", state_.best_step},
+                     {"train_time_ms", training_time_ms}});
       synchronize(runtime_.device);
       start = Clock::now();
     }
     if (last_step) {
       if (stop_after_step && step < iterations) {
-        log::info(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", training_time_ms, static_cast<long long>(step), iterations));
+        log::info(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", training_time_ms,
+                         static_cast<long long>(step), iterations));
       }
       break;
     }
@@ -287,13 +312,19 @@ ExitCode Trainer::train(const RunFolder& folder) {
     apply_gradients(&record, elapsed_ms);
     const double now_ms = training_time_ms + milliseconds_since(start);
     const double step_avg = now_ms / static_cast<double>(record.step);
-    const bool should_log = output.train_log_every > 0 && (record.step <= 10 || record.step % output.train_log_every == 0 || stop_after_step);
+    const bool should_log =
+        output.train_log_every > 0 && (record.step <= 10 || record.step % output.train_log_every == 0 || stop_after_step);
     if (should_log) {
-      log::info(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step), iterations,
-                       record.train_loss, now_ms, step_avg));
+      log::info(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step),
+                       iterations, record.train_loss, now_ms, step_avg));
     }
-    metrics.write({{"kind", "train"}, {"step", record.step}, {"train_loss", record.train_loss}, {"lr_scale", record.lr_scale},
-                   {"muon_momentum", record.muon_momentum}, {"tokens", record.step * config_.data.train_batch_tokens}, {"train_time_ms", now_ms}});
+    metrics.write({{"kind", "train"},
+                   {"step", record.step},
+                   {"train_loss", record.train_loss},
+                   {"lr_scale", record.lr_scale},
+                   {"muon_momentum", record.muon_momentum},
+                   {"tokens", record.step * config_.data.train_batch_tokens},
+                   {"train_time_ms", now_ms}});
     const double left_ms = std::min(capped ? cap_ms - now_ms : 1e18, step_avg * static_cast<double>(iterations - record.step));
     bar.update(record.step, format("loss %.4f  %s tok/s  %s left", record.train_loss,
                                    with_commas(static_cast<int64_t>(config_.data.train_batch_tokens * 1000.0 / step_avg)).c_str(),

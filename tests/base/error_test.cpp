@@ -21,13 +21,15 @@ TEST(RunMain, PassesTheBodysExitCodeOn) {
 }
 
 TEST(RunMain, AnErrorBecomesItsCodeAndItsText) {
-  const std::pair<ExitCode, int> codes[] = {{ExitCode::internal, 1},    {ExitCode::usage, 2}, {ExitCode::bad_input, 3},   {ExitCode::over_budget, 4},
-                                            {ExitCode::non_finite, 5}, {ExitCode::io, 6},    {ExitCode::unavailable, 7}, {ExitCode::interrupted, 130}};
+  const std::pair<ExitCode, int> codes[] = {{ExitCode::internal, 1},    {ExitCode::usage, 2},        {ExitCode::bad_input, 3},
+                                            {ExitCode::over_budget, 4}, {ExitCode::non_finite, 5},   {ExitCode::io, 6},
+                                            {ExitCode::unavailable, 7}, {ExitCode::interrupted, 130}};
   for (const auto& [code, number] : codes) {
     const auto result = run_body([code = code]() -> ExitCode { throw Error(code, "it broke at line 3", "mend line 3"); });
     EXPECT_EQ(result, std::pair(number, std::string("error: it broke at line 3\n  mend line 3\n")));
   }
-  EXPECT_EQ(run_body([]() -> ExitCode { throw Error(ExitCode::io, "disk full"); }), std::pair(6, std::string("error: disk full\n")));
+  EXPECT_EQ(run_body([]() -> ExitCode { throw Error(ExitCode::io, "disk full"); }),
+            std::pair(6, std::string("error: disk full\n")));
 }
 
 TEST(RunMain, OtherExceptionsAreCaughtToo) {
@@ -37,9 +39,10 @@ TEST(RunMain, OtherExceptionsAreCaughtToo) {
 }
 
 TEST(RunMain, OutOfMemoryIsNoMistakeOfOurs) {
-  const std::function<ExitCode()> bodies[] = {[]() -> ExitCode { throw std::bad_alloc(); },
-                                              []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },
-                                              []() -> ExitCode { throw std::runtime_error("CUDA out of memory. Tried to allocate 3 GiB"); }};
+  const std::function<ExitCode()> bodies[] = {
+      []() -> ExitCode { throw std::bad_alloc(); },
+      []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },
+      []() -> ExitCode { throw std::runtime_error("CUDA out of memory. Tried to allocate 3 GiB"); }};
   for (const auto& body : bodies) {
     const auto result = run_body(body);
     EXPECT_EQ(result.first, 7);

@@ -7,7 +7,9 @@
 namespace pgolf::testing {
 namespace {
 
-std::string text_of(BytesView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+std::string text_of(BytesView bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 TEST(Files, ReadsWhatWasWritten) {
   const TempFolder folder;

@@ -422,7 +422,8 @@ namespace {
 
 TEST(OptionsPage, IsWhatTheProgramPrints) {
   const std::string page = pgolf::read_text(std::filesystem::path(PGOLF_SOURCE_DIR) / "docs/options.md");
-  EXPECT_NE(page.find(pgolf::train_options_markdown()), std::string::npos) << "run: train_gpt --help-markdown, and put it into docs/options.md";
+  EXPECT_NE(page.find(pgolf::train_options_markdown()), std::string::npos)
+      << "run: train_gpt --help-markdown, and put it into docs/options.md";
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ int64_t bytes_of(const Tokenizer& tokenizer, int previous, int target) {
   const auto boundary = [&](int id) { return tokenizer.is_control(id) || tokenizer.is_unknown(id) || tokenizer.is_unused(id); };
   if (boundary(target)) return 0;
   if (tokenizer.is_byte(target)) return 1;
-  const std::string& piece = tokenizer.id_to_piece(target), blank = "\u2581";
+  const std::string &piece = tokenizer.id_to_piece(target), blank = "\u2581";
   if (piece.rfind(blank, 0) != 0) return static_cast<int64_t>(piece.size());
   return static_cast<int64_t>(piece.size() - blank.size()) + (boundary(previous) ? 0 : 1);
 }
@@ -47,7 +47,8 @@ TEST(Evaluate, IsTheNaiveDoubleLoop) {
   int64_t tokens = 0, bytes = 0;
   const auto all = scoring.validation.tokens();
   for (size_t first = 0; first + kSeqLen < all.size(); first += kSeqLen) {
-    const auto ids = torch::tensor(std::vector<int64_t>(all.begin() + static_cast<ptrdiff_t>(first), all.begin() + static_cast<ptrdiff_t>(first) + kSeqLen));
+    const auto ids = torch::tensor(
+        std::vector<int64_t>(all.begin() + static_cast<ptrdiff_t>(first), all.begin() + static_cast<ptrdiff_t>(first) + kSeqLen));
     const auto log_probabilities = at::log_softmax(model->logits(ids.view({1, kSeqLen})).to(at::kDouble), -1)[0];
     for (int64_t t = 0; t < kSeqLen; ++t) {
       const int target = all[first + static_cast<size_t>(t) + 1];

@@ -56,7 +56,8 @@ TEST(Int8, RowErrorIsHalfAStep) {
   EXPECT_EQ(scales[0].item<float>(), at::scalar_tensor(1.0 / 127, at::kHalf).item<float>()) << "the least scale";
   EXPECT_GE(codes.min().item<int>(), -127);
   EXPECT_EQ(codes.abs().max().item<int>(), 127);
-  EXPECT_TRUE(at::equal(back, codes.to(at::kFloat) * scales.to(at::kFloat).unsqueeze(1))) << "what is read is code times stored scale";
+  EXPECT_TRUE(at::equal(back, codes.to(at::kFloat) * scales.to(at::kFloat).unsqueeze(1)))
+      << "what is read is code times stored scale";
 }
 
 TEST(Int8, OneOutlierIsClippedToTheQuantile) {
@@ -70,7 +71,8 @@ TEST(Int8, OneOutlierIsClippedToTheQuantile) {
 }
 
 TEST(Int8, SizeDecidesWhatIsQuantised) {
-  const StateDict state{{"at_limit", torch::randn({256, 256})}, {"above", torch::randn({257, 256})}, {"long", torch::rand({65'537}) - 0.5}};
+  const StateDict state{
+      {"at_limit", torch::randn({256, 256})}, {"above", torch::randn({257, 256})}, {"long", torch::rand({65'537}) - 0.5}};
   const Dict object = quantised(state);
   EXPECT_EQ(part_of(object, "passthrough").size(), 1u);
   EXPECT_NE(part_of(object, "passthrough").find("at_limit"), nullptr);
@@ -87,7 +89,10 @@ TEST(Int8, SizeDecidesWhatIsQuantised) {
 
 TEST(Int8, SmallTensorsAreFloat16UnlessAPatternKeepsThem) {
   const auto exact = torch::full({4}, 1.0 / 3.0);
-  const StateDict state{{"blocks.0.attn.q_gain", exact}, {"blocks.0.bias", exact}, {"half_precision", exact.to(at::kBFloat16)}, {"count", torch::arange(5)},
+  const StateDict state{{"blocks.0.attn.q_gain", exact},
+                        {"blocks.0.bias", exact},
+                        {"half_precision", exact.to(at::kBFloat16)},
+                        {"count", torch::arange(5)},
                         {"wide", exact.to(at::kDouble)}};
   const Dict object = quantised(state, {"q_gain", "scale"});
   EXPECT_EQ(tensor_in(object, "passthrough", "blocks.0.attn.q_gain").scalar_type(), at::kFloat);
@@ -121,20 +126,26 @@ TEST(Int8, ZeroRowsStayZero) {
 
 TEST(Int8, StatisticsCountBytes) {
   QuantStats stats;
-  quantize_int8({{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}}, {"q_gain"}, &stats);
+  quantize_int8(
+      {{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}},
+      {"q_gain"}, &stats);
   EXPECT_EQ(stats.baseline_tensor_bytes, 4 * (300 * 256 + 8 + 10) + 8 * 3);
   EXPECT_EQ(stats.int8_payload_bytes, 300 * 256 + 2 * 300 + 4 * 8 + 2 * 10 + 8 * 3);
 }
 
 TEST(Int8, SurvivesFileAndCompression) {
-  const StateDict state{{"w", torch::randn({300, 256})}, {"long", torch::randn({70'000})}, {"q_gain", torch::randn({8})}, {"small", torch::randn({3, 3})}};
+  const StateDict state{{"w", torch::randn({300, 256})},
+                        {"long", torch::randn({70'000})},
+                        {"q_gain", torch::randn({8})},
+                        {"small", torch::randn({3, 3})}};
   Dict object = quantised(state, {"q_gain"});
   set_artifact_config(&object, {{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}});
   const StateDict direct = dequantize_int8(object, "test");
   const Bytes file = zlib_compress(save_torch(Dict(object)), 9);
   const Value read = load_torch(zlib_decompress(file, 1 << 24, "test"), "test");
   expect_same_tensors(dequantize_int8(read.as_dict("test"), "test"), direct);
-  EXPECT_EQ(artifact_config(read.as_dict("test"), "test"), (std::map<std::string, std::string>{{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}}));
+  EXPECT_EQ(artifact_config(read.as_dict("test"), "test"),
+            (std::map<std::string, std::string>{{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}}));
   EXPECT_TRUE(artifact_config(quantised(state), "test").empty());
 }
 

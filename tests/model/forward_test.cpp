@@ -88,7 +88,9 @@ TEST(Forward, SkipConnectionsFormAUNet) {
     for (const OpsPath path : both_paths) {
       Gpt model = make_random_model(partial_config(layers), 5, path);
       ASSERT_EQ(model->skip_weights.sizes(), at::IntArrayRef({layers / 2, 32}));
-      const auto norm = [](const at::Tensor& x) { return x * at::rsqrt(x.square().mean(-1, true) + std::numeric_limits<float>::epsilon()); };
+      const auto norm = [](const at::Tensor& x) {
+        return x * at::rsqrt(x.square().mean(-1, true) + std::numeric_limits<float>::epsilon());
+      };
       const auto x0 = norm(model->tok_emb(ids));
       auto x = x0;
       std::vector<at::Tensor> outputs;
@@ -155,7 +157,8 @@ INSTANTIATE_TEST_SUITE_P(AllParts, Gradients,
                                            std::tuple(OpsPath::fast, true, 4), std::tuple(OpsPath::fast, false, 0)),
                          [](const auto& info) {
                            return std::string(std::get<0>(info.param) == OpsPath::fast ? "fast" : "reference") +
-                                  (std::get<1>(info.param) ? "_tied" : "_untied") + "_rope" + std::to_string(std::get<2>(info.param));
+                                  (std::get<1>(info.param) ? "_tied" : "_untied") + "_rope" +
+                                  std::to_string(std::get<2>(info.param));
                          });
 
 TEST(Forward, FastAndReferencePathsAgree) {
@@ -176,7 +179,8 @@ TEST(Forward, FastAndReferencePathsAgree) {
     }
     EXPECT_NEAR(losses[0], losses[1], 1e-5) << rope_dims;
     for (size_t i = 0; i < gradients[0].size(); ++i) {
-      EXPECT_LT(distance(gradients[0][i], gradients[1][i]), 1e-4 * (1 + gradients[0][i].abs().max().item<double>())) << rope_dims << " tensor " << i;
+      EXPECT_LT(distance(gradients[0][i], gradients[1][i]), 1e-4 * (1 + gradients[0][i].abs().max().item<double>()))
+          << rope_dims << " tensor " << i;
     }
   }
 }

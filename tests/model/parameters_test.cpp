@@ -12,15 +12,28 @@ const std::vector<std::string>& default_patterns() {
 
 TEST(Parameters, NamesAndOrderAreThePythonPrograms) {
   ModelConfig config = tiny_config();
-  const std::vector<std::string> tied{
-      "skip_weights",
-      "tok_emb.weight",
-      "blocks.0.attn_scale", "blocks.0.mlp_scale", "blocks.0.resid_mix", "blocks.0.attn.q_gain",
-      "blocks.0.attn.c_q.weight", "blocks.0.attn.c_k.weight", "blocks.0.attn.c_v.weight", "blocks.0.attn.proj.weight",
-      "blocks.0.mlp.fc.weight", "blocks.0.mlp.proj.weight",
-      "blocks.1.attn_scale", "blocks.1.mlp_scale", "blocks.1.resid_mix", "blocks.1.attn.q_gain",
-      "blocks.1.attn.c_q.weight", "blocks.1.attn.c_k.weight", "blocks.1.attn.c_v.weight", "blocks.1.attn.proj.weight",
-      "blocks.1.mlp.fc.weight", "blocks.1.mlp.proj.weight"};
+  const std::vector<std::string> tied{"skip_weights",
+                                      "tok_emb.weight",
+                                      "blocks.0.attn_scale",
+                                      "blocks.0.mlp_scale",
+                                      "blocks.0.resid_mix",
+                                      "blocks.0.attn.q_gain",
+                                      "blocks.0.attn.c_q.weight",
+                                      "blocks.0.attn.c_k.weight",
+                                      "blocks.0.attn.c_v.weight",
+                                      "blocks.0.attn.proj.weight",
+                                      "blocks.0.mlp.fc.weight",
+                                      "blocks.0.mlp.proj.weight",
+                                      "blocks.1.attn_scale",
+                                      "blocks.1.mlp_scale",
+                                      "blocks.1.resid_mix",
+                                      "blocks.1.attn.q_gain",
+                                      "blocks.1.attn.c_q.weight",
+                                      "blocks.1.attn.c_k.weight",
+                                      "blocks.1.attn.c_v.weight",
+                                      "blocks.1.attn.proj.weight",
+                                      "blocks.1.mlp.fc.weight",
+                                      "blocks.1.mlp.proj.weight"};
   Gpt model = make_model(config);
   EXPECT_EQ(names_of(state_dict(model)), tied);
   config.tie_embeddings = false;
@@ -120,7 +133,8 @@ TEST(Parameters, Bfloat16LeavesOnlyTheEmbeddingInBfloat16) {
   for (size_t i = 0; i < after.size(); ++i) {
     const auto& [name, tensor] = after[i];
     EXPECT_EQ(tensor.scalar_type(), name == "tok_emb.weight" ? at::kBFloat16 : at::kFloat) << name;
-    EXPECT_TRUE(at::equal(tensor.to(at::kFloat), before[i].second.to(at::kBFloat16).to(at::kFloat))) << name << " is rounded once";
+    EXPECT_TRUE(at::equal(tensor.to(at::kFloat), before[i].second.to(at::kBFloat16).to(at::kFloat)))
+        << name << " is rounded once";
   }
   for (const auto& parameter : model->parameters()) EXPECT_TRUE(parameter.requires_grad());
 }
@@ -169,13 +183,16 @@ TEST(StateDict, MisfitsAreNamed) {
   Gpt model = make_model(tiny_config());
   const StateDict good = state_dict(model);
   StateDict missing(good.begin(), good.end() - 1);
-  expect_error(ExitCode::bad_input, {"weights.pt", "lacks", "blocks.1.mlp.proj.weight"}, [&] { load_state_dict(model, missing, "weights.pt"); });
+  expect_error(ExitCode::bad_input, {"weights.pt", "lacks", "blocks.1.mlp.proj.weight"},
+               [&] { load_state_dict(model, missing, "weights.pt"); });
   StateDict unknown = good;
   unknown.push_back({"blocks.7.bias", torch::zeros({2})});
-  expect_error(ExitCode::bad_input, {"weights.pt", "blocks.7.bias", "the model lacks"}, [&] { load_state_dict(model, unknown, "weights.pt"); });
+  expect_error(ExitCode::bad_input, {"weights.pt", "blocks.7.bias", "the model lacks"},
+               [&] { load_state_dict(model, unknown, "weights.pt"); });
   StateDict reshaped = good;
   reshaped[1].second = torch::zeros({48, 31});
-  expect_error(ExitCode::bad_input, {"weights.pt", "tok_emb.weight", "[48, 31]", "[48, 32]"}, [&] { load_state_dict(model, reshaped, "weights.pt"); });
+  expect_error(ExitCode::bad_input, {"weights.pt", "tok_emb.weight", "[48, 31]", "[48, 32]"},
+               [&] { load_state_dict(model, reshaped, "weights.pt"); });
   StateDict twice = good;
   twice.push_back(good[3]);
   expect_error(ExitCode::bad_input, {"weights.pt", good[3].first, "twice"}, [&] { load_state_dict(model, twice, "weights.pt"); });

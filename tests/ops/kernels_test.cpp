@@ -1,4 +1,6 @@
 // Every instruction set that this processor has against the baseline compilation of the same kernels.
+#include "../../src/ops/kernels/kernels.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -6,19 +8,21 @@
 #include <random>
 #include <vector>
 
-#include "../../src/ops/kernels/kernels.h"
-
 namespace pgolf::ops {
 namespace {
 
-float to_float(float value) { return value; }
+float to_float(float value) {
+  return value;
+}
 float to_float(Bf16 value) {
   const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
   float result;
   std::memcpy(&result, &bits, sizeof(result));
   return result;
 }
-void set(float& to, float value) { to = value; }
+void set(float& to, float value) {
+  to = value;
+}
 void set(Bf16& to, float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -90,8 +94,12 @@ void expect_equal_instruction_sets(float tolerance) {
   }
 }
 
-TEST(Kernels, Float32AgreesOnAllInstructionSets) { expect_equal_instruction_sets<float>(2e-5f); }
-TEST(Kernels, Bfloat16AgreesOnAllInstructionSets) { expect_equal_instruction_sets<Bf16>(1e-2f); }
+TEST(Kernels, Float32AgreesOnAllInstructionSets) {
+  expect_equal_instruction_sets<float>(2e-5f);
+}
+TEST(Kernels, Bfloat16AgreesOnAllInstructionSets) {
+  expect_equal_instruction_sets<Bf16>(1e-2f);
+}
 
 TEST(Kernels, Bfloat16RoundsToNearestEven) {
   // 1 + k / 256 lies between the bfloat16 numbers 1 + k / 128, at odd k: ties go to the even one.

@@ -1,15 +1,18 @@
 // Tables and rotation: golden values and the properties that make it a rotation by relative position.
+#include "pgolf/ops/rope.h"
+
 #include <cmath>
 
 #include "ops/ops_testing.h"
 #include "pgolf/ops/rms_norm.h"
-#include "pgolf/ops/rope.h"
 
 namespace pgolf::ops::testing {
 namespace {
 
 /// Rows of size sqrt(dim): the norm leaves them alone up to eps.
-at::Tensor normalised(at::IntArrayRef shape, int64_t seed) { return rms_norm(random_tensor(shape, seed), OpsPath::reference); }
+at::Tensor normalised(at::IntArrayRef shape, int64_t seed) {
+  return rms_norm(random_tensor(shape, seed), OpsPath::reference);
+}
 
 /// k's way through the op, [B, T, H, D] -> [B, H, T, D]: norm and rotation, no gain.
 at::Tensor rotated(const at::Tensor& x, const RopeTable* table, OpsPath path) {

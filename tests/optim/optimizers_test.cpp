@@ -96,13 +96,16 @@ TEST(Muon, FollowsItsDefinitionOverSeveralSteps) {
       const auto g = parameters[i].grad().to(at::kDouble);
       buffers[i] = momentum * buffers[i] + g;
       const double rows = static_cast<double>(g.size(0)), columns = static_cast<double>(g.size(1));
-      values[i] = values[i] - 0.03 * scale * std::sqrt(std::max(1.0, rows / columns)) * orthogonalised(g + momentum * buffers[i], 5);
+      values[i] =
+          values[i] - 0.03 * scale * std::sqrt(std::max(1.0, rows / columns)) * orthogonalised(g + momentum * buffers[i], 5);
     }
     muon.step(scale, momentum);
-    for (size_t i = 0; i < parameters.size(); ++i) EXPECT_LT(distance(parameters[i], values[i]), 1e-4) << "step " << step << " matrix " << i;
+    for (size_t i = 0; i < parameters.size(); ++i)
+      EXPECT_LT(distance(parameters[i], values[i]), 1e-4) << "step " << step << " matrix " << i;
   }
   const StateDict state = muon.state();
-  EXPECT_EQ(names_of(state), (std::vector<std::string>{"muon.momentum_buffer.tall", "muon.momentum_buffer.wide", "muon.momentum_buffer.square"}));
+  EXPECT_EQ(names_of(state),
+            (std::vector<std::string>{"muon.momentum_buffer.tall", "muon.momentum_buffer.wide", "muon.momentum_buffer.square"}));
   for (size_t i = 0; i < state.size(); ++i) EXPECT_LT(distance(state[i].second, buffers[i]), 1e-5);
 }
 
@@ -152,7 +155,8 @@ TEST(Groups, NamesFirstShapesSecond) {
   EXPECT_EQ(names_of(groups.lm_head), std::vector<std::string>{"lm_head.weight"});
   std::vector<std::string> matrices, scalars;
   for (const char* block : {"blocks.0.", "blocks.1."}) {
-    for (const char* name : {"attn.c_q.weight", "attn.c_k.weight", "attn.c_v.weight", "attn.proj.weight", "mlp.fc.weight", "mlp.proj.weight"}) {
+    for (const char* name :
+         {"attn.c_q.weight", "attn.c_k.weight", "attn.c_v.weight", "attn.proj.weight", "mlp.fc.weight", "mlp.proj.weight"}) {
       matrices.push_back(std::string(block) + name);
     }
     for (const char* name : {"attn_scale", "mlp_scale", "resid_mix", "attn.q_gain"}) scalars.push_back(std::string(block) + name);

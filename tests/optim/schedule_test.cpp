@@ -16,7 +16,8 @@ ScheduleConfig schedule_of(int iterations, int warmdown_iters, double cap_second
 
 TEST(LrScale, WithoutCapFallsOverTheLastIterations) {
   const auto schedule = schedule_of(100, 20, 0);
-  for (const auto& [step, expected] : {std::pair(0, 1.0), {1, 1.0}, {79, 1.0}, {80, 1.0}, {81, 19.0 / 20}, {90, 0.5}, {99, 1.0 / 20}}) {
+  for (const auto& [step, expected] :
+       {std::pair(0, 1.0), {1, 1.0}, {79, 1.0}, {80, 1.0}, {81, 19.0 / 20}, {90, 0.5}, {99, 1.0 / 20}}) {
     EXPECT_DOUBLE_EQ(lr_scale(schedule, step, 123.0 * step), expected) << "step " << step;
   }
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 90, 0), lr_scale(schedule, 90, 1e9)) << "time does not matter";

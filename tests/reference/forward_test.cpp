@@ -24,7 +24,8 @@ Gpt load_model(const ModelConfig& config, const StateDict& state, at::ScalarType
   return model;
 }
 
-void check_blocks(Gpt& model, const at::Tensor& ids, const std::map<std::string, at::Tensor>& recorded, const Tolerance& tolerance) {
+void check_blocks(Gpt& model, const at::Tensor& ids, const std::map<std::string, at::Tensor>& recorded,
+                  const Tolerance& tolerance) {
   torch::NoGradGuard no_grad;
   constexpr auto path = OpsPath::reference;
   const auto x0 = ops::rms_norm(model->tok_emb(ids), path);
@@ -108,11 +109,15 @@ StateDict initial_state(at::ScalarType dtype) {
 TEST_F(Forward, Float32Perturbed) {
   check_forward("forward_fp32_perturbed", load_state("forward/perturbed_state.safetensors"), at::kFloat, float32, true);
 }
-TEST_F(Forward, Float32Initial) { check_forward("forward_fp32_init", initial_state(at::kFloat), at::kFloat, float32, false); }
+TEST_F(Forward, Float32Initial) {
+  check_forward("forward_fp32_init", initial_state(at::kFloat), at::kFloat, float32, false);
+}
 TEST_F(Forward, Bfloat16Perturbed) {
   check_forward("forward_bf16_perturbed", load_state("forward/perturbed_state.safetensors"), at::kBFloat16, bfloat16, true);
 }
-TEST_F(Forward, Bfloat16Initial) { check_forward("forward_bf16_init", initial_state(at::kBFloat16), at::kBFloat16, bfloat16, false); }
+TEST_F(Forward, Bfloat16Initial) {
+  check_forward("forward_bf16_init", initial_state(at::kBFloat16), at::kBFloat16, bfloat16, false);
+}
 
 class PartialForward : public ReferenceTest, public ::testing::WithParamInterface<std::pair<const char*, int>> {};
 
@@ -144,16 +149,21 @@ void check_partial(const char* name, int rope_dims, OpsPath path) {
   for (const auto& item : model->named_parameters()) {
     const auto found = recorded.find("grad." + item.key());
     if (found != recorded.end()) check(item.value().grad(), found->second, float32.gradient, "gradient of " + item.key());
-    if (exact) expect_described(item.value().grad(), described.at("grads").at(item.key()), float32.gradient, "gradient of " + item.key());
+    if (exact)
+      expect_described(item.value().grad(), described.at("grads").at(item.key()), float32.gradient, "gradient of " + item.key());
   }
 }
 
-TEST_P(PartialForward, Reference) { check_partial(GetParam().first, GetParam().second, OpsPath::reference); }
-TEST_P(PartialForward, Fast) { check_partial(GetParam().first, GetParam().second, OpsPath::fast); }
+TEST_P(PartialForward, Reference) {
+  check_partial(GetParam().first, GetParam().second, OpsPath::reference);
+}
+TEST_P(PartialForward, Fast) {
+  check_partial(GetParam().first, GetParam().second, OpsPath::fast);
+}
 
 INSTANTIATE_TEST_SUITE_P(RopeDims, PartialForward,
-                         ::testing::Values(std::pair{"R0_full", 32}, std::pair{"R2", 2}, std::pair{"R8", 8}, std::pair{"R16", 16}, std::pair{"R32", 32},
-                                           std::pair{"none", 0}),
+                         ::testing::Values(std::pair{"R0_full", 32}, std::pair{"R2", 2}, std::pair{"R8", 8}, std::pair{"R16", 16},
+                                           std::pair{"R32", 32}, std::pair{"none", 0}),
                          [](const auto& info) { return std::string(info.param.first); });
 
 TEST_F(Forward, FastPathWithinTolerance) {

@@ -24,14 +24,16 @@ TEST_P(Init, EveryParameterHasTheRecordedBits) {
     // What the generator gives next shows that construction consumed just what the Python program's does.
     if (recorded.contains("next_four_uniforms_after_construction")) {
       const auto next = torch::rand(4);
-      for (int i = 0; i < 4; ++i) EXPECT_EQ(next[i].item<float>(), recorded["next_four_uniforms_after_construction"][i].get<float>());
+      for (int i = 0; i < 4; ++i)
+        EXPECT_EQ(next[i].item<float>(), recorded["next_four_uniforms_after_construction"][i].get<float>());
     }
     if (main_dtypes) set_parameter_precision(model, at::kBFloat16, control_patterns());
     const auto& params = recorded.at(main_dtypes ? "params" : "params_fp32_unrounded");
     std::vector<std::string> order;
     for (const auto& [name, tensor] : state_dict(model)) {
       order.push_back(name);
-      EXPECT_EQ(sha256_hex(tensor), params.at(name).at("sha256").get<std::string>()) << name << (main_dtypes ? " as main() leaves it" : " unrounded");
+      EXPECT_EQ(sha256_hex(tensor), params.at(name).at("sha256").get<std::string>())
+          << name << (main_dtypes ? " as main() leaves it" : " unrounded");
     }
     EXPECT_EQ(order, recorded.at("state_dict_order").get<std::vector<std::string>>());
   }

@@ -1,5 +1,6 @@
 // The artifact: codes, scales, kept tensors, byte lengths, and the files themselves.
 #include "pgolf/artifact/int8.h"
+
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
 #include "pgolf/base/files.h"
@@ -17,7 +18,8 @@ void check_quantised(const StateDict& state, const std::string& name) {
   SCOPED_TRACE(name);
   const auto described = load_json("int8/" + name + ".json");
   const auto tensor_file = "int8/" + name + ".safetensors";
-  const auto tensors = std::filesystem::exists(shared_folder() / "reference" / tensor_file) ? load_tensors(tensor_file) : std::map<std::string, at::Tensor>();
+  const auto tensors = std::filesystem::exists(shared_folder() / "reference" / tensor_file) ? load_tensors(tensor_file)
+                                                                                            : std::map<std::string, at::Tensor>();
   QuantStats stats;
   const Dict object = quantize_int8(state, control_patterns(), &stats);
   EXPECT_EQ(stats.baseline_tensor_bytes, described.at("quant_stats").at("baseline_tensor_bytes").get<int64_t>());
@@ -48,7 +50,8 @@ void check_quantised(const StateDict& state, const std::string& name) {
   EXPECT_EQ(sha256_hex(raw), described.at("raw_torch_save_sha256").get<std::string>());
   // Other builds of zlib may pack differently.
   if (const auto packed = zlib_compress(raw, 9); sha256_hex(packed) != described.at("zlib9_sha256").get<std::string>()) {
-    EXPECT_NEAR(static_cast<double>(packed.size()), described.at("zlib9_bytes").get<double>(), 0.01 * described.at("zlib9_bytes").get<double>());
+    EXPECT_NEAR(static_cast<double>(packed.size()), described.at("zlib9_bytes").get<double>(),
+                0.01 * described.at("zlib9_bytes").get<double>());
   }
 
   for (const auto& [key, tensor] : dequantize_int8(object, name)) {
@@ -75,13 +78,17 @@ StateDict in_model_order(StateDict state) {
   return ordered;
 }
 
-TEST_F(Int8, TrainedFloat32) { check_quantised(in_model_order(load_state("train_tiny/fp32.final_state.safetensors")), "train_tiny_fp32_final"); }
+TEST_F(Int8, TrainedFloat32) {
+  check_quantised(in_model_order(load_state("train_tiny/fp32.final_state.safetensors")), "train_tiny_fp32_final");
+}
 
 TEST_F(Int8, TrainedBfloat16FromPythonsFile) {
   check_quantised(read_model_file(shared_folder() / "reference/train_tiny/bf16.final_model.pt").state, "train_tiny_bf16_final");
 }
 
-TEST_F(Int8, Relu3Checkpoint) { check_quantised(read_model_file(shared_folder() / "checkpoints/relu3_3x128/final_model.pt").state, "relu3_3x128"); }
+TEST_F(Int8, Relu3Checkpoint) {
+  check_quantised(read_model_file(shared_folder() / "checkpoints/relu3_3x128/final_model.pt").state, "relu3_3x128");
+}
 
 TEST_F(Int8, InitialBaseline) {
   torch::manual_seed(1337);
@@ -93,7 +100,8 @@ TEST_F(Int8, InitialBaseline) {
 TEST_F(Int8, RawModelFileHasPythonsBytes) {
   const auto recorded = load_json("train_tiny/fp32.json");
   NamedTensors raw;
-  for (const auto& [name, tensor] : in_model_order(load_state("train_tiny/fp32.final_state.safetensors"))) raw.emplace_back(name, to_raw(tensor));
+  for (const auto& [name, tensor] : in_model_order(load_state("train_tiny/fp32.final_state.safetensors")))
+    raw.emplace_back(name, to_raw(tensor));
   const Bytes file = save_torch(state_dict_value(raw, python_module_paths(tiny_model()), {}), "final_model");
   EXPECT_EQ(static_cast<int64_t>(file.size()), recorded.at("final_pt_bytes").get<int64_t>());
   EXPECT_EQ(sha256_hex(file), recorded.at("final_pt_sha256").get<std::string>());

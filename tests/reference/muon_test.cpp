@@ -31,7 +31,8 @@ TEST_F(MuonReference, ThreeSteps) {
   const auto recorded = load_tensors("muon/muon.safetensors");
   const auto described = load_json("muon/muon.json");
   StateDict parameters;
-  for (int i = 0; i < 5; ++i) parameters.emplace_back(format("p%d", i), recorded.at(format("step.param%d.before", i)).clone().requires_grad_());
+  for (int i = 0; i < 5; ++i)
+    parameters.emplace_back(format("p%d", i), recorded.at(format("step.param%d.before", i)).clone().requires_grad_());
   OptimConfig config;
   config.matrix_lr = 1.0;  // so that lr_scale below is the learning rate itself
   Muon muon(parameters, config, at::kBFloat16, Process());

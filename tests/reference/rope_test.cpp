@@ -1,6 +1,7 @@
 // Rotary tables and rotated queries and keys, at small positions and beyond 1000.
-#include "pgolf/base/format.h"
 #include "pgolf/ops/rope.h"
+
+#include "pgolf/base/format.h"
 #include "support.h"
 
 namespace pgolf::reference {
@@ -8,7 +9,9 @@ namespace {
 
 using Rope = ReferenceTest;
 
-RopeSpec spec(int rope_dims, RopeTableDtype dtype = RopeTableDtype::float32) { return {64, rope_dims, 10000.0, dtype}; }
+RopeSpec spec(int rope_dims, RopeTableDtype dtype = RopeTableDtype::float32) {
+  return {64, rope_dims, 10000.0, dtype};
+}
 
 // reference/README.md: same bits everywhere except for vectorised pow, 1.4e-6 of the largest entry.
 constexpr double tolerance = 2e-6;
@@ -39,7 +42,8 @@ TEST_F(Rope, PartialRotationAtBothRangesOfPositions) {
         const auto name = format("R%d.pos%d_%d.%s", rope_dims, first, first + 31, operand);
         const auto rotated = ops::apply_rope(recorded.at(operand).transpose(1, 2), table).transpose(1, 2);
         expect_equal(rotated, recorded.at(name), tolerance, name);
-        EXPECT_TRUE(at::equal(rotated.slice(-1, rope_dims), recorded.at(operand).slice(-1, rope_dims))) << "lanes beyond R, " << name;
+        EXPECT_TRUE(at::equal(rotated.slice(-1, rope_dims), recorded.at(operand).slice(-1, rope_dims)))
+            << "lanes beyond R, " << name;
       }
     }
   }

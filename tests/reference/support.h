@@ -39,7 +39,9 @@ class ReferenceTest : public ::testing::Test {
   }
 };
 
-inline json load_json(const std::string& name) { return json::parse(std::ifstream(shared_folder() / "reference" / name)); }
+inline json load_json(const std::string& name) {
+  return json::parse(std::ifstream(shared_folder() / "reference" / name));
+}
 
 inline std::map<std::string, at::Tensor> load_tensors(const std::string& name) {
   std::map<std::string, at::Tensor> tensors;
@@ -49,7 +51,8 @@ inline std::map<std::string, at::Tensor> load_tensors(const std::string& name) {
 
 inline StateDict load_state(const std::string& name) {
   StateDict state;
-  for (const auto& [key, raw] : load_safetensors(shared_folder() / "reference" / name).tensors) state.emplace_back(key, to_tensor(raw));
+  for (const auto& [key, raw] : load_safetensors(shared_folder() / "reference" / name).tensors)
+    state.emplace_back(key, to_tensor(raw));
   return state;
 }
 
@@ -60,7 +63,8 @@ inline bool same_processor() {
   static const bool same = [] {
     std::ifstream file("/proc/cpuinfo");
     const std::string cpuinfo((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    return __builtin_cpu_is("sapphirerapids") != 0 && at::get_cpu_capability() == "AVX512" && cpuinfo.find(" amx_bf16") != std::string::npos;
+    return __builtin_cpu_is("sapphirerapids") != 0 && at::get_cpu_capability() == "AVX512" &&
+           cpuinfo.find(" amx_bf16") != std::string::npos;
   }();
   return same;
 #else
@@ -80,7 +84,8 @@ inline double relative_error(const at::Tensor& actual, const at::Tensor& expecte
 inline void expect_equal(const at::Tensor& actual, const at::Tensor& expected, double tolerance, const std::string& what) {
   ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
   if (same_processor()) {
-    EXPECT_TRUE(at::equal(actual.detach().to(expected.scalar_type()), expected)) << what << ": off by " << relative_error(actual, expected);
+    EXPECT_TRUE(at::equal(actual.detach().to(expected.scalar_type()), expected))
+        << what << ": off by " << relative_error(actual, expected);
   } else {
     EXPECT_LE(relative_error(actual, expected), tolerance) << what;
   }
@@ -95,9 +100,12 @@ inline void expect_described(const at::Tensor& actual, const json& described, do
   }
   const auto values = actual.detach().to(at::kDouble).contiguous();
   const double scale = described.at("abs_max").get<double>();
-  EXPECT_NEAR(values.norm().item<double>(), described.at("l2").get<double>(), tolerance * (described.at("l2").get<double>() + 1e-30)) << what;
+  EXPECT_NEAR(values.norm().item<double>(), described.at("l2").get<double>(),
+              tolerance * (described.at("l2").get<double>() + 1e-30))
+      << what;
   const auto first = described.at("first").get<std::vector<double>>();
-  for (size_t i = 0; i < first.size(); ++i) EXPECT_NEAR(values.data_ptr<double>()[i], first[i], tolerance * scale + 1e-30) << what;
+  for (size_t i = 0; i < first.size(); ++i)
+    EXPECT_NEAR(values.data_ptr<double>()[i], first[i], tolerance * scale + 1e-30) << what;
 }
 
 /// The configuration "tiny" of the recordings.

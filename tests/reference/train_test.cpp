@@ -17,8 +17,10 @@ class Workspace {
  public:
   Workspace() : root_(fs::temp_directory_path() / format("pgolf_reference_%d", static_cast<int>(::getpid()))) {
     fs::create_directories(root_ / "data");
-    fs::create_symlink(fs::absolute(shared_folder() / "fineweb/sp1024/fineweb_train_head.bin"), root_ / "data/fineweb_train_000000.bin");
-    fs::create_symlink(fs::absolute(shared_folder() / "reference/data/fineweb_val_262145.bin"), root_ / "data/fineweb_val_000000.bin");
+    fs::create_symlink(fs::absolute(shared_folder() / "fineweb/sp1024/fineweb_train_head.bin"),
+                       root_ / "data/fineweb_train_000000.bin");
+    fs::create_symlink(fs::absolute(shared_folder() / "reference/data/fineweb_val_262145.bin"),
+                       root_ / "data/fineweb_val_000000.bin");
     fs::create_directories(root_ / "run");
   }
   ~Workspace() { fs::remove_all(root_); }
@@ -29,7 +31,9 @@ class Workspace {
   fs::path root_;
 };
 
-std::string tokenizer() { return (shared_folder() / "fineweb/tokenizers/fineweb_1024_bpe.model").string(); }
+std::string tokenizer() {
+  return (shared_folder() / "fineweb/tokenizers/fineweb_1024_bpe.model").string();
+}
 
 /// Tolerances on losses by step, absolute (reference/README.md, "Sensible tolerances").
 struct LossTolerance {
@@ -43,7 +47,9 @@ struct Case {
   bool rounded_init = false;
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
+}
 
 class ThirtySteps : public ReferenceTest, public ::testing::WithParamInterface<Case> {};
 
@@ -86,7 +92,8 @@ TEST_P(ThirtySteps, EqualTheRecordedRun) {
     worst = std::max(worst, difference);
     EXPECT_LE(difference, tolerance) << "step " << step.step;
     for (size_t i = 0; i < step.micro_losses.size(); ++i) {
-      EXPECT_NEAR(step.micro_losses[i], expected.at("micro_losses").at(i).get<double>(), t.micro_factor * tolerance) << "step " << step.step << " micro " << i;
+      EXPECT_NEAR(step.micro_losses[i], expected.at("micro_losses").at(i).get<double>(), t.micro_factor * tolerance)
+          << "step " << step.step << " micro " << i;
     }
     EXPECT_DOUBLE_EQ(step.lr_scale, expected.at("lr_scale").get<double>()) << "step " << step.step;
     EXPECT_DOUBLE_EQ(step.muon_momentum, expected.at("momentum").get<double>()) << "step " << step.step;
@@ -120,9 +127,9 @@ const std::vector<const char*> bf16_options{"--dtype", "bfloat16", "--rope-table
 INSTANTIATE_TEST_SUITE_P(Reference, ThirtySteps,
                          ::testing::Values(Case{"fp32_ns32", {"--dtype", "float32"}, ns32}, Case{"fp32", fp32_options, fp32},
                                            Case{"fp32_mom10", fp32_options, fp32}, Case{"fp32_warmup3", fp32_options, fp32},
-                                           Case{"fp32_clip", fp32_options, fp32}, Case{"fp32_rounded_init", fp32_options, fp32, true},
-                                           Case{"bf16", bf16_options, bf16}, Case{"bf16_mom10", bf16_options, bf16},
-                                           Case{"bf16_warmup3", bf16_options, bf16}),
+                                           Case{"fp32_clip", fp32_options, fp32},
+                                           Case{"fp32_rounded_init", fp32_options, fp32, true}, Case{"bf16", bf16_options, bf16},
+                                           Case{"bf16_mom10", bf16_options, bf16}, Case{"bf16_warmup3", bf16_options, bf16}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 using Validation = ReferenceTest;

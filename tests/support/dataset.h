@@ -13,9 +13,10 @@ namespace pgolf::testing {
 
 /// The same seed gives the same text.
 inline std::string made_up_text(unsigned seed, int words) {
-  static const std::vector<std::string> lexicon = {"the",   "a",       "river",  "mountain", "light",  "walks", "sings",  "under", "over", "and",
-                                                   "of",    "morning", "small",  "great",    "stone",  "bridge", "house", "water", "who",  "remembers",
-                                                   "never", "always",  "letter", "paper",    "winter", "summer", "garden", "42",   "caf\u00e9"};
+  static const std::vector<std::string> lexicon = {
+      "the",   "a",       "river",  "mountain", "light",  "walks",  "sings",  "under", "over",     "and",
+      "of",    "morning", "small",  "great",    "stone",  "bridge", "house",  "water", "who",      "remembers",
+      "never", "always",  "letter", "paper",    "winter", "summer", "garden", "42",    "caf\u00e9"};
   std::mt19937 random(seed);
   std::string text;
   for (int i = 0; i < words; ++i) {

@@ -66,7 +66,8 @@ inline void expect_error(ExitCode code, const std::vector<std::string>& parts, c
     const std::string message = std::string(e.what()) + " | " + e.hint();
     EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << message;
     EXPECT_EQ(message.find('\n'), std::string::npos) << "one line: " << message;
-    for (const auto& part : parts) EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
+    for (const auto& part : parts)
+      EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
     return;
   }
   ADD_FAILURE() << "no Error was thrown";

@@ -96,7 +96,8 @@ class Program {
   int status_ = 0;
 };
 
-inline ProgramResult run_program(const std::string& name, const std::vector<std::string>& arguments, const Variables& environment = {}) {
+inline ProgramResult run_program(const std::string& name, const std::vector<std::string>& arguments,
+                                 const Variables& environment = {}) {
   return Program(name, arguments, environment).wait();
 }
 

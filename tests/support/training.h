@@ -15,10 +15,24 @@ namespace pgolf::testing {
 /// 2 layers of 32 lanes with 2 heads of 16, 128 tokens a step, float32, one thread, no cap, no warm-up.
 inline Variables tiny_variables() {
   const auto& data = Dataset::get();
-  return {{"DATA_PATH", data.data_path()}, {"TOKENIZER_PATH", data.tokenizer_path()}, {"VOCAB_SIZE", std::to_string(data.vocab_size)},
-          {"NUM_LAYERS", "2"}, {"MODEL_DIM", "32"}, {"NUM_HEADS", "2"}, {"NUM_KV_HEADS", "1"}, {"TRAIN_SEQ_LEN", "16"},
-          {"TRAIN_BATCH_TOKENS", "128"}, {"VAL_BATCH_SIZE", "512"}, {"EVAL_TOKENS", "512"}, {"ITERATIONS", "2"}, {"WARMDOWN_ITERS", "0"},
-          {"WARMUP_STEPS", "0"}, {"MAX_WALLCLOCK_SECONDS", "0"}, {"VAL_LOSS_EVERY", "0"}, {"DTYPE", "float32"}, {"DEVICE", "cpu"},
+  return {{"DATA_PATH", data.data_path()},
+          {"TOKENIZER_PATH", data.tokenizer_path()},
+          {"VOCAB_SIZE", std::to_string(data.vocab_size)},
+          {"NUM_LAYERS", "2"},
+          {"MODEL_DIM", "32"},
+          {"NUM_HEADS", "2"},
+          {"NUM_KV_HEADS", "1"},
+          {"TRAIN_SEQ_LEN", "16"},
+          {"TRAIN_BATCH_TOKENS", "128"},
+          {"VAL_BATCH_SIZE", "512"},
+          {"EVAL_TOKENS", "512"},
+          {"ITERATIONS", "2"},
+          {"WARMDOWN_ITERS", "0"},
+          {"WARMUP_STEPS", "0"},
+          {"MAX_WALLCLOCK_SECONDS", "0"},
+          {"VAL_LOSS_EVERY", "0"},
+          {"DTYPE", "float32"},
+          {"DEVICE", "cpu"},
           {"NUM_THREADS", "1"}};
 }
 
@@ -50,9 +64,7 @@ class TinyRun {
   const RunFolder& folder() const { return run_; }
   ExitCode train() { return trainer_.train(run_); }
   StateDict weights() { return clone_state(state_dict(trainer_.model())); }
-  Checkpoint checkpoint(int step) const {
-    return load_checkpoint(run_.checkpoints() / format("step_%08d.safetensors", step));
-  }
+  Checkpoint checkpoint(int step) const { return load_checkpoint(run_.checkpoints() / format("step_%08d.safetensors", step)); }
 
  private:
   TempFolder folder_;
@@ -78,7 +90,8 @@ inline std::vector<nlohmann::json> without_times(std::vector<nlohmann::json> lin
 }
 
 inline int count_kind(const std::vector<nlohmann::json>& lines, const std::string& kind) {
-  return static_cast<int>(std::count_if(lines.begin(), lines.end(), [&](const nlohmann::json& line) { return line.value("kind", "") == kind; }));
+  return static_cast<int>(
+      std::count_if(lines.begin(), lines.end(), [&](const nlohmann::json& line) { return line.value("kind", "") == kind; }));
 }
 
 }  // namespace pgolf::testing

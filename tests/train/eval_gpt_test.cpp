@@ -10,14 +10,17 @@ namespace {
 class EvalGpt : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto trained = run_program("train_gpt", {"--rope-dims", "6"}, tiny_variables({{"OUT_DIR", folder_.path().string()}, {"RUN_ID", "run"}, {"SAVE_EVERY", "2"}}));
+    const auto trained =
+        run_program("train_gpt", {"--rope-dims", "6"},
+                    tiny_variables({{"OUT_DIR", folder_.path().string()}, {"RUN_ID", "run"}, {"SAVE_EVERY", "2"}}));
     ASSERT_EQ(trained.code, 0) << trained.err;
     metrics_ = read_metrics(run_.metrics());
   }
   ProgramResult score(std::vector<std::string> arguments) const {
     // Batches of four windows, as the run's validation had them.
-    arguments.insert(arguments.end(), {"--val-files", Dataset::get().val_files(), "--tokenizer-path", Dataset::get().tokenizer_path(), "--dtype", "float32", "--device",
-                                       "cpu", "--num-threads", "1", "--val-batch-size", "64"});
+    arguments.insert(arguments.end(),
+                     {"--val-files", Dataset::get().val_files(), "--tokenizer-path", Dataset::get().tokenizer_path(), "--dtype",
+                      "float32", "--device", "cpu", "--num-threads", "1", "--val-batch-size", "64"});
     return run_program("eval_gpt", arguments);
   }
   double loss_of(const char* kind) const {
@@ -35,7 +38,8 @@ class EvalGpt : public ::testing::Test {
 
 TEST_F(EvalGpt, JsonLinesHaveTheRunsNumbers) {
   const auto checkpoint = list_checkpoints(run_.checkpoints()).back();
-  const auto result = score({run_.path.string(), run_.artifact().string(), run_.model().string(), checkpoint.string(), "--eval-tokens", "512", "--format", "jsonl"});
+  const auto result = score({run_.path.string(), run_.artifact().string(), run_.model().string(), checkpoint.string(),
+                             "--eval-tokens", "512", "--format", "jsonl"});
   ASSERT_EQ(result.code, 0) << result.err;
   std::vector<nlohmann::json> lines;
   for (const auto& line : split(trim(result.out), '\n')) lines.push_back(nlohmann::json::parse(line));
@@ -48,15 +52,18 @@ TEST_F(EvalGpt, JsonLinesHaveTheRunsNumbers) {
     EXPECT_EQ(lines[i].at("rope_dims"), 6);
     EXPECT_TRUE(lines[i].at("assumed").empty());
     EXPECT_DOUBLE_EQ(lines[i].at("val_loss").get<double>(), loss_of(i < 2 ? "final" : "val")) << formats[i];
-    EXPECT_NEAR(lines[i].at("val_bpb").get<double>(), lines[i].at("val_loss").get<double>() / std::log(2.0) * 512 / lines[i].at("bytes").get<double>(), 1e-9);
+    EXPECT_NEAR(lines[i].at("val_bpb").get<double>(),
+                lines[i].at("val_loss").get<double>() / std::log(2.0) * 512 / lines[i].at("bytes").get<double>(), 1e-9);
   }
 }
 
 TEST_F(EvalGpt, TextLinesHaveTheRunsNumbers) {
   const auto result = score({"score", run_.artifact().string(), "--eval-tokens", "512"});
   ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(result.out.rfind(run_.artifact().string() + " val_loss:" + format("%.8f", loss_of("final")) + " val_bpb:", 0), 0u) << result.out;
-  for (const char* part : {" tokens:512 ", " bytes:", " seq_len:16 ", " rope_dims:6 ", " format:int8+zlib "}) EXPECT_NE(result.out.find(part), std::string::npos) << result.out;
+  EXPECT_EQ(result.out.rfind(run_.artifact().string() + " val_loss:" + format("%.8f", loss_of("final")) + " val_bpb:", 0), 0u)
+      << result.out;
+  for (const char* part : {" tokens:512 ", " bytes:", " seq_len:16 ", " rope_dims:6 ", " format:int8+zlib "})
+    EXPECT_NE(result.out.find(part), std::string::npos) << result.out;
   const auto longer = score({run_.artifact().string(), "--eval-seq-len", "48"});
   ASSERT_EQ(longer.code, 0) << longer.err;
   EXPECT_NE(longer.out.find(" seq_len:48 "), std::string::npos) << longer.out;
@@ -64,7 +71,8 @@ TEST_F(EvalGpt, TextLinesHaveTheRunsNumbers) {
 
 TEST_F(EvalGpt, OneBadFileDoesNotHideTheOthers) {
   write_file(folder_ / "bad.pt", "no model");
-  const auto result = score({run_.model().string(), (folder_ / "bad.pt").string(), run_.artifact().string(), "--format", "jsonl"});
+  const auto result =
+      score({run_.model().string(), (folder_ / "bad.pt").string(), run_.artifact().string(), "--format", "jsonl"});
   EXPECT_EQ(result.code, 3);
   EXPECT_EQ(split(trim(result.out), '\n').size(), 2u) << result.out;
   EXPECT_NE(result.err.find("bad.pt"), std::string::npos) << result.err;
@@ -105,14 +113,22 @@ TEST_F(EvalGpt, MistakesAreNamed) {
   };
   expect_mistake(score({}), 2, "no checkpoint");
   expect_mistake(score({(folder_ / "missing.pt").string()}), 3, "missing.pt");
-  expect_mistake(run_program("eval_gpt", {run_.model().string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 2, "val-files");
-  expect_mistake(run_program("eval_gpt", {run_.model().string(), "--val-files", (folder_ / "no*").string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 3, "no*");
+  expect_mistake(run_program("eval_gpt", {run_.model().string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 2,
+                 "val-files");
+  expect_mistake(run_program("eval_gpt", {run_.model().string(), "--val-files", (folder_ / "no*").string(), "--tokenizer-path",
+                                          Dataset::get().tokenizer_path()}),
+                 3, "no*");
   expect_mistake(run_program("eval_gpt", {"generate", "--prompt", "the river"}), 2, "checkpoint");
 }
 
 TEST_F(EvalGpt, GeneratesTheSameTextForTheSameSeed) {
-  const std::vector<std::string> arguments{"generate", run_.path.string(), "--prompt", "the river", "--tokenizer-path", Dataset::get().tokenizer_path(),
-                                           "--max-new-tokens", "8", "--num-samples", "2", "--seed", "3", "--dtype", "float32"};
+  const std::vector<std::string> arguments{"generate",         run_.path.string(),
+                                           "--prompt",         "the river",
+                                           "--tokenizer-path", Dataset::get().tokenizer_path(),
+                                           "--max-new-tokens", "8",
+                                           "--num-samples",    "2",
+                                           "--seed",           "3",
+                                           "--dtype",          "float32"};
   const auto first = run_program("eval_gpt", arguments), again = run_program("eval_gpt", arguments);
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_EQ(first.out.rfind("[3] the river", 0), 0u) << first.out;

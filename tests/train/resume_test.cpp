@@ -4,7 +4,11 @@
 namespace pgolf::testing {
 namespace {
 
-const Variables kSixSteps{{"ITERATIONS", "6"}, {"SAVE_EVERY", "3"}, {"VAL_LOSS_EVERY", "3"}, {"MUON_MOMENTUM_WARMUP_STEPS", "8"}, {"WARMDOWN_ITERS", "4"}};
+const Variables kSixSteps{{"ITERATIONS", "6"},
+                          {"SAVE_EVERY", "3"},
+                          {"VAL_LOSS_EVERY", "3"},
+                          {"MUON_MOMENTUM_WARMUP_STEPS", "8"},
+                          {"WARMDOWN_ITERS", "4"}};
 
 void expect_same_state(const Checkpoint& actual, const Checkpoint& expected) {
   expect_same_tensors(actual.tensors, expected.tensors);
@@ -47,7 +51,8 @@ TEST(Resume, AValidationThatWasMissedIsMadeUpFor) {
   write_file(continued.folder().metrics(), metrics);
   continued.trainer().restore(whole.checkpoint(3));
   continued.train();
-  const auto actual = without_times(read_metrics(continued.folder().metrics())), expected = without_times(read_metrics(whole.folder().metrics()));
+  const auto actual = without_times(read_metrics(continued.folder().metrics())),
+             expected = without_times(read_metrics(whole.folder().metrics()));
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 1; i < actual.size(); ++i) EXPECT_EQ(actual[i], expected[i]);
 }
@@ -140,7 +145,8 @@ TEST(Checkpoints, OnlyDamagedOnesAreAnErrorAndNoneIsEmpty) {
   run.train();
   for (const auto& path : list_checkpoints(run.folder().checkpoints())) damage_file(path);
   ::testing::internal::CaptureStderr();
-  expect_error(ExitCode::bad_input, {run.folder().checkpoints().string(), "none of the 2"}, [&] { load_newest_checkpoint(run.folder().checkpoints()); });
+  expect_error(ExitCode::bad_input, {run.folder().checkpoints().string(), "none of the 2"},
+               [&] { load_newest_checkpoint(run.folder().checkpoints()); });
   ::testing::internal::GetCapturedStderr();
 }
 
@@ -173,11 +179,15 @@ TEST(MetricsFile, LosesWhatIsLaterThanTheCheckpoint) {
   write_file(path, read_text(path) + "{\"kind\":\"tr");
   MetricsFile again(path, 2);
   again.write({{"kind", "train"}, {"step", 3}});
-  EXPECT_EQ(read_text(path), "{\"kind\":\"run\"}\n{\"kind\":\"train\",\"step\":1}\n{\"kind\":\"train\",\"step\":2}\n{\"kind\":\"train\",\"step\":3}\n");
+  EXPECT_EQ(
+      read_text(path),
+      "{\"kind\":\"run\"}\n{\"kind\":\"train\",\"step\":1}\n{\"kind\":\"train\",\"step\":2}\n{\"kind\":\"train\",\"step\":3}\n");
   MetricsFile appended(path);
   appended.write({{"kind", "note"}});
   EXPECT_EQ(count_kind(read_metrics(path), "train"), 3);
-  expect_error(ExitCode::io, {(folder / "none/metrics.jsonl").string()}, [&] { MetricsFile(folder / "none/metrics.jsonl").write({{"kind", "run"}}); });
+  expect_error(ExitCode::io, {(folder / "none/metrics.jsonl").string()}, [&] {
+    MetricsFile(folder / "none/metrics.jsonl").write({{"kind", "run"}});
+  });
 }
 
 TEST(RunFolder, OneProcessAtATime) {

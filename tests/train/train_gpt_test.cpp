@@ -28,14 +28,17 @@ class TrainGpt : public ::testing::Test {
   int steps_done() const {
     if (!fs::exists(run().metrics())) return 0;
     int steps = 0;
-    for (const auto& line : split(read_text(run().metrics()), '\n')) steps += line.find("\"kind\":\"train\"") != std::string::npos ? 1 : 0;
+    for (const auto& line : split(read_text(run().metrics()), '\n'))
+      steps += line.find("\"kind\":\"train\"") != std::string::npos ? 1 : 0;
     return steps;
   }
 
   TempFolder folder_;
 };
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 struct RopeCase {
   std::vector<std::string> arguments;
@@ -44,11 +47,14 @@ struct RopeCase {
 };
 
 TEST_F(TrainGpt, RopeDimsOfTheFlagBeatTheEnvironmentsEverywhere) {
-  const Variables wide_head{{"MODEL_DIM", "64"}, {"NUM_HEADS", "1"}, {"ROPE_DIMS", "32"}, {"ITERATIONS", "1"}, {"SAVE_EVERY", "1"}};
-  for (const RopeCase& expected : {RopeCase{{"--rope-dims", "16"}, 16, "flag --rope-dims"}, RopeCase{{}, 32, "environment ROPE_DIMS"}}) {
+  const Variables wide_head{
+      {"MODEL_DIM", "64"}, {"NUM_HEADS", "1"}, {"ROPE_DIMS", "32"}, {"ITERATIONS", "1"}, {"SAVE_EVERY", "1"}};
+  for (const RopeCase& expected :
+       {RopeCase{{"--rope-dims", "16"}, 16, "flag --rope-dims"}, RopeCase{{}, 32, "environment ROPE_DIMS"}}) {
     const auto result = train_named(expected.arguments, wide_head);
     ASSERT_EQ(result.code, 0) << result.err;
-    const std::string number = std::to_string(expected.rope_dims), line = "rope_dims:" + number + " of 64 lanes from:" + expected.origin + " base:10000.0";
+    const std::string number = std::to_string(expected.rope_dims),
+                      line = "rope_dims:" + number + " of 64 lanes from:" + expected.origin + " base:10000.0";
     EXPECT_TRUE(contains(result.out, line)) << result.out;
     EXPECT_TRUE(contains(read_text(run().log()), line));
     EXPECT_TRUE(contains(read_text(run().config()), "\nROPE_DIMS=" + number)) << read_text(run().config());
@@ -72,32 +78,39 @@ TEST_F(TrainGpt, LeavesACompleteRunFolder) {
   const auto result = train_named({}, {{"VAL_LOSS_EVERY", "1"}, {"WARMUP_STEPS", "1"}});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.err, "") << "nothing to warn of";
-  EXPECT_EQ(names_in(run().path), (std::vector<std::string>{"config.env", "final_model.int8.ptz", "final_model.pt", "log.txt", "metrics.jsonl"}));
+  EXPECT_EQ(names_in(run().path),
+            (std::vector<std::string>{"config.env", "final_model.int8.ptz", "final_model.pt", "log.txt", "metrics.jsonl"}));
   const std::string log = read_text(run().log());
   // The Python program's lines.
-  for (const char* part : {"\nval_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=", "\ntrain_loader:dataset:shards train_shards:2\n", "\nmodel_params:",
-                           "\nworld_size:1 grad_accum_steps:8\n", "\nattention_mode:gqa num_heads:2 num_kv_heads:1\n", "\ntrain_batch_tokens:128 train_seq_len:16 iterations:2 ",
-                           "\nseed:1337\n", "\nwarmup_step:1/1\n", "\nstep:0/2 val_loss:", "\nstep:1/2 train_loss:", "\nstep:2/2 val_loss:", "\npeak memory allocated: ",
-                           "\nSerialized model: ", "\nSerialized model int8+zlib: ", "\nTotal submission size int8+zlib: ", "\nfinal_int8_zlib_roundtrip val_loss:",
-                           "\nfinal_int8_zlib_roundtrip_exact val_loss:"}) {
+  for (const char* part :
+       {"\nval_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=", "\ntrain_loader:dataset:shards train_shards:2\n",
+        "\nmodel_params:", "\nworld_size:1 grad_accum_steps:8\n", "\nattention_mode:gqa num_heads:2 num_kv_heads:1\n",
+        "\ntrain_batch_tokens:128 train_seq_len:16 iterations:2 ", "\nseed:1337\n", "\nwarmup_step:1/1\n",
+        "\nstep:0/2 val_loss:", "\nstep:1/2 train_loss:", "\nstep:2/2 val_loss:", "\npeak memory allocated: ",
+        "\nSerialized model: ", "\nSerialized model int8+zlib: ", "\nTotal submission size int8+zlib: ",
+        "\nfinal_int8_zlib_roundtrip val_loss:", "\nfinal_int8_zlib_roundtrip_exact val_loss:"}) {
     EXPECT_TRUE(contains(log, part)) << part;
   }
   for (const auto& line : split(result.out, '\n')) EXPECT_TRUE(contains(log, line)) << line;
 }
 
 TEST_F(TrainGpt, ConfigEnvGivesTheSameRunAgain) {
-  const auto first = train_named({"--rope-dims", "6", "--matrix-lr", "0.031"}, {{"WARMDOWN_FRAC", "0.5"}, {"WARMDOWN_ITERS", "1200"}});
+  const auto first =
+      train_named({"--rope-dims", "6", "--matrix-lr", "0.031"}, {{"WARMDOWN_FRAC", "0.5"}, {"WARMDOWN_ITERS", "1200"}});
   EXPECT_EQ(first.code, 2) << "two ways to say the same";
   Variables settings = variables({{"SEED", "77"}});
   settings.erase("WARMDOWN_ITERS");
-  const auto original = run_program("train_gpt", {"--rope-dims", "6", "--matrix-lr", "0.031", "--warmdown-frac", "0.5", "--run-id", kRunId}, settings);
+  const auto original = run_program(
+      "train_gpt", {"--rope-dims", "6", "--matrix-lr", "0.031", "--warmdown-frac", "0.5", "--run-id", kRunId}, settings);
   ASSERT_EQ(original.code, 0) << original.err;
   const auto again = run_program("train_gpt", {"--config", run().config().string(), "--run-id", "again"});
   ASSERT_EQ(again.code, 0) << again.err;
   const fs::path other = out_dir() / "again";
   EXPECT_EQ(read_bytes(other / "final_model.int8.ptz"), read_bytes(run().artifact()));
   EXPECT_EQ(read_bytes(other / "final_model.pt"), read_bytes(run().model()));
-  const auto last_loss = [](const fs::path& folder) { return read_metrics(folder / "metrics.jsonl").back().at("val_loss").get<double>(); };
+  const auto last_loss = [](const fs::path& folder) {
+    return read_metrics(folder / "metrics.jsonl").back().at("val_loss").get<double>();
+  };
   EXPECT_EQ(last_loss(other), last_loss(run().path));
 }
 
@@ -167,7 +180,8 @@ TEST_F(TrainGpt, ResumeTakesAFolderAPathOrTheNewestRun) {
   const auto other = train({"--resume", "auto"}, {{"ITERATIONS", "3"}, {"SAVE_EVERY", "1"}, {"SEED", "5"}});
   EXPECT_EQ(other.code, 2);
   EXPECT_TRUE(contains(other.err, "SEED: checkpoint has 1337, this run has 5")) << other.err;
-  const auto branch = train({"--resume", checkpoints[0].string(), "--run-id", "branch"}, {{"ITERATIONS", "3"}, {"SAVE_EVERY", "1"}});
+  const auto branch =
+      train({"--resume", checkpoints[0].string(), "--run-id", "branch"}, {{"ITERATIONS", "3"}, {"SAVE_EVERY", "1"}});
   EXPECT_EQ(branch.code, 0) << branch.err;
   EXPECT_EQ(read_bytes(out_dir() / "branch/final_model.int8.ptz"), artifact);
   const auto wrong_branch = train({"--resume", checkpoints[0].string(), "--run-id", "wrong"}, {{"ITERATIONS", "4"}});
@@ -208,7 +222,9 @@ struct Mistake {
   std::vector<std::string> parts;
 };
 
-std::ostream& operator<<(std::ostream& out, const Mistake& mistake) { return out << mistake.name; }
+std::ostream& operator<<(std::ostream& out, const Mistake& mistake) {
+  return out << mistake.name;
+}
 
 class TrainGptRefuses : public TrainGpt, public ::testing::WithParamInterface<Mistake> {};
 
@@ -224,7 +240,8 @@ TEST_P(TrainGptRefuses, InOneLineAndLeavesNothingBehind) {
   EXPECT_EQ(result.err.rfind("error: ", 0), 0u) << result.err;
   const auto lines = split(trim(result.err), '\n');
   EXPECT_LE(lines.size(), 2u) << "the error and at most one line of advice: " << result.err;
-  for (const auto& part : GetParam().parts) EXPECT_TRUE(contains(result.err, part)) << "\"" << part << "\" is not in: " << result.err;
+  for (const auto& part : GetParam().parts)
+    EXPECT_TRUE(contains(result.err, part)) << "\"" << part << "\" is not in: " << result.err;
   EXPECT_FALSE(fs::exists(out_dir()));
 }
 
@@ -260,7 +277,8 @@ TEST_F(TrainGpt, AnOutDirThatCannotBeMadeIsAnError) {
 TEST_F(TrainGpt, ANameOneSlipAwayEarnsAWarning) {
   const auto result = train({"--print-config"}, {{"ROPE_DIM", "4"}});
   EXPECT_EQ(result.code, 0);
-  EXPECT_TRUE(contains(result.err, "warning: ") && contains(result.err, "ROPE_DIM") && contains(result.err, "ROPE_DIMS")) << result.err;
+  EXPECT_TRUE(contains(result.err, "warning: ") && contains(result.err, "ROPE_DIM") && contains(result.err, "ROPE_DIMS"))
+      << result.err;
   EXPECT_TRUE(contains(result.out, "ROPE_DIMS=full"));
 }
 
@@ -285,8 +303,10 @@ TEST_F(TrainGpt, DryRunForecastsAndStops) {
   const auto result = train({"--dry-run", "--rope-dims", "6"});
   EXPECT_EQ(result.code, 0) << result.err;
   ModelConfig config = tiny_command().config.model;
-  for (const std::string& part : {std::string("rope_dims: 6 of 16 lanes\n"), "parameters: " + with_commas(config.parameter_count()) + "\n", std::string("memory, estimated: "),
-                                  std::string("artifact, predicted: about "), std::string("dataset: training shards: 2, "), std::string("; 512 validation tokens scored\n")}) {
+  for (const std::string& part :
+       {std::string("rope_dims: 6 of 16 lanes\n"), "parameters: " + with_commas(config.parameter_count()) + "\n",
+        std::string("memory, estimated: "), std::string("artifact, predicted: about "),
+        std::string("dataset: training shards: 2, "), std::string("; 512 validation tokens scored\n")}) {
     EXPECT_TRUE(contains(result.out, part)) << part << "\n" << result.out;
   }
   EXPECT_FALSE(fs::exists(out_dir()));
@@ -310,7 +330,9 @@ TEST_F(TrainGpt, WriteSourceGivesTheBundleThatCounts) {
   const auto result = run_program("train_gpt", {"--write-source", path.string()});
   EXPECT_EQ(result.code, 0) << result.err;
   const std::string bundle = read_text(path);
-  EXPECT_EQ(bundle.substr(0, 6), std::string("\xfd" "7zXZ\0", 6));
+  EXPECT_EQ(bundle.substr(0, 6), std::string("\xfd"
+                                             "7zXZ\0",
+                                             6));
   EXPECT_TRUE(contains(result.out, std::to_string(bundle.size()) + " bytes")) << result.out;
   ASSERT_EQ(train_named({}, {{"ITERATIONS", "0"}}).code, 0);
   EXPECT_EQ(read_metrics(run().metrics()).back().at("code_bytes"), bundle.size());

@@ -28,7 +28,8 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
       val_steps.push_back(line.at("step"));
       val_losses.push_back(line.at("val_loss"));
       EXPECT_EQ(line.at("tokens"), 512);
-      EXPECT_NEAR(line.at("val_bpb").get<double>(), val_losses.back() / std::log(2.0) * 512 / line.at("bytes").get<double>(), 1e-9);
+      EXPECT_NEAR(line.at("val_bpb").get<double>(), val_losses.back() / std::log(2.0) * 512 / line.at("bytes").get<double>(),
+                  1e-9);
     } else if (line.at("kind") == "train") {
       ASSERT_LT(trained, steps.size());
       const StepRecord& step = steps[trained++];
@@ -84,7 +85,8 @@ TEST(Trainer, WarmUpLeavesNoTrace) {
     EXPECT_EQ(after_warm_up.state.loader_file, without.state.loader_file);
     EXPECT_EQ(after_warm_up.state.loader_position, without.state.loader_position);
   }
-  EXPECT_EQ(without_times(read_metrics(warm.folder().metrics())).back(), without_times(read_metrics(cold.folder().metrics())).back());
+  EXPECT_EQ(without_times(read_metrics(warm.folder().metrics())).back(),
+            without_times(read_metrics(cold.folder().metrics())).back());
 }
 
 TEST(Trainer, OnlyTheNewestCheckpointsAreKept) {
@@ -156,7 +158,8 @@ EvalResult score_file(const fs::path& path, const RunConfig& config) {
   EvalOptions options;
   options.seq_len = file.stored.train_seq_len;
   options.batch_sequences = config.data.val_batch_size / 8 / config.data.train_seq_len;
-  return evaluate(model, ValidationSet(config.data.val_files(), options.seq_len, config.data.eval_tokens), ByteCounts(tokenizer, config.model.vocab_size), options);
+  return evaluate(model, ValidationSet(config.data.val_files(), options.seq_len, config.data.eval_tokens),
+                  ByteCounts(tokenizer, config.model.vocab_size), options);
 }
 
 TEST(Export, BothFilesScoreWhatTheRunSaid) {

@@ -12,14 +12,13 @@
 
 namespace pgolf {
 
-
 /// What is not a tensor.
 struct TrainingState {
   int64_t step = 0;
   double training_time_ms = 0;
   int64_t loader_file = 0;      ///< the training stream's shard ...
   int64_t loader_position = 0;  ///< ... and the next token in it
-  double best_val_loss = 0;  ///< lowest so far; 0 = none measured yet
+  double best_val_loss = 0;     ///< lowest so far; 0 = none measured yet
   int64_t best_step = 0;
   std::map<std::string, std::string> config;  ///< option name -> canonical text of the run that saved it
   std::map<std::string, std::string> model;   ///< ModelMetadata

@@ -38,8 +38,8 @@ struct DataConfig {
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
   int64_t train_batch_tokens = 524'288;  ///< per optimiser step, over all ranks
   int train_seq_len = 1024;
-  int64_t val_batch_size = 524'288;      ///< tokens, over all ranks and accumulation steps
-  int64_t eval_tokens = 0;               ///< validation tokens scored; 0 = all
+  int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and accumulation steps
+  int64_t eval_tokens = 0;           ///< validation tokens scored; 0 = all
 
   std::string train_files() const { return data_path + "/fineweb_train_*.bin"; }
   std::string val_files() const { return data_path + "/fineweb_val_*.bin"; }
@@ -61,15 +61,15 @@ struct OptimConfig {
   double adam_eps = 1e-8;
   double grad_clip_norm = 0.0;  ///< 0 = off
   /// A parameter whose name contains one of these stays float32 and goes to Adam, whatever its shape.
-  std::vector<std::string> control_patterns = {"attn_scale", "attn_scales", "mlp_scale", "mlp_scales", "resid_mix",
-                                               "resid_mixes", "q_gain", "skip_weight", "skip_weights"};
+  std::vector<std::string> control_patterns = {"attn_scale",  "attn_scales", "mlp_scale",   "mlp_scales",  "resid_mix",
+                                               "resid_mixes", "q_gain",      "skip_weight", "skip_weights"};
 };
 
 struct ScheduleConfig {
   int iterations = 20'000;
   int warmdown_iters = 1200;
-  double warmdown_frac = -1.0;  ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
-  int warmup_steps = 20;        ///< run first, then undone; not timed
+  double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
+  int warmup_steps = 20;                 ///< run first, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
 };
 

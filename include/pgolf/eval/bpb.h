@@ -19,8 +19,8 @@ struct EvalResult {
 };
 
 struct EvalOptions {
-  int seq_len = 1024;          ///< every target is scored once, with the tokens of its own window before it as context
-  int64_t batch_sequences = 1; ///< windows per forward pass
+  int seq_len = 1024;           ///< every target is scored once, with the tokens of its own window before it as context
+  int64_t batch_sequences = 1;  ///< windows per forward pass
   at::Device device = at::kCPU;
   /// Called after each batch with windows done and in total; may be empty.
   std::function<void(int64_t, int64_t)> progress;

@@ -13,7 +13,7 @@ struct GenerateOptions {
   double temperature = 0.8;  ///< 0 = always the likeliest token
   int top_k = 50;            ///< sample among the k likeliest; 0 = all
   int64_t seed = 1;
-  int context = 1024;        ///< tokens the model sees at most; earlier ones are dropped
+  int context = 1024;  ///< tokens the model sees at most; earlier ones are dropped
 };
 
 /// Continues prompt (at least one id) and returns only the new ids; ends early before a second BOS (id 1).

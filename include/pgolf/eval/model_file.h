@@ -11,8 +11,8 @@
 namespace pgolf {
 
 struct ModelFile {
-  std::filesystem::path path;        ///< the file that was read
-  std::string format;                ///< "int8+zlib", "torch", "training checkpoint"
+  std::filesystem::path path;  ///< the file that was read
+  std::string format;          ///< "int8+zlib", "torch", "training checkpoint"
   StateDict state;
   StoredModel stored;
   std::vector<std::string> assumed;  ///< "NAME=value" for what the file does not say and upstream's default filled in

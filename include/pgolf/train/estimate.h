@@ -13,7 +13,7 @@ struct RunEstimate {
   int64_t optimizer_bytes = 0;   ///< gradients, Muon's and Adam's state
   int64_t activation_bytes = 0;  ///< kept for the backward pass of one micro-step, roughly
   int64_t int8_payload_bytes = 0;
-  int64_t artifact_bytes = 0;    ///< payload after zlib, at the ratio of the published 9x512 baseline
+  int64_t artifact_bytes = 0;  ///< payload after zlib, at the ratio of the published 9x512 baseline
 };
 
 /// bfloat16: the compute dtype (else float32). grad_accum_steps micro-steps per optimiser step on this process.

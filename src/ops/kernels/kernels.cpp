@@ -19,10 +19,16 @@ PGOLF_INLINE To bits_of(From value) {
   return result;
 }
 
-PGOLF_INLINE float load(const float& value) { return value; }
-PGOLF_INLINE float load(const Bf16& value) { return bits_of<float>(static_cast<uint32_t>(value.bits) << 16); }
+PGOLF_INLINE float load(const float& value) {
+  return value;
+}
+PGOLF_INLINE float load(const Bf16& value) {
+  return bits_of<float>(static_cast<uint32_t>(value.bits) << 16);
+}
 
-PGOLF_INLINE void store(float& to, float value) { to = value; }
+PGOLF_INLINE void store(float& to, float value) {
+  to = value;
+}
 PGOLF_INLINE void store(Bf16& to, float value) {
   const uint32_t bits = bits_of<uint32_t>(value);
   const uint32_t nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
@@ -122,8 +128,8 @@ PGOLF_INLINE void rotate(float* PGOLF_RESTRICT lanes, RotationTable table, int64
 
 /// One head at one time, through a local array: the pair loop is short, so that conversions in it would not vectorise.
 template <class T>
-PGOLF_INLINE float norm_rotate_head(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, RotationTable table, int64_t time,
-                                    float gain, int64_t dim) {
+PGOLF_INLINE float norm_rotate_head(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, RotationTable table, int64_t time, float gain,
+                                    int64_t dim) {
   float lanes[kMaxHeadDim];
   float sum = 0;
 #pragma omp simd simdlen(32 / sizeof(T)) reduction(+ : sum)
@@ -141,9 +147,8 @@ PGOLF_INLINE float norm_rotate_head(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT
 
 /// With u the gradient rotated back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim).
 template <class T>
-PGOLF_INLINE float norm_rotate_backward_head(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, float r,
-                                             RotationTable table, int64_t time, float gain, T* PGOLF_RESTRICT dx,
-                                             int64_t dim) {
+PGOLF_INLINE float norm_rotate_backward_head(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, float r, RotationTable table,
+                                             int64_t time, float gain, T* PGOLF_RESTRICT dx, int64_t dim) {
   float u[kMaxHeadDim];
 #pragma omp simd simdlen(32 / sizeof(T))
   for (int64_t i = 0; i < dim; ++i) u[i] = load(dy[i]);
@@ -160,8 +165,8 @@ PGOLF_INLINE float norm_rotate_backward_head(const T* PGOLF_RESTRICT dy, const T
 }
 
 template <class T, int64_t kDim>
-void norm_rotate_heads(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain,
-                                    int64_t heads, int64_t dim, int64_t first, int64_t last) {
+void norm_rotate_heads(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads,
+                       int64_t dim, int64_t first, int64_t last) {
   for (int64_t time = first; time < last; ++time) {
     for (int64_t head = 0; head < heads; ++head) {
       const float r = norm_rotate_head(x.data + time * x.time_stride + head * x.head_stride,
@@ -173,16 +178,15 @@ void norm_rotate_heads(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTabl
 }
 
 template <class T>
-void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads,
-                 int64_t dim, int64_t first, int64_t last) {
+void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads, int64_t dim,
+                 int64_t first, int64_t last) {
   const auto run = dim == 64 ? norm_rotate_heads<T, 64> : dim == 128 ? norm_rotate_heads<T, 128> : norm_rotate_heads<T, 0>;
   run(x, y, rstd, table, gain, heads, dim, first, last);
 }
 
 template <class T, int64_t kDim>
-void norm_rotate_backward_heads(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table,
-                                             const float* gain, Heads<T*> dx, float* dgain, int64_t heads, int64_t dim,
-                                             int64_t first, int64_t last) {
+void norm_rotate_backward_heads(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
+                                Heads<T*> dx, float* dgain, int64_t heads, int64_t dim, int64_t first, int64_t last) {
   if (dgain != nullptr) {
     for (int64_t head = 0; head < heads; ++head) dgain[head] = 0;
   }
@@ -227,8 +231,8 @@ void relu_squared_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x
 }
 
 template <class T>
-void residual_mix(const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix,
-                  T* PGOLF_RESTRICT y, int64_t rows, int64_t width) {
+void residual_mix(const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT y,
+                  int64_t rows, int64_t width) {
   const float* mix0 = mix + width;
   for (int64_t row = 0; row < rows; ++row, x += width, x0 += width, y += width) {
 #pragma omp simd
@@ -256,8 +260,8 @@ void residual_mix_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x
 }
 
 template <class T>
-void scaled_add(const T* PGOLF_RESTRICT x, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch,
-                T* PGOLF_RESTRICT y, int64_t rows, int64_t width) {
+void scaled_add(const T* PGOLF_RESTRICT x, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT y,
+                int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, x += width, branch += width, y += width) {
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) store(y[i], load(x[i]) + scale[i] * load(branch[i]));
@@ -314,17 +318,9 @@ void softcap_cross_entropy(const T* PGOLF_RESTRICT logits, const int64_t* target
 
 template <class T>
 constexpr Kernels<T> all_kernels() {
-  return {rms_norm<T>,
-          rms_norm_backward<T>,
-          norm_rotate<T>,
-          norm_rotate_backward<T>,
-          relu_squared<T>,
-          relu_squared_backward<T>,
-          residual_mix<T>,
-          residual_mix_backward<T>,
-          scaled_add<T>,
-          scaled_add_backward<T>,
-          softcap_cross_entropy<T>};
+  return {rms_norm<T>,     rms_norm_backward<T>,     norm_rotate<T>,          norm_rotate_backward<T>,
+          relu_squared<T>, relu_squared_backward<T>, residual_mix<T>,         residual_mix_backward<T>,
+          scaled_add<T>,   scaled_add_backward<T>,   softcap_cross_entropy<T>};
 }
 
 }  // namespace

@@ -42,17 +42,16 @@ struct Kernels {
   void (*norm_rotate)(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads,
                       int64_t dim, int64_t first, int64_t last);
   /// dx, and dgain [heads] (null with gain) summed over these times only.
-  void (*norm_rotate_backward)(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table,
-                               const float* gain, Heads<T*> dx, float* dgain, int64_t heads, int64_t dim, int64_t first,
-                               int64_t last);
+  void (*norm_rotate_backward)(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
+                               Heads<T*> dx, float* dgain, int64_t heads, int64_t dim, int64_t first, int64_t last);
 
   void (*relu_squared)(const T* x, T* y, int64_t count);
   void (*relu_squared_backward)(const T* dy, const T* x, T* dx, int64_t count);
 
   /// mix, dmix [2, width]; dmix is the sum over these rows only. x, x0, y [rows, width].
   void (*residual_mix)(const T* x, const T* x0, const float* mix, T* y, int64_t rows, int64_t width);
-  void (*residual_mix_backward)(const T* dy, const T* x, const T* x0, const float* mix, T* dx, T* dx0, float* dmix,
-                                int64_t rows, int64_t width);
+  void (*residual_mix_backward)(const T* dy, const T* x, const T* x0, const float* mix, T* dx, T* dx0, float* dmix, int64_t rows,
+                                int64_t width);
 
   /// scale, dscale [width]; dscale is the sum over these rows only.
   void (*scaled_add)(const T* x, const float* scale, const T* branch, T* y, int64_t rows, int64_t width);
@@ -61,8 +60,8 @@ struct Kernels {
 
   /// loss [rows] = -log softmax(cap * tanh(logits / cap))[target]; gradient (unless null) = grad_scale * dloss/dlogits.
   /// scratch holds 2 * vocab floats. Targets must lie in 0 .. vocab-1.
-  void (*softcap_cross_entropy)(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss,
-                                T* gradient, float* scratch, int64_t rows, int64_t vocab);
+  void (*softcap_cross_entropy)(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
+                                float* scratch, int64_t rows, int64_t vocab);
 };
 
 enum class Isa { baseline, avx2, avx512 };
