@@ -5,14 +5,14 @@
 namespace pgolf::reference {
 namespace {
 
-struct Case {
+struct InitCase {
   const char* file;
   int64_t seed;
   bool tied;
   bool big;
 };
 
-class Init : public ReferenceTest, public ::testing::WithParamInterface<Case> {};
+class Init : public ReferenceTest, public ::testing::WithParamInterface<InitCase> {};
 
 TEST_P(Init, EveryParameterHasTheRecordedBits) {
   const auto recorded = load_json(format("init/%s.json", GetParam().file));
@@ -40,9 +40,10 @@ TEST_P(Init, EveryParameterHasTheRecordedBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, Init,
-                         ::testing::Values(Case{"init_tiny_seed1337", 1337, true, false}, Case{"init_tiny_seed7", 7, true, false},
-                                           Case{"init_tiny_untied_seed1337", 1337, false, false},
-                                           Case{"init_default_9x512_seed1337", 1337, true, true}),
+                         ::testing::Values(InitCase{"init_tiny_seed1337", 1337, true, false},
+                                           InitCase{"init_tiny_seed7", 7, true, false},
+                                           InitCase{"init_tiny_untied_seed1337", 1337, false, false},
+                                           InitCase{"init_default_9x512_seed1337", 1337, true, true}),
                          [](const auto& info) { return std::string(info.param.file); });
 
 }  // namespace

@@ -40,18 +40,18 @@ struct LossTolerance {
   double steps_1_2, steps_3_5, later, micro_factor;
 };
 
-struct Case {
+struct RunCase {
   const char* name;
   std::vector<const char*> options;
   LossTolerance tolerance;
   bool rounded_init = false;
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) {
+std::ostream& operator<<(std::ostream& out, const RunCase& c) {
   return out << c.name;
 }
 
-class ThirtySteps : public ReferenceTest, public ::testing::WithParamInterface<Case> {};
+class ThirtySteps : public ReferenceTest, public ::testing::WithParamInterface<RunCase> {};
 
 TEST_P(ThirtySteps, EqualTheRecordedRun) {
   const auto recorded = load_json(format("train_tiny/%s.json", GetParam().name));
@@ -125,11 +125,12 @@ const std::vector<const char*> fp32_options{"--dtype", "float32", "--muon-dtype"
 const std::vector<const char*> bf16_options{"--dtype", "bfloat16", "--rope-table-dtype", "bfloat16"};
 
 INSTANTIATE_TEST_SUITE_P(Reference, ThirtySteps,
-                         ::testing::Values(Case{"fp32_ns32", {"--dtype", "float32"}, ns32}, Case{"fp32", fp32_options, fp32},
-                                           Case{"fp32_mom10", fp32_options, fp32}, Case{"fp32_warmup3", fp32_options, fp32},
-                                           Case{"fp32_clip", fp32_options, fp32},
-                                           Case{"fp32_rounded_init", fp32_options, fp32, true}, Case{"bf16", bf16_options, bf16},
-                                           Case{"bf16_mom10", bf16_options, bf16}, Case{"bf16_warmup3", bf16_options, bf16}),
+                         ::testing::Values(RunCase{"fp32_ns32", {"--dtype", "float32"}, ns32},
+                                           RunCase{"fp32", fp32_options, fp32}, RunCase{"fp32_mom10", fp32_options, fp32},
+                                           RunCase{"fp32_warmup3", fp32_options, fp32}, RunCase{"fp32_clip", fp32_options, fp32},
+                                           RunCase{"fp32_rounded_init", fp32_options, fp32, true},
+                                           RunCase{"bf16", bf16_options, bf16}, RunCase{"bf16_mom10", bf16_options, bf16},
+                                           RunCase{"bf16_warmup3", bf16_options, bf16}),
                          [](const auto& info) { return std::string(info.param.name); });
 
 using Validation = ReferenceTest;
