@@ -27,6 +27,22 @@ inline std::filesystem::path shared_folder() {
   return given != nullptr ? given : std::filesystem::path(PGOLF_SOURCE_DIR) / ".." / "shared";
 }
 
+/// Whether results of matrix products can be expected bit for bit: the recordings come from a Sapphire Rapids processor
+/// with AMX (a hypervisor may hide it), and oneDNN and MKL choose their kernels by the processor.
+inline bool same_processor() {
+#ifdef __x86_64__
+  static const bool same = [] {
+    std::ifstream file("/proc/cpuinfo");
+    const std::string cpuinfo((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    return __builtin_cpu_is("sapphirerapids") != 0 && at::get_cpu_capability() == "AVX512" &&
+           cpuinfo.find(" amx_bf16") != std::string::npos;
+  }();
+  return same;
+#else
+  return false;
+#endif
+}
+
 /// Single thread, as the recordings were made; skips without them.
 class ReferenceTest : public ::testing::Test {
  protected:
@@ -54,22 +70,6 @@ inline StateDict load_state(const std::string& name) {
   for (const auto& [key, raw] : load_safetensors(shared_folder() / "reference" / name).tensors)
     state.emplace_back(key, to_tensor(raw));
   return state;
-}
-
-/// Whether results of matrix products can be expected bit for bit: the recordings come from a Sapphire Rapids processor
-/// with AMX (a hypervisor may hide it), and oneDNN and MKL choose their kernels by the processor.
-inline bool same_processor() {
-#ifdef __x86_64__
-  static const bool same = [] {
-    std::ifstream file("/proc/cpuinfo");
-    const std::string cpuinfo((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-    return __builtin_cpu_is("sapphirerapids") != 0 && at::get_cpu_capability() == "AVX512" &&
-           cpuinfo.find(" amx_bf16") != std::string::npos;
-  }();
-  return same;
-#else
-  return false;
-#endif
 }
 
 /// max |actual - expected| / max |expected|.
