@@ -42,6 +42,19 @@ TEST(RopeTable, StaysExactAtLatePositions) {
   }
 }
 
+// The numbers that README.md gives for the Python program's rounding.
+TEST(RopeTable, Bfloat16MakesLatePositionsIndistinct) {
+  const RopeSpec spec{64, 64};
+  RopeSpec rounded_spec = spec;
+  rounded_spec.table_dtype = RopeTableDtype::bfloat16;
+  const auto exact = make_rope_table(spec, 1032, at::kCPU), rounded = make_rope_table(rounded_spec, 1032, at::kCPU);
+  const auto error = (rounded.cos.to(at::kFloat) - exact.cos).abs();
+  EXPECT_NEAR(error.narrow(0, 0, 8).max().item<double>(), 0.0060, 5e-5);
+  EXPECT_NEAR(error.max().item<double>(), 1.97, 5e-3);
+  EXPECT_TRUE(rounded.cos[256].equal(rounded.cos[257]));
+  EXPECT_FALSE(exact.cos[256].equal(exact.cos[257]));
+}
+
 TEST(RopeTable, FirstPositionIsASlice) {
   const auto all = make_rope_table({64, 16}, 1100, at::kCPU), tail = make_rope_table({64, 16}, 100, at::kCPU, 1000);
   EXPECT_TRUE(tail.cos.equal(all.cos.narrow(0, 1000, 100)));
