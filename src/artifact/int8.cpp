@@ -12,7 +12,6 @@ namespace pgolf {
 namespace {
 
 constexpr const char* format_name = "int8_clean_per_row_v1";
-constexpr int64_t keep_float_max_numel = 65'536;
 constexpr double clip_quantile = 99.99984 / 100.0;
 
 struct Codes {

@@ -1,11 +1,12 @@
 #include "pgolf/train/estimate.h"
 
+#include "pgolf/artifact/int8.h"
+
 namespace pgolf {
 namespace {
 
 // Compressed over payload bytes in the Python program's published log: 15,815,847 / 17,178,912.
 constexpr double compression_ratio = 0.92;
-constexpr int64_t keep_float_max_numel = 65'536;
 
 int64_t payload_of_matrix(int64_t rows, int64_t columns) {
   return rows * columns <= keep_float_max_numel ? 2 * rows * columns : rows * columns + 2 * rows;

@@ -11,6 +11,9 @@
 
 namespace pgolf {
 
+/// Tensors of at most this many elements are not quantised.
+constexpr int64_t keep_float_max_numel = 65'536;
+
 struct QuantStats {
   int64_t baseline_tensor_bytes = 0;  ///< of the tensors as they were
   int64_t int8_payload_bytes = 0;     ///< of the tensors as stored, before compression
@@ -18,7 +21,7 @@ struct QuantStats {
 
 /// Quantises a state dict into the dictionary that the artifact holds:
 ///  - not floating point: stored as is;
-///  - at most 65,536 elements: stored as float32 if the name contains one of keep_float_patterns, otherwise
+///  - at most keep_float_max_numel elements: stored as float32 if the name contains one of keep_float_patterns, otherwise
 ///    float32 and bfloat16 become float16 (their dtype is noted);
 ///  - larger 2-D: per row, clip = the 0.9999984 quantile of |row|, scale = max(clip / 127, 1/127), codes
 ///    round(clamped / scale) in -127..127; the scale is stored as float16 but codes use it unrounded;
