@@ -22,12 +22,13 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, OpsP
 
 at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
   const int64_t batch = x.size(0), time = x.size(1);
-  const auto q_flat = c_q(x).view({batch, time, num_heads_, head_dim_});
-  const auto k_flat = c_k(x).view({batch, time, num_kv_heads_, head_dim_});
-  const auto v = c_v(x).view({batch, time, num_kv_heads_, head_dim_}).transpose(1, 2);
-  const auto [q, k] = ops::qk_norm_rope_gain(q_flat, k_flat, q_gain, rotary->table(time, x.device()), path_);
+  const auto projected = ops::linear_qkv(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), path_);
+  const auto heads = [&](size_t i, int64_t count) { return projected[i].view({batch, time, count, head_dim_}); };
+  const auto [q, k] =
+      ops::qk_norm_rope_gain(heads(0, num_heads_), heads(1, num_kv_heads_), q_gain, rotary->table(time, x.device()), path_);
+  const auto v = heads(2, num_kv_heads_).transpose(1, 2);
   const auto y = ops::causal_attention(q, k, v, path_);  // [B, Hq, T, D]
-  return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}));
+  return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}), path_);
 }
 
 }  // namespace pgolf

@@ -4,7 +4,6 @@
 
 #include "pgolf/ops/mlp.h"
 #include "pgolf/ops/residual.h"
-#include "pgolf/ops/rms_norm.h"
 
 namespace pgolf {
 
@@ -15,7 +14,7 @@ MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path) : path_(path) {
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {
-  return proj(ops::relu_squared(fc(x), path_));
+  return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
 }
 
 BlockImpl::BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables) : path_(path) {
@@ -28,9 +27,9 @@ BlockImpl::BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<op
 }
 
 at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0) {
-  auto x = ops::residual_mix(x_in, x0, resid_mix, path_);
-  x = ops::scaled_add(x, attn_scale, attn(ops::rms_norm(x, path_)), path_);
-  return ops::scaled_add(x, mlp_scale, mlp(ops::rms_norm(x, path_)), path_);
+  const auto mixed = ops::residual_mix_norm(x_in, x0, resid_mix, path_);
+  const auto attended = ops::scaled_add_norm(mixed.x, attn_scale, attn(mixed.normed), path_);
+  return ops::scaled_add(attended.x, mlp_scale, mlp(attended.normed), path_);
 }
 
 }  // namespace pgolf

@@ -20,6 +20,7 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   const int encoder_layers = config.num_layers / 2;
   skip_weights = register_parameter("skip_weights", torch::ones({encoder_layers, dim}));
   tok_emb = register_module("tok_emb", torch::nn::Embedding(config.vocab_size, dim));
+  if (config.tie_embeddings) tied_head_.emplace(tok_emb->weight);
   torch::nn::ModuleList list;
   for (int i = 0; i < config.num_layers; ++i) {
     blocks.push_back(Block(config, path, tables_));
@@ -53,7 +54,7 @@ at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
 }
 
 at::Tensor GptImpl::raw_logits(const at::Tensor& features) {
-  return lm_head ? lm_head(features) : at::linear(features, tok_emb->weight);
+  return lm_head ? lm_head(features, path_) : ops::linear(features, *tied_head_, path_);
 }
 
 at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& target_ids) {

@@ -1,8 +1,9 @@
 #include "pgolf/ops/cross_entropy.h"
 
+#include <ATen/record_function.h>
 #include <torch/types.h>
 
-#include "cpu_ops.h"
+#include "fast_ops.h"
 
 namespace pgolf::ops {
 
@@ -11,8 +12,9 @@ at::Tensor softcap(const at::Tensor& logits, double cap) {
 }
 
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path) {
+  RECORD_USER_SCOPE("softcap_cross_entropy");
   if (path == OpsPath::fast) {
-    if (auto loss = cpu::softcap_cross_entropy(logits, targets, cap); loss.defined()) return loss;
+    if (auto loss = fast::softcap_cross_entropy(logits, targets, cap); loss.defined()) return loss;
   }
   return at::cross_entropy_loss(softcap(logits, cap).to(at::kFloat), targets);
 }

@@ -1,14 +1,17 @@
 #include "pgolf/ops/residual.h"
 
+#include <ATen/record_function.h>
 #include <torch/types.h>
 
-#include "cpu_ops.h"
+#include "fast_ops.h"
+#include "pgolf/ops/rms_norm.h"
 
 namespace pgolf::ops {
 
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path) {
+  RECORD_USER_SCOPE("residual_mix");
   if (path == OpsPath::fast) {
-    if (auto y = cpu::residual_mix(x, x0, mix); y.defined()) return y;
+    if (auto y = fast::residual_mix(x, x0, mix); y.defined()) return y;
   }
   const auto rows = mix.to(x.scalar_type());
   // One statement each: C++ leaves the order of operands open, and with it the order in which autograd would add up
@@ -18,10 +21,29 @@ at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Ten
 }
 
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path) {
+  RECORD_USER_SCOPE("scaled_add");
   if (path == OpsPath::fast) {
-    if (auto y = cpu::scaled_add(x, scale, branch); y.defined()) return y;
+    if (auto y = fast::scaled_add(x, scale, branch); y.defined()) return y;
   }
   return x + scale.to(x.scalar_type()) * branch;
+}
+
+Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path) {
+  RECORD_USER_SCOPE("residual_mix_norm");
+  if (path == OpsPath::fast) {
+    if (auto outputs = fast::residual_mix_norm(x, x0, mix); outputs.x.defined()) return outputs;
+  }
+  const auto mixed = residual_mix(x, x0, mix, path);
+  return {mixed, rms_norm(mixed, path)};
+}
+
+Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path) {
+  RECORD_USER_SCOPE("scaled_add_norm");
+  if (path == OpsPath::fast) {
+    if (auto outputs = fast::scaled_add_norm(x, scale, branch); outputs.x.defined()) return outputs;
+  }
+  const auto sum = scaled_add(x, scale, branch, path);
+  return {sum, rms_norm(sum, path)};
 }
 
 }  // namespace pgolf::ops

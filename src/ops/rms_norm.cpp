@@ -1,14 +1,16 @@
 #include "pgolf/ops/rms_norm.h"
 
+#include <ATen/record_function.h>
 #include <torch/types.h>
 
-#include "cpu_ops.h"
+#include "fast_ops.h"
 
 namespace pgolf::ops {
 
 at::Tensor rms_norm(const at::Tensor& x, OpsPath path) {
+  RECORD_USER_SCOPE("rms_norm");
   if (path == OpsPath::fast) {
-    if (auto y = cpu::rms_norm(x); y.defined()) return y;
+    if (auto y = fast::rms_norm(x); y.defined()) return y;
   }
   return at::rms_norm(x, {x.size(-1)});
 }

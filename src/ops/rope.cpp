@@ -1,8 +1,9 @@
 #include "pgolf/ops/rope.h"
 
+#include <ATen/record_function.h>
 #include <torch/types.h>
 
-#include "cpu_ops.h"
+#include "fast_ops.h"
 #include "pgolf/ops/rms_norm.h"
 
 namespace pgolf::ops {
@@ -45,8 +46,9 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table) {
 
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& q_gain,
                                                     const RopeTable* table, OpsPath path) {
+  RECORD_USER_SCOPE("qk_norm_rope_gain");
   if (path == OpsPath::fast) {
-    if (auto outputs = cpu::qk_norm_rope_gain(q_in, k_in, q_gain, table); outputs.first.defined()) return outputs;
+    if (auto outputs = fast::qk_norm_rope_gain(q_in, k_in, q_gain, table); outputs.first.defined()) return outputs;
   }
   at::Tensor q = rms_norm(q_in.transpose(1, 2), path);
   at::Tensor k = rms_norm(k_in.transpose(1, 2), path);

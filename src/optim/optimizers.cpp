@@ -2,10 +2,8 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
-#include <cmath>
-
-#include "pgolf/ops/newton_schulz.h"
+#include "pgolf/ops/linear.h"
+#include "pgolf/ops/muon.h"
 
 namespace pgolf {
 
@@ -48,6 +46,7 @@ void Adam::step(double lr_scale) {
   at::_foreach_add_(steps, 1);
   at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, base_lr_ * lr_scale, beta1_, beta2_,
                    /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+  for (const auto& value : values) ops::mark_changed(value);
 }
 
 StateDict Adam::state() const {
@@ -60,33 +59,25 @@ StateDict Adam::state() const {
   return out;
 }
 
-Muon::Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process)
+Muon::Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path)
     : parameters_(std::move(parameters)),
       base_lr_(config.matrix_lr),
       backend_steps_(config.muon_backend_steps),
       update_dtype_(update_dtype),
-      process_(process) {
+      process_(process),
+      path_(path) {
   for (const auto& [name, tensor] : parameters_) momentum_buffers_.push_back(at::zeros_like(tensor));
 }
 
 void Muon::step(double lr_scale, double momentum) {
-  at::NoGradGuard no_grad;
-  const double lr = base_lr_ * lr_scale;
+  std::vector<ops::MuonMatrix> matrices;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     // With several processes each one orthogonalises its share and the updates are summed over ranks.
     if (static_cast<int>(i % process_.world_size()) != process_.rank()) continue;
-    auto& parameter = parameters_[i].second;
-    const auto& gradient = parameter.grad();
-    if (!gradient.defined()) continue;
-    auto& buffer = momentum_buffers_[i];
-    buffer.mul_(momentum).add_(gradient);
-    auto update = ops::newton_schulz(gradient.add(buffer, momentum), backend_steps_, update_dtype_);
-    const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
-    // Not mul_: LibTorch's in-place product with a number rounds the number to bfloat16 first.
-    update = update * std::sqrt(std::max(1.0, rows_per_column));
-    // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like the Python program's.
-    parameter.add_(update.to(parameter.scalar_type()).contiguous(), -lr);
+    const auto& parameter = parameters_[i].second;
+    if (parameter.grad().defined()) matrices.push_back({parameter, parameter.grad(), momentum_buffers_[i]});
   }
+  ops::muon_update_(matrices, {momentum, base_lr_ * lr_scale, backend_steps_, update_dtype_}, path_);
 }
 
 StateDict Muon::state() const {
@@ -95,8 +86,6 @@ StateDict Muon::state() const {
     out.push_back({"muon.momentum_buffer." + parameters_[i].first, momentum_buffers_[i]});
   return out;
 }
-
-namespace {
 
 at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute) {
   switch (choice) {
@@ -110,18 +99,16 @@ at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute) {
   return compute;
 }
 
-}  // namespace
-
-Optimizers::Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process)
-    : Optimizers(model, split_parameters(model, config.control_patterns), config, compute, process) {}
+Optimizers::Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path)
+    : Optimizers(model, split_parameters(model, config.control_patterns), config, compute, process, path) {}
 
 Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute,
-                       const Process& process)
+                       const Process& process, OpsPath path)
     : model_(model),
       token_lr_(model->config().tie_embeddings ? config.tied_embed_lr : config.embed_lr),
       tok_emb_(std::move(groups.tok_emb), token_lr_, config),
       lm_head_(std::move(groups.lm_head), config.head_lr, config),
-      matrix_(std::move(groups.matrix), config, muon_dtype(config.muon_dtype, compute), process),
+      matrix_(std::move(groups.matrix), config, muon_dtype(config.muon_dtype, compute), process, path),
       scalar_(std::move(groups.scalar), config.scalar_lr, config) {}
 
 void Optimizers::step(double lr_scale, double momentum) {

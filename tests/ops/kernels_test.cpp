@@ -38,14 +38,14 @@ std::vector<T> numbers(size_t count, unsigned seed) {
   return result;
 }
 
-/// All outputs of all kernels, one after the other. 11 rows of 6 heads of 22 lanes, 10 of them rotated.
+/// All outputs of all kernels, one after the other. 2 x 11 rows of 6 heads of 22 lanes, 10 of them rotated.
 template <class T>
 std::vector<float> outputs(Isa isa) {
   const auto& kernels = cpu_kernels<T>(isa);
-  constexpr int64_t rows = 11, heads = 6, dim = 22, half = 5, width = heads * dim;
+  constexpr int64_t time = 11, rows = 2 * time, heads = 6, dim = 22, half = 5, width = heads * dim;
   const auto x = numbers<T>(rows * width, 1), x0 = numbers<T>(rows * width, 2), dy = numbers<T>(rows * width, 3);
   const auto mix = numbers<float>(2 * width, 4), gain = numbers<float>(heads, 5);
-  const auto cos = numbers<float>(rows * half, 6), sin = numbers<float>(rows * half, 7);
+  const auto cos = numbers<float>(time * half, 6), sin = numbers<float>(time * half, 7);
   std::vector<T> y(rows * width), y0(rows * width);
   std::vector<float> rstd(rows * heads), sums(2 * width), result;
   const auto keep = [&](const auto& values) {
@@ -56,28 +56,42 @@ std::vector<float> outputs(Isa isa) {
   kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), y.data(), rows, width);
   keep(y);
   const RotationTable table{cos.data(), sin.data(), half};
-  const Heads<const T*> from{x.data(), width, dim}, gradient{dy.data(), dim, rows * dim};
-  const Heads<T*> heads_first{y.data(), dim, rows * dim}, time_first{y0.data(), width, dim};
-  kernels.norm_rotate(from, heads_first, rstd.data(), table, gain.data(), heads, dim, 0, rows);
+  constexpr HeadShape shape{time, heads, dim};
+  const Heads<const T*> from{x.data(), time * width, width, dim}, gradient{dy.data(), time * width, dim, time * dim};
+  const Heads<T*> heads_first{y.data(), time * width, dim, time * dim}, time_first{y0.data(), time * width, width, dim};
+  kernels.norm_rotate(from, heads_first, rstd.data(), table, gain.data(), shape, 0, rows);
   keep(y), keep(rstd);
-  kernels.norm_rotate_backward(gradient, from, rstd.data(), table, gain.data(), time_first, sums.data(), heads, dim, 0, rows);
+  kernels.norm_rotate_backward(gradient, from, rstd.data(), table, gain.data(), time_first, sums.data(), shape, 0, rows);
   keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + heads));
   kernels.relu_squared(x.data(), y.data(), rows * width);
   keep(y);
   kernels.relu_squared_backward(dy.data(), x.data(), y.data(), rows * width);
   keep(y);
-  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), rows, width);
+  std::vector<T> normed(rows * width);
+  const NormedOutput<T> second{x0.data(), normed.data(), rstd.data()};
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), nullptr, nullptr, rows, width);
   keep(y);
-  kernels.residual_mix_backward(dy.data(), x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows, width);
-  keep(y), keep(y0), keep(sums);
-  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), rows, width);
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), normed.data(), rstd.data(), rows, width);
+  keep(y), keep(normed), keep(rstd);
+  for (const auto& arriving : {NormedOutput<T>{}, second}) {
+    kernels.residual_mix_backward(dy.data(), arriving, x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows,
+                                  width);
+    keep(y), keep(y0), keep(sums);
+  }
+  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), nullptr, nullptr, rows, width);
   keep(y);
-  kernels.scaled_add_backward(dy.data(), mix.data(), x0.data(), y.data(), sums.data(), rows, width);
-  keep(y), keep(std::vector<float>(sums.begin(), sums.begin() + width));
+  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), normed.data(), rstd.data(), rows, width);
+  keep(y), keep(normed), keep(rstd);
+  for (const auto& arriving : {NormedOutput<T>{}, second}) {
+    kernels.scaled_add_backward(dy.data(), arriving, mix.data(), x0.data(), y.data(), y0.data(), sums.data(), rows, width);
+    keep(y), keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + width));
+  }
   const std::vector<int64_t> targets(rows, width - 1);
   std::vector<float> scratch(2 * width), loss(rows);
   kernels.softcap_cross_entropy(x.data(), targets.data(), 2.0f, 1.0f, loss.data(), y.data(), scratch.data(), rows, width);
   keep(loss), keep(y);
+  kernels.scale(y.data(), mix.data(), rows * width);
+  keep(y);
   return result;
 }
 
@@ -107,7 +121,8 @@ TEST(Kernels, Bfloat16RoundsToNearestEven) {
     const std::vector<float> scale{1.00390625f, 1.01171875f, 1.00390637f, 1.0f};
     const std::vector<Bf16> zeros(4), ones(4, Bf16{0x3f80});
     std::vector<Bf16> y(4);
-    cpu_kernels<Bf16>(static_cast<Isa>(isa)).scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), 1, 4);
+    cpu_kernels<Bf16>(static_cast<Isa>(isa))
+        .scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), nullptr, nullptr, 1, 4);
     EXPECT_EQ(to_float(y[0]), 1.0f);
     EXPECT_EQ(to_float(y[1]), 1.015625f);
     EXPECT_EQ(to_float(y[2]), 1.0078125f);

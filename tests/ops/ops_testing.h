@@ -1,4 +1,4 @@
-// Running an op with gradients, and distances between results.
+// Running an op with gradients, distances between results, and the fast path against the reference path.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -9,6 +9,8 @@
 #include <functional>
 #include <string>
 #include <vector>
+
+#include "pgolf/config/run_config.h"
 
 namespace pgolf::ops::testing {
 
@@ -30,7 +32,7 @@ inline Tensors cast(const Tensors& tensors, at::ScalarType dtype) {
 /// Random numbers that bfloat16 can hold (0.5 for a scalar), so that they are the same in every type.
 inline at::Tensor weights_for(const at::Tensor& output, int64_t seed) {
   if (output.dim() == 0) return at::scalar_tensor(0.5, output.options());
-  return random_tensor(output.sizes(), seed).to(at::kBFloat16).to(output.scalar_type());
+  return random_tensor(output.sizes(), seed).to(at::kBFloat16).to(output.options());
 }
 
 struct Results {
@@ -98,6 +100,57 @@ inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, dou
     }
   }
   return worst;
+}
+
+using PathOp = std::function<Op(OpsPath)>;
+
+/// Float32 within the tolerances that the fast path promises; bfloat16 no farther from a float64 computation of the
+/// reference than the bfloat16 reference is; and it is the fast path that ran. Inputs from index `parameters` on stay float32.
+inline void expect_fast_equals_reference(const PathOp& path_op, Tensors inputs, size_t parameters = 99) {
+  for (auto& input : inputs) input = input.to(at::kBFloat16).to(at::kFloat);  // the same numbers in every type
+  const Op fast = path_op(OpsPath::fast), reference = path_op(OpsPath::reference);
+
+  const auto expected = differentiate(reference, inputs), got = differentiate(fast, inputs);
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    EXPECT_EQ(got.values[i].sizes(), expected.values[i].sizes());
+    EXPECT_LE(distance(got.values[i], expected.values[i]), 1e-5) << "value " << i;
+  }
+  for (size_t i = 0; i < expected.gradients.size(); ++i) {
+    EXPECT_EQ(got.gradients[i].scalar_type(), at::kFloat);
+    EXPECT_LE(distance(got.gradients[i], expected.gradients[i]), 3e-5) << "gradient of input " << i;
+  }
+
+  Tensors half = inputs;
+  for (size_t i = 0; i < std::min(parameters, half.size()); ++i) half[i] = half[i].to(at::kBFloat16);
+  const auto exact = differentiate(reference, cast(inputs, at::kDouble));
+  const auto plain = differentiate(reference, half), quick = differentiate(fast, half);
+  const auto expect_as_good = [](const at::Tensor& fast_one, const at::Tensor& reference_one, const at::Tensor& exact_one) {
+    EXPECT_EQ(fast_one.scalar_type(), reference_one.scalar_type());
+    // Neither can the storage type hold it better than rounded once, nor do a few entries make a statistic.
+    const double rounded_once = mean_distance(exact_one.to(fast_one.scalar_type()), exact_one);
+    const double bound = std::max(1.03 * mean_distance(reference_one, exact_one), 1.1 * rounded_once) + 2e-6;
+    EXPECT_LE(mean_distance(fast_one, exact_one), bound);
+  };
+  for (size_t i = 0; i < exact.values.size(); ++i) {
+    SCOPED_TRACE(c10::str("bfloat16 value ", i));
+    expect_as_good(quick.values[i], plain.values[i], exact.values[i]);
+  }
+  for (size_t i = 0; i < exact.gradients.size(); ++i) {
+    SCOPED_TRACE(c10::str("bfloat16 gradient of input ", i));
+    EXPECT_EQ(quick.gradients[i].scalar_type(), half[i].scalar_type());
+    expect_as_good(quick.gradients[i], plain.gradients[i], exact.gradients[i]);
+  }
+
+  for (const auto& dtype_inputs : {inputs, half}) {
+    Tensors leaves;
+    for (const auto& input : dtype_inputs) leaves.push_back(input.clone().requires_grad_());
+    const auto output = fast(leaves)[0];
+    EXPECT_NE(output.grad_fn()->name().find("pgolf"), std::string::npos) << output.grad_fn()->name();
+    at::NoGradGuard no_grad;
+    const auto plain_output = fast(leaves)[0];
+    EXPECT_FALSE(plain_output.requires_grad());
+    EXPECT_TRUE(plain_output.equal(output)) << "without gradients the values must be the same";
+  }
 }
 
 }  // namespace pgolf::ops::testing

@@ -83,7 +83,7 @@ TEST(Muon, FollowsItsDefinitionOverSeveralSteps) {
   config.matrix_lr = 0.03;
   const auto tall = leaf({24, 8}, 1), wide = leaf({8, 24}, 2), square = leaf({16, 16}, 3);
   const std::vector<at::Tensor> parameters{tall, wide, square};
-  Muon muon({{"tall", tall}, {"wide", wide}, {"square", square}}, config, at::kFloat, Process());
+  Muon muon({{"tall", tall}, {"wide", wide}, {"square", square}}, config, at::kFloat, Process(), OpsPath::reference);
   std::vector<at::Tensor> values, buffers;
   for (const auto& parameter : parameters) {
     values.push_back(parameter.detach().to(at::kDouble).clone());
@@ -120,7 +120,7 @@ TEST(Muon, UpdatesAreNearlyOrthogonalAndScaledByShape) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       const auto parameter = leaf({shape.rows, shape.columns}, 6);
       const auto before = parameter.detach().clone();
-      Muon muon({{"p", parameter}}, config, dtype, Process());
+      Muon muon({{"p", parameter}}, config, dtype, Process(), OpsPath::reference);
       parameter.mutable_grad() = 1000 * torch::randn({shape.rows, shape.columns});
       muon.step(1.0, 0.95);
       const auto singular_values = at::linalg_svdvals(before - parameter.detach()) / shape.scale;
@@ -133,7 +133,7 @@ TEST(Muon, UpdatesAreNearlyOrthogonalAndScaledByShape) {
 TEST(Muon, AParameterWithoutGradientIsUntouched) {
   const auto with = leaf({4, 4}, 3), without = leaf({4, 4}, 4);
   const auto before = without.detach().clone();
-  Muon muon({{"with", with}, {"without", without}}, OptimConfig(), at::kFloat, Process());
+  Muon muon({{"with", with}, {"without", without}}, OptimConfig(), at::kFloat, Process(), OpsPath::reference);
   with.mutable_grad() = torch::randn({4, 4});
   muon.step(1.0, 0.9);
   EXPECT_TRUE(at::equal(without.detach(), before));
@@ -181,6 +181,30 @@ TEST(Groups, ControlPatternsMoveMatrices) {
   EXPECT_TRUE(groups.lm_head.empty());
 }
 
+TEST(Optimizers, TheFastPathSeesTheNewWeights) {
+  ModelConfig config = tiny_config();
+  config.vocab_size = 64;
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const bool tied : {true, false}) {
+      config.tie_embeddings = tied;
+      Gpt model = make_random_model(config, 5, OpsPath::fast);
+      set_parameter_precision(model, dtype, usual_patterns());
+      Optimizers optimizers(model, OptimConfig(), dtype, Process(), OpsPath::fast);
+      const auto ids = random_ids(2, 40, config.vocab_size);
+      for (int i = 0; i < 3; ++i) {
+        model(ids, ids).backward();
+        optimizers.step(1.0, 0.9);
+        optimizers.zero_grad();
+      }
+      Gpt fresh = make_model(config, 6, OpsPath::fast);
+      set_parameter_precision(fresh, dtype, usual_patterns());
+      load_state_dict(fresh, state_dict(model), "the stepped model");
+      at::NoGradGuard no_grad;
+      EXPECT_TRUE(at::equal(model->logits(ids), fresh->logits(ids))) << dtype << (tied ? " tied" : " untied");
+    }
+  }
+}
+
 TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
   ModelConfig model_config = tiny_config();
   model_config.tie_embeddings = false;
@@ -195,7 +219,7 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
     OptimConfig one = config;
     one.*rate = 0.1;
     Gpt model = make_random_model(model_config);
-    Optimizers optimizers(model, one, at::kFloat, Process());
+    Optimizers optimizers(model, one, at::kFloat, Process(), OpsPath::reference);
     const StateDict before = clone_state(state_dict(model));
     const auto ids = random_ids(2, 8, 48);
     model(ids, ids).backward();
@@ -210,13 +234,13 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
     for (const auto& parameter : model->parameters()) EXPECT_FALSE(parameter.grad().defined());
   }
   Gpt untied = make_model(model_config), tied = make_model(tiny_config());
-  EXPECT_EQ(Optimizers(untied, OptimConfig(), at::kFloat, Process()).token_lr(), 0.6);
-  EXPECT_EQ(Optimizers(tied, OptimConfig(), at::kFloat, Process()).token_lr(), 0.05);
+  EXPECT_EQ(Optimizers(untied, OptimConfig(), at::kFloat, Process(), OpsPath::reference).token_lr(), 0.6);
+  EXPECT_EQ(Optimizers(tied, OptimConfig(), at::kFloat, Process(), OpsPath::reference).token_lr(), 0.05);
 }
 
 TEST(Optimizers, StateNamesAreUniqueAndCoverEveryParameter) {
   Gpt model = make_model(tiny_config());
-  const Optimizers optimizers(model, OptimConfig(), at::kFloat, Process());
+  const Optimizers optimizers(model, OptimConfig(), at::kFloat, Process(), OpsPath::reference);
   auto names = names_of(optimizers.state());
   const auto groups = split_parameters(model, usual_patterns());
   EXPECT_EQ(names.size(), groups.matrix.size() + 3 * (groups.scalar.size() + groups.tok_emb.size()));

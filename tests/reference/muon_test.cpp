@@ -35,7 +35,7 @@ TEST_F(MuonReference, ThreeSteps) {
     parameters.emplace_back(format("p%d", i), recorded.at(format("step.param%d.before", i)).clone().requires_grad_());
   OptimConfig config;
   config.matrix_lr = 1.0;  // so that lr_scale below is the learning rate itself
-  Muon muon(parameters, config, at::kBFloat16, Process());
+  Muon muon(parameters, config, at::kBFloat16, Process(), OpsPath::reference);
   for (int step = 0; step < 3; ++step) {
     for (int i = 0; i < 5; ++i) {
       const auto gradient = recorded.find(format("step%d.grad%d", step, i));

@@ -4,6 +4,7 @@
 #include <torch/nn/modules/container/modulelist.h>
 #include <torch/nn/modules/embedding.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class GptImpl : public torch::nn::Module {
   ModelConfig config_;
   OpsPath path_;
   std::shared_ptr<ops::RopeTableCache> tables_;
+  std::optional<ops::LinearWeight> tied_head_;  ///< tok_emb as the head's weight
 };
 TORCH_MODULE(Gpt);
 

@@ -4,6 +4,8 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include "pgolf/ops/linear.h"
+
 namespace pgolf {
 
 /// y = x W^T. Draws W as torch.nn.Linear does (Kaiming uniform, a = sqrt(5)) even when it is zeroed afterwards,
@@ -12,7 +14,10 @@ class CastedLinearImpl : public torch::nn::Module {
  public:
   CastedLinearImpl(int64_t in_features, int64_t out_features, bool zero_init = false);
 
-  at::Tensor forward(const at::Tensor& x);  ///< [..., in] -> [..., out]
+  at::Tensor forward(const at::Tensor& x, OpsPath path);  ///< [..., in] -> [..., out]
+
+  /// The weight for an op that takes several layers at once.
+  const ops::LinearWeight& prepared() const { return prepared_; }
 
   /// Applies zero_init; a step of its own because the Python program zeroes after everything is drawn.
   void finish_init();
@@ -21,6 +26,7 @@ class CastedLinearImpl : public torch::nn::Module {
 
  private:
   bool zero_init_;
+  ops::LinearWeight prepared_;
 };
 TORCH_MODULE(CastedLinear);
 

@@ -12,7 +12,8 @@ at::Tensor softcap(const at::Tensor& logits, double cap);
 
 /// mean over rows of -log softmax(softcap(logits))[target]; the softmax in float32.
 /// logits [N, V] before the cap, float32 or bfloat16; targets [N] int64 in 0 .. V-1 -> scalar float32. Differentiable in logits;
-/// the fast path's result goes backward once only (its gradient buffer is handed on) and refuses targets out of range.
+/// the fast path's result goes backward once only (its gradient buffer is handed on). It refuses targets out of range on
+/// the CPU; on CUDA, where looking would mean waiting, such a row makes the loss NaN.
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path);
 
 }  // namespace pgolf::ops

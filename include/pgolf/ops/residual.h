@@ -1,4 +1,5 @@
-// The residual stream's own arithmetic: mixing with the first layer's input, and scaled addition.
+// The residual stream's own arithmetic: mixing with the first layer's input, and scaled addition; each also with the
+// normalisation that prepares its result for the next branch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,5 +14,16 @@ at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Ten
 
 /// x + scale * branch, scale [C] float32 (cast to x's dtype) broadcast over [B, T, C]. Differentiable in all three.
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path);
+
+/// A residual stream and rms_norm(x) (rms_norm.h), which the fast path computes in one pass, forward and backward.
+struct Normed {
+  at::Tensor x, normed;
+};
+
+/// x = residual_mix(x, x0, mix).
+Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path);
+
+/// x = scaled_add(x, scale, branch).
+Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path);
 
 }  // namespace pgolf::ops

@@ -42,7 +42,7 @@ class Adam {
 class Muon {
  public:
   /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in the Python program).
-  Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process);
+  Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path);
   void step(double lr_scale, double momentum);
 
   /// Momentum buffers under "muon.momentum_buffer.NAME". Tensors are the live state.
@@ -55,12 +55,16 @@ class Muon {
   int backend_steps_;
   at::ScalarType update_dtype_;
   Process process_;
+  OpsPath path_;
 };
+
+/// The dtype of Muon's arithmetic: as chosen, else the compute dtype.
+at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute);
 
 /// All optimisers of a run, stepped in the Python program's order.
 class Optimizers {
  public:
-  Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process);
+  Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path);
 
   /// lr_scale multiplies every base learning rate.
   void step(double lr_scale, double momentum);
@@ -70,7 +74,8 @@ class Optimizers {
   double token_lr() const { return token_lr_; }
 
  private:
-  Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute, const Process& process);
+  Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& config, at::ScalarType compute, const Process& process,
+             OpsPath path);
 
   Gpt model_;
   double token_lr_;

@@ -1,7 +1,7 @@
 // Compiled once per instruction set with PGOLF_ISA naming it (src/CMakeLists.txt). Everything is in an anonymous
 // namespace and nothing from the standard library is called: a shared inline function compiled here with wide
 // instructions could otherwise be the copy that the linker keeps for every processor.
-#include "kernels.h"
+#include "../kernels.h"
 
 namespace pgolf::ops {
 namespace {
@@ -76,10 +76,10 @@ PGOLF_INLINE Tanh tanh_of(float x) {
 }
 
 template <class T>
-PGOLF_INLINE float sum_of_squares(const T* x, int64_t count) {
+PGOLF_INLINE float dot(const T* x, const T* y, int64_t count) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += load(x[i]) * load(x[i]);
+  for (int64_t i = 0; i < count; ++i) sum += load(x[i]) * load(y[i]);
   return sum;
 }
 
@@ -90,22 +90,24 @@ PGOLF_INLINE float reciprocal_rms(float square_sum, int64_t count) {
 template <class T>
 void rms_norm(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, float* rstd, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
-    const float r = reciprocal_rms(sum_of_squares(x, width), width);
+    const float r = reciprocal_rms(dot(x, x, width), width);
     if (rstd != nullptr) rstd[row] = r;
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) store(y[i], load(x[i]) * r);
   }
 }
 
+/// The c for which dx = r dy - c x is the gradient of one normalised row with r = 1 / rms(x).
+template <class T>
+PGOLF_INLINE float norm_backward_coefficient(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, float r, int64_t width) {
+  return dot(dy, x, width) * r * r * r / static_cast<float>(width);
+}
+
 template <class T>
 void rms_norm_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, const float* rstd, T* PGOLF_RESTRICT dx,
                        int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
-    float product = 0;
-#pragma omp simd reduction(+ : product)
-    for (int64_t i = 0; i < width; ++i) product += load(dy[i]) * load(x[i]);
-    const float r = rstd[row];
-    const float along = product * r * r * r / static_cast<float>(width);
+    const float r = rstd[row], along = norm_backward_coefficient(dy, x, r, width);
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) store(dx[i], r * load(dy[i]) - along * load(x[i]));
   }
@@ -164,38 +166,49 @@ PGOLF_INLINE float norm_rotate_backward_head(const T* PGOLF_RESTRICT dy, const T
   return product;
 }
 
+/// Where the heads of a row begin.
+template <class Pointer>
+PGOLF_INLINE Pointer row_of(const Heads<Pointer>& x, int64_t row, int64_t time) {
+  return x.data + row / time * x.batch_stride + row % time * x.time_stride;
+}
+
 template <class T, int64_t kDim>
-void norm_rotate_heads(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads,
-                       int64_t dim, int64_t first, int64_t last) {
-  for (int64_t time = first; time < last; ++time) {
-    for (int64_t head = 0; head < heads; ++head) {
-      const float r = norm_rotate_head(x.data + time * x.time_stride + head * x.head_stride,
-                                       y.data + time * y.time_stride + head * y.head_stride, table, time,
-                                       gain != nullptr ? gain[head] : 1.0f, kDim != 0 ? kDim : dim);
-      if (rstd != nullptr) rstd[time * heads + head] = r;
+void norm_rotate_rows(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, HeadShape shape,
+                      int64_t first, int64_t rows) {
+  for (int64_t row = first; row < first + rows; ++row) {
+    const T* const x_row = row_of(x, row, shape.time);
+    T* const y_row = row_of(y, row, shape.time);
+    for (int64_t head = 0; head < shape.heads; ++head) {
+      const float r = norm_rotate_head(x_row + head * x.head_stride, y_row + head * y.head_stride, table, row % shape.time,
+                                       gain != nullptr ? gain[head] : 1.0f, kDim != 0 ? kDim : shape.dim);
+      if (rstd != nullptr) rstd[row * shape.heads + head] = r;
     }
   }
 }
 
 template <class T>
-void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, int64_t heads, int64_t dim,
-                 int64_t first, int64_t last) {
-  const auto run = dim == 64 ? norm_rotate_heads<T, 64> : dim == 128 ? norm_rotate_heads<T, 128> : norm_rotate_heads<T, 0>;
-  run(x, y, rstd, table, gain, heads, dim, first, last);
+void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, HeadShape shape,
+                 int64_t first, int64_t rows) {
+  const auto run = shape.dim == 64    ? norm_rotate_rows<T, 64>
+                   : shape.dim == 128 ? norm_rotate_rows<T, 128>
+                                      : norm_rotate_rows<T, 0>;
+  run(x, y, rstd, table, gain, shape, first, rows);
 }
 
 template <class T, int64_t kDim>
-void norm_rotate_backward_heads(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
-                                Heads<T*> dx, float* dgain, int64_t heads, int64_t dim, int64_t first, int64_t last) {
+void norm_rotate_backward_rows(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
+                               Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows) {
   if (dgain != nullptr) {
-    for (int64_t head = 0; head < heads; ++head) dgain[head] = 0;
+    for (int64_t head = 0; head < shape.heads; ++head) dgain[head] = 0;
   }
-  for (int64_t time = first; time < last; ++time) {
-    for (int64_t head = 0; head < heads; ++head) {
+  for (int64_t row = first; row < first + rows; ++row) {
+    const T* const dy_row = row_of(dy, row, shape.time);
+    const T* const x_row = row_of(x, row, shape.time);
+    T* const dx_row = row_of(dx, row, shape.time);
+    for (int64_t head = 0; head < shape.heads; ++head) {
       const float product = norm_rotate_backward_head(
-          dy.data + time * dy.time_stride + head * dy.head_stride, x.data + time * x.time_stride + head * x.head_stride,
-          rstd[time * heads + head], table, time, gain != nullptr ? gain[head] : 1.0f,
-          dx.data + time * dx.time_stride + head * dx.head_stride, kDim != 0 ? kDim : dim);
+          dy_row + head * dy.head_stride, x_row + head * x.head_stride, rstd[row * shape.heads + head], table, row % shape.time,
+          gain != nullptr ? gain[head] : 1.0f, dx_row + head * dx.head_stride, kDim != 0 ? kDim : shape.dim);
       if (dgain != nullptr) dgain[head] += product;
     }
   }
@@ -203,11 +216,11 @@ void norm_rotate_backward_heads(Heads<const T*> dy, Heads<const T*> x, const flo
 
 template <class T>
 void norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
-                          Heads<T*> dx, float* dgain, int64_t heads, int64_t dim, int64_t first, int64_t last) {
-  const auto run = dim == 64    ? norm_rotate_backward_heads<T, 64>
-                   : dim == 128 ? norm_rotate_backward_heads<T, 128>
-                                : norm_rotate_backward_heads<T, 0>;
-  run(dy, x, rstd, table, gain, dx, dgain, heads, dim, first, last);
+                          Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows) {
+  const auto run = shape.dim == 64    ? norm_rotate_backward_rows<T, 64>
+                   : shape.dim == 128 ? norm_rotate_backward_rows<T, 128>
+                                      : norm_rotate_backward_rows<T, 0>;
+  run(dy, x, rstd, table, gain, dx, dgain, shape, first, rows);
 }
 
 template <class T>
@@ -230,27 +243,50 @@ void relu_squared_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x
   }
 }
 
-template <class T>
-void residual_mix(const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT y,
-                  int64_t rows, int64_t width) {
-  const float* mix0 = mix + width;
-  for (int64_t row = 0; row < rows; ++row, x += width, x0 += width, y += width) {
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(y[i], mix[i] * load(x[i]) + mix0[i] * load(x0[i]));
+/// One row of the gradient of an op's first output: what arrives there, plus what the second output, its rms_norm, passes on.
+template <class T, bool kNormed>
+struct ArrivingGradient {
+  PGOLF_INLINE ArrivingGradient(const T* dy_row, const NormedOutput<T>& normed, int64_t row, int64_t width) : dy(dy_row) {
+    if constexpr (kNormed) {
+      dnormed = normed.dnormed + row * width;
+      y = normed.y + row * width;
+      r = normed.rstd[row];
+      along = norm_backward_coefficient(dnormed, y, r, width);
+    }
   }
-}
+  PGOLF_INLINE float operator()(int64_t i) const {
+    if constexpr (kNormed) return load(dy[i]) + (r * load(dnormed[i]) - along * load(y[i]));
+    return load(dy[i]);
+  }
+  const T* PGOLF_RESTRICT dy;
+  const T* PGOLF_RESTRICT dnormed = nullptr;
+  const T* PGOLF_RESTRICT y = nullptr;
+  float r = 0, along = 0;
+};
 
 template <class T>
-void residual_mix_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0,
-                           const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT dx, T* PGOLF_RESTRICT dx0,
-                           float* PGOLF_RESTRICT dmix, int64_t rows, int64_t width) {
+void residual_mix(const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT y,
+                  T* normed, float* rstd, int64_t rows, int64_t width) {
+  const float* mix0 = mix + width;
+  for (int64_t at = 0; at < rows * width; at += width) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) store(y[at + i], mix[i] * load(x[at + i]) + mix0[i] * load(x0[at + i]));
+  }
+  if (normed != nullptr) rms_norm(y, normed, rstd, rows, width);
+}
+
+template <class T, bool kNormed>
+void residual_mix_backward_rows(const T* PGOLF_RESTRICT dy, NormedOutput<T> normed, const T* PGOLF_RESTRICT x,
+                                const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT dx,
+                                T* PGOLF_RESTRICT dx0, float* PGOLF_RESTRICT dmix, int64_t rows, int64_t width) {
   const float* mix0 = mix + width;
   float* dmix0 = dmix + width;
   for (int64_t i = 0; i < 2 * width; ++i) dmix[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, x0 += width, dx += width, dx0 += width) {
+    const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) {
-      const float d = load(dy[i]);
+      const float d = gradient(i);
       dmix[i] += d * load(x[i]);
       dmix0[i] += d * load(x0[i]);
       store(dx[i], d * mix[i]);
@@ -260,26 +296,45 @@ void residual_mix_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x
 }
 
 template <class T>
-void scaled_add(const T* PGOLF_RESTRICT x, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT y,
-                int64_t rows, int64_t width) {
-  for (int64_t row = 0; row < rows; ++row, x += width, branch += width, y += width) {
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(y[i], load(x[i]) + scale[i] * load(branch[i]));
-  }
+void residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
+                           float* dmix, int64_t rows, int64_t width) {
+  const auto run = normed.dnormed != nullptr ? residual_mix_backward_rows<T, true> : residual_mix_backward_rows<T, false>;
+  run(dy, normed, x, x0, mix, dx, dx0, dmix, rows, width);
 }
 
 template <class T>
-void scaled_add_backward(const T* PGOLF_RESTRICT dy, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch,
-                         T* PGOLF_RESTRICT dbranch, float* PGOLF_RESTRICT dscale, int64_t rows, int64_t width) {
+void scaled_add(const T* PGOLF_RESTRICT x, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT y,
+                T* normed, float* rstd, int64_t rows, int64_t width) {
+  for (int64_t at = 0; at < rows * width; at += width) {
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) store(y[at + i], load(x[at + i]) + scale[i] * load(branch[at + i]));
+  }
+  if (normed != nullptr) rms_norm(y, normed, rstd, rows, width);
+}
+
+template <class T, bool kNormed>
+void scaled_add_backward_rows(const T* PGOLF_RESTRICT dy, NormedOutput<T> normed, const float* PGOLF_RESTRICT scale,
+                              const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT dx, T* PGOLF_RESTRICT dbranch,
+                              float* PGOLF_RESTRICT dscale, int64_t rows, int64_t width) {
   for (int64_t i = 0; i < width; ++i) dscale[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, branch += width, dbranch += width) {
+    const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
+    T* PGOLF_RESTRICT dx_row = kNormed ? dx + row * width : nullptr;
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) {
-      const float d = load(dy[i]);
+      const float d = gradient(i);
+      if constexpr (kNormed) store(dx_row[i], d);
       dscale[i] += d * load(branch[i]);
       store(dbranch[i], d * scale[i]);
     }
   }
+}
+
+template <class T>
+void scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
+                         float* dscale, int64_t rows, int64_t width) {
+  const auto run = normed.dnormed != nullptr ? scaled_add_backward_rows<T, true> : scaled_add_backward_rows<T, false>;
+  run(dy, normed, scale, branch, dx, dbranch, dscale, rows, width);
 }
 
 template <class T>
@@ -317,10 +372,18 @@ void softcap_cross_entropy(const T* PGOLF_RESTRICT logits, const int64_t* target
 }
 
 template <class T>
+void scale(T* x, const float* factor, int64_t count) {
+  const float by = *factor;
+  if (by == 1.0f) return;
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) store(x[i], by * load(x[i]));
+}
+
+template <class T>
 constexpr Kernels<T> all_kernels() {
-  return {rms_norm<T>,     rms_norm_backward<T>,     norm_rotate<T>,          norm_rotate_backward<T>,
-          relu_squared<T>, relu_squared_backward<T>, residual_mix<T>,         residual_mix_backward<T>,
-          scaled_add<T>,   scaled_add_backward<T>,   softcap_cross_entropy<T>};
+  return {rms_norm<T>,     rms_norm_backward<T>,     norm_rotate<T>,           norm_rotate_backward<T>,
+          relu_squared<T>, relu_squared_backward<T>, residual_mix<T>,          residual_mix_backward<T>,
+          scaled_add<T>,   scaled_add_backward<T>,   softcap_cross_entropy<T>, scale<T>};
 }
 
 }  // namespace

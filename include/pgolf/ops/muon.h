@@ -1,0 +1,29 @@
+// Muon's update of weight matrices (Keller Jordan 2024; class Muon of the Python program).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf::ops {
+
+/// All three [R, C] float32 on one device.
+struct MuonMatrix {
+  at::Tensor parameter, gradient, momentum_buffer;
+};
+
+struct MuonStep {
+  double momentum;
+  double lr;
+  int backend_steps;     ///< Newton-Schulz iterations
+  at::ScalarType dtype;  ///< of Newton-Schulz and of the update before it is added
+};
+
+/// For each matrix, in place:
+///   momentum_buffer = momentum * momentum_buffer + gradient
+///   parameter -= lr * sqrt(max(1, R/C)) * newton_schulz(gradient + momentum * momentum_buffer)
+void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step, OpsPath path);
+
+}  // namespace pgolf::ops

@@ -1,0 +1,70 @@
+// relu_squared and scale: one pack per thread and turn, as one row of `count` elements.
+#include "kernels.h"
+#include "team.cuh"
+
+namespace pgolf::ops::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+/// f(first element of a pack) for all packs.
+template <class T, class F>
+__device__ void for_packs(int64_t count, const F& f) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kPack<T>;
+  for (int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kPack<T>; first < count; first += step) {
+    f(first);
+  }
+}
+
+template <class T>
+__global__ void relu_squared_kernel(const T* x, T* y, int64_t count, bool aligned) {
+  for_packs<T>(count, [&](int64_t first) {
+    const Pack<T> a = load_pack(x, first, count, aligned);
+    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return relu_squared(a.lanes[i]); }));
+  });
+}
+
+template <class T>
+__global__ void relu_squared_backward_kernel(const T* dy, const T* x, T* dx, int64_t count, bool aligned) {
+  for_packs<T>(count, [&](int64_t first) {
+    const Pack<T> d = load_pack(dy, first, count, aligned), a = load_pack(x, first, count, aligned);
+    store_pack(dx, first, count, aligned, pack_of<T>([&](int i) { return relu_squared_backward(d.lanes[i], a.lanes[i]); }));
+  });
+}
+
+template <class T>
+__global__ void scale_kernel(T* x, const float* factor, int64_t count, bool aligned) {
+  const float by = *factor;
+  if (by == 1.0f) return;
+  for_packs<T>(count,
+               [&](int64_t first) { store_pack(x, first, count, aligned, scaled(load_pack(x, first, count, aligned), by)); });
+}
+
+template <class T>
+unsigned blocks_for(int64_t count) {
+  constexpr int64_t most = 16384;  // beyond, threads take several turns
+  const int64_t blocks = quotient_up<int64_t>(count, kPack<T> * kThreads);
+  return static_cast<unsigned>(blocks < most ? blocks : most);
+}
+
+}  // namespace
+
+template <class T>
+void ElementKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
+  relu_squared_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(x, y, count, on_boundaries(x, y));
+}
+
+template <class T>
+void ElementKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
+  relu_squared_backward_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(dy, x, dx, count, on_boundaries(dy, x, dx));
+}
+
+template <class T>
+void ElementKernels<T>::scale(T* x, const float* factor, int64_t count) const {
+  scale_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(x, factor, count, on_boundaries(x));
+}
+
+template struct ElementKernels<float>;
+template struct ElementKernels<Bf16>;
+
+}  // namespace pgolf::ops::cuda

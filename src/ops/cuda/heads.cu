@@ -1,0 +1,131 @@
+// qk_norm_rope_gain. A few lanes of a warp hold one head of one row, one pack each; blocks of one head go through the rows in
+// steps, so that the gain's gradient can be summed in a register.
+#include "kernels.h"
+#include "team.cuh"
+
+namespace pgolf::ops::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Layout {
+  HeadShape shape;
+  int64_t rows;
+  int64_t steps;  ///< rows worked on at once for each head: also the number of partial sums
+  int lanes;      ///< threads per head, a power of two up to 32
+  bool aligned;
+};
+
+template <class Pointer>
+__device__ Pointer head_of(const Heads<Pointer>& x, const HeadShape& shape, int64_t row) {
+  return x.data + row / shape.time * x.batch_stride + row % shape.time * x.time_stride + blockIdx.y * x.head_stride;
+}
+
+__device__ Angles angles_at(const RotationTable& table, int64_t time) {
+  return {table.cos + time * table.half, table.sin + time * table.half, table.half};
+}
+
+/// Which head and rows this thread works on. As in for_rows of rows.cu every thread takes equally many turns.
+struct Place {
+  __device__ explicit Place(const Layout& layout)
+      : index(static_cast<int64_t>(blockIdx.x) * (kThreads / layout.lanes) + threadIdx.x / layout.lanes),
+        lane(static_cast<int>(threadIdx.x) % layout.lanes) {}
+
+  int64_t index;
+  int lane;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, 3)
+    norm_rotate_kernel(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, Layout layout) {
+  const HeadShape shape = layout.shape;
+  const Place place(layout);
+  const int64_t first = place.lane * kPack<T>;
+  const float head_gain = gain != nullptr ? gain[blockIdx.y] : 1.0f;
+  for (int64_t begin = 0; begin < layout.rows; begin += layout.steps) {
+    const int64_t row = begin + place.index;
+    const bool active = place.index < layout.steps && row < layout.rows;
+    const T* const from = head_of(x, shape, active ? row : 0);
+    const Pack<T> own = active ? load_pack(from, first, shape.dim, layout.aligned) : Pack<T>{};
+    const float r = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim);
+    if (!active) continue;
+    const Pack<T> turned = rotated(own, from, first, shape.dim, layout.aligned, angles_at(table, row % shape.time), 1.0f);
+    store_pack(head_of(y, shape, row), first, shape.dim, layout.aligned, scaled(turned, r * head_gain));
+    if (rstd != nullptr && place.lane == 0) rstd[row * shape.heads + blockIdx.y] = r;
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads, 3)
+    norm_rotate_backward_kernel(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
+                                Heads<T*> dx, float* dgain, Layout layout) {
+  const HeadShape shape = layout.shape;
+  const Place place(layout);
+  const int64_t first = place.lane * kPack<T>;
+  const float head_gain = gain != nullptr ? gain[blockIdx.y] : 1.0f;
+  float gain_sum = 0;
+  for (int64_t begin = 0; begin < layout.rows; begin += layout.steps) {
+    const int64_t row = begin + place.index;
+    const bool active = place.index < layout.steps && row < layout.rows;
+    Pack<T> u{}, own{};
+    float r = 0;
+    if (active) {
+      const T* const gradient = head_of(dy, shape, row);
+      u = rotated(load_pack(gradient, first, shape.dim, layout.aligned), gradient, first, shape.dim, layout.aligned,
+                  angles_at(table, row % shape.time), -1.0f);
+      own = load_pack(head_of(x, shape, row), first, shape.dim, layout.aligned);
+      r = rstd[row * shape.heads + blockIdx.y];
+    }
+    const float product = sum_of_lanes(dot(u, own), layout.lanes) * r;
+    gain_sum += product;
+    const float factor = r * head_gain;
+    const float along = factor * product * r / static_cast<float>(shape.dim);
+    if (active) store_pack(head_of(dx, shape, row), first, shape.dim, layout.aligned, combined(factor, u, -along, own));
+  }
+  if (dgain != nullptr && place.lane == 0 && place.index < layout.steps) {
+    dgain[place.index * shape.heads + blockIdx.y] = gain_sum;
+  }
+}
+
+template <class T, class Pointer>
+bool heads_on_boundaries(const Heads<Pointer>& x) {
+  return on_boundaries(x.data) && x.batch_stride % kPack<T> == 0 && x.time_stride % kPack<T> == 0 &&
+         x.head_stride % kPack<T> == 0;
+}
+
+template <class T>
+Layout layout_of(HeadShape shape, int64_t rows, bool aligned) {
+  int lanes = 1;
+  while (lanes * kPack<T> < shape.dim) lanes *= 2;
+  return {shape, rows, partial_sums(rows, shape.heads), lanes, aligned};
+}
+
+dim3 blocks_of(const Layout& layout) {
+  return dim3(static_cast<unsigned>(quotient_up<int64_t>(layout.steps, kThreads / layout.lanes)),
+              static_cast<unsigned>(layout.shape.heads));
+}
+
+}  // namespace
+
+template <class T>
+void HeadKernels<T>::norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain,
+                                 HeadShape shape, int64_t, int64_t rows) const {
+  const Layout layout =
+      layout_of<T>(shape, rows, heads_on_boundaries<T>(x) && heads_on_boundaries<T>(y) && on_boundaries(table.cos, table.sin));
+  norm_rotate_kernel<T><<<blocks_of(layout), kThreads, 0, stream>>>(x, y, rstd, table, gain, layout);
+}
+
+template <class T>
+void HeadKernels<T>::norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table,
+                                          const float* gain, Heads<T*> dx, float* dgain, HeadShape shape, int64_t,
+                                          int64_t rows) const {
+  const bool aligned = heads_on_boundaries<T>(dy) && heads_on_boundaries<T>(x) && heads_on_boundaries<T>(dx) &&
+                       on_boundaries(table.cos, table.sin);
+  const Layout layout = layout_of<T>(shape, rows, aligned);
+  norm_rotate_backward_kernel<T><<<blocks_of(layout), kThreads, 0, stream>>>(dy, x, rstd, table, gain, dx, dgain, layout);
+}
+
+template struct HeadKernels<float>;
+template struct HeadKernels<Bf16>;
+
+}  // namespace pgolf::ops::cuda

@@ -1,0 +1,67 @@
+// The arithmetic of OpsPath::fast on CUDA devices. Every launcher takes the arguments of the CPU kernel of the same name
+// (kernels/kernels.h, which has the formulas) as device pointers, and differs in this: it only puts the work on its stream;
+// rows are all rows; and a sum over rows is left as partial_sums() partial sums that follow one another. They are added up in
+// a fixed order, so results do not depend on how the device schedules its blocks. float32 arithmetic, one rounding at the store.
+// Rows that lie on 16-byte boundaries are read and written 16 bytes at a time, others element by element.
+// A launch that fails leaves its error for cudaGetLastError().
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "../kernels/kernels.h"
+#include "limits.h"
+
+namespace pgolf::ops::cuda {
+
+template <class T>
+struct RowKernels {
+  cudaStream_t stream;
+
+  void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const;
+  void rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const;
+  void residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width) const;
+  void residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
+                             float* dmix, int64_t rows, int64_t width) const;
+  void scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
+                  int64_t width) const;
+  void scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
+                           float* dscale, int64_t rows, int64_t width) const;
+};
+
+template <class T>
+struct HeadKernels {
+  cudaStream_t stream;
+
+  void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, HeadShape shape,
+                   int64_t first, int64_t rows) const;
+  void norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
+                            Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows) const;
+};
+
+template <class T>
+struct ElementKernels {
+  cudaStream_t stream;
+
+  void relu_squared(const T* x, T* y, int64_t count) const;
+  void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const;
+  void scale(T* x, const float* factor, int64_t count) const;
+};
+
+template <class T>
+struct LossKernels {
+  cudaStream_t stream;
+
+  /// A row whose target is not in 0 .. vocab-1 gets the loss NaN: the host does not look at targets.
+  void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
+                             int64_t rows, int64_t vocab) const;
+};
+
+/// T float or Bf16.
+template <class T>
+struct Kernels : RowKernels<T>, HeadKernels<T>, ElementKernels<T>, LossKernels<T> {
+  using Element = T;
+  explicit Kernels(cudaStream_t stream)
+      : RowKernels<T>{stream}, HeadKernels<T>{stream}, ElementKernels<T>{stream}, LossKernels<T>{stream} {}
+};
+
+}  // namespace pgolf::ops::cuda

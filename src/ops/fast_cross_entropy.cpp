@@ -1,0 +1,89 @@
+// softcap_cross_entropy: one pass over the logits gives the losses and, where wanted, the gradient.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <memory>
+
+#include "fast_ops.h"
+
+namespace pgolf::ops::fast {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::tensor_list;
+
+template <class T>
+void run(const Kernels<T>& kernels, const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss,
+         T* gradient, int64_t rows, int64_t vocab) {
+  const std::unique_ptr<float[]> scratch(new float[static_cast<size_t>(2 * vocab)]);
+  kernels.softcap_cross_entropy(logits, targets, cap, grad_scale, loss, gradient, scratch.get(), rows, vocab);
+}
+#ifdef PGOLF_WITH_CUDA
+template <class T>
+void run(const cuda::Kernels<T>& kernels, const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss,
+         T* gradient, int64_t rows, int64_t vocab) {
+  kernels.softcap_cross_entropy(logits, targets, cap, grad_scale, loss, gradient, rows, vocab);
+}
+#endif
+
+/// Writes dloss/dlogits to gradient unless it is undefined.
+at::Tensor mean_loss(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient) {
+  const int64_t all_rows = logits.size(0), vocab = logits.size(1);
+  const auto losses = empty_float({all_rows}, logits);
+  for_row_blocks(logits, all_rows, vocab, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    using T = ElementOf<decltype(kernels)>;
+    const int64_t at = first * vocab;
+    run<T>(kernels, in<T>(logits, at), in<int64_t>(targets, first), static_cast<float>(cap), 1.0f / static_cast<float>(all_rows),
+           out<float>(losses, first), out<T>(gradient, at), rows, vocab);
+  });
+  return losses.mean(at::kDouble).to(at::kFloat);
+}
+
+/// x *= factor, a float32 scalar on x's device: it is read there, since fetching it from a GPU would make the host wait.
+void scale_in_place(const at::Tensor& x, const at::Tensor& factor) {
+  const int64_t width = x.size(1);
+  for_row_blocks(x, x.size(0), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    kernels.scale(out<ElementOf<decltype(kernels)>>(x, first * width), in<float>(factor), rows * width);
+  });
+}
+
+struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& logits, const at::Tensor& targets, double cap) {
+    const auto gradient = at::empty_like(logits);
+    context->saved_data["gradient"] = gradient;
+    return mean_loss(logits, targets, cap, gradient);
+  }
+  /// Scales the buffer in place and gives it away: no second [N, V] buffer, but only one backward.
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("softcap_cross_entropy");
+    const auto found = context->saved_data.find("gradient");
+    TORCH_CHECK(found != context->saved_data.end(),
+                "softcap_cross_entropy went backward already: its gradient buffer is used up; use OPS=reference with "
+                "retain_graph");
+    const auto gradient = found->second.toTensor();
+    context->saved_data.erase(found);
+    scale_in_place(gradient, gradients[0]);
+    return {gradient, at::Tensor(), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap) {
+  if (!covered(logits) || logits.dim() != 2 || !within(cuda::kMaxLogitBytes, logits) || targets.device() != logits.device() ||
+      targets.scalar_type() != at::kLong || targets.dim() != 1 || targets.size(0) != logits.size(0)) {
+    return {};
+  }
+  const auto dense = logits.contiguous(), dense_targets = targets.contiguous();
+  if (dense.is_cpu()) {
+    for (int64_t row = 0; row < dense.size(0); ++row) {
+      const int64_t target = in<int64_t>(dense_targets)[row];
+      TORCH_CHECK_INDEX(target >= 0 && target < dense.size(1), "target ", target, " of row ", row, " is not in 0 .. ",
+                        dense.size(1) - 1);
+    }
+  }
+  if (needs_gradient(logits)) return SoftcapCrossEntropy::apply(dense, dense_targets, cap);
+  return mean_loss(dense, dense_targets, cap, {});
+}
+
+}  // namespace pgolf::ops::fast

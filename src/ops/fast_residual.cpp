@@ -1,0 +1,249 @@
+// rms_norm, relu_squared, residual_mix and scaled_add: rows of [rows, width], width the last dimension.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "fast_ops.h"
+
+namespace pgolf::ops::fast {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::tensor_list;
+
+int64_t width_of(const at::Tensor& x) {
+  return x.size(-1);
+}
+int64_t rows_of(const at::Tensor& x) {
+  return x.numel() / std::max<int64_t>(1, width_of(x));
+}
+
+/// rstd may be undefined: not kept.
+at::Tensor normalise(const at::Tensor& x, const at::Tensor& rstd) {
+  auto y = at::empty_like(x);
+  const int64_t width = width_of(x);
+  for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    using T = ElementOf<decltype(kernels)>;
+    const int64_t at = first * width;
+    kernels.rms_norm(in<T>(x, at), out<T>(y, at), out<float>(rstd, first), rows, width);
+  });
+  return y;
+}
+
+struct RmsNorm : Function<RmsNorm> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
+    const auto rstd = empty_float({rows_of(x)}, x);
+    context->save_for_backward({x, rstd});
+    return normalise(x, rstd);
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("rms_norm");
+    const auto saved = context->get_saved_variables();
+    const auto &x = saved[0], &rstd = saved[1];
+    const auto dy = gradients[0].contiguous();
+    auto dx = at::empty_like(x);
+    const int64_t width = width_of(x);
+    for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+      using T = ElementOf<decltype(kernels)>;
+      const int64_t at = first * width;
+      kernels.rms_norm_backward(in<T>(dy, at), in<T>(x, at), in<float>(rstd, first), out<T>(dx, at), rows, width);
+    });
+    return {dx};
+  }
+};
+
+at::Tensor square_positive(const at::Tensor& x) {
+  auto y = at::empty_like(x);
+  const int64_t width = width_of(x);
+  for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    using T = ElementOf<decltype(kernels)>;
+    kernels.relu_squared(in<T>(x, first * width), out<T>(y, first * width), rows * width);
+  });
+  return y;
+}
+
+struct ReluSquared : Function<ReluSquared> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
+    context->save_for_backward({x});
+    return square_positive(x);
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("relu_squared");
+    const auto x = context->get_saved_variables()[0];
+    const auto dy = gradients[0].contiguous();
+    auto dx = at::empty_like(x);
+    const int64_t width = width_of(x);
+    for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+      using T = ElementOf<decltype(kernels)>;
+      const int64_t at = first * width;
+      kernels.relu_squared_backward(in<T>(dy, at), in<T>(x, at), out<T>(dx, at), rows * width);
+    });
+    return {dx};
+  }
+};
+
+/// What residual_mix and scaled_add return and keep: y, and where a second output is wanted, rms_norm(y) and 1 / rms(y).
+struct Outputs {
+  Outputs(const at::Tensor& x, bool with_norm) : y(at::empty_like(x)) {
+    if (!with_norm) return;
+    normed = at::empty_like(x);
+    rstd = empty_float({rows_of(x)}, x);
+  }
+  tensor_list list() const { return normed.defined() ? tensor_list{y, normed} : tensor_list{y}; }
+
+  at::Tensor y, normed, rstd;
+};
+
+/// The gradients that arrive at Outputs::list(), dense, with what was kept of the second output.
+struct OutputGradients {
+  OutputGradients(const tensor_list& gradients, at::Tensor saved_y, at::Tensor saved_rstd)
+      : dy(gradients[0].contiguous()), y(std::move(saved_y)), rstd(std::move(saved_rstd)) {
+    if (gradients.size() > 1) dnormed = gradients[1].contiguous();
+  }
+  template <class T>
+  NormedOutput<T> normed(int64_t first_row) const {
+    const int64_t at = first_row * width_of(dy);
+    return {in<T>(dnormed, at), in<T>(y, at), in<float>(rstd, first_row)};
+  }
+
+  at::Tensor dy, dnormed, y, rstd;
+};
+
+/// mix as rounded_parameter() gives it.
+Outputs mix_rows(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, bool with_norm) {
+  Outputs outputs(x, with_norm);
+  const int64_t width = width_of(x);
+  for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    using T = ElementOf<decltype(kernels)>;
+    const int64_t at = first * width;
+    kernels.residual_mix(in<T>(x, at), in<T>(x0, at), in<float>(mix), out<T>(outputs.y, at), out<T>(outputs.normed, at),
+                         out<float>(outputs.rstd, first), rows, width);
+  });
+  return outputs;
+}
+
+struct ResidualMix : Function<ResidualMix> {
+  static tensor_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix,
+                             bool with_norm) {
+    const auto rounded = rounded_parameter(mix, x.scalar_type());
+    const auto outputs = mix_rows(x, x0, rounded, with_norm);
+    context->save_for_backward({x, x0, rounded, with_norm ? outputs.y : at::Tensor(), outputs.rstd});
+    return outputs.list();
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("residual_mix");
+    const auto saved = context->get_saved_variables();
+    const auto &x = saved[0], &x0 = saved[1], &mix = saved[2];
+    const OutputGradients arriving(gradients, saved[3], saved[4]);
+    auto dx = at::empty_like(x), dx0 = at::empty_like(x0);
+    const int64_t rows_in_all = rows_of(x), width = width_of(x);
+    const auto dmix = empty_float({partial_sums(x, rows_in_all, width), 2, width}, x);
+    for_row_blocks(x, rows_in_all, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
+      using T = ElementOf<decltype(kernels)>;
+      const int64_t at = first * width;
+      kernels.residual_mix_backward(in<T>(arriving.dy, at), arriving.normed<T>(first), in<T>(x, at), in<T>(x0, at),
+                                    in<float>(mix), out<T>(dx, at), out<T>(dx0, at), out<float>(dmix, partial * 2 * width), rows,
+                                    width);
+    });
+    return {dx, dx0, dmix.sum(0), at::Tensor()};
+  }
+};
+
+/// scale as rounded_parameter() gives it.
+Outputs add_rows(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, bool with_norm) {
+  Outputs outputs(x, with_norm);
+  const int64_t width = width_of(x);
+  for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
+    using T = ElementOf<decltype(kernels)>;
+    const int64_t at = first * width;
+    kernels.scaled_add(in<T>(x, at), in<float>(scale), in<T>(branch, at), out<T>(outputs.y, at), out<T>(outputs.normed, at),
+                       out<float>(outputs.rstd, first), rows, width);
+  });
+  return outputs;
+}
+
+struct ScaledAdd : Function<ScaledAdd> {
+  static tensor_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch,
+                             bool with_norm) {
+    const auto rounded = rounded_parameter(scale, x.scalar_type());
+    const auto outputs = add_rows(x, rounded, branch, with_norm);
+    context->save_for_backward({rounded, branch, with_norm ? outputs.y : at::Tensor(), outputs.rstd});
+    return outputs.list();
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("scaled_add");
+    const auto saved = context->get_saved_variables();
+    const auto &scale = saved[0], &branch = saved[1];
+    const OutputGradients arriving(gradients, saved[2], saved[3]);
+    // Without a second output x's gradient is the one that arrives.
+    const auto dx = arriving.dnormed.defined() ? at::empty_like(branch) : at::Tensor();
+    auto dbranch = at::empty_like(branch);
+    const int64_t rows_in_all = rows_of(branch), width = width_of(branch);
+    const auto dscale = empty_float({partial_sums(branch, rows_in_all, width), width}, branch);
+    for_row_blocks(branch, rows_in_all, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
+      using T = ElementOf<decltype(kernels)>;
+      const int64_t at = first * width;
+      kernels.scaled_add_backward(in<T>(arriving.dy, at), arriving.normed<T>(first), in<float>(scale), in<T>(branch, at),
+                                  out<T>(dx, at), out<T>(dbranch, at), out<float>(dscale, partial * width), rows, width);
+    });
+    return {dx.defined() ? dx : gradients[0], dscale.sum(0), dbranch, at::Tensor()};
+  }
+};
+
+bool covers_rows(const at::Tensor& x) {
+  return covered(x) && x.dim() > 0 && within(cuda::kMaxRowBytes, x);
+}
+
+bool same_kind(const at::Tensor& a, const at::Tensor& b) {
+  return a.device() == b.device() && a.layout() == b.layout() && a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes();
+}
+
+/// {y} or {y, rms_norm(y)}; empty: not covered.
+tensor_list residual_mix_outputs(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, bool with_norm) {
+  if (!covers_rows(x) || !same_kind(x, x0) || !is_parameter(mix, {2, width_of(x)}, x)) return {};
+  const auto dense = x.contiguous(), dense0 = x0.contiguous();
+  if (needs_gradient(x, x0, mix)) return ResidualMix::apply(dense, dense0, mix, with_norm);
+  return mix_rows(dense, dense0, rounded_parameter(mix, x.scalar_type()), with_norm).list();
+}
+
+tensor_list scaled_add_outputs(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, bool with_norm) {
+  if (!covers_rows(x) || !same_kind(x, branch) || !is_parameter(scale, {width_of(x)}, x)) return {};
+  const auto dense = x.contiguous(), dense_branch = branch.contiguous();
+  if (needs_gradient(x, scale, branch)) return ScaledAdd::apply(dense, scale, dense_branch, with_norm);
+  return add_rows(dense, rounded_parameter(scale, x.scalar_type()), dense_branch, with_norm).list();
+}
+
+at::Tensor single(tensor_list outputs) {
+  return outputs.empty() ? at::Tensor() : std::move(outputs[0]);
+}
+Normed both(tensor_list outputs) {
+  return outputs.empty() ? Normed{} : Normed{std::move(outputs[0]), std::move(outputs[1])};
+}
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x) {
+  if (!covers_rows(x)) return {};
+  const auto dense = x.contiguous();
+  return needs_gradient(x) ? RmsNorm::apply(dense) : normalise(dense, {});
+}
+
+at::Tensor relu_squared(const at::Tensor& x) {
+  if (!covered(x) || x.dim() == 0) return {};
+  const auto dense = x.contiguous();
+  return needs_gradient(x) ? ReluSquared::apply(dense) : square_positive(dense);
+}
+
+at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix) {
+  return single(residual_mix_outputs(x, x0, mix, false));
+}
+at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch) {
+  return single(scaled_add_outputs(x, scale, branch, false));
+}
+Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix) {
+  return both(residual_mix_outputs(x, x0, mix, true));
+}
+Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch) {
+  return both(scaled_add_outputs(x, scale, branch, true));
+}
+
+}  // namespace pgolf::ops::fast

@@ -1,0 +1,196 @@
+// Matrices in blocks of 32 x 32 for products on AMX tiles: packing, a queue of products, and the way back to rows.
+//
+// All operands are padded with zeros to whole blocks. A "panel" is 32 rows of a left operand, or 32 columns of a right one,
+// along the whole depth: per 32 of depth two tiles, one after the other. A block of float32 results is four tiles: rows 0-15
+// left and right, rows 16-31 left and right.
+#pragma once
+
+#include "../attention.h"
+#include "tile.h"
+
+namespace pgolf::ops {
+namespace {
+
+constexpr int64_t kBlock = 32;                   ///< rows, columns and depth of a block
+constexpr int64_t kBlockSize = kBlock * kBlock;  ///< elements
+constexpr int64_t kTile = 256;                   ///< floats, or pairs of bfloat16, in a tile
+
+inline int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+inline int64_t blocks_of(int64_t count) {
+  return (count + kBlock - 1) / kBlock;
+}
+
+/// A 32 x 32 block of a row-major matrix; rows and lanes outside of it are zeros.
+struct LoadedBlock {
+  __m512i row[kBlock];
+
+  PGOLF_AMX_INLINE LoadedBlock(Rows<const Bf16*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block) {
+    const int64_t first = row_block * kBlock, count = least(rows - first, kBlock);
+    const int64_t width = lanes - lane_block * kBlock;
+    const __mmask32 mask = width < kBlock ? (1u << width) - 1 : ~0u;
+    const Bf16* from = matrix.data + first * matrix.stride + lane_block * kBlock;
+    for (int64_t i = 0; i < count; ++i, from += matrix.stride) {
+      row[i] = _mm512_maskz_loadu_epi16(mask, from);
+      _mm_prefetch(from + kBlock * matrix.stride, _MM_HINT_T1);  // the next block's row: too far for the processor to guess
+    }
+    for (int64_t i = count; i < kBlock; ++i) row[i] = _mm512_setzero_si512();
+  }
+
+  /// The block as left operand: 32 rows, one step of depth.
+  void store_left(Bf16* to) const {
+    for (int64_t i = 0; i < kBlock; ++i) _mm512_store_si512(to + i * kBlock, row[i]);
+  }
+  /// The transposed block as right operand: the block's rows are the columns.
+  void store_transposed_right(Bf16* to) const {
+    for (int64_t half = 0; half < 2; ++half) store_transposed(row + 16 * half, to + half * 2 * kTile);
+  }
+  /// The block as right operand: its rows are the depth.
+  void store_right(Bf16* to) const {
+    for (int64_t i = 0; i < 16; ++i) {
+      __m512i low, high;
+      interleave_rows(row[2 * i], row[2 * i + 1], &low, &high);
+      _mm512_store_si512(to + i * kBlock, low);
+      _mm512_store_si512(to + 2 * kTile + i * kBlock, high);
+    }
+  }
+  /// The transposed block as left operand.
+  void store_transposed_left(Bf16* to) const {
+    __m512i pairs[2][16];
+    for (int64_t i = 0; i < 16; ++i) interleave_rows(row[2 * i], row[2 * i + 1], &pairs[0][i], &pairs[1][i]);
+    for (int64_t half = 0; half < 2; ++half) store_transposed(pairs[half], to + half * 2 * kTile);
+  }
+
+ private:
+  static void store_transposed(const __m512i* from, Bf16* to) {
+    __m512i turned[16];
+    for (int64_t i = 0; i < 16; ++i) turned[i] = from[i];
+    transpose_16x16(turned);
+    for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + i * kBlock, turned[i]);
+  }
+};
+
+/// c (+)= left panel times right panel, over `steps` of 32 of depth.
+struct Product {
+  float* c;
+  const Bf16 *left, *right;
+  int64_t steps;
+  bool accumulate;
+};
+
+/// Products to be done one by one between vector instructions: the tile unit multiplies beside the vector units. What it made
+/// of a product is stored when the next one starts, so that nothing waits for it.
+class ProductQueue {
+ public:
+  void add(const Product& product) { products_[end_++] = product; }
+
+  /// At once, before what was added. Not a place for inlining: there are many calls, and the work is a long one.
+  __attribute__((noinline)) void start(const Product& product) {
+    flush();
+    float* const c = product.c;
+    if (product.accumulate) {
+      _tile_loadd(0, c, 64);
+      _tile_loadd(1, c + kTile, 64);
+      _tile_loadd(2, c + 2 * kTile, 64);
+      _tile_loadd(3, c + 3 * kTile, 64);
+    } else {
+      _tile_zero(0);
+      _tile_zero(1);
+      _tile_zero(2);
+      _tile_zero(3);
+    }
+    const Bf16 *left = product.left, *right = product.right;
+    for (int64_t step = 0; step < product.steps; ++step, left += kBlockSize, right += kBlockSize) {
+      _tile_loadd(4, left, 64);
+      _tile_loadd(6, right, 64);
+      _tile_loadd(7, right + 2 * kTile, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, left + 2 * kTile, 64);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    unstored_ = c;
+  }
+  /// Stores the product that was started last.
+  void flush() {
+    if (unstored_ == nullptr) return;
+    _tile_stored(0, unstored_, 64);
+    _tile_stored(1, unstored_ + kTile, 64);
+    _tile_stored(2, unstored_ + 2 * kTile, 64);
+    _tile_stored(3, unstored_ + 3 * kTile, 64);
+    unstored_ = nullptr;
+  }
+
+  /// Starts the next one that was added, if any; in any case the one before is stored.
+  void step() {
+    if (next_ < end_) {
+      start(products_[next_++]);
+    } else {
+      flush();
+    }
+  }
+  /// Does and stores all.
+  void drain() {
+    while (next_ < end_) start(products_[next_++]);
+    next_ = end_ = 0;
+    flush();
+  }
+
+ private:
+  static constexpr int64_t kCapacity = 128;  ///< no more may be added between two calls of drain()
+  Product products_[kCapacity];
+  int64_t next_ = 0, end_ = 0;
+  float* unstored_ = nullptr;  ///< where the contents of tiles 0-3 belong
+};
+
+/// Blocks of lanes x queries, one per 32 lanes, times `factor` per query, into the rows of at most 32 queries.
+inline void write_transposed(const float* blocks, const __m512 factor[2], Rows<Bf16*> to, int64_t rows, int64_t dim) {
+  for (int64_t half = 0; half < 2; ++half) {
+    for (int64_t lane = 0; lane < dim; lane += kBlock) {
+      __m512i turned[2][16];
+      for (int64_t side = 0; side < 2; ++side) {
+        const float* const from = blocks + lane * kBlock + (2 * side + half) * kTile;
+        for (int i = 0; i < 16; ++i) {
+          turned[side][i] = _mm512_castps_si512(_mm512_mul_ps(_mm512_load_ps(from + i * 16), factor[half]));
+        }
+        transpose_16x16(turned[side]);
+      }
+      const __mmask32 mask = dim - lane < kBlock ? 0xffffu : ~0u;
+      for (int64_t i = 0; i < 16 && half * 16 + i < rows; ++i) {
+        const __m512i row = to_bf16(_mm512_castsi512_ps(turned[0][i]), _mm512_castsi512_ps(turned[1][i]));
+        _mm512_mask_storeu_epi16(to.data + (half * 16 + i) * to.stride + lane, mask, row);
+      }
+    }
+  }
+}
+
+/// Blocks of keys x lanes, one per 32 lanes, times `factor`, into the dense rows of at most 32 keys.
+inline void write_rows(const float* blocks, float factor, float* to, int64_t rows, int64_t dim) {
+  for (int64_t row = 0; row < rows && row < kBlock; ++row) {
+    for (int64_t lane = 0; lane < dim; lane += 16) {
+      const float* const from = blocks + lane / kBlock * kBlockSize + (row / 16 * 2 + lane / 16 % 2) * kTile + row % 16 * 16;
+      _mm512_storeu_ps(to + row * dim + lane, _mm512_mul_ps(_mm512_load_ps(from), _mm512_set1_ps(factor)));
+    }
+  }
+}
+
+/// Hands out parts of the scratch memory.
+class Scratch {
+ public:
+  explicit Scratch(void* memory) : next_(static_cast<char*>(memory)) {}
+  template <class T>
+  T* take(int64_t count) {
+    T* const result = reinterpret_cast<T*>(next_);
+    next_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return result;
+  }
+
+ private:
+  char* next_;
+};
+
+}  // namespace
+}  // namespace pgolf::ops

@@ -1,0 +1,74 @@
+// Matrix products on AMX tiles: bfloat16 operands, float32 sums, one rounding at the store. Call only if amx_usable().
+// The right operand is always packed first. Single-threaded: callers split the rows.
+#pragma once
+
+#include "../kernels.h"
+
+namespace pgolf::ops::amx {
+
+constexpr int64_t kPanel = 32;      ///< columns (of a right operand) or rows (of a left one) that are packed together
+constexpr int64_t kDepthStep = 32;  ///< depths are padded with zeros to a multiple of this
+
+constexpr int64_t round_up(int64_t value, int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+/// Elements of either packed operand: `width` columns of a right or rows of a left one. 64-byte alignment is wanted.
+constexpr int64_t packed_size(int64_t depth, int64_t width) {
+  return round_up(depth, kDepthStep) * round_up(width, kPanel);
+}
+
+/// All packing works on panels first_panel .. last_panel-1 of kPanel columns (rows), so that threads can share it.
+/// Source float: rounded to nearest even.
+struct Packing {
+  /// Right operand from b [depth, columns], row stride in elements.
+  void (*right)(const Bf16* b, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
+                int64_t last_panel);
+  void (*right_float)(const float* b, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
+                      int64_t last_panel);
+  /// Right operand from its transpose bt [columns, depth].
+  void (*right_transposed)(const Bf16* bt, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
+                           int64_t last_panel);
+  void (*right_transposed_float)(const float* bt, int64_t stride, int64_t depth, int64_t columns, Bf16* packed,
+                                 int64_t first_panel, int64_t last_panel);
+  /// Left operand from its transpose at [depth, rows].
+  void (*left_transposed)(const Bf16* at, int64_t stride, int64_t depth, int64_t rows, Bf16* packed, int64_t first_panel,
+                          int64_t last_panel);
+};
+
+/// One term of a sum of products: left [rows, depth] * right [depth, columns].
+struct Term {
+  const Bf16* left;     ///< row-major, depth a multiple of kDepthStep; or packed
+  int64_t left_stride;  ///< elements between rows; 0: packed
+  const Bf16* right;    ///< packed
+  int64_t depth;
+};
+
+/// What becomes of the sum s of all terms. c and d are indexed by row and column with their strides (in elements).
+enum class Store {
+  bfloat16,               ///< c = s
+  combine,                ///< c = p * d + q * s
+  relu_squared,           ///< d = s; c = max(d, 0)^2
+  relu_squared_backward,  ///< c = 2 max(d, 0) s
+  float32,                ///< c (float) = s
+  add_float32,            ///< c (float) += s
+};
+struct Output {
+  Store store;
+  void* c;
+  int64_t c_stride;
+  Bf16* d = nullptr;
+  int64_t d_stride = 0;
+  float p = 0, q = 0;
+  bool upper = false;  ///< leave out the blocks left of the diagonal: the result is symmetric, see mirror()
+};
+
+/// Rows first_row .. last_row-1 of the product; first_row a multiple of kPanel.
+void multiply(const Term* terms, int64_t term_count, int64_t first_row, int64_t last_row, int64_t columns, const Output& output);
+
+/// Copies what is right of the diagonal of c [size, size] to the left of it; size a multiple of kPanel.
+void mirror(Bf16* c, int64_t size);
+
+extern const Packing packing;
+
+}  // namespace pgolf::ops::amx

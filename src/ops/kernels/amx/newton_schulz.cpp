@@ -1,0 +1,133 @@
+#include "newton_schulz.h"
+
+#include "gemm.h"
+#include "tile.h"
+
+namespace pgolf::ops::amx {
+namespace {
+
+constexpr int64_t kVector = 32;
+
+PGOLF_AMX_INLINE __mmask16 first_of_16(int64_t count) {
+  return count >= 16 ? static_cast<__mmask16>(~0) : count <= 0 ? 0 : static_cast<__mmask16>((1u << count) - 1);
+}
+PGOLF_AMX_INLINE __mmask32 first_of_32(int64_t count) {
+  return count >= 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1;
+}
+
+/// 32 bfloat16 as two vectors of floats.
+struct Floats {
+  __m512 low, high;
+};
+PGOLF_AMX_INLINE Floats floats_of(__m512i bits) {
+  return {from_bf16(_mm512_castsi512_si256(bits)), from_bf16(_mm512_extracti64x4_epi64(bits, 1))};
+}
+
+}  // namespace
+
+double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, int64_t count) {
+  const __m512 m = _mm512_set1_ps(momentum);
+  double total = 0;
+  // Squares are summed in float32 over short stretches only.
+  constexpr int64_t stretch = 4096;
+  for (int64_t start = 0; start < count; start += stretch) {
+    const int64_t end = start + stretch < count ? start + stretch : count;
+    __m512 squares = _mm512_setzero_ps();
+    for (int64_t i = start; i < end; i += kVector) {
+      const __mmask16 masks[2] = {first_of_16(end - i), first_of_16(end - i - 16)};
+      __m512 result[2];
+      for (int half = 0; half < 2; ++half) {
+        const int64_t at = i + 16 * half;
+        const __m512 g = _mm512_maskz_loadu_ps(masks[half], gradient + at);
+        // Two roundings each, as the definition's separate operations have them.
+        const __m512 b = _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(masks[half], buffer + at), m), g);
+        _mm512_mask_storeu_ps(buffer + at, masks[half], b);
+        result[half] = _mm512_fmadd_ps(m, b, g);
+      }
+      const __m512i bits = to_bf16(result[0], result[1]);
+      _mm512_mask_storeu_epi16(x + i, first_of_32(end - i), bits);
+      const Floats rounded = floats_of(bits);
+      squares = _mm512_fmadd_ps(rounded.low, rounded.low, squares);
+      squares = _mm512_fmadd_ps(rounded.high, rounded.high, squares);
+    }
+    total += static_cast<double>(_mm512_reduce_add_ps(squares));
+  }
+  return total;
+}
+
+void scale(Bf16* x, float factor, int64_t count) {
+  const __m512 f = _mm512_set1_ps(factor);
+  for (int64_t i = 0; i < count; i += kVector) {
+    const __mmask32 mask = first_of_32(count - i);
+    const Floats value = floats_of(_mm512_maskz_loadu_epi16(mask, x + i));
+    _mm512_mask_storeu_epi16(x + i, mask, to_bf16(_mm512_mul_ps(value.low, f), _mm512_mul_ps(value.high, f)));
+  }
+}
+
+void add_update(float* parameter, const Bf16* x, float factor, float alpha, int64_t count) {
+  const __m512 f = _mm512_set1_ps(factor), a = _mm512_set1_ps(alpha);
+  for (int64_t i = 0; i < count; i += kVector) {
+    const Floats value = floats_of(_mm512_maskz_loadu_epi16(first_of_32(count - i), x + i));
+    const Floats update = floats_of(to_bf16(_mm512_mul_ps(value.low, f), _mm512_mul_ps(value.high, f)));
+    const __m512 halves[2] = {update.low, update.high};
+    for (int half = 0; half < 2; ++half) {
+      const int64_t at = i + 16 * half;
+      const __mmask16 mask = first_of_16(count - at);
+      const __m512 before = _mm512_maskz_loadu_ps(mask, parameter + at);
+      _mm512_mask_storeu_ps(parameter + at, mask, _mm512_fmadd_ps(a, halves[half], before));
+    }
+  }
+}
+
+int64_t newton_schulz_scratch(int64_t rows, int64_t columns) {
+  const int64_t small = rows < columns ? rows : columns;
+  return 3 * rows * columns + 3 * small * small;
+}
+
+void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scratch) {
+  constexpr float a = 3.4445f, b = -4.7750f, c = 2.0315f;
+  const bool tall = rows > columns;
+  const int64_t size = tall ? columns : rows, depth = tall ? rows : columns, count = rows * columns;
+  Bf16* const next = scratch;
+  Bf16* const left_packed = next + count;
+  Bf16* const right_packed = left_packed + count;
+  Bf16* const product = right_packed + count;
+  Bf16* const polynomial = product + size * size;
+  Bf16* const square_packed = polynomial + size * size;
+  Bf16 *from = x, *to = next;
+  for (int step = 0; step < steps; ++step) {
+    // product = x x^T or x^T x
+    Term gram{from, columns, left_packed, depth};
+    if (tall) {
+      packing.left_transposed(from, columns, depth, size, left_packed, 0, size / kPanel);
+      packing.right(from, columns, depth, size, right_packed, 0, size / kPanel);
+      gram = {left_packed, 0, right_packed, depth};
+    } else {
+      packing.right_transposed(from, columns, depth, size, left_packed, 0, size / kPanel);
+    }
+    multiply(&gram, 1, 0, size, size, {Store::bfloat16, product, size, nullptr, 0, 0, 0, /*upper=*/true});
+    mirror(product, size);
+    // polynomial = b product + c product^2
+    packing.right(product, size, size, size, square_packed, 0, size / kPanel);
+    const Term square{product, size, square_packed, size};
+    multiply(&square, 1, 0, size, size, {Store::combine, polynomial, size, product, size, b, c, /*upper=*/true});
+    mirror(polynomial, size);
+    // x = a x + polynomial x, or a x + x polynomial
+    Term last{polynomial, size, right_packed, size};
+    if (tall) {
+      packing.right(polynomial, size, size, size, square_packed, 0, size / kPanel);
+      last = {from, columns, square_packed, size};
+    } else {
+      packing.right(from, columns, size, columns, right_packed, 0, columns / kPanel);
+    }
+    multiply(&last, 1, 0, rows, columns, {Store::combine, to, columns, from, columns, a, 1.0f});
+    Bf16* const swap = from;
+    from = to;
+    to = swap;
+  }
+  if (from != x) {
+    for (int64_t i = 0; i < count; ++i) x[i] = from[i];
+  }
+}
+
+}  // namespace pgolf::ops::amx

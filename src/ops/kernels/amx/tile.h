@@ -1,0 +1,96 @@
+// Building blocks for kernels on Intel's AMX tiles (bfloat16 products, float32 sums). Included only by files that
+// src/CMakeLists.txt compiles with AMX and AVX-512 BF16; like kernels.cpp they keep everything in an anonymous namespace
+// and call nothing from the standard library.
+//
+// A tile holds 16 rows of 64 bytes. One product step is C[16 x 16 float] += A[16 x 32 bf16] * B, where B is stored as 16
+// rows of pairs: row i holds (b[2i][0], b[2i+1][0], b[2i][1], b[2i+1][1], ...), 32 deep and 16 columns wide.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../kernels.h"
+
+namespace pgolf::ops {
+namespace {
+
+#define PGOLF_AMX_INLINE inline __attribute__((always_inline))
+
+constexpr int64_t kTileRows = 16, kTileDepth = 32;  ///< depth: bfloat16 values along the sum in one step
+
+/// Configures all eight tiles as 16 rows of 64 bytes while it lives. Tile state belongs to the thread.
+class TileScope {
+ public:
+  TileScope() {
+    alignas(64) uint8_t config[64] = {};
+    config[0] = 1;  // palette
+    for (int tile = 0; tile < 8; ++tile) {
+      config[16 + 2 * tile] = 64;  // bytes per row
+      config[48 + tile] = 16;      // rows
+    }
+    _tile_loadconfig(config);
+  }
+  ~TileScope() { _tile_release(); }
+  TileScope(const TileScope&) = delete;
+  TileScope& operator=(const TileScope&) = delete;
+};
+
+/// 32 floats rounded to nearest even: low's 16, then high's.
+PGOLF_AMX_INLINE __m512i to_bf16(__m512 low, __m512 high) {
+  return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+PGOLF_AMX_INLINE __m512 from_bf16(__m256i bits) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+/// Rows 2i and 2i+1 of 16 floats each -> one row of bfloat16 pairs (the B form above).
+PGOLF_AMX_INLINE __m512i to_bf16_pairs(__m512 even, __m512 odd) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
+                                         19, 3, 18, 2, 17, 1, 16, 0);
+  return _mm512_permutexvar_epi16(order, to_bf16(even, odd));
+}
+
+/// Two rows of 32 bfloat16 -> pairs of columns 0-15 and of columns 16-31.
+PGOLF_AMX_INLINE void interleave_rows(__m512i even, __m512i odd, __m512i* low, __m512i* high) {
+  const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                         35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+  *low = _mm512_permutex2var_epi16(even, first, odd);
+  *high = _mm512_permutex2var_epi16(even, second, odd);
+}
+
+/// Transposes 16 rows of 16 32-bit values in place. Of pairs of bfloat16 it makes the B form of the transposed matrix.
+PGOLF_AMX_INLINE void transpose_16x16(__m512i row[16]) {
+  __m512i t[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    t[2 * i] = _mm512_unpacklo_epi32(row[2 * i], row[2 * i + 1]);
+    t[2 * i + 1] = _mm512_unpackhi_epi32(row[2 * i], row[2 * i + 1]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    row[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    row[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    row[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    row[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm512_shuffle_i32x4(row[i], row[4 + i], 0x88);
+    t[4 + i] = _mm512_shuffle_i32x4(row[i], row[4 + i], 0xdd);
+    t[8 + i] = _mm512_shuffle_i32x4(row[8 + i], row[12 + i], 0x88);
+    t[12 + i] = _mm512_shuffle_i32x4(row[8 + i], row[12 + i], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    row[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+    row[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
+    row[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+    row[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::ops

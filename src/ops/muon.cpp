@@ -1,0 +1,33 @@
+#include "pgolf/ops/muon.h"
+
+#include <ATen/record_function.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "batched_muon.h"
+#include "cpu_ops.h"
+#include "pgolf/ops/newton_schulz.h"
+
+namespace pgolf::ops {
+
+void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step, OpsPath path) {
+  RECORD_USER_SCOPE("muon_update_");
+  at::NoGradGuard no_grad;
+  if (path == OpsPath::fast) {
+    if (!matrices.empty() && matrices[0].parameter.is_cuda()) return batched_muon_update_(matrices, step);
+    if (cpu::muon_update_(matrices, step)) return;
+  }
+  for (const auto& [parameter, gradient, momentum_buffer] : matrices) {
+    momentum_buffer.mul_(step.momentum).add_(gradient);
+    auto update = newton_schulz(gradient.add(momentum_buffer, step.momentum), step.backend_steps, step.dtype);
+    const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
+    // Not mul_: LibTorch's in-place product with a number rounds the number to bfloat16 first.
+    update = update * std::sqrt(std::max(1.0, rows_per_column));
+    // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like the Python program's.
+    parameter.add_(update.to(parameter.scalar_type()).contiguous(), -step.lr);
+  }
+}
+
+}  // namespace pgolf::ops

@@ -1,0 +1,42 @@
+// What the fast path derives from a linear layer's weight, and for how long it holds.
+#pragma once
+
+#include <torch/types.h>
+
+#include "pgolf/ops/linear.h"
+
+namespace pgolf::ops {
+
+/// Each form is made when first asked for and kept until the weight's storage or version changes.
+class WeightForms {
+ public:
+  /// The weight in another dtype.
+  const at::Tensor& cast(const at::Tensor& weight, at::ScalarType dtype);
+  /// Packed bfloat16 right operands for AMX (kernels/amx/gemm.h): of x W^T, and of dy W. One-dimensional.
+  const at::Tensor& forward_operand(const at::Tensor& weight);
+  const at::Tensor& backward_operand(const at::Tensor& weight);
+
+ private:
+  void refresh(const at::Tensor& weight);
+
+  const void* data_ = nullptr;
+  uint32_t version_ = 0;
+  at::Tensor cast_, forward_, backward_;
+};
+
+/// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices and
+/// dtypes than bfloat16 on a CPU with AMX, and widths that are no multiples of 32.
+namespace cpu {
+at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
+std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);
+at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj);
+}  // namespace cpu
+
+/// Where backward adds a float32 weight's gradient: W.grad(), made if need be. fresh: it holds nothing yet.
+struct GradientSlot {
+  at::Tensor gradient;
+  bool fresh;
+};
+GradientSlot gradient_slot(const at::Tensor& weight);
+
+}  // namespace pgolf::ops

@@ -1,0 +1,149 @@
+// linear, linear_qkv and relu_squared_mlp: the fast form against the reference.
+#include "pgolf/ops/linear.h"
+
+#include <limits>
+
+#include "ops/ops_testing.h"
+
+namespace pgolf::ops::testing {
+namespace {
+
+PathOp linear_op() {
+  return [](OpsPath path) { return [path](const Tensors& in) { return Tensors{linear(in[0], LinearWeight(in[1]), path)}; }; };
+}
+
+PathOp qkv_op() {
+  return [](OpsPath path) {
+    return [path](const Tensors& in) {
+      const auto results = linear_qkv(in[0], LinearWeight(in[1]), LinearWeight(in[2]), LinearWeight(in[3]), path);
+      return Tensors(results.begin(), results.end());
+    };
+  };
+}
+
+PathOp mlp_op() {
+  return [](OpsPath path) {
+    return [path](const Tensors& in) { return Tensors{relu_squared_mlp(in[0], LinearWeight(in[1]), LinearWeight(in[2]), path)}; };
+  };
+}
+
+at::Tensor weight(int64_t out, int64_t in, int64_t seed) {
+  return random_tensor({out, in}, seed) / std::sqrt(static_cast<double>(in));
+}
+
+void check(at::IntArrayRef shape, int64_t width, int64_t hidden) {
+  SCOPED_TRACE(c10::str("rows ", shape, ", width ", width, ", hidden ", hidden));
+  auto sizes = shape.vec();
+  sizes.push_back(width);
+  const auto x = random_tensor(sizes, 1);
+  expect_fast_equals_reference(linear_op(), {x, weight(hidden, width, 2)}, /*parameters=*/1);
+  expect_fast_equals_reference(qkv_op(), {x, weight(hidden, width, 2), weight(width, width, 3), weight(width, width, 4)}, 1);
+  expect_fast_equals_reference(mlp_op(), {x, weight(hidden, width, 2), weight(width, hidden, 3)}, 1);
+}
+
+TEST(Linear, FastEqualsReference) {
+  check({3, 5}, 96, 128);
+  check({2, 16}, 64, 160);
+  check({3, 43}, 64, 96);
+  check({1, 300}, 128, 256);
+  check({9}, 512, 256);
+}
+
+TEST(Linear, OneRow) {
+  const auto x = random_tensor({1, 1, 32}, 1).to(at::kBFloat16), w = weight(64, 32, 2);
+  const auto got = differentiate(linear_op()(OpsPath::fast), {x, w}),
+             expected = differentiate(linear_op()(OpsPath::reference), {x, w});
+  EXPECT_LE(distance(got.values[0], expected.values[0]), 4e-3);
+  for (size_t i = 0; i < 2; ++i) EXPECT_LE(distance(got.gradients[i], expected.gradients[i]), 4e-3) << i;
+}
+
+TEST(Linear, WidthsThatTheTilesDoNotTake) {
+  check({2, 9}, 20, 36);
+  check({2, 33}, 32, 100);
+}
+
+TEST(Linear, WeightInTheActivationsDtype) {
+  // As tok_emb is in bfloat16 training: its gradient goes through autograd in its own dtype.
+  expect_fast_equals_reference(linear_op(), {random_tensor({5, 13, 64}, 1), weight(96, 64, 2)});
+}
+
+TEST(Linear, GradientsAddUpInPlace) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const int64_t width : {64, 20}) {
+      Tensors gradients;
+      for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+        auto leaf = weight(32, width, 1).requires_grad_();
+        const LinearWeight prepared(leaf);
+        void* memory = nullptr;
+        for (int64_t seed = 2; seed < 5; ++seed) {
+          linear(random_tensor({4, 11, width}, seed).to(dtype), prepared, path).sum().backward();
+          if (path == OpsPath::fast && memory != nullptr) {
+            EXPECT_EQ(leaf.grad().data_ptr(), memory);
+          }
+          memory = leaf.grad().data_ptr();
+        }
+        gradients.push_back(leaf.grad());
+      }
+      EXPECT_EQ(gradients[1].scalar_type(), at::kFloat);
+      EXPECT_LE(distance(gradients[1], gradients[0]), dtype == at::kFloat ? 3e-5 : 1e-2);
+    }
+  }
+}
+
+TEST(Linear, ChangedWeightsAreSeen) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    auto leaf = weight(32, 64, 1).requires_grad_();
+    const LinearWeight prepared(leaf);
+    const auto x = random_tensor({3, 64}, 2).to(dtype);
+    const auto before = linear(x, prepared, OpsPath::fast).detach();
+    {
+      at::NoGradGuard no_grad;
+      leaf.mul_(2);
+    }
+    EXPECT_TRUE(at::allclose(linear(x, prepared, OpsPath::fast), 2 * before, 1e-6)) << "changed in place";
+    leaf.set_data(leaf.detach() * 2);
+    EXPECT_TRUE(at::allclose(linear(x, prepared, OpsPath::fast), 4 * before, 1e-6)) << "given other memory";
+  }
+}
+
+TEST(Linear, FrozenWeightsGetNoGradient) {
+  const auto x = random_tensor({3, 64}, 2).to(at::kBFloat16).requires_grad_();
+  const auto frozen = weight(32, 64, 1);
+  linear(x, LinearWeight(frozen), OpsPath::fast).sum().backward();
+  EXPECT_FALSE(frozen.grad().defined());
+  EXPECT_TRUE(x.grad().defined());
+}
+
+TEST(Linear, SecondDerivativeIsRefused) {
+  auto x = random_tensor({3, 64}, 2).to(at::kBFloat16).requires_grad_();
+  const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
+  EXPECT_THROW(torch::autograd::grad({y.sum()}, {x}, {}, true, /*create_graph=*/true), c10::Error);
+}
+
+TEST(Linear, InfinityAndNanPassThrough) {
+  for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    auto x = random_tensor({40, 64}, 2).to(at::kBFloat16);
+    x[3][5] = poison;
+    const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
+    EXPECT_FALSE(y[3].isfinite().any().item<bool>());
+    EXPECT_TRUE(y[2].isfinite().all().item<bool>());
+  }
+}
+
+TEST(Linear, ThreadsDoNotChangeTheResult) {
+  const int threads = at::get_num_threads();
+  const Tensors inputs{random_tensor({2, 250, 128}, 1).to(at::kBFloat16), weight(256, 128, 2), weight(128, 256, 3)};
+  std::vector<Results> results;
+  for (const int count : {1, 2, 3}) {
+    at::set_num_threads(count);
+    results.push_back(differentiate(mlp_op()(OpsPath::fast), inputs));
+  }
+  at::set_num_threads(threads);
+  for (size_t i = 1; i < results.size(); ++i) {
+    EXPECT_TRUE(results[i].values[0].equal(results[0].values[0]));
+    for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(results[i].gradients[j].equal(results[0].gradients[j])) << j;
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::ops::testing
