@@ -1,4 +1,4 @@
-// bench_step: what one optimiser step of a configuration costs, as a whole and by part.
+// bench_step: what one optimiser step of a configuration costs, as a whole and by part; or what its validation costs.
 //
 // "total" is the Trainer's own step. The parts are measured on steps of their own, which go through the same model,
 // data and gradients one call at a time; their optimisers have a learning rate of 0, so that the model stays as trained.
@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "machine.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/config/train_options.h"
@@ -25,20 +26,24 @@ namespace pgolf {
 namespace {
 
 constexpr const char* kUsage =
-    "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--json FILE] [-- train_gpt OPTION...]\n"
+    "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--validation] [--json FILE] [-- train_gpt OPTION...]\n"
     "\n"
     "Times optimiser steps. The configuration comes from the environment, and from train_gpt's options behind \"--\"\n"
     "(--config FILE among them).\n"
     "\n"
     "  --steps N      steps measured (default 10)\n"
     "  --warmup N     steps before them, not measured (default 2)\n"
-    "  --total-only   leave out the parts: half the time, and no second set of optimiser states\n"
-    "  --json FILE    also write every sample and the summary\n";
+    "  --total-only   leave out the parts: half the time and less memory (no second set of optimiser states)\n"
+    "  --validation   time validations of EVAL_TOKENS tokens by the initial weights instead of steps\n"
+    "  --json FILE    also write every sample and the summary\n"
+    "\n"
+    "Peak: the fastest of a large matrix product by LibTorch and the project's own on cached operands, in DTYPE.\n";
 
 struct BenchOptions {
   int steps = 10;
   int warmup = 2;
   bool parts = true;
+  bool validation = false;
   std::string json;
   bool help = false;
 };
@@ -69,6 +74,9 @@ BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* res
     } else if (flag == "--warmup") {
       options.warmup = parse_count("--warmup", value(), 0);
     } else if (flag == "--total-only") {
+      options.parts = false;
+    } else if (flag == "--validation") {
+      options.validation = true;
       options.parts = false;
     } else if (flag == "--json") {
       options.json = value();
@@ -106,14 +114,15 @@ class Stopwatch {
   Clock::time_point last_;
 };
 
-enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kMuon, kAdam, kRows };
-constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "muon", "adam"};
-constexpr const char* kRowNotes[kRows] = {"the Trainer's step, of which",
-                                          "  all micro-steps",
-                                          "  checks, clipping, optimisers",
+enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kClip, kMuon, kAdam, kRows };
+constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "clip", "muon", "adam"};
+constexpr const char* kRowNotes[kRows] = {"the Trainer's step (or validation)",
+                                          "  of which all micro-steps",
+                                          "  and checks, clipping, optimisers",
                                           "part: read and convert tokens",
                                           "part: forward",
                                           "part: backward",
+                                          "part: gradient norm and scaling, with GRAD_CLIP_NORM",
                                           "part: momentum and Newton-Schulz",
                                           "part: embedding, head, control tensors"};
 using Samples = std::vector<double>;
@@ -128,7 +137,8 @@ class Parts {
         model_(trainer.model()),
         loader_(config_.data.train_files(), process.rank(), process.world_size(), config_.model.vocab_size),
         groups_(split_parameters(model_, config_.optim.control_patterns)),
-        muon_(groups_.matrix, config_.optim, muon_type(trainer), process) {
+        muon_(groups_.matrix, config_.optim, muon_dtype(config_.optim.muon_dtype, trainer.runtime().dtype), process,
+              config_.runtime.ops) {
     for (const auto& group : {groups_.tok_emb, groups_.lm_head, groups_.scalar})
       adams_.emplace_back(group, config_.optim.scalar_lr, config_.optim);
   }
@@ -152,6 +162,10 @@ class Parts {
       (loss * (1.0 / micro_steps)).backward();
       backward += watch.mark();
     }
+    if (config_.optim.grad_clip_norm > 0) {
+      clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
+      (*samples)[kClip].push_back(watch.mark());
+    }
     muon_.step(/*lr_scale=*/0, config_.optim.muon_momentum);
     const double muon = watch.mark();
     for (auto& adam : adams_) adam.step(/*lr_scale=*/0);
@@ -165,18 +179,6 @@ class Parts {
   }
 
  private:
-  static at::ScalarType muon_type(Trainer& trainer) {
-    switch (trainer.config().optim.muon_dtype) {
-      case DtypeChoice::bfloat16:
-        return at::kBFloat16;
-      case DtypeChoice::float32:
-        return at::kFloat;
-      case DtypeChoice::automatic:
-        break;
-    }
-    return trainer.runtime().dtype;
-  }
-
   const RunConfig& config_;
   Process process_;
   at::Device device_;
@@ -196,13 +198,14 @@ double quantile(Samples samples, double q) {
   return samples[low] + (at - static_cast<double>(low)) * (samples[high] - samples[low]);
 }
 
-/// Model FLOPs of a step, recomputation not counted: 6 per matrix parameter and token (the head's matrix is one, the
-/// embedding's lookup is none), and 6 * layers * width * sequence length per token for the causal half of attention.
-double step_flops(const RunConfig& config) {
+/// Model FLOPs of a token's forward and backward pass (a third of them forward), recomputation not counted: 6 per matrix
+/// parameter (the head's matrix is one, the embedding's lookup is none), and 6 * layers * width * sequence length for the
+/// causal half of attention.
+double flops_per_token(const RunConfig& config) {
   const auto& m = config.model;
   const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), layers = m.num_layers;
   const double matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * dim * m.mlp_mult) + dim * m.vocab_size;
-  return static_cast<double>(config.data.train_batch_tokens) * 6 * (matrices + layers * dim * config.data.train_seq_len);
+  return 6 * (matrices + layers * dim * config.data.train_seq_len);
 }
 
 ExitCode run(int argc, char** argv) {
@@ -227,20 +230,28 @@ ExitCode run(int argc, char** argv) {
 
   std::vector<Samples> samples(kRows);
   double first_loss = 0, cpu_seconds = 0;
+  int64_t tokens = config.data.train_batch_tokens;
   for (int i = -options.warmup; i < options.steps; ++i) {
     std::vector<Samples> discarded(kRows);
     auto& kept = i < 0 ? discarded : samples;
     Stopwatch watch(runtime.device);
     const std::clock_t cpu_start = std::clock();
-    StepRecord record = trainer.forward_backward();
-    const double gradients = watch.mark();
-    trainer.apply_gradients(&record, /*elapsed_ms=*/0);
-    const double update = watch.mark();
+    if (options.validation) {
+      const EvalResult result = trainer.validate();
+      kept[kTotal].push_back(watch.mark());
+      tokens = result.tokens;
+      first_loss = result.val_loss;
+    } else {
+      StepRecord record = trainer.forward_backward();
+      const double gradients = watch.mark();
+      trainer.apply_gradients(&record, /*elapsed_ms=*/0);
+      const double update = watch.mark();
+      if (record.step == 1) first_loss = record.train_loss;
+      kept[kTotal].push_back(gradients + update);
+      kept[kGradients].push_back(gradients);
+      kept[kUpdate].push_back(update);
+    }
     if (i >= 0) cpu_seconds += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
-    if (record.step == 1) first_loss = record.train_loss;
-    kept[kTotal].push_back(gradients + update);
-    kept[kGradients].push_back(gradients);
-    kept[kUpdate].push_back(update);
     if (parts) parts->step(&kept);
   }
 
@@ -248,8 +259,10 @@ ExitCode run(int argc, char** argv) {
   for (const double ms : samples[kTotal]) wall_ms += ms;
   const double cpu_share = cpu_seconds * 1000 / (wall_ms * runtime.num_threads);
   const double median_ms = quantile(samples[kTotal], 0.5);
-  const auto tokens = static_cast<double>(config.data.train_batch_tokens);
-  const double tokens_per_s = tokens * 1000 / median_ms, flops_per_s = step_flops(config) * 1000 / median_ms;
+  const int64_t peak_bytes = peak_memory(runtime.device).allocated;
+  const double flops = static_cast<double>(tokens) * flops_per_token(config) / (options.validation ? 3 : 1);
+  const double tokens_per_s = static_cast<double>(tokens) * 1000 / median_ms, flops_per_s = flops * 1000 / median_ms;
+  const double peak_flops_per_s = matrix_peak(runtime.device, runtime.dtype);
   const char* dtype = runtime.dtype == at::kBFloat16 ? "bfloat16" : "float32";
   const std::string ops = find_option(command.resolved, "OPS").text,
                     muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
@@ -271,8 +284,12 @@ ExitCode run(int argc, char** argv) {
                 kRowNotes[row]);
     rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
   }
-  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model, CPU time / (wall time x threads) %.2f, loss of step 1 %.6f\n",
-              tokens_per_s, flops_per_s / 1e9, cpu_share, first_loss);
+  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model = %.1f%% of the peak of %.1f\n", tokens_per_s, flops_per_s / 1e9,
+              100 * flops_per_s / peak_flops_per_s, peak_flops_per_s / 1e9);
+  std::printf("%s %s, CPU time / (wall time x threads) %.2f, %s %.6f\n",
+              runtime.device.is_cuda() ? "peak memory allocated" : "peak resident size",
+              human_bytes(static_cast<double>(peak_bytes)).c_str(), cpu_share, options.validation ? "val_loss" : "loss of step 1",
+              first_loss);
 
   if (!options.json.empty()) {
     nlohmann::ordered_json settings;
@@ -283,10 +300,12 @@ ExitCode run(int argc, char** argv) {
                                         {"threads", runtime.num_threads},
                                         {"torch", TORCH_VERSION},
                                         {"ms", rows},
-                                        {"tokens_per_step", config.data.train_batch_tokens},
+                                        {"tokens", tokens},
                                         {"tokens_per_s", tokens_per_s},
-                                        {"flops_per_step", step_flops(config)},
+                                        {"flops", flops},
                                         {"flops_per_s", flops_per_s},
+                                        {"peak_flops_per_s", peak_flops_per_s},
+                                        {"peak_bytes", peak_bytes},
                                         {"cpu_share", cpu_share},
                                         {"first_loss", first_loss},
                                         {"config", settings}};

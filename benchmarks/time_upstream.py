@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Times the optimiser step of the Python train_gpt.py on the CPU, eagerly, with its own classes.
+"""Times the optimiser step, or the validation, of the Python train_gpt.py with its own classes, eagerly or compiled.
 
-The configuration comes from the environment, as that program takes it. Its main() asks for CUDA and compiles; what main()
-does around a step is done here instead: 8 micro-steps, gradients into .grad, then embedding, Muon and scalars in turn.
+The configuration comes from the environment, as that program takes it. Its main() asks for CUDA, and runs until the end of a
+training; what main() does around a step is done here instead: 8 micro-steps, gradients into .grad, then embedding, Muon and
+scalars in turn. A validation is one call of its eval_val with the initial weights.
 """
 
 import argparse
 import contextlib
 import importlib.util
 import json
+import resource
 import sys
 import time
 
@@ -25,10 +27,13 @@ def load(path):
     return module
 
 
-class Step:
-    def __init__(self, upstream, bfloat16):
+class Program:
+    """What main() sets up, on any device and in float32 too."""
+
+    def __init__(self, upstream, device, bfloat16, compiled):
+        self.upstream, self.device = upstream, device
         self.args = args = upstream.Hyperparameters()
-        self.bfloat16 = bfloat16
+        self.autocast = torch.autocast(device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
         torch.manual_seed(args.seed)
         self.model = model = upstream.GPT(
             **{
@@ -38,14 +43,25 @@ class Step:
                     "tied_embed_init_std", "logit_softcap", "rope_base", "qk_gain_init",
                 )
             }
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
         if bfloat16:
             model.bfloat16()
             for module in model.modules():
                 if isinstance(module, upstream.CastedLinear):
                     module.float()
             upstream.restore_low_dim_params_to_fp32(model)
-        self.loader = upstream.DistributedTokenLoader(args.train_files, 0, 1, torch.device("cpu"))
+        self.forward = model
+        if compiled:
+            self.forward = torch.compile(model, dynamic=False, fullgraph=True)
+            upstream.zeropower_via_newtonschulz5 = torch.compile(upstream.zeropower_via_newtonschulz5)
+
+
+class Training(Program):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        args, model, upstream = self.args, self.model, self.upstream
+        self.tokens = args.train_batch_tokens
+        self.loader = upstream.DistributedTokenLoader(args.train_files, 0, 1, self.device)
 
         controls = upstream.CONTROL_TENSOR_NAME_PATTERNS
         matrices, scalars = [], []
@@ -72,11 +88,11 @@ class Step:
     def __call__(self):
         args = self.args
         self.zero_grad()
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for _ in range(MICRO_STEPS):
             x, y = self.loader.next_batch(args.train_batch_tokens, args.train_seq_len, MICRO_STEPS)
-            with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext():
-                loss = self.model(x, y)
+            with self.autocast:
+                loss = self.forward(x, y)
             total += loss.detach()
             (loss / MICRO_STEPS).backward()
         warm = args.muon_momentum_warmup_steps
@@ -90,40 +106,82 @@ class Step:
         self.done += 1
         return (total / MICRO_STEPS).item()
 
+    def warm_up(self):
+        return self()
+
+
+class Validation(Program):
+    def __init__(self, eval_tokens, *arguments):
+        super().__init__(*arguments)
+        args = self.args
+        tokenizer = self.upstream.spm.SentencePieceProcessor(model_file=args.tokenizer_path)
+        self.luts = self.upstream.build_sentencepiece_luts(tokenizer, args.vocab_size, self.device)
+        tokens = self.upstream.load_validation_tokens(args.val_files, args.train_seq_len)
+        self.tokens = min(eval_tokens, tokens.numel() - 1) // args.train_seq_len * args.train_seq_len
+        self.val_tokens = tokens[: self.tokens + 1]
+        # eval_val says "cuda" and bfloat16 whatever the run is.
+        torch.autocast = lambda **_: self.autocast
+
+    def score(self, tokens):
+        return self.upstream.eval_val(self.args, self.forward, 0, 1, self.device, MICRO_STEPS, tokens, *self.luts)[0]
+
+    def __call__(self):
+        return self.score(self.val_tokens)
+
+    def warm_up(self):
+        """Every case that is compiled: the first batch, which makes the rotary tables, a whole one, the rest at the end."""
+        batch = self.args.val_batch_size // MICRO_STEPS // self.args.train_seq_len * self.args.train_seq_len
+        return self.score(self.val_tokens[: min(self.tokens, 2 * batch + self.tokens % batch) + 1])
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("upstream", help="the Python program")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--compile", action="store_true", help="the model and Newton-Schulz, as main() does")
+    parser.add_argument("--eval-tokens", type=int, default=0, help="time validations of as many tokens instead of steps")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--json", required=True)
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    # As main() sets them; the CPU has a flash attention of its own.
+    device = torch.device(args.device)
+    # As main() sets them; the CPU has a flash attention of its own, CUDA's knows no float32.
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.enable_flash_sdp(True)
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)
-    torch.backends.cuda.enable_math_sdp(False)
-    step = Step(load(args.upstream), args.dtype == "bfloat16")
-    losses, samples, cpu = [], [], 0.0
-    for i in range(-args.warmup, args.steps):
+    torch.backends.cuda.enable_math_sdp(args.device == "cuda" and args.dtype == "float32")
+    arguments = (load(args.upstream), device, args.dtype == "bfloat16", args.compile)
+    work = Validation(args.eval_tokens, *arguments) if args.eval_tokens > 0 else Training(*arguments)
+
+    def timed(call):
         start, cpu_start = time.perf_counter(), time.process_time()
-        losses.append(step())
-        if i >= 0:
-            samples.append(1000 * (time.perf_counter() - start))
-            cpu += time.process_time() - cpu_start
+        loss = call()  # a number, so a device has finished
+        return loss, 1000 * (time.perf_counter() - start), time.process_time() - cpu_start
+
+    warmup = [timed(work.warm_up) for _ in range(args.warmup)]
+    runs = [timed(work) for _ in range(args.steps)]
+    samples = [ms for _, ms, _ in runs]
+    on_gpu = args.device == "cuda"
+    resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open(args.json, "w", encoding="utf-8") as out:
         json.dump(
             {
                 "dtype": args.dtype,
+                "device": torch.cuda.get_device_name() if on_gpu else "cpu",
                 "threads": args.threads,
                 "torch": torch.__version__,
                 "ms": {"total": {"samples": samples}},
-                "cpu_share": 1000 * cpu / (sum(samples) * args.threads),
-                "first_loss": losses[0],
+                "warmup_ms": [ms for _, ms, _ in warmup],
+                "tokens": work.tokens,
+                "cpu_share": 1000 * sum(cpu for _, _, cpu in runs) / (sum(samples) * args.threads),
+                "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
+                "first_loss": (runs if args.eval_tokens > 0 else warmup + runs)[0][0],
             },
             out,
         )

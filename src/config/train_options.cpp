@@ -166,6 +166,8 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("SAVE_EVERY", integer(&output.save_every, 0), "steps",
             "Steps between training checkpoints; 0 = only when interrupted.");
   table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Newest training checkpoints kept.");
+  table.add("PROFILE", integer(&output.profile_steps, 0, 1000), "steps",
+            "Profile as many after the first three: a table of operations, and a Chrome trace; 0 = off.");
   table.add("BUDGET_BYTES", integer(&output.budget_bytes, 1), "bytes", "Most that artifact and code may take together.");
   Binding keep_float = bind::list(&output.int8_keep_float_patterns);
   keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";

@@ -13,6 +13,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/optim/schedule.h"
+#include "profile.h"
 
 namespace pgolf {
 namespace {
@@ -62,7 +63,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       loader_(config.data.train_files(), process.rank(), process.world_size(), config.model.vocab_size),
       model_(make_model(config, runtime)),
-      optimizers_(model_, config.optim, runtime.dtype, process) {
+      optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops) {
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
 }
@@ -78,7 +79,9 @@ void Trainer::log_setup() const {
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
   log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
-  log::info(format("sdp_backends:cudnn=False flash=True mem_efficient=False math=%s", python_bool(cuda_float32).c_str()));
+  const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast;
+  log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=%s", python_bool(cudnn).c_str(),
+                   python_bool(cuda_float32).c_str()));
   log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
   log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s",
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
@@ -260,6 +263,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
   double& training_time_ms = state_.training_time_ms;
   std::optional<int64_t> stop_after_step;
   Progress bar("training", iterations);
+  StepProfiler profiler(output.profile_steps, folder, runtime_.device);
   synchronize(runtime_.device);
   auto start = Clock::now();
   while (true) {
@@ -308,8 +312,10 @@ ExitCode Trainer::train(const RunFolder& folder) {
     }
 
     const double elapsed_ms = training_time_ms + milliseconds_since(start);
+    profiler.begin_step();
     StepRecord record = forward_backward();
     apply_gradients(&record, elapsed_ms);
+    profiler.end_step();
     const double now_ms = training_time_ms + milliseconds_since(start);
     const double step_avg = now_ms / static_cast<double>(record.step);
     const bool should_log =
@@ -340,6 +346,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
     }
   }
   bar.finish();
+  profiler.finish();
   const auto memory = peak_memory(runtime_.device);
   constexpr int64_t mebibyte = 1024 * 1024;
   log::info(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),

@@ -70,13 +70,20 @@ TEST(TrainOptions, DefaultsAreThePythonPrograms) {
 
 TEST(TrainOptions, OwnDefaults) {
   const TrainCommand command = train({});
-  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},       {"ROPE_TABLE_DTYPE", "float32"},
-                                                  {"OUT_DIR", "runs"},         {"DEVICE", "auto"},
-                                                  {"DTYPE", "auto"},           {"OPS", "fast"},
-                                                  {"MUON_DTYPE", "auto"},      {"SAVE_EVERY", "0"},
-                                                  {"KEEP_LAST", "2"},          {"EVAL_TOKENS", "0"},
-                                                  {"NUM_THREADS", "0"},        {"WARMDOWN_FRAC", "none"},
-                                                  {"BUDGET_BYTES", "16000000"}};
+  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},
+                                                  {"ROPE_TABLE_DTYPE", "float32"},
+                                                  {"OUT_DIR", "runs"},
+                                                  {"DEVICE", "auto"},
+                                                  {"DTYPE", "auto"},
+                                                  {"OPS", "fast"},
+                                                  {"MUON_DTYPE", "auto"},
+                                                  {"SAVE_EVERY", "0"},
+                                                  {"KEEP_LAST", "2"},
+                                                  {"EVAL_TOKENS", "0"},
+                                                  {"NUM_THREADS", "0"},
+                                                  {"WARMDOWN_FRAC", "none"},
+                                                  {"BUDGET_BYTES", "16000000"},
+                                                  {"PROFILE", "0"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
   EXPECT_TRUE(command.config.model.rope.full());
   EXPECT_EQ(command.config.model.rope.head_dim, 64);
@@ -134,6 +141,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"VAL_LOSS_EVERY", "20"},
                                                      {"SAVE_EVERY", "30"},
                                                      {"KEEP_LAST", "4"},
+                                                     {"PROFILE", "6"},
                                                      {"BUDGET_BYTES", "1000"},
                                                      {"INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", "c"}};
   std::vector<std::string> flags;
@@ -193,6 +201,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.output.val_loss_every, 20);
     EXPECT_EQ(c.output.save_every, 30);
     EXPECT_EQ(c.output.keep_last, 4);
+    EXPECT_EQ(c.output.profile_steps, 6);
     EXPECT_EQ(c.output.budget_bytes, 1000);
     EXPECT_EQ(c.output.int8_keep_float_patterns, (std::vector<std::string>{"c"}));
   }

@@ -89,6 +89,7 @@ struct OutputConfig {
   int val_loss_every = 1000;  ///< 0 = only at the end
   int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted
   int keep_last = 2;          ///< training checkpoints kept
+  int profile_steps = 0;      ///< steps that are profiled, after three others; 0 = none
   int64_t budget_bytes = 16'000'000;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };

@@ -28,6 +28,8 @@ struct RunFolder {
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path model() const { return path / "final_model.pt"; }
   std::filesystem::path artifact() const { return path / "final_model.int8.ptz"; }
+  std::filesystem::path profile_trace() const { return path / "profile.json"; }
+  std::filesystem::path profile_table() const { return path / "profile.txt"; }
 
   /// Makes the folder. False if it existed before; Error(io) if it cannot be made.
   bool create() const;
