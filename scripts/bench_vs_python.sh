@@ -30,7 +30,7 @@ out.
   --bench-step PATH     default: build/bin/bench_step
   --data-path DIR       shards (default: data/datasets/fineweb10B_sp1024)
   --tokenizer-path FILE their tokenizer, 1,024 pieces (default: data/tokenizers/fineweb_1024_bpe.model)
-  --keep DIR            keep every process's samples there (JSON)
+  --keep DIR            keep every process's samples there (JSON), in a new or empty folder
 USAGE
 }
 
@@ -86,7 +86,7 @@ if [ -z "$work" ]; then
   trap 'rm -rf "$work"' EXIT
 fi
 mkdir -p "$work"
-rm -rf "$work"/*.json "$work"/*.failed "$work/compiled"
+[ -z "$(ls -A "$work")" ] || die "--keep $work is not empty; name a new folder"
 
 # Both programs take their settings from the environment, and nothing of the caller's may reach one of them only. The
 # compiler's cache is new, so that the first round shows what compiling costs, and shared by the rounds.

@@ -5,8 +5,6 @@
 #include <cmath>
 #include <map>
 
-#include "pgolf/ops/linear.h"
-
 namespace pgolf::ops {
 namespace {
 
@@ -54,7 +52,6 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
     }
   }
   at::_foreach_add_(parameters, updates, -step.lr);
-  for (const auto& parameter : parameters) mark_changed(parameter);
 }
 
 }  // namespace pgolf::ops

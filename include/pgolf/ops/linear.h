@@ -22,8 +22,8 @@ struct LinearWeight {
   std::shared_ptr<WeightForms> forms;
 };
 
-/// To be called for a parameter that was written by a kernel or by one of LibTorch's fused and foreach operations: those do
-/// not move the tensor's version on, by which the forms above know that they are out of date.
+/// To be called for a parameter that was written by a kernel or by LibTorch's fused optimisers: those do not move the
+/// tensor's version on, by which the forms above know that they are out of date.
 void mark_changed(const at::Tensor& parameter);
 
 /// y = x W^T. x [..., in] -> [..., out] in x's dtype; W is cast to it. Differentiable in x and W.
