@@ -43,9 +43,8 @@ void with_attention_kernels(at::ScalarType dtype, const F& f) {
 template <class F>
 void for_query_heads(const at::Tensor& q, int64_t bytes, const F& f) {
   const int64_t heads = q.size(1);
-  at::parallel_for(0, q.size(0) * heads, 1, [&](int64_t begin, int64_t end) {
-    const auto scratch = at::empty({bytes}, at::TensorOptions().dtype(at::kByte));
-    for (int64_t i = begin; i < end; ++i) f(i / heads, i % heads, scratch.mutable_data_ptr());
+  share_out(q.size(0) * heads, 1, [&](int64_t i, int64_t) {
+    f(i / heads, i % heads, at::empty({bytes}, at::TensorOptions().dtype(at::kByte)).mutable_data_ptr());
   });
 }
 
@@ -105,12 +104,10 @@ struct CausalAttention : Function<CausalAttention> {
                          head_rows(out<T>(dq), dq, batch, head), out<float>(dk_shares, first_row * dim),
                          out<float>(dv_shares, first_row * dim), scratch);
       });
-      at::parallel_for(0, q.size(0) * kv_heads, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t first = i * group * time * dim;
-          kernels.sum_heads(in<float>(dk_shares, first), group, head_rows(out<T>(dk), dk, i / kv_heads, i % kv_heads), time, dim);
-          kernels.sum_heads(in<float>(dv_shares, first), group, head_rows(out<T>(dv), dv, i / kv_heads, i % kv_heads), time, dim);
-        }
+      share_out(q.size(0) * kv_heads, 1, [&](int64_t i, int64_t) {
+        const int64_t first = i * group * time * dim;
+        kernels.sum_heads(in<float>(dk_shares, first), group, head_rows(out<T>(dk), dk, i / kv_heads, i % kv_heads), time, dim);
+        kernels.sum_heads(in<float>(dv_shares, first), group, head_rows(out<T>(dv), dv, i / kv_heads, i % kv_heads), time, dim);
       });
     });
     return {dq.to(type), dk.to(type), dv.to(type), at::Tensor()};

@@ -22,13 +22,13 @@ int64_t panels_of(int64_t width) {
   return amx::round_up(width, kPanel) / kPanel;
 }
 
-/// f(first, last) over 0 .. units-1 in contiguous shares; `work` in multiply-adds decides whether threads are worth it.
+constexpr int64_t kPart = 2;  ///< panels that a thread takes at a time
+
+/// f(first, last) for all panels; `work` in multiply-adds decides whether threads are worth it.
 template <class F>
-void share(int64_t units, double work, const F& f) {
+void share_panels(int64_t panels, double work, const F& f) {
   constexpr double worth_a_thread = 1e6;
-  const double per_unit = work / static_cast<double>(std::max<int64_t>(units, 1));
-  const auto grain = static_cast<int64_t>(std::min(1e9, worth_a_thread / std::max(per_unit, 1.0))) + 1;
-  at::parallel_for(0, units, grain, f);
+  share_out(panels, work > worth_a_thread ? kPart : std::max<int64_t>(panels, 1), f);
 }
 
 double work_of(const at::Tensor& rows, const at::Tensor& weight) {
@@ -45,7 +45,7 @@ at::Tensor pack_weight(const at::Tensor& weight, bool transposed) {
   // x W^T: depth `columns`, width `rows`; dy W: the other way round.
   const int64_t depth = transposed ? columns : rows, width = transposed ? rows : columns;
   const auto packed = packed_buffer(depth, width);
-  share(panels_of(width), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
+  share_panels(panels_of(width), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
     auto* const to = out<Bf16>(packed);
     if (dense.scalar_type() == at::kFloat) {
       const auto pack = transposed ? amx::packing.right_transposed_float : amx::packing.right_float;
@@ -62,8 +62,13 @@ at::Tensor pack_weight(const at::Tensor& weight, bool transposed) {
 struct Matrix {
   explicit Matrix(const at::Tensor& x) : data(in<Bf16>(x)), width(x.size(-1)), rows(x.numel() / width) {}
   amx::Term times(const at::Tensor& packed) const { return {data, width, in<Bf16>(packed), width}; }
-  void pack_right(const at::Tensor& packed, int64_t first_panel, int64_t last_panel) const {
-    amx::packing.right(data, width, rows, width, out<Bf16>(packed), first_panel, last_panel);
+  /// As right operand of depth `rows`, packed by all threads.
+  at::Tensor packed_right() const {
+    const auto packed = packed_buffer(rows, width);
+    share_panels(panels_of(width), 32.0 * static_cast<double>(rows * width), [&](int64_t first, int64_t last) {
+      amx::packing.right(data, width, rows, width, out<Bf16>(packed), first, last);
+    });
+    return packed;
   }
 
   const Bf16* data;
@@ -77,7 +82,7 @@ amx::Output into(const at::Tensor& y) {
 /// Units of kPanel rows; the last one may be smaller.
 template <class F>
 void share_rows(int64_t rows, double work, const F& f) {
-  share(panels_of(rows), work, [&](int64_t first, int64_t last) { f(first * kPanel, std::min(last * kPanel, rows)); });
+  share_panels(panels_of(rows), work, [&](int64_t first, int64_t last) { f(first * kPanel, std::min(last * kPanel, rows)); });
 }
 
 /// dW = dy^T x for one weight; x as packed right operand of `depth` = number of rows.
@@ -91,22 +96,17 @@ struct WeightGradient {
   int64_t panels() const { return gradient.defined() ? panels_of(dy.size(-1)) : 0; }
   double work() const { return gradient.defined() ? static_cast<double>(dy.numel()) * static_cast<double>(columns) : 0; }
 
-  /// Rows of the weight first * kPanel .. last * kPanel - 1. The panels of dy^T are packed by whoever needs them.
+  /// Rows of the weight first * kPanel .. last * kPanel - 1. Whoever needs panels of dy^T packs them, few enough to stay in
+  /// the second-level cache.
   void compute(int64_t first, int64_t last) const {
-    constexpr int64_t together = 4;  // panels: their packed form shall stay in the second-level cache
     const Matrix rows(dy);
-    const int64_t panel_size = amx::packed_size(rows.rows, kPanel);
-    const auto scratch = packed_buffer(rows.rows, together * kPanel);
-    for (int64_t panel = first; panel < last; panel += together) {
-      const int64_t end = std::min(panel + together, last);
-      // The scratch holds panel `panel` first, so the panels before it lie below its start.
-      auto* const to = out<Bf16>(scratch);
-      for (int64_t i = panel; i < end; ++i) {
-        amx::packing.left_transposed(rows.data + i * kPanel, rows.width, rows.rows, rows.width - i * kPanel,
-                                     to + (i - panel) * panel_size, 0, 1);
-      }
+    const auto packed = packed_buffer(rows.rows, kPart * kPanel);
+    for (int64_t panel = first; panel < last; panel += kPart) {
+      const int64_t end = std::min(panel + kPart, last), first_row = panel * kPanel,
+                    last_row = std::min(end * kPanel, rows.width);
+      auto* const to = out<Bf16>(packed);
+      amx::packing.left_transposed(rows.data + first_row, rows.width, rows.rows, last_row - first_row, to, 0, end - panel);
       const amx::Term term{to, 0, in<Bf16>(packed_x), rows.rows};
-      const int64_t first_row = panel * kPanel, last_row = std::min(end * kPanel, rows.width);
       const auto size = store == amx::Store::bfloat16 ? sizeof(Bf16) : sizeof(float);
       auto* const c = static_cast<char*>(gradient.mutable_data_ptr()) + static_cast<size_t>(first_row * columns) * size;
       amx::multiply(&term, 1, 0, last_row - first_row, columns, {store, c, columns});
@@ -123,7 +123,7 @@ void compute_gradients(const WeightGradient (&weights)[kCount]) {
     units += weight.panels();
     work += weight.work();
   }
-  share(units, work, [&](int64_t first, int64_t last) {
+  share_panels(units, work, [&](int64_t first, int64_t last) {
     for (const auto& weight : weights) {
       const int64_t count = weight.panels();
       if (first < count && last > 0) weight.compute(std::max<int64_t>(first, 0), std::min(last, count));
@@ -173,13 +173,11 @@ struct AmxLinear : Function<AmxLinear> {
     const auto &x = saved[0], &weight = saved[1], &operand = saved[2];
     const auto dy = gradients[0].contiguous();
     const auto dx = at::empty_like(x);
-    const auto packed_x = packed_buffer(Matrix(x).rows, x.size(-1));
     const auto term = Matrix(dy).times(operand);
     const int64_t rows = Matrix(x).rows;
     share_rows(rows, work_of(x, weight),
                [&](int64_t first, int64_t last) { amx::multiply(&term, 1, first, last, x.size(-1), into(dx)); });
-    share(panels_of(x.size(-1)), 32.0 * static_cast<double>(x.numel()),
-          [&](int64_t first, int64_t last) { Matrix(x).pack_right(packed_x, first, last); });
+    const auto packed_x = Matrix(x).packed_right();
     const WeightGradient dw[] = {weight_gradient(dy, packed_x, weight, context->needs_input_grad(1))};
     compute_gradients(dw);
     return {dx, for_autograd(dw[0]), at::Tensor(), at::Tensor()};
@@ -215,13 +213,11 @@ struct AmxQkv : Function<AmxQkv> {
     const auto& x = saved[0];
     const auto dq = gradients[0].contiguous(), dk = gradients[1].contiguous(), dv = gradients[2].contiguous();
     const auto dx = at::empty_like(x);
-    const auto packed_x = packed_buffer(Matrix(x).rows, x.size(-1));
     const amx::Term terms[] = {Matrix(dq).times(saved[4]), Matrix(dk).times(saved[5]), Matrix(dv).times(saved[6])};
     const double work = work_of(x, saved[1]) + work_of(x, saved[2]) + work_of(x, saved[3]);
     share_rows(Matrix(x).rows, work,
                [&](int64_t first, int64_t last) { amx::multiply(terms, 3, first, last, x.size(-1), into(dx)); });
-    share(panels_of(x.size(-1)), 32.0 * static_cast<double>(x.numel()),
-          [&](int64_t first, int64_t last) { Matrix(x).pack_right(packed_x, first, last); });
+    const auto packed_x = Matrix(x).packed_right();
     const WeightGradient dw[] = {weight_gradient(dq, packed_x, saved[1], context->needs_input_grad(1)),
                                  weight_gradient(dk, packed_x, saved[2], context->needs_input_grad(2)),
                                  weight_gradient(dv, packed_x, saved[3], context->needs_input_grad(3))};
@@ -265,7 +261,6 @@ struct AmxMlp : Function<AmxMlp> {
     const auto dy = gradients[0].contiguous();
     const int64_t hidden = fc.size(0), rows = Matrix(x).rows;
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
-    const auto packed_x = packed_buffer(rows, x.size(-1)), packed_after = packed_buffer(rows, hidden);
     const auto first_term = Matrix(dy).times(saved[4]), second_term = Matrix(dbefore).times(saved[3]);
     const amx::Output hidden_rows{amx::Store::relu_squared_backward, dbefore.mutable_data_ptr(), hidden, out<Bf16>(before),
                                   hidden};
@@ -273,10 +268,7 @@ struct AmxMlp : Function<AmxMlp> {
       amx::multiply(&first_term, 1, first, last, hidden, hidden_rows);
       amx::multiply(&second_term, 1, first, last, x.size(-1), into(dx));
     });
-    share(panels_of(hidden), 32.0 * static_cast<double>(after.numel()),
-          [&](int64_t first, int64_t last) { Matrix(after).pack_right(packed_after, first, last); });
-    share(panels_of(x.size(-1)), 32.0 * static_cast<double>(x.numel()),
-          [&](int64_t first, int64_t last) { Matrix(x).pack_right(packed_x, first, last); });
+    const auto packed_x = Matrix(x).packed_right(), packed_after = Matrix(after).packed_right();
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
     compute_gradients(dw);

@@ -1,5 +1,4 @@
 // muon_update_ in bfloat16 on AMX tiles: each thread takes whole matrices, so that none waits for another.
-#include <atomic>
 #include <cmath>
 
 #include "cpu_ops.h"
@@ -37,16 +36,12 @@ void update(const MuonMatrix& matrix, const MuonStep& step, Bf16* x) {
 
 bool muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step) {
   if (!amx_usable() || step.dtype != at::kBFloat16 || !std::all_of(matrices.begin(), matrices.end(), covers_update)) return false;
-  int64_t scratch_size = 0;
-  for (const auto& matrix : matrices) {
+  share_out(static_cast<int64_t>(matrices.size()), 1, [&](int64_t i, int64_t) {
+    const auto& matrix = matrices[static_cast<size_t>(i)];
     const int64_t rows = matrix.parameter.size(0), columns = matrix.parameter.size(1);
-    scratch_size = std::max(scratch_size, rows * columns + amx::newton_schulz_scratch(rows, columns));
-  }
-  // Matrices of different shapes take different times: whoever is free takes the next.
-  std::atomic<size_t> next{0};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-    const auto scratch = at::empty({scratch_size}, at::TensorOptions().dtype(at::kBFloat16));
-    for (size_t i = next++; i < matrices.size(); i = next++) update(matrices[i], step, out<Bf16>(scratch));
+    const auto scratch =
+        at::empty({rows * columns + amx::newton_schulz_scratch(rows, columns)}, at::TensorOptions().dtype(at::kBFloat16));
+    update(matrix, step, out<Bf16>(scratch));
   });
   for (const auto& matrix : matrices) mark_changed(matrix.parameter);
   return true;

@@ -3,7 +3,6 @@
 // device or dtype, mixed dtypes, broadcasting); the caller then uses the reference form.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -21,6 +20,7 @@
 #include "kernels/kernels.h"
 #include "pgolf/ops/residual.h"
 #include "pgolf/ops/rope.h"
+#include "share.h"
 
 namespace pgolf::ops::fast {
 
@@ -112,8 +112,8 @@ void for_row_blocks(const at::Tensor& x, int64_t rows, int64_t width, const F& f
   }
 #endif
   constexpr int64_t worth_a_thread = 32768;  // elements
-  const int64_t grain = std::max<int64_t>(1, worth_a_thread / (kBlockRows * std::max<int64_t>(1, width)));
-  at::parallel_for(0, (rows + kBlockRows - 1) / kBlockRows, grain, [&](int64_t begin, int64_t end) {
+  const int64_t part = std::max<int64_t>(1, worth_a_thread / (kBlockRows * std::max<int64_t>(1, width)));
+  share_out((rows + kBlockRows - 1) / kBlockRows, part, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows - first);
       is_float ? f(cpu_kernels<float>(), block, first, count) : f(cpu_kernels<Bf16>(), block, first, count);

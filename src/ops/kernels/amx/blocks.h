@@ -105,11 +105,15 @@ class ProductQueue {
     for (int64_t step = 0; step < product.steps; ++step, left += kBlockSize, right += kBlockSize) {
       _tile_loadd(4, left, 64);
       _tile_loadd(6, right, 64);
-      _tile_loadd(7, right + 2 * kTile, 64);
+      prefetch_tile(left + kBlockSize, 64);
       _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, right + 2 * kTile, 64);
+      prefetch_tile(right + kBlockSize, 64);
       _tile_dpbf16ps(1, 4, 7);
       _tile_loadd(5, left + 2 * kTile, 64);
+      prefetch_tile(left + kBlockSize + 2 * kTile, 64);
       _tile_dpbf16ps(2, 5, 6);
+      prefetch_tile(right + kBlockSize + 2 * kTile, 64);
       _tile_dpbf16ps(3, 5, 7);
     }
     unstored_ = c;

@@ -179,14 +179,6 @@ PGOLF_AMX_INLINE void prefetch_rows(int64_t first, int64_t last, int64_t column,
   }
 }
 
-/// The next step's operands come from the second-level cache, and the processor does not guess them. The instructions also
-/// keep tile loads and products apart, which pays where another thread works on the same core: 1.5 times as fast there, and
-/// 0.85 times where none does.
-PGOLF_AMX_INLINE void prefetch_tile(const Bf16* tile, int64_t row_bytes) {
-#pragma GCC unroll 16
-  for (int64_t row = 0; row < 16; ++row) _mm_prefetch(reinterpret_cast<const char*>(tile) + row * row_bytes, _MM_HINT_T0);
-}
-
 /// One block of the product, in tiles 0-3, from left operands in tiles 4 and 5 and right ones in 6 and 7; `second` is the
 /// distance of the lower left tile. The previous block is stored in between, a few rows per step: the tile unit works on its
 /// own, so the vector instructions come almost free.
