@@ -48,9 +48,9 @@ inline double matrix_peak(const at::Device& device, at::ScalarType dtype) {
       at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
         for (int64_t i = first; i < last; ++i) {
           const auto data = [i](const at::Tensor& x) { return static_cast<ops::Bf16*>(x[i].mutable_data_ptr()); };
-          const ops::amx::Term term{data(left), side, data(right), side};
+          const ops::amx::Term term{data(left), data(right), side};
           const ops::amx::Output output{ops::amx::Store::bfloat16, data(product), side};
-          for (int64_t n = 0; n < repeats; ++n) ops::amx::multiply(&term, 1, 0, side, side, output);
+          for (int64_t n = 0; n < repeats; ++n) ops::amx::multiply(&term, 1, side, side, output);
         }
       });
     });

@@ -1,5 +1,5 @@
-// Linear layers in bfloat16 on AMX tiles. Rows of activations are independent, so a thread takes its rows through all
-// products of a layer without waiting for the others; weight gradients are shared out by rows of the weight.
+// Linear layers in bfloat16 on AMX tiles. Threads share out the rows of the activations, and for weight gradients the rows of
+// the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cpu_ops.h"
@@ -28,7 +28,8 @@ constexpr int64_t kPart = 2;  ///< panels that a thread takes at a time
 template <class F>
 void share_panels(int64_t panels, double work, const F& f) {
   constexpr double worth_a_thread = 1e6;
-  share_out(panels, work > worth_a_thread ? kPart : std::max<int64_t>(panels, 1), f);
+  if (work > worth_a_thread) return share_out(panels, kPart, f);
+  for (int64_t first = 0; first < panels; first += kPart) f(first, std::min(first + kPart, panels));
 }
 
 double work_of(const at::Tensor& rows, const at::Tensor& weight) {
@@ -58,10 +59,9 @@ at::Tensor pack_weight(const at::Tensor& weight, bool transposed) {
   return packed;
 }
 
-/// [rows, width], dense, as the left operand of a product or the source of a packed one.
+/// [rows, width], dense.
 struct Matrix {
   explicit Matrix(const at::Tensor& x) : data(in<Bf16>(x)), width(x.size(-1)), rows(x.numel() / width) {}
-  amx::Term times(const at::Tensor& packed) const { return {data, width, in<Bf16>(packed), width}; }
   /// As right operand of depth `rows`, packed by all threads.
   at::Tensor packed_right() const {
     const auto packed = packed_buffer(rows, width);
@@ -79,10 +79,30 @@ amx::Output into(const at::Tensor& y) {
   return {amx::Store::bfloat16, y.mutable_data_ptr(), y.size(-1)};
 }
 
-/// Units of kPanel rows; the last one may be smaller.
-template <class F>
-void share_rows(int64_t rows, double work, const F& f) {
-  share_panels(panels_of(rows), work, [&](int64_t first, int64_t last) { f(first * kPanel, std::min(last * kPanel, rows)); });
+/// A matrix of activations times a packed weight.
+struct Factor {
+  Matrix rows;
+  const at::Tensor& weight;
+};
+
+/// Rows of the panels first .. last-1 of a sum of products; output is that of row 0.
+template <size_t kCount>
+void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t last, int64_t columns, amx::Output output) {
+  int64_t depth = 0;
+  for (const auto& factor : factors) depth += amx::round_up(factor.rows.width, amx::kDepthStep);
+  const auto packed = packed_buffer(depth, (last - first) * kPanel);
+  auto* left = out<Bf16>(packed);
+  amx::Term terms[kCount];
+  const int64_t first_row = first * kPanel, rows = std::min(last * kPanel, factors[0].rows.rows) - first_row;
+  for (size_t i = 0; i < kCount; ++i) {
+    const Matrix& x = factors[i].rows;
+    amx::packing.left(x.data + first_row * x.width, x.width, x.width, rows, left, 0, last - first);
+    terms[i] = {left, in<Bf16>(factors[i].weight), x.width};
+    left += amx::packed_size(x.width, (last - first) * kPanel);
+  }
+  output.c = static_cast<Bf16*>(output.c) + first_row * output.c_stride;
+  if (output.d != nullptr) output.d += first_row * output.d_stride;
+  amx::multiply(terms, kCount, rows, columns, output);
 }
 
 /// dW = dy^T x for one weight; x as packed right operand of `depth` = number of rows.
@@ -106,10 +126,10 @@ struct WeightGradient {
                     last_row = std::min(end * kPanel, rows.width);
       auto* const to = out<Bf16>(packed);
       amx::packing.left_transposed(rows.data + first_row, rows.width, rows.rows, last_row - first_row, to, 0, end - panel);
-      const amx::Term term{to, 0, in<Bf16>(packed_x), rows.rows};
+      const amx::Term term{to, in<Bf16>(packed_x), rows.rows};
       const auto size = store == amx::Store::bfloat16 ? sizeof(Bf16) : sizeof(float);
       auto* const c = static_cast<char*>(gradient.mutable_data_ptr()) + static_cast<size_t>(first_row * columns) * size;
-      amx::multiply(&term, 1, 0, last_row - first_row, columns, {store, c, columns});
+      amx::multiply(&term, 1, last_row - first_row, columns, {store, c, columns});
     }
   }
 };
@@ -153,11 +173,17 @@ at::Tensor empty_rows(const at::Tensor& x, int64_t width) {
   return at::empty(sizes, x.options());
 }
 
+/// f(first, last) for all panels of rows.
+template <class F>
+void share_rows(const at::Tensor& x, double work, const F& f) {
+  share_panels(panels_of(Matrix(x).rows), work, f);
+}
+
 at::Tensor multiply_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& operand) {
   const auto y = empty_rows(x, weight.size(0));
-  const auto term = Matrix(x).times(operand);
-  share_rows(Matrix(x).rows, work_of(x, weight),
-             [&](int64_t first, int64_t last) { amx::multiply(&term, 1, first, last, weight.size(0), into(y)); });
+  const Factor factor[] = {{Matrix(x), operand}};
+  share_rows(x, work_of(x, weight),
+             [&](int64_t first, int64_t last) { multiply_panels(factor, first, last, weight.size(0), into(y)); });
   return y;
 }
 
@@ -173,10 +199,9 @@ struct AmxLinear : Function<AmxLinear> {
     const auto &x = saved[0], &weight = saved[1], &operand = saved[2];
     const auto dy = gradients[0].contiguous();
     const auto dx = at::empty_like(x);
-    const auto term = Matrix(dy).times(operand);
-    const int64_t rows = Matrix(x).rows;
-    share_rows(rows, work_of(x, weight),
-               [&](int64_t first, int64_t last) { amx::multiply(&term, 1, first, last, x.size(-1), into(dx)); });
+    const Factor factor[] = {{Matrix(dy), operand}};
+    share_rows(x, work_of(x, weight),
+               [&](int64_t first, int64_t last) { multiply_panels(factor, first, last, x.size(-1), into(dx)); });
     const auto packed_x = Matrix(x).packed_right();
     const WeightGradient dw[] = {weight_gradient(dy, packed_x, weight, context->needs_input_grad(1))};
     compute_gradients(dw);
@@ -199,10 +224,10 @@ struct AmxQkv : Function<AmxQkv> {
       results.push_back(empty_rows(x, weight.size(0)));
       work += work_of(x, weight);
     }
-    share_rows(Matrix(x).rows, work, [&](int64_t first, int64_t last) {
+    share_rows(x, work, [&](int64_t first, int64_t last) {
       for (size_t i = 0; i < 3; ++i) {
-        const auto term = Matrix(x).times(operands[i]);
-        amx::multiply(&term, 1, first, last, weights[i].size(0), into(results[i]));
+        const Factor factor[] = {{Matrix(x), operands[i]}};
+        multiply_panels(factor, first, last, weights[i].size(0), into(results[i]));
       }
     });
     return results;
@@ -213,10 +238,9 @@ struct AmxQkv : Function<AmxQkv> {
     const auto& x = saved[0];
     const auto dq = gradients[0].contiguous(), dk = gradients[1].contiguous(), dv = gradients[2].contiguous();
     const auto dx = at::empty_like(x);
-    const amx::Term terms[] = {Matrix(dq).times(saved[4]), Matrix(dk).times(saved[5]), Matrix(dv).times(saved[6])};
+    const Factor factors[] = {{Matrix(dq), saved[4]}, {Matrix(dk), saved[5]}, {Matrix(dv), saved[6]}};
     const double work = work_of(x, saved[1]) + work_of(x, saved[2]) + work_of(x, saved[3]);
-    share_rows(Matrix(x).rows, work,
-               [&](int64_t first, int64_t last) { amx::multiply(terms, 3, first, last, x.size(-1), into(dx)); });
+    share_rows(x, work, [&](int64_t first, int64_t last) { multiply_panels(factors, first, last, x.size(-1), into(dx)); });
     const auto packed_x = Matrix(x).packed_right();
     const WeightGradient dw[] = {weight_gradient(dq, packed_x, saved[1], context->needs_input_grad(1)),
                                  weight_gradient(dk, packed_x, saved[2], context->needs_input_grad(2)),
@@ -238,13 +262,12 @@ struct AmxMlp : Function<AmxMlp> {
                              const at::Tensor& proj_operand) {
     const int64_t hidden = fc.size(0);
     const Activations result{empty_rows(x, hidden), empty_rows(x, hidden), empty_rows(x, proj.size(0))};
-    const auto first_term = Matrix(x).times(fc_operand), second_term = Matrix(result.after).times(proj_operand);
+    const Factor up[] = {{Matrix(x), fc_operand}}, down[] = {{Matrix(result.after), proj_operand}};
     const amx::Output hidden_rows{amx::Store::relu_squared, result.after.mutable_data_ptr(), hidden, out<Bf16>(result.before),
                                   hidden};
-    share_rows(Matrix(x).rows, 2 * work_of(x, fc), [&](int64_t first, int64_t last) {
-      amx::multiply(&first_term, 1, first, last, hidden, hidden_rows);
-      amx::multiply(&second_term, 1, first, last, proj.size(0), into(result.y));
-    });
+    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(up, first, last, hidden, hidden_rows); });
+    share_rows(x, work_of(x, fc),
+               [&](int64_t first, int64_t last) { multiply_panels(down, first, last, proj.size(0), into(result.y)); });
     return result;
   }
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj,
@@ -259,15 +282,13 @@ struct AmxMlp : Function<AmxMlp> {
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &fc = saved[1], &proj = saved[2], &before = saved[5], &after = saved[6];
     const auto dy = gradients[0].contiguous();
-    const int64_t hidden = fc.size(0), rows = Matrix(x).rows;
+    const int64_t hidden = fc.size(0);
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
-    const auto first_term = Matrix(dy).times(saved[4]), second_term = Matrix(dbefore).times(saved[3]);
+    const Factor down[] = {{Matrix(dy), saved[4]}}, up[] = {{Matrix(dbefore), saved[3]}};
     const amx::Output hidden_rows{amx::Store::relu_squared_backward, dbefore.mutable_data_ptr(), hidden, out<Bf16>(before),
                                   hidden};
-    share_rows(rows, 2 * work_of(x, fc), [&](int64_t first, int64_t last) {
-      amx::multiply(&first_term, 1, first, last, hidden, hidden_rows);
-      amx::multiply(&second_term, 1, first, last, x.size(-1), into(dx));
-    });
+    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(down, first, last, hidden, hidden_rows); });
+    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(up, first, last, x.size(-1), into(dx)); });
     const auto packed_x = Matrix(x).packed_right(), packed_after = Matrix(after).packed_right();
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
@@ -281,8 +302,8 @@ bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weig
     return false;
   return std::all_of(weights.begin(), weights.end(), [](const LinearWeight& weight) {
     const auto& value = weight.value;
-    return value.is_cpu() && value.dim() == 2 && (value.scalar_type() == at::kFloat || value.scalar_type() == at::kBFloat16) &&
-           value.size(0) % amx::kDepthStep == 0 && value.size(1) % amx::kDepthStep == 0;
+    return value.is_cpu() && value.dim() == 2 && value.numel() > 0 &&
+           (value.scalar_type() == at::kFloat || value.scalar_type() == at::kBFloat16);
   });
 }
 

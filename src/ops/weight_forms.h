@@ -25,7 +25,7 @@ class WeightForms {
 };
 
 /// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices and
-/// dtypes than bfloat16 on a CPU with AMX, and widths that are no multiples of 32.
+/// dtypes than bfloat16 on a CPU with AMX.
 namespace cpu {
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);

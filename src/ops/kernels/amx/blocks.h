@@ -27,13 +27,12 @@ inline int64_t blocks_of(int64_t count) {
 struct LoadedBlock {
   __m512i row[kBlock];
 
-  PGOLF_AMX_INLINE LoadedBlock(Rows<const Bf16*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block) {
-    const int64_t first = row_block * kBlock, count = least(rows - first, kBlock);
-    const int64_t width = lanes - lane_block * kBlock;
-    const __mmask32 mask = width < kBlock ? (1u << width) - 1 : ~0u;
-    const Bf16* from = matrix.data + first * matrix.stride + lane_block * kBlock;
+  template <class T>
+  PGOLF_AMX_INLINE LoadedBlock(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block) {
+    const int64_t first = row_block * kBlock, count = least(rows - first, kBlock), width = lanes - lane_block * kBlock;
+    const T* from = matrix.data + first * matrix.stride + lane_block * kBlock;
     for (int64_t i = 0; i < count; ++i, from += matrix.stride) {
-      row[i] = _mm512_maskz_loadu_epi16(mask, from);
+      row[i] = load_32(from, width);
       _mm_prefetch(from + kBlock * matrix.stride, _MM_HINT_T1);  // the next block's row: too far for the processor to guess
     }
     for (int64_t i = count; i < kBlock; ++i) row[i] = _mm512_setzero_si512();
@@ -72,6 +71,22 @@ struct LoadedBlock {
   }
 };
 
+/// Tiles 0-3 += one step of a left panel times one of a right panel. The one behind each is fetched on the way.
+PGOLF_AMX_INLINE void multiply_step(const Bf16* left, const Bf16* right) {
+  _tile_loadd(4, left, 64);
+  _tile_loadd(6, right, 64);
+  prefetch_tile(left + kBlockSize);
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_loadd(7, right + 2 * kTile, 64);
+  prefetch_tile(right + kBlockSize);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_loadd(5, left + 2 * kTile, 64);
+  prefetch_tile(left + kBlockSize + 2 * kTile);
+  _tile_dpbf16ps(2, 5, 6);
+  prefetch_tile(right + kBlockSize + 2 * kTile);
+  _tile_dpbf16ps(3, 5, 7);
+}
+
 /// c (+)= left panel times right panel, over `steps` of 32 of depth.
 struct Product {
   float* c;
@@ -103,18 +118,7 @@ class ProductQueue {
     }
     const Bf16 *left = product.left, *right = product.right;
     for (int64_t step = 0; step < product.steps; ++step, left += kBlockSize, right += kBlockSize) {
-      _tile_loadd(4, left, 64);
-      _tile_loadd(6, right, 64);
-      prefetch_tile(left + kBlockSize, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, right + 2 * kTile, 64);
-      prefetch_tile(right + kBlockSize, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, left + 2 * kTile, 64);
-      prefetch_tile(left + kBlockSize + 2 * kTile, 64);
-      _tile_dpbf16ps(2, 5, 6);
-      prefetch_tile(right + kBlockSize + 2 * kTile, 64);
-      _tile_dpbf16ps(3, 5, 7);
+      multiply_step(left, right);
     }
     unstored_ = c;
   }

@@ -1,5 +1,5 @@
 // Matrix products on AMX tiles: bfloat16 operands, float32 sums, one rounding at the store. Call only if amx_usable().
-// The right operand is always packed first. Single-threaded: callers split the rows.
+// Operands are packed first, rows and columns padded with zeros to whole panels. Single-threaded: callers split the rows.
 #pragma once
 
 #include "../kernels.h"
@@ -18,29 +18,24 @@ constexpr int64_t packed_size(int64_t depth, int64_t width) {
   return round_up(depth, kDepthStep) * round_up(width, kPanel);
 }
 
-/// All packing works on panels first_panel .. last_panel-1 of kPanel columns (rows), so that threads can share it.
-/// Source float: rounded to nearest even.
-struct Packing {
-  /// Right operand from b [depth, columns], row stride in elements.
-  void (*right)(const Bf16* b, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
-                int64_t last_panel);
-  void (*right_float)(const float* b, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
+/// All packing is from a matrix with `stride` elements between rows, to panels first_panel .. last_panel-1 of kPanel rows of a
+/// left or columns of a right operand, so that threads can share it. width: all rows or columns of the operand. Floats are
+/// rounded to nearest even.
+template <class T>
+using Pack = void (*)(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel,
                       int64_t last_panel);
-  /// Right operand from its transpose bt [columns, depth].
-  void (*right_transposed)(const Bf16* bt, int64_t stride, int64_t depth, int64_t columns, Bf16* packed, int64_t first_panel,
-                           int64_t last_panel);
-  void (*right_transposed_float)(const float* bt, int64_t stride, int64_t depth, int64_t columns, Bf16* packed,
-                                 int64_t first_panel, int64_t last_panel);
-  /// Left operand from its transpose at [depth, rows].
-  void (*left_transposed)(const Bf16* at, int64_t stride, int64_t depth, int64_t rows, Bf16* packed, int64_t first_panel,
-                          int64_t last_panel);
+struct Packing {
+  Pack<Bf16> left;             ///< from x [rows, depth]
+  Pack<Bf16> left_transposed;  ///< from x [depth, rows]
+  Pack<Bf16> right;            ///< from x [depth, columns]
+  Pack<float> right_float;
+  Pack<Bf16> right_transposed;  ///< from x [columns, depth]
+  Pack<float> right_transposed_float;
 };
 
-/// One term of a sum of products: left [rows, depth] * right [depth, columns].
+/// One term of a sum of products: left [rows, depth] * right [depth, columns], both packed.
 struct Term {
-  const Bf16* left;     ///< row-major, depth a multiple of kDepthStep; or packed
-  int64_t left_stride;  ///< elements between rows; 0: packed
-  const Bf16* right;    ///< packed
+  const Bf16 *left, *right;
   int64_t depth;
 };
 
@@ -63,8 +58,7 @@ struct Output {
   bool upper = false;  ///< leave out the blocks left of the diagonal: the result is symmetric, see mirror()
 };
 
-/// Rows first_row .. last_row-1 of the product; first_row a multiple of kPanel.
-void multiply(const Term* terms, int64_t term_count, int64_t first_row, int64_t last_row, int64_t columns, const Output& output);
+void multiply(const Term* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output);
 
 /// Copies what is right of the diagonal of c [size, size] to the left of it; size a multiple of kPanel.
 void mirror(Bf16* c, int64_t size);

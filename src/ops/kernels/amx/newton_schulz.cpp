@@ -8,21 +8,6 @@ namespace {
 
 constexpr int64_t kVector = 32;
 
-PGOLF_AMX_INLINE __mmask16 first_of_16(int64_t count) {
-  return count >= 16 ? static_cast<__mmask16>(~0) : count <= 0 ? 0 : static_cast<__mmask16>((1u << count) - 1);
-}
-PGOLF_AMX_INLINE __mmask32 first_of_32(int64_t count) {
-  return count >= 32 ? ~__mmask32{0} : (__mmask32{1} << count) - 1;
-}
-
-/// 32 bfloat16 as two vectors of floats.
-struct Floats {
-  __m512 low, high;
-};
-PGOLF_AMX_INLINE Floats floats_of(__m512i bits) {
-  return {from_bf16(_mm512_castsi512_si256(bits)), from_bf16(_mm512_extracti64x4_epi64(bits, 1))};
-}
-
 }  // namespace
 
 double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, int64_t count) {
@@ -81,46 +66,45 @@ void add_update(float* parameter, const Bf16* x, float factor, float alpha, int6
 
 int64_t newton_schulz_scratch(int64_t rows, int64_t columns) {
   const int64_t small = rows < columns ? rows : columns;
-  return 3 * rows * columns + 3 * small * small;
+  return 3 * rows * columns + 4 * small * small;
 }
 
 void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scratch) {
   constexpr float a = 3.4445f, b = -4.7750f, c = 2.0315f;
   const bool tall = rows > columns;
   const int64_t size = tall ? columns : rows, depth = tall ? rows : columns, count = rows * columns;
+  const int64_t panels = size / kPanel;
   Bf16* const next = scratch;
-  Bf16* const left_packed = next + count;
-  Bf16* const right_packed = left_packed + count;
-  Bf16* const product = right_packed + count;
+  Bf16* const left = next + count;
+  Bf16* const right = left + count;
+  Bf16* const product = right + count;
   Bf16* const polynomial = product + size * size;
-  Bf16* const square_packed = polynomial + size * size;
+  Bf16* const square_left = polynomial + size * size;
+  Bf16* const square_right = square_left + size * size;
   Bf16 *from = x, *to = next;
   for (int step = 0; step < steps; ++step) {
     // product = x x^T or x^T x
-    Term gram{from, columns, left_packed, depth};
-    if (tall) {
-      packing.left_transposed(from, columns, depth, size, left_packed, 0, size / kPanel);
-      packing.right(from, columns, depth, size, right_packed, 0, size / kPanel);
-      gram = {left_packed, 0, right_packed, depth};
-    } else {
-      packing.right_transposed(from, columns, depth, size, left_packed, 0, size / kPanel);
-    }
-    multiply(&gram, 1, 0, size, size, {Store::bfloat16, product, size, nullptr, 0, 0, 0, /*upper=*/true});
+    (tall ? packing.left_transposed : packing.left)(from, columns, depth, size, left, 0, panels);
+    (tall ? packing.right : packing.right_transposed)(from, columns, depth, size, right, 0, panels);
+    const Term gram{left, right, depth};
+    multiply(&gram, 1, size, size, {Store::bfloat16, product, size, nullptr, 0, 0, 0, /*upper=*/true});
     mirror(product, size);
     // polynomial = b product + c product^2
-    packing.right(product, size, size, size, square_packed, 0, size / kPanel);
-    const Term square{product, size, square_packed, size};
-    multiply(&square, 1, 0, size, size, {Store::combine, polynomial, size, product, size, b, c, /*upper=*/true});
+    packing.left(product, size, size, size, square_left, 0, panels);
+    packing.right(product, size, size, size, square_right, 0, panels);
+    const Term square{square_left, square_right, size};
+    multiply(&square, 1, size, size, {Store::combine, polynomial, size, product, size, b, c, /*upper=*/true});
     mirror(polynomial, size);
     // x = a x + polynomial x, or a x + x polynomial
-    Term last{polynomial, size, right_packed, size};
+    const Term last = tall ? Term{left, square_right, size} : Term{square_left, right, size};
     if (tall) {
-      packing.right(polynomial, size, size, size, square_packed, 0, size / kPanel);
-      last = {from, columns, square_packed, size};
+      packing.left(from, columns, size, rows, left, 0, rows / kPanel);
+      packing.right(polynomial, size, size, size, square_right, 0, panels);
     } else {
-      packing.right(from, columns, size, columns, right_packed, 0, columns / kPanel);
+      packing.left(polynomial, size, size, size, square_left, 0, panels);
+      packing.right(from, columns, size, columns, right, 0, columns / kPanel);
     }
-    multiply(&last, 1, 0, rows, columns, {Store::combine, to, columns, from, columns, a, 1.0f});
+    multiply(&last, 1, rows, columns, {Store::combine, to, columns, from, columns, a, 1.0f});
     Bf16* const swap = from;
     from = to;
     to = swap;

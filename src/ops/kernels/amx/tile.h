@@ -39,9 +39,9 @@ class TileScope {
 /// To be put between the loads of a step and its products, for the operands of the next step: they come from the second-level
 /// cache, and the processor does not guess them. The instructions also keep tile loads and products apart, which pays where
 /// another thread works on the same core: 1.5 times as fast there, and 0.85 times where none does.
-PGOLF_AMX_INLINE void prefetch_tile(const Bf16* tile, int64_t row_bytes) {
+PGOLF_AMX_INLINE void prefetch_tile(const Bf16* tile) {
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < 16; ++row) _mm_prefetch(reinterpret_cast<const char*>(tile) + row * row_bytes, _MM_HINT_T0);
+  for (int64_t row = 0; row < kTileRows; ++row) _mm_prefetch(tile + row * kTileDepth, _MM_HINT_T0);
 }
 
 /// 32 floats rounded to nearest even: low's 16, then high's.
@@ -51,6 +51,30 @@ PGOLF_AMX_INLINE __m512i to_bf16(__m512 low, __m512 high) {
 
 PGOLF_AMX_INLINE __m512 from_bf16(__m256i bits) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+/// The first `count` of 16 or 32 lanes; count may be negative or too large.
+PGOLF_AMX_INLINE __mmask16 first_of_16(int64_t count) {
+  return count >= 16 ? static_cast<__mmask16>(~0) : count <= 0 ? 0 : static_cast<__mmask16>((1u << count) - 1);
+}
+PGOLF_AMX_INLINE __mmask32 first_of_32(int64_t count) {
+  return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1;
+}
+
+/// 32 values as bfloat16, the ones from `count` on zero.
+PGOLF_AMX_INLINE __m512i load_32(const Bf16* from, int64_t count) {
+  return _mm512_maskz_loadu_epi16(first_of_32(count), from);
+}
+PGOLF_AMX_INLINE __m512i load_32(const float* from, int64_t count) {
+  return to_bf16(_mm512_maskz_loadu_ps(first_of_16(count), from), _mm512_maskz_loadu_ps(first_of_16(count - 16), from + 16));
+}
+
+/// 32 bfloat16 as two vectors of floats.
+struct Floats {
+  __m512 low, high;
+};
+PGOLF_AMX_INLINE Floats floats_of(__m512i bits) {
+  return {from_bf16(_mm512_castsi512_si256(bits)), from_bf16(_mm512_extracti64x4_epi64(bits, 1))};
 }
 
 /// Rows 2i and 2i+1 of 16 floats each -> one row of bfloat16 pairs (the B form above).
