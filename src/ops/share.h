@@ -5,19 +5,39 @@
 
 #include <algorithm>
 #include <atomic>
+#include <vector>
 
 namespace pgolf::ops {
 
-/// f(first, last) until all of 0 .. units-1 have had their turn, in parts of at most `part`. A thread takes the next part
-/// when it is free: cores differ in speed where other programs run, or other machines on the same processor, and then equal
-/// shares would leave all of them waiting for the slowest. f must not care which thread does which part.
+/// f(first, last) until all of 0 .. units-1 have had their turn, in parts of at most `part`. A thread starts with its own
+/// stretch, always the same one, because its cache still holds those rows; when that is done it takes parts of the others':
+/// cores differ in speed where other programs run, or other machines on the same processor, and nobody shall wait for the
+/// slowest. f must not care which thread does which part.
 template <class F>
 void share_out(int64_t units, int64_t part, const F& f) {
   const int64_t threads = std::min<int64_t>(at::get_num_threads(), (units + part - 1) / part);
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
-    for (int64_t first = next.fetch_add(part); first < units; first = next.fetch_add(part)) {
-      f(first, std::min(first + part, units));
+  if (threads <= 1 || at::in_parallel_region()) {
+    for (int64_t first = 0; first < units; first += part) f(first, std::min(first + part, units));
+    return;
+  }
+  struct alignas(64) Stretch {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  std::vector<Stretch> stretches(static_cast<size_t>(threads));
+  for (int64_t i = 0; i < threads; ++i) {
+    auto& stretch = stretches[static_cast<size_t>(i)];
+    stretch.next = units * i / threads;
+    stretch.end = units * (i + 1) / threads;
+  }
+  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      for (int64_t i = 0; i < threads; ++i) {
+        auto& stretch = stretches[static_cast<size_t>((thread + i) % threads)];
+        for (int64_t first = stretch.next.fetch_add(part); first < stretch.end; first = stretch.next.fetch_add(part)) {
+          f(first, std::min(first + part, stretch.end));
+        }
+      }
     }
   });
 }

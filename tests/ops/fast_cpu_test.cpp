@@ -192,9 +192,10 @@ TEST(FastCpu, OtherTypesAndShapesTakeTheReferencePath) {
   EXPECT_TRUE(relu_squared(x, OpsPath::fast).equal(relu_squared(x, OpsPath::reference)));
   const auto a = random_tensor({2, 3, 8}, 1), row = random_tensor({8}, 2);
   EXPECT_TRUE(scaled_add(a, row, row, OpsPath::fast).equal(scaled_add(a, row, row, OpsPath::reference)));
-  const auto wide = random_tensor({1, 2, 1, 600}, 3);  // head_dim beyond the kernels' limit
+  // head_dim beyond the fused kernel's limit: only rms_norm is the fast one, with sums in another order.
+  const auto wide = random_tensor({1, 2, 1, 600}, 3);
   const auto fast = qk_norm_rope_gain(wide, wide, at::ones({1}), nullptr, OpsPath::fast);
-  EXPECT_TRUE(fast.first.equal(qk_norm_rope_gain(wide, wide, at::ones({1}), nullptr, OpsPath::reference).first));
+  EXPECT_LE(distance(fast.first, qk_norm_rope_gain(wide, wide, at::ones({1}), nullptr, OpsPath::reference).first), 1e-6);
 }
 
 }  // namespace
