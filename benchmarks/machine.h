@@ -49,7 +49,7 @@ inline double matrix_peak(const at::Device& device, at::ScalarType dtype) {
         for (int64_t i = first; i < last; ++i) {
           const auto data = [i](const at::Tensor& x) { return static_cast<ops::Bf16*>(x[i].mutable_data_ptr()); };
           const ops::amx::Term term{data(left), data(right), side};
-          const ops::amx::Output output{ops::amx::Store::bfloat16, data(product), side};
+          const ops::amx::Output output{ops::amx::Store::assign, ops::amx::Element::bfloat16, data(product), side};
           for (int64_t n = 0; n < repeats; ++n) ops::amx::multiply(&term, 1, side, side, output);
         }
       });

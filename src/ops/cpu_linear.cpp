@@ -1,5 +1,5 @@
-// Linear layers in bfloat16 on AMX tiles. Threads share out the rows of the activations, and for weight gradients the rows of
-// the weight.
+// Linear layers on AMX tiles, in bfloat16 or, as three products of bfloat16 parts, in float32. Threads share out the rows of
+// the activations, and for weight gradients the rows of the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cpu_ops.h"
@@ -36,73 +36,111 @@ double work_of(const at::Tensor& rows, const at::Tensor& weight) {
   return static_cast<double>(rows.numel()) * static_cast<double>(weight.size(0));
 }
 
-at::Tensor packed_buffer(int64_t depth, int64_t width) {
-  return at::empty({amx::packed_size(depth, width)}, at::TensorOptions().dtype(at::kBFloat16));
+/// Packed operands are kept in tensors of bfloat16, those of float32 products in two parts, see packing_in_parts.
+int64_t parts_of(at::ScalarType dtype) {
+  return dtype == at::kFloat ? 2 : 1;
 }
 
-at::Tensor pack_weight(const at::Tensor& weight, bool transposed) {
+at::Tensor packed_buffer(int64_t depth, int64_t width, at::ScalarType dtype) {
+  return at::empty({parts_of(dtype) * amx::packed_size(depth, width)}, at::TensorOptions().dtype(at::kBFloat16));
+}
+
+/// f(packing, data) for activations.
+template <class F>
+void with_packing(const at::Tensor& x, const F& f) {
+  x.scalar_type() == at::kFloat ? f(amx::packing_in_parts, in<float>(x)) : f(amx::packing, in<Bf16>(x));
+}
+
+at::Tensor pack_weight(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
   const auto dense = weight.detach().contiguous();
   const int64_t rows = dense.size(0), columns = dense.size(1);
   // x W^T: depth `columns`, width `rows`; dy W: the other way round.
   const int64_t depth = transposed ? columns : rows, width = transposed ? rows : columns;
-  const auto packed = packed_buffer(depth, width);
+  const auto packed = packed_buffer(depth, width, activations);
   share_panels(panels_of(width), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
-    auto* const to = out<Bf16>(packed);
-    if (dense.scalar_type() == at::kFloat) {
-      const auto pack = transposed ? amx::packing.right_transposed_float : amx::packing.right_float;
-      pack(in<float>(dense), columns, depth, width, to, first, last);
+    const auto pack = [&](const auto& packing, const auto* data) {
+      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<Bf16>(packed), first, last);
+    };
+    if (activations == at::kBFloat16 && dense.scalar_type() == at::kFloat) {
+      pack(amx::packing_rounded, in<float>(dense));
     } else {
-      const auto pack = transposed ? amx::packing.right_transposed : amx::packing.right;
-      pack(in<Bf16>(dense), columns, depth, width, to, first, last);
+      with_packing(dense, pack);
     }
   });
   return packed;
 }
 
-/// [rows, width], dense.
-struct Matrix {
-  explicit Matrix(const at::Tensor& x) : data(in<Bf16>(x)), width(x.size(-1)), rows(x.numel() / width) {}
-  /// As right operand of depth `rows`, packed by all threads.
-  at::Tensor packed_right() const {
-    const auto packed = packed_buffer(rows, width);
-    share_panels(panels_of(width), 32.0 * static_cast<double>(rows * width), [&](int64_t first, int64_t last) {
-      amx::packing.right(data, width, rows, width, out<Bf16>(packed), first, last);
-    });
-    return packed;
-  }
-
-  const Bf16* data;
-  int64_t width, rows;
-};
-
-amx::Output into(const at::Tensor& y) {
-  return {amx::Store::bfloat16, y.mutable_data_ptr(), y.size(-1)};
+int64_t width_of_rows(const at::Tensor& x) {
+  return x.size(-1);
+}
+int64_t count_rows(const at::Tensor& x) {
+  return x.numel() / x.size(-1);
 }
 
-/// A matrix of activations times a packed weight.
+/// Rows of activations as right operand; the depth is their number.
+at::Tensor packed_right(const at::Tensor& x) {
+  const int64_t rows = count_rows(x), width = width_of_rows(x);
+  const auto packed = packed_buffer(rows, width, x.scalar_type());
+  share_panels(panels_of(width), 32.0 * static_cast<double>(x.numel()), [&](int64_t first, int64_t last) {
+    with_packing(x, [&](const auto& packing, const auto* data) {
+      packing.right(data, width, rows, width, out<Bf16>(packed), first, last);
+    });
+  });
+  return packed;
+}
+
+amx::Output output_to(const at::Tensor& y, amx::Store store, const at::Tensor& d = {}) {
+  const auto type = y.scalar_type() == at::kFloat ? amx::Element::float32 : amx::Element::bfloat16;
+  return {store, type, y.mutable_data_ptr(), y.size(-1), d.defined() ? d.mutable_data_ptr() : nullptr, y.size(-1)};
+}
+
+/// The part of an output from a row on.
+amx::Output from_row(amx::Output output, int64_t row) {
+  const auto move = [row, &output](void* to, int64_t stride) -> void* {
+    const int64_t bytes = output.type == amx::Element::float32 ? sizeof(float) : sizeof(Bf16);
+    return to != nullptr ? static_cast<char*>(to) + row * stride * bytes : nullptr;
+  };
+  output.c = move(output.c, output.c_stride);
+  output.d = move(output.d, output.d_stride);
+  return output;
+}
+
+/// Appends left times right, packed for activations of `dtype`; returns the end.
+amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const Bf16* right, int64_t right_width, int64_t depth,
+                     at::ScalarType dtype) {
+  if (dtype == at::kFloat) {
+    *to++ = {left + amx::packed_size(depth, left_width), right, depth};
+    *to++ = {left, right + amx::packed_size(depth, right_width), depth};
+  }
+  *to++ = {left, right, depth};
+  return to;
+}
+
+/// Rows of activations times a packed weight.
 struct Factor {
-  Matrix rows;
-  const at::Tensor& weight;
+  const at::Tensor &rows, &weight;
 };
 
-/// Rows of the panels first .. last-1 of a sum of products; output is that of row 0.
+/// Rows of the panels first .. last-1 of a sum of products.
 template <size_t kCount>
-void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t last, int64_t columns, amx::Output output) {
+void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t last, int64_t columns, const amx::Output& output) {
+  const auto dtype = factors[0].rows.scalar_type();
+  const int64_t first_row = first * kPanel, rows = std::min(last * kPanel, count_rows(factors[0].rows)) - first_row;
   int64_t depth = 0;
-  for (const auto& factor : factors) depth += amx::round_up(factor.rows.width, amx::kDepthStep);
-  const auto packed = packed_buffer(depth, (last - first) * kPanel);
+  for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
+  const auto packed = packed_buffer(depth, rows, dtype);
   auto* left = out<Bf16>(packed);
-  amx::Term terms[kCount];
-  const int64_t first_row = first * kPanel, rows = std::min(last * kPanel, factors[0].rows.rows) - first_row;
-  for (size_t i = 0; i < kCount; ++i) {
-    const Matrix& x = factors[i].rows;
-    amx::packing.left(x.data + first_row * x.width, x.width, x.width, rows, left, 0, last - first);
-    terms[i] = {left, in<Bf16>(factors[i].weight), x.width};
-    left += amx::packed_size(x.width, (last - first) * kPanel);
+  amx::Term terms[3 * kCount];
+  auto* end = terms;
+  for (const auto& factor : factors) {
+    const int64_t width = width_of_rows(factor.rows);
+    with_packing(factor.rows, [&](const auto& packing, const auto* data) {
+      packing.left(data + first_row * width, width, width, rows, left, 0, last - first);
+    });
+    end = add_terms(end, left, rows, in<Bf16>(factor.weight), columns, width, dtype);
+    left += parts_of(dtype) * amx::packed_size(width, rows);
   }
-  output.c = static_cast<Bf16*>(output.c) + first_row * output.c_stride;
-  if (output.d != nullptr) output.d += first_row * output.d_stride;
-  amx::multiply(terms, kCount, rows, columns, output);
+  amx::multiply(terms, end - terms, rows, columns, from_row(output, first_row));
 }
 
 /// dW = dy^T x for one weight; x as packed right operand of `depth` = number of rows.
@@ -116,20 +154,21 @@ struct WeightGradient {
   int64_t panels() const { return gradient.defined() ? panels_of(dy.size(-1)) : 0; }
   double work() const { return gradient.defined() ? static_cast<double>(dy.numel()) * static_cast<double>(columns) : 0; }
 
-  /// Rows of the weight first * kPanel .. last * kPanel - 1. Whoever needs panels of dy^T packs them, few enough to stay in
-  /// the second-level cache.
+  /// Rows of the weight first * kPanel .. last * kPanel - 1. Whoever needs panels of dy^T packs them.
   void compute(int64_t first, int64_t last) const {
-    const Matrix rows(dy);
-    const auto packed = packed_buffer(rows.rows, kPart * kPanel);
+    const auto dtype = dy.scalar_type();
+    const int64_t depth = count_rows(dy), width = width_of_rows(dy);
+    const auto packed = packed_buffer(depth, kPart * kPanel, dtype);
+    auto* const left = out<Bf16>(packed);
     for (int64_t panel = first; panel < last; panel += kPart) {
       const int64_t end = std::min(panel + kPart, last), first_row = panel * kPanel,
-                    last_row = std::min(end * kPanel, rows.width);
-      auto* const to = out<Bf16>(packed);
-      amx::packing.left_transposed(rows.data + first_row, rows.width, rows.rows, last_row - first_row, to, 0, end - panel);
-      const amx::Term term{to, in<Bf16>(packed_x), rows.rows};
-      const auto size = store == amx::Store::bfloat16 ? sizeof(Bf16) : sizeof(float);
-      auto* const c = static_cast<char*>(gradient.mutable_data_ptr()) + static_cast<size_t>(first_row * columns) * size;
-      amx::multiply(&term, 1, last_row - first_row, columns, {store, c, columns});
+                    rows = std::min(end * kPanel, width) - first_row;
+      with_packing(dy, [&](const auto& packing, const auto* data) {
+        packing.left_transposed(data + first_row, width, depth, rows, left, 0, end - panel);
+      });
+      amx::Term terms[3];
+      const auto* const last_term = add_terms(terms, left, rows, in<Bf16>(packed_x), columns, depth, dtype);
+      amx::multiply(terms, last_term - terms, rows, columns, from_row(output_to(gradient, store), first_row));
     }
   }
 };
@@ -155,16 +194,16 @@ void compute_gradients(const WeightGradient (&weights)[kCount]) {
 
 /// gradient is W.grad() itself for a float32 weight, and a new tensor to hand to autograd for a bfloat16 one.
 WeightGradient weight_gradient(const at::Tensor& dy, const at::Tensor& packed_x, const at::Tensor& weight, bool wanted) {
-  if (!wanted) return {dy, packed_x, weight.size(1), {}, amx::Store::float32};
+  if (!wanted) return {dy, packed_x, weight.size(1), {}, amx::Store::assign};
   if (weight.scalar_type() == at::kBFloat16) {
-    return {dy, packed_x, weight.size(1), at::empty_like(weight.detach()), amx::Store::bfloat16};
+    return {dy, packed_x, weight.size(1), at::empty_like(weight.detach()), amx::Store::assign};
   }
   const auto [gradient, fresh] = gradient_slot(weight);
-  return {dy, packed_x, weight.size(1), gradient, fresh ? amx::Store::float32 : amx::Store::add_float32};
+  return {dy, packed_x, weight.size(1), gradient, fresh ? amx::Store::assign : amx::Store::add};
 }
 
 at::Tensor for_autograd(const WeightGradient& weight) {
-  return weight.store == amx::Store::bfloat16 ? weight.gradient : at::Tensor();
+  return weight.gradient.defined() && weight.gradient.scalar_type() == at::kBFloat16 ? weight.gradient : at::Tensor();
 }
 
 at::Tensor empty_rows(const at::Tensor& x, int64_t width) {
@@ -176,14 +215,15 @@ at::Tensor empty_rows(const at::Tensor& x, int64_t width) {
 /// f(first, last) for all panels of rows.
 template <class F>
 void share_rows(const at::Tensor& x, double work, const F& f) {
-  share_panels(panels_of(Matrix(x).rows), work, f);
+  share_panels(panels_of(count_rows(x)), work, f);
 }
 
 at::Tensor multiply_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& operand) {
   const auto y = empty_rows(x, weight.size(0));
-  const Factor factor[] = {{Matrix(x), operand}};
-  share_rows(x, work_of(x, weight),
-             [&](int64_t first, int64_t last) { multiply_panels(factor, first, last, weight.size(0), into(y)); });
+  const Factor factor[] = {{x, operand}};
+  share_rows(x, work_of(x, weight), [&](int64_t first, int64_t last) {
+    multiply_panels(factor, first, last, weight.size(0), output_to(y, amx::Store::assign));
+  });
   return y;
 }
 
@@ -199,10 +239,11 @@ struct AmxLinear : Function<AmxLinear> {
     const auto &x = saved[0], &weight = saved[1], &operand = saved[2];
     const auto dy = gradients[0].contiguous();
     const auto dx = at::empty_like(x);
-    const Factor factor[] = {{Matrix(dy), operand}};
-    share_rows(x, work_of(x, weight),
-               [&](int64_t first, int64_t last) { multiply_panels(factor, first, last, x.size(-1), into(dx)); });
-    const auto packed_x = Matrix(x).packed_right();
+    const Factor factor[] = {{dy, operand}};
+    share_rows(x, work_of(x, weight), [&](int64_t first, int64_t last) {
+      multiply_panels(factor, first, last, x.size(-1), output_to(dx, amx::Store::assign));
+    });
+    const auto packed_x = packed_right(x);
     const WeightGradient dw[] = {weight_gradient(dy, packed_x, weight, context->needs_input_grad(1))};
     compute_gradients(dw);
     return {dx, for_autograd(dw[0]), at::Tensor(), at::Tensor()};
@@ -226,8 +267,8 @@ struct AmxQkv : Function<AmxQkv> {
     }
     share_rows(x, work, [&](int64_t first, int64_t last) {
       for (size_t i = 0; i < 3; ++i) {
-        const Factor factor[] = {{Matrix(x), operands[i]}};
-        multiply_panels(factor, first, last, weights[i].size(0), into(results[i]));
+        const Factor factor[] = {{x, operands[i]}};
+        multiply_panels(factor, first, last, weights[i].size(0), output_to(results[i], amx::Store::assign));
       }
     });
     return results;
@@ -238,10 +279,12 @@ struct AmxQkv : Function<AmxQkv> {
     const auto& x = saved[0];
     const auto dq = gradients[0].contiguous(), dk = gradients[1].contiguous(), dv = gradients[2].contiguous();
     const auto dx = at::empty_like(x);
-    const Factor factors[] = {{Matrix(dq), saved[4]}, {Matrix(dk), saved[5]}, {Matrix(dv), saved[6]}};
+    const Factor factors[] = {{dq, saved[4]}, {dk, saved[5]}, {dv, saved[6]}};
     const double work = work_of(x, saved[1]) + work_of(x, saved[2]) + work_of(x, saved[3]);
-    share_rows(x, work, [&](int64_t first, int64_t last) { multiply_panels(factors, first, last, x.size(-1), into(dx)); });
-    const auto packed_x = Matrix(x).packed_right();
+    share_rows(x, work, [&](int64_t first, int64_t last) {
+      multiply_panels(factors, first, last, x.size(-1), output_to(dx, amx::Store::assign));
+    });
+    const auto packed_x = packed_right(x);
     const WeightGradient dw[] = {weight_gradient(dq, packed_x, saved[1], context->needs_input_grad(1)),
                                  weight_gradient(dk, packed_x, saved[2], context->needs_input_grad(2)),
                                  weight_gradient(dv, packed_x, saved[3], context->needs_input_grad(3))};
@@ -262,12 +305,12 @@ struct AmxMlp : Function<AmxMlp> {
                              const at::Tensor& proj_operand) {
     const int64_t hidden = fc.size(0);
     const Activations result{empty_rows(x, hidden), empty_rows(x, hidden), empty_rows(x, proj.size(0))};
-    const Factor up[] = {{Matrix(x), fc_operand}}, down[] = {{Matrix(result.after), proj_operand}};
-    const amx::Output hidden_rows{amx::Store::relu_squared, result.after.mutable_data_ptr(), hidden, out<Bf16>(result.before),
-                                  hidden};
+    const Factor up[] = {{x, fc_operand}}, down[] = {{result.after, proj_operand}};
+    const auto hidden_rows = output_to(result.after, amx::Store::relu_squared, result.before);
     share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(up, first, last, hidden, hidden_rows); });
-    share_rows(x, work_of(x, fc),
-               [&](int64_t first, int64_t last) { multiply_panels(down, first, last, proj.size(0), into(result.y)); });
+    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) {
+      multiply_panels(down, first, last, proj.size(0), output_to(result.y, amx::Store::assign));
+    });
     return result;
   }
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj,
@@ -284,12 +327,13 @@ struct AmxMlp : Function<AmxMlp> {
     const auto dy = gradients[0].contiguous();
     const int64_t hidden = fc.size(0);
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
-    const Factor down[] = {{Matrix(dy), saved[4]}}, up[] = {{Matrix(dbefore), saved[3]}};
-    const amx::Output hidden_rows{amx::Store::relu_squared_backward, dbefore.mutable_data_ptr(), hidden, out<Bf16>(before),
-                                  hidden};
+    const Factor down[] = {{dy, saved[4]}}, up[] = {{dbefore, saved[3]}};
+    const auto hidden_rows = output_to(dbefore, amx::Store::relu_squared_backward, before);
     share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(down, first, last, hidden, hidden_rows); });
-    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(up, first, last, x.size(-1), into(dx)); });
-    const auto packed_x = Matrix(x).packed_right(), packed_after = Matrix(after).packed_right();
+    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) {
+      multiply_panels(up, first, last, x.size(-1), output_to(dx, amx::Store::assign));
+    });
+    const auto packed_x = packed_right(x), packed_after = packed_right(after);
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
     compute_gradients(dw);
@@ -298,33 +342,34 @@ struct AmxMlp : Function<AmxMlp> {
 };
 
 bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights) {
-  if (!amx_usable() || !x.is_cpu() || x.layout() != at::kStrided || x.scalar_type() != at::kBFloat16 || x.numel() == 0)
-    return false;
-  return std::all_of(weights.begin(), weights.end(), [](const LinearWeight& weight) {
+  const auto dtype = x.scalar_type();
+  if (!amx_usable() || !x.is_cpu() || x.layout() != at::kStrided || x.numel() == 0) return false;
+  if (dtype != at::kBFloat16 && dtype != at::kFloat) return false;
+  return std::all_of(weights.begin(), weights.end(), [dtype](const LinearWeight& weight) {
     const auto& value = weight.value;
     return value.is_cpu() && value.dim() == 2 && value.numel() > 0 &&
-           (value.scalar_type() == at::kFloat || value.scalar_type() == at::kBFloat16);
+           (value.scalar_type() == at::kFloat || value.scalar_type() == dtype);
   });
 }
 
-const at::Tensor& forward_operand(const LinearWeight& weight) {
-  return weight.forms->forward_operand(weight.value);
+const at::Tensor& forward_operand(const LinearWeight& weight, const at::Tensor& x) {
+  return weight.forms->forward_operand(weight.value, x.scalar_type());
 }
-const at::Tensor& backward_operand(const LinearWeight& weight) {
-  return weight.forms->backward_operand(weight.value);
+const at::Tensor& backward_operand(const LinearWeight& weight, const at::Tensor& x) {
+  return weight.forms->backward_operand(weight.value, x.scalar_type());
 }
 
 }  // namespace
 
-const at::Tensor& WeightForms::forward_operand(const at::Tensor& weight) {
-  refresh(weight);
-  if (!forward_.defined()) forward_ = pack_weight(weight, /*transposed=*/true);
+const at::Tensor& WeightForms::forward_operand(const at::Tensor& weight, at::ScalarType activations) {
+  refresh(weight, activations);
+  if (!forward_.defined()) forward_ = pack_weight(weight, /*transposed=*/true, activations);
   return forward_;
 }
 
-const at::Tensor& WeightForms::backward_operand(const at::Tensor& weight) {
-  refresh(weight);
-  if (!backward_.defined()) backward_ = pack_weight(weight, /*transposed=*/false);
+const at::Tensor& WeightForms::backward_operand(const at::Tensor& weight, at::ScalarType activations) {
+  refresh(weight, activations);
+  if (!backward_.defined()) backward_ = pack_weight(weight, /*transposed=*/false, activations);
   return backward_;
 }
 
@@ -333,19 +378,19 @@ namespace cpu {
 at::Tensor linear(const at::Tensor& x_in, const LinearWeight& weight) {
   if (!covers_linear(x_in, {weight})) return {};
   const auto x = x_in.contiguous();
-  if (!needs_gradient(x, weight.value)) return multiply_rows(x, weight.value, ops::forward_operand(weight));
-  return AmxLinear::apply(x, weight.value, ops::forward_operand(weight), ops::backward_operand(weight));
+  if (!needs_gradient(x, weight.value)) return multiply_rows(x, weight.value, ops::forward_operand(weight, x));
+  return AmxLinear::apply(x, weight.value, ops::forward_operand(weight, x), ops::backward_operand(weight, x));
 }
 
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight& q, const LinearWeight& k,
                                      const LinearWeight& v) {
   if (!covers_linear(x_in, {q, k, v})) return {};
   const auto x = x_in.contiguous();
-  const std::array<at::Tensor, 3> operands{ops::forward_operand(q), ops::forward_operand(k), ops::forward_operand(v)};
+  const std::array<at::Tensor, 3> operands{ops::forward_operand(q, x), ops::forward_operand(k, x), ops::forward_operand(v, x)};
   tensor_list results;
   if (needs_gradient(x, q.value, k.value, v.value)) {
-    results = AmxQkv::apply(x, q.value, k.value, v.value, operands[0], operands[1], operands[2], ops::backward_operand(q),
-                            ops::backward_operand(k), ops::backward_operand(v));
+    results = AmxQkv::apply(x, q.value, k.value, v.value, operands[0], operands[1], operands[2], ops::backward_operand(q, x),
+                            ops::backward_operand(k, x), ops::backward_operand(v, x));
   } else {
     results = AmxQkv::compute(x, {q.value, k.value, v.value}, operands);
   }
@@ -355,9 +400,9 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight&
 at::Tensor relu_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, const LinearWeight& proj) {
   if (!covers_linear(x_in, {fc, proj})) return {};
   const auto x = x_in.contiguous();
-  const auto &up = ops::forward_operand(fc), &down = ops::forward_operand(proj);
+  const auto &up = ops::forward_operand(fc, x), &down = ops::forward_operand(proj, x);
   if (!needs_gradient(x, fc.value, proj.value)) return AmxMlp::compute(x, fc.value, proj.value, up, down).y;
-  return AmxMlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc), ops::backward_operand(proj));
+  return AmxMlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc, x), ops::backward_operand(proj, x));
 }
 
 }  // namespace cpu

@@ -61,17 +61,18 @@ void mark_changed(const at::Tensor& parameter) {
 
 LinearWeight::LinearWeight(at::Tensor weight) : value(std::move(weight)), forms(std::make_shared<WeightForms>()) {}
 
-void WeightForms::refresh(const at::Tensor& weight) {
+void WeightForms::refresh(const at::Tensor& weight, at::ScalarType activations) {
   const auto version = static_cast<uint32_t>(weight._version());
-  if (weight.const_data_ptr() == data_ && version == version_) return;
+  if (weight.const_data_ptr() == data_ && version == version_ && activations == activations_) return;
   data_ = weight.const_data_ptr();
   version_ = version;
+  activations_ = activations;
   cast_ = forward_ = backward_ = at::Tensor();
 }
 
-const at::Tensor& WeightForms::cast(const at::Tensor& weight, at::ScalarType dtype) {
-  refresh(weight);
-  if (!cast_.defined() || cast_.scalar_type() != dtype) cast_ = weight.detach().to(dtype);
+const at::Tensor& WeightForms::cast(const at::Tensor& weight, at::ScalarType activations) {
+  refresh(weight, activations);
+  if (!cast_.defined()) cast_ = weight.detach().to(activations);
   return cast_;
 }
 

@@ -7,25 +7,27 @@
 
 namespace pgolf::ops {
 
-/// Each form is made when first asked for and kept until the weight's storage or version changes.
+/// Each form is made when first asked for and kept until the weight's storage or version or the activations' dtype changes.
 class WeightForms {
  public:
-  /// The weight in another dtype.
-  const at::Tensor& cast(const at::Tensor& weight, at::ScalarType dtype);
-  /// Packed bfloat16 right operands for AMX (kernels/amx/gemm.h): of x W^T, and of dy W. One-dimensional.
-  const at::Tensor& forward_operand(const at::Tensor& weight);
-  const at::Tensor& backward_operand(const at::Tensor& weight);
+  /// The weight in the activations' dtype.
+  const at::Tensor& cast(const at::Tensor& weight, at::ScalarType activations);
+  /// Packed right operands for AMX (kernels/amx/gemm.h): of x W^T, and of dy W. One-dimensional, bfloat16; for float32
+  /// activations in two parts.
+  const at::Tensor& forward_operand(const at::Tensor& weight, at::ScalarType activations);
+  const at::Tensor& backward_operand(const at::Tensor& weight, at::ScalarType activations);
 
  private:
-  void refresh(const at::Tensor& weight);
+  void refresh(const at::Tensor& weight, at::ScalarType activations);
 
   const void* data_ = nullptr;
   uint32_t version_ = 0;
+  at::ScalarType activations_ = at::kFloat;
   at::Tensor cast_, forward_, backward_;
 };
 
-/// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices and
-/// dtypes than bfloat16 on a CPU with AMX.
+/// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices, CPUs
+/// without AMX, dtypes other than bfloat16 and float32. float32 products are within 2^-16 of each term (packing_in_parts).
 namespace cpu {
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);

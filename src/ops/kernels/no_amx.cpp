@@ -11,7 +11,8 @@ const AttentionKernels<Bf16>& amx_attention_kernels() {
 
 namespace amx {
 
-const Packing packing = {};
+const Packing<Bf16> packing = {};
+const Packing<float> packing_rounded = {}, packing_in_parts = {};
 
 void multiply(const Term*, int64_t, int64_t, int64_t, const Output&) {
   __builtin_trap();

@@ -23,19 +23,41 @@ inline int64_t blocks_of(int64_t count) {
   return (count + kBlock - 1) / kBlock;
 }
 
+/// 32 values as bfloat16, those from `count` on zero. Of a float the part wanted: the nearest bfloat16 (0), or of what that
+/// leaves (1). The two together differ from the float by at most 2^-17 of it.
+template <int kPart>
+PGOLF_AMX_INLINE __m512i load_part(const Bf16* from, int64_t count) {
+  return _mm512_maskz_loadu_epi16(first_of_32(count), from);
+}
+template <int kPart>
+PGOLF_AMX_INLINE __m512i load_part(const float* from, int64_t count) {
+  const Floats x = load_floats(from, count);
+  const __m512i nearest = to_bf16(x.low, x.high);
+  if (kPart == 0) return nearest;
+  const Floats first = floats_of(nearest);
+  const Floats rest = {_mm512_sub_ps(x.low, first.low), _mm512_sub_ps(x.high, first.high)};
+  // Nothing is left of an infinity, or of a NaN, which the first part has.
+  const __m512 largest = _mm512_set1_ps(3.4e38f);
+  return to_bf16(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(rest.low), largest, _CMP_LT_OQ), rest.low),
+                 _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_abs_ps(rest.high), largest, _CMP_LT_OQ), rest.high));
+}
+
 /// A 32 x 32 block of a row-major matrix; rows and lanes outside of it are zeros.
 struct LoadedBlock {
   __m512i row[kBlock];
 
-  template <class T>
-  PGOLF_AMX_INLINE LoadedBlock(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block) {
+  template <int kPart = 0, class T>
+  static PGOLF_AMX_INLINE LoadedBlock of(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block,
+                                         int64_t lane_block) {
+    LoadedBlock block;
     const int64_t first = row_block * kBlock, count = least(rows - first, kBlock), width = lanes - lane_block * kBlock;
     const T* from = matrix.data + first * matrix.stride + lane_block * kBlock;
     for (int64_t i = 0; i < count; ++i, from += matrix.stride) {
-      row[i] = load_32(from, width);
+      block.row[i] = load_part<kPart>(from, width);
       _mm_prefetch(from + kBlock * matrix.stride, _MM_HINT_T1);  // the next block's row: too far for the processor to guess
     }
-    for (int64_t i = count; i < kBlock; ++i) row[i] = _mm512_setzero_si512();
+    for (int64_t i = count; i < kBlock; ++i) block.row[i] = _mm512_setzero_si512();
+    return block;
   }
 
   /// The block as left operand: 32 rows, one step of depth.

@@ -26,21 +26,30 @@ struct RightTransposed {
 };
 
 /// Rows of blocks outside, so that every row is read on from where it was left.
-template <class Form, class T>
-void pack(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
+template <class Form, int kPart, class T>
+void pack_part(Rows<const T*> x, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
   const int64_t steps = blocks_of(depth);
+  const auto to = [&](int64_t panel, int64_t step) { return packed + (panel * steps + step) * kStep; };
   if constexpr (Form::kPanelsOfRows) {
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       for (int64_t step = 0; step < steps; ++step) {
-        Form::store(LoadedBlock(Rows<const T*>{x, stride}, width, depth, panel, step), packed + (panel * steps + step) * kStep);
+        Form::store(LoadedBlock::of<kPart>(x, width, depth, panel, step), to(panel, step));
       }
     }
   } else {
     for (int64_t step = 0; step < steps; ++step) {
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        Form::store(LoadedBlock(Rows<const T*>{x, stride}, depth, width, step, panel), packed + (panel * steps + step) * kStep);
+        Form::store(LoadedBlock::of<kPart>(x, depth, width, step, panel), to(panel, step));
       }
     }
+  }
+}
+
+template <class Form, int kPartCount, class T>
+void pack(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
+  pack_part<Form, 0>(Rows<const T*>{x, stride}, depth, width, packed, first_panel, last_panel);
+  if constexpr (kPartCount == 2) {
+    pack_part<Form, 1>(Rows<const T*>{x, stride}, depth, width, packed + packed_size(depth, width), first_panel, last_panel);
   }
 }
 
@@ -51,74 +60,66 @@ struct Block {
   int64_t rows;         ///< to be stored
 };
 
-/// Rows first .. last-1 of the block.
-template <Store kStore>
+/// What a value is after its way through memory.
+template <class T>
+PGOLF_AMX_INLINE Floats as_stored(Floats x) {
+  return sizeof(T) == sizeof(float) ? x : floats_of(to_bf16(x.low, x.high));
+}
+
+/// f on every lane.
+template <class F, class... Values>
+PGOLF_AMX_INLINE Floats each(const F& f, Values... values) {
+  return {f(values.low...), f(values.high...)};
+}
+
+/// Rows first .. last-1 of the block; c and d hold T.
+template <Store kStore, class T>
 PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last, int64_t columns, const Output& output) {
-  const float* const sums = block.sums;
-  const int64_t row = block.row, column = block.column;
-  const int64_t count = columns - column;
-  const __mmask32 mask = first_of_32(count);
-  const __m512 zero = _mm512_setzero_ps();
+  const int64_t count = columns - block.column;
   for (int64_t i = first; i < last; ++i) {
-    const __m512 low = _mm512_load_ps(sums + i * 32), high = _mm512_load_ps(sums + i * 32 + 16);
-    Bf16* const d = output.d + (row + i) * output.d_stride + column;
-    if constexpr (kStore == Store::float32 || kStore == Store::add_float32) {
-      float* const c = static_cast<float*>(output.c) + (row + i) * output.c_stride + column;
-      const __mmask16 mask_low = first_of_16(count), mask_high = first_of_16(count - 16);
-      if constexpr (kStore == Store::float32) {
-        _mm512_mask_storeu_ps(c, mask_low, low);
-        _mm512_mask_storeu_ps(c + 16, mask_high, high);
-      } else {
-        _mm512_mask_storeu_ps(c, mask_low, _mm512_add_ps(_mm512_maskz_loadu_ps(mask_low, c), low));
-        _mm512_mask_storeu_ps(c + 16, mask_high, _mm512_add_ps(_mm512_maskz_loadu_ps(mask_high, c + 16), high));
-      }
+    const Floats sum = {_mm512_load_ps(block.sums + i * 32), _mm512_load_ps(block.sums + i * 32 + 16)};
+    T* const c = static_cast<T*>(output.c) + (block.row + i) * output.c_stride + block.column;
+    T* const d = static_cast<T*>(output.d) + (block.row + i) * output.d_stride + block.column;
+    // Of a NaN, max gives the second operand: it passes through.
+    const auto positive = [](__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); };
+    if constexpr (kStore == Store::assign) {
+      store_floats(c, count, sum);
+    } else if constexpr (kStore == Store::add) {
+      store_floats(c, count, each([](__m512 a, __m512 b) { return _mm512_add_ps(a, b); }, load_floats(c, count), sum));
+    } else if constexpr (kStore == Store::combine) {
+      const __m512 p = _mm512_set1_ps(output.p), q = _mm512_set1_ps(output.q);
+      store_floats(
+          c, count,
+          each([&](__m512 a, __m512 b) { return _mm512_fmadd_ps(p, a, _mm512_mul_ps(q, b)); }, load_floats(d, count), sum));
+    } else if constexpr (kStore == Store::relu_squared) {
+      store_floats(d, count, sum);
+      const Floats x = each(positive, as_stored<T>(sum));
+      store_floats(c, count, each([](__m512 a) { return _mm512_mul_ps(a, a); }, x));
     } else {
-      Bf16* const c = static_cast<Bf16*>(output.c) + (row + i) * output.c_stride + column;
-      __m512i result;
-      if constexpr (kStore == Store::bfloat16) {
-        result = to_bf16(low, high);
-      } else if constexpr (kStore == Store::combine) {
-        const Floats other = floats_of(_mm512_maskz_loadu_epi16(mask, d));
-        const __m512 p = _mm512_set1_ps(output.p), q = _mm512_set1_ps(output.q);
-        result =
-            to_bf16(_mm512_fmadd_ps(p, other.low, _mm512_mul_ps(q, low)), _mm512_fmadd_ps(p, other.high, _mm512_mul_ps(q, high)));
-      } else if constexpr (kStore == Store::relu_squared) {
-        const __m512i bits = to_bf16(low, high);
-        _mm512_mask_storeu_epi16(d, mask, bits);
-        const Floats before = floats_of(bits);
-        // Of a NaN, max gives the second operand: it passes through.
-        const __m512 a = _mm512_max_ps(zero, before.low), b = _mm512_max_ps(zero, before.high);
-        result = to_bf16(_mm512_mul_ps(a, a), _mm512_mul_ps(b, b));
-      } else {
-        const Floats before = floats_of(_mm512_maskz_loadu_epi16(mask, d));
-        const __m512 a = _mm512_max_ps(zero, before.low), b = _mm512_max_ps(zero, before.high);
-        result = to_bf16(_mm512_mul_ps(_mm512_add_ps(a, a), low), _mm512_mul_ps(_mm512_add_ps(b, b), high));
-      }
-      _mm512_mask_storeu_epi16(c, mask, result);
+      const Floats x = each(positive, load_floats(d, count));
+      store_floats(c, count, each([](__m512 a, __m512 b) { return _mm512_mul_ps(_mm512_add_ps(a, a), b); }, x, sum));
     }
   }
 }
 
 /// Asks for what store_rows() of the block at these rows and this column will read and write.
-template <Store kStore>
+template <Store kStore, class T>
 PGOLF_AMX_INLINE void prefetch_rows(int64_t first, int64_t last, int64_t column, const Output& output) {
-  constexpr bool floats = kStore == Store::float32 || kStore == Store::add_float32;
   constexpr bool with_d = kStore == Store::combine || kStore == Store::relu_squared || kStore == Store::relu_squared_backward;
+  constexpr int64_t line = 64 / sizeof(T);
   for (int64_t row = first; row < last; ++row) {
-    const int64_t at = row * output.c_stride + column;
-    if constexpr (floats) {
-      __builtin_prefetch(static_cast<float*>(output.c) + at, 1);
-      __builtin_prefetch(static_cast<float*>(output.c) + at + 16, 1);
-    } else {
-      __builtin_prefetch(static_cast<Bf16*>(output.c) + at, 1);
+    const T* const c = static_cast<const T*>(output.c) + row * output.c_stride + column;
+    const T* const d = static_cast<const T*>(output.d) + row * output.d_stride + column;
+    for (int64_t lane = 0; lane < kPanel; lane += line) {
+      __builtin_prefetch(c + lane, 1);
+      if constexpr (with_d) __builtin_prefetch(d + lane, kStore == Store::relu_squared);
     }
-    if constexpr (with_d) __builtin_prefetch(output.d + row * output.d_stride + column, kStore == Store::relu_squared);
   }
 }
 
 /// One block of the product, in tiles 0-3, from left operands in tiles 4 and 5 and right ones in 6 and 7. The previous block is
 /// stored in between, a few rows per step: the tile unit works on its own, so the vector instructions come almost free.
-template <Store kStore>
+template <Store kStore, class T>
 PGOLF_AMX_INLINE void multiply_block(const Term* terms, int64_t term_count, const Block& block, const Block& previous,
                                      int64_t columns, const Output& output) {
   int64_t all_steps = 0;
@@ -136,8 +137,8 @@ PGOLF_AMX_INLINE void multiply_block(const Term* terms, int64_t term_count, cons
     for (int64_t step = 0; step < steps; ++step, left += kStep, right += kStep) {
       multiply_step(left, right);
       const int64_t end = least(stored + share, previous.rows);
-      store_rows<kStore>(previous, stored, end, columns, output);
-      prefetch_rows<kStore>(block.row + stored, block.row + end, block.column, output);
+      store_rows<kStore, T>(previous, stored, end, columns, output);
+      prefetch_rows<kStore, T>(block.row + stored, block.row + end, block.column, output);
       stored = end;
     }
   }
@@ -151,7 +152,7 @@ PGOLF_AMX_INLINE void multiply_block(const Term* terms, int64_t term_count, cons
 /// all rows of a group before the next one is touched.
 constexpr int64_t kRowGroup = 64;
 
-template <Store kStore>
+template <Store kStore, class T>
 void multiply_rows(const Term* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
   const TileScope tiles;
   alignas(64) float sums[2][32 * 32];
@@ -162,30 +163,37 @@ void multiply_rows(const Term* terms, int64_t term_count, int64_t rows, int64_t 
       for (int64_t row = group; row < group_end; row += kPanel) {
         if (output.upper && column < row) break;
         const Block block{previous.sums == sums[0] ? sums[1] : sums[0], row, column, least(rows - row, kPanel)};
-        multiply_block<kStore>(terms, term_count, block, previous, columns, output);
+        multiply_block<kStore, T>(terms, term_count, block, previous, columns, output);
         previous = block;
       }
     }
   }
-  store_rows<kStore>(previous, 0, previous.rows, columns, output);
+  store_rows<kStore, T>(previous, 0, previous.rows, columns, output);
+}
+
+template <class T>
+void multiply_into(const Term* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
+  switch (output.store) {
+    case Store::assign:
+      return multiply_rows<Store::assign, T>(terms, term_count, rows, columns, output);
+    case Store::add:
+      return multiply_rows<Store::add, T>(terms, term_count, rows, columns, output);
+    case Store::combine:
+      return multiply_rows<Store::combine, T>(terms, term_count, rows, columns, output);
+    case Store::relu_squared:
+      return multiply_rows<Store::relu_squared, T>(terms, term_count, rows, columns, output);
+    case Store::relu_squared_backward:
+      return multiply_rows<Store::relu_squared_backward, T>(terms, term_count, rows, columns, output);
+  }
 }
 
 }  // namespace
 
 void multiply(const Term* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
-  switch (output.store) {
-    case Store::bfloat16:
-      return multiply_rows<Store::bfloat16>(terms, term_count, rows, columns, output);
-    case Store::combine:
-      return multiply_rows<Store::combine>(terms, term_count, rows, columns, output);
-    case Store::relu_squared:
-      return multiply_rows<Store::relu_squared>(terms, term_count, rows, columns, output);
-    case Store::relu_squared_backward:
-      return multiply_rows<Store::relu_squared_backward>(terms, term_count, rows, columns, output);
-    case Store::float32:
-      return multiply_rows<Store::float32>(terms, term_count, rows, columns, output);
-    case Store::add_float32:
-      return multiply_rows<Store::add_float32>(terms, term_count, rows, columns, output);
+  if (output.type == Element::float32) {
+    multiply_into<float>(terms, term_count, rows, columns, output);
+  } else {
+    multiply_into<Bf16>(terms, term_count, rows, columns, output);
   }
 }
 
@@ -193,14 +201,15 @@ void mirror(Bf16* c, int64_t size) {
   for (int64_t row = 0; row < size / kBlock; ++row) {
     for (int64_t column = row + 1; column < size / kBlock; ++column) {
       alignas(64) Bf16 turned[kBlockSize];
-      LoadedBlock(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(turned);
+      LoadedBlock::of(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(turned);
       Bf16* const to = c + (column * size + row) * kBlock;
       for (int64_t i = 0; i < kBlock; ++i) _mm512_storeu_si512(to + i * size, _mm512_load_si512(turned + i * kBlock));
     }
   }
 }
 
-const Packing packing = {pack<Left, Bf16>,   pack<LeftTransposed, Bf16>,  pack<Right, Bf16>,
-                         pack<Right, float>, pack<RightTransposed, Bf16>, pack<RightTransposed, float>};
+const Packing<Bf16> packing = {pack<Left, 1>, pack<LeftTransposed, 1>, pack<Right, 1>, pack<RightTransposed, 1>};
+const Packing<float> packing_rounded = {pack<Left, 1>, pack<LeftTransposed, 1>, pack<Right, 1>, pack<RightTransposed, 1>};
+const Packing<float> packing_in_parts = {pack<Left, 2>, pack<LeftTransposed, 2>, pack<Right, 2>, pack<RightTransposed, 2>};
 
 }  // namespace pgolf::ops::amx

@@ -1,4 +1,4 @@
-// Matrix products on AMX tiles: bfloat16 operands, float32 sums, one rounding at the store. Call only if amx_usable().
+// Matrix products on AMX tiles: bfloat16 operands, float32 sums, at most one rounding at the store. Call only if amx_usable().
 // Operands are packed first, rows and columns padded with zeros to whole panels. Single-threaded: callers split the rows.
 #pragma once
 
@@ -19,19 +19,22 @@ constexpr int64_t packed_size(int64_t depth, int64_t width) {
 }
 
 /// All packing is from a matrix with `stride` elements between rows, to panels first_panel .. last_panel-1 of kPanel rows of a
-/// left or columns of a right operand, so that threads can share it. width: all rows or columns of the operand. Floats are
-/// rounded to nearest even.
+/// left or columns of a right operand, so that threads can share it. width: all rows or columns of the operand.
 template <class T>
-using Pack = void (*)(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel,
-                      int64_t last_panel);
 struct Packing {
-  Pack<Bf16> left;             ///< from x [rows, depth]
-  Pack<Bf16> left_transposed;  ///< from x [depth, rows]
-  Pack<Bf16> right;            ///< from x [depth, columns]
-  Pack<float> right_float;
-  Pack<Bf16> right_transposed;  ///< from x [columns, depth]
-  Pack<float> right_transposed_float;
+  using Pack = void (*)(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel,
+                        int64_t last_panel);
+  Pack left;              ///< from x [rows, depth]
+  Pack left_transposed;   ///< from x [depth, rows]
+  Pack right;             ///< from x [depth, columns]
+  Pack right_transposed;  ///< from x [columns, depth]
 };
+extern const Packing<Bf16> packing;
+/// Floats rounded to nearest even.
+extern const Packing<float> packing_rounded;
+/// Two operands, one behind the other: the nearest bfloat16 of every float, and of what that leaves. With a = a1 + a2 and
+/// b = b1 + b2, a b is taken as a2 b1 + a1 b2 + a1 b1, which is within 2^-16 |a b| of it.
+extern const Packing<float> packing_in_parts;
 
 /// One term of a sum of products: left [rows, depth] * right [depth, columns], both packed.
 struct Term {
@@ -41,18 +44,19 @@ struct Term {
 
 /// What becomes of the sum s of all terms. c and d are indexed by row and column with their strides (in elements).
 enum class Store {
-  bfloat16,               ///< c = s
+  assign,                 ///< c = s
+  add,                    ///< c += s
   combine,                ///< c = p * d + q * s
   relu_squared,           ///< d = s; c = max(d, 0)^2
   relu_squared_backward,  ///< c = 2 max(d, 0) s
-  float32,                ///< c (float) = s
-  add_float32,            ///< c (float) += s
 };
+enum class Element { bfloat16, float32 };
 struct Output {
   Store store;
+  Element type;  ///< of c and d
   void* c;
   int64_t c_stride;
-  Bf16* d = nullptr;
+  void* d = nullptr;
   int64_t d_stride = 0;
   float p = 0, q = 0;
   bool upper = false;  ///< leave out the blocks left of the diagonal: the result is symmetric, see mirror()
@@ -62,7 +66,5 @@ void multiply(const Term* terms, int64_t term_count, int64_t rows, int64_t colum
 
 /// Copies what is right of the diagonal of c [size, size] to the left of it; size a multiple of kPanel.
 void mirror(Bf16* c, int64_t size);
-
-extern const Packing packing;
 
 }  // namespace pgolf::ops::amx

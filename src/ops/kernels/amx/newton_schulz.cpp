@@ -43,16 +43,15 @@ double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, i
 void scale(Bf16* x, float factor, int64_t count) {
   const __m512 f = _mm512_set1_ps(factor);
   for (int64_t i = 0; i < count; i += kVector) {
-    const __mmask32 mask = first_of_32(count - i);
-    const Floats value = floats_of(_mm512_maskz_loadu_epi16(mask, x + i));
-    _mm512_mask_storeu_epi16(x + i, mask, to_bf16(_mm512_mul_ps(value.low, f), _mm512_mul_ps(value.high, f)));
+    const Floats value = load_floats(x + i, count - i);
+    store_floats(x + i, count - i, {_mm512_mul_ps(value.low, f), _mm512_mul_ps(value.high, f)});
   }
 }
 
 void add_update(float* parameter, const Bf16* x, float factor, float alpha, int64_t count) {
   const __m512 f = _mm512_set1_ps(factor), a = _mm512_set1_ps(alpha);
   for (int64_t i = 0; i < count; i += kVector) {
-    const Floats value = floats_of(_mm512_maskz_loadu_epi16(first_of_32(count - i), x + i));
+    const Floats value = load_floats(x + i, count - i);
     const Floats update = floats_of(to_bf16(_mm512_mul_ps(value.low, f), _mm512_mul_ps(value.high, f)));
     const __m512 halves[2] = {update.low, update.high};
     for (int half = 0; half < 2; ++half) {
@@ -87,13 +86,13 @@ void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scra
     (tall ? packing.left_transposed : packing.left)(from, columns, depth, size, left, 0, panels);
     (tall ? packing.right : packing.right_transposed)(from, columns, depth, size, right, 0, panels);
     const Term gram{left, right, depth};
-    multiply(&gram, 1, size, size, {Store::bfloat16, product, size, nullptr, 0, 0, 0, /*upper=*/true});
+    multiply(&gram, 1, size, size, {Store::assign, Element::bfloat16, product, size, nullptr, 0, 0, 0, /*upper=*/true});
     mirror(product, size);
     // polynomial = b product + c product^2
     packing.left(product, size, size, size, square_left, 0, panels);
     packing.right(product, size, size, size, square_right, 0, panels);
     const Term square{square_left, square_right, size};
-    multiply(&square, 1, size, size, {Store::combine, polynomial, size, product, size, b, c, /*upper=*/true});
+    multiply(&square, 1, size, size, {Store::combine, Element::bfloat16, polynomial, size, product, size, b, c, /*upper=*/true});
     mirror(polynomial, size);
     // x = a x + polynomial x, or a x + x polynomial
     const Term last = tall ? Term{left, square_right, size} : Term{square_left, right, size};
@@ -104,7 +103,7 @@ void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scra
       packing.left(polynomial, size, size, size, square_left, 0, panels);
       packing.right(from, columns, size, columns, right, 0, columns / kPanel);
     }
-    multiply(&last, 1, rows, columns, {Store::combine, to, columns, from, columns, a, 1.0f});
+    multiply(&last, 1, rows, columns, {Store::combine, Element::bfloat16, to, columns, from, columns, a, 1.0f});
     Bf16* const swap = from;
     from = to;
     to = swap;

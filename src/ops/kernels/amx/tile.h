@@ -61,20 +61,25 @@ PGOLF_AMX_INLINE __mmask32 first_of_32(int64_t count) {
   return count >= 32 ? ~__mmask32{0} : count <= 0 ? 0 : (__mmask32{1} << count) - 1;
 }
 
-/// 32 values as bfloat16, the ones from `count` on zero.
-PGOLF_AMX_INLINE __m512i load_32(const Bf16* from, int64_t count) {
-  return _mm512_maskz_loadu_epi16(first_of_32(count), from);
-}
-PGOLF_AMX_INLINE __m512i load_32(const float* from, int64_t count) {
-  return to_bf16(_mm512_maskz_loadu_ps(first_of_16(count), from), _mm512_maskz_loadu_ps(first_of_16(count - 16), from + 16));
-}
-
-/// 32 bfloat16 as two vectors of floats.
+/// 32 values; those from `count` on are zero when loaded, and not stored.
 struct Floats {
   __m512 low, high;
 };
 PGOLF_AMX_INLINE Floats floats_of(__m512i bits) {
   return {from_bf16(_mm512_castsi512_si256(bits)), from_bf16(_mm512_extracti64x4_epi64(bits, 1))};
+}
+PGOLF_AMX_INLINE Floats load_floats(const Bf16* from, int64_t count) {
+  return floats_of(_mm512_maskz_loadu_epi16(first_of_32(count), from));
+}
+PGOLF_AMX_INLINE Floats load_floats(const float* from, int64_t count) {
+  return {_mm512_maskz_loadu_ps(first_of_16(count), from), _mm512_maskz_loadu_ps(first_of_16(count - 16), from + 16)};
+}
+PGOLF_AMX_INLINE void store_floats(Bf16* to, int64_t count, Floats x) {
+  _mm512_mask_storeu_epi16(to, first_of_32(count), to_bf16(x.low, x.high));
+}
+PGOLF_AMX_INLINE void store_floats(float* to, int64_t count, Floats x) {
+  _mm512_mask_storeu_ps(to, first_of_16(count), x.low);
+  _mm512_mask_storeu_ps(to + 16, first_of_16(count - 16), x.high);
 }
 
 /// Rows 2i and 2i+1 of 16 floats each -> one row of bfloat16 pairs (the B form above).
