@@ -132,10 +132,10 @@ class Parts {
  public:
   Parts(Trainer& trainer, const Process& process)
       : config_(trainer.config()),
-        process_(process),
         device_(trainer.runtime().device),
         model_(trainer.model()),
         loader_(config_.data.train_files(), process.rank(), process.world_size(), config_.model.vocab_size),
+        micro_batches_(config_, trainer.runtime(), process),
         groups_(split_parameters(model_, config_.optim.control_patterns)),
         muon_(groups_.matrix, config_.optim, muon_dtype(config_.optim.muon_dtype, trainer.runtime().dtype), process,
               config_.runtime.ops) {
@@ -145,30 +145,29 @@ class Parts {
 
   /// Adds a step's time to each part's samples.
   void step(std::vector<Samples>* samples) {
-    const int micro_steps = process_.grad_accum_steps();
-    const int64_t seq_len = config_.data.train_seq_len;
-    double data = 0, forward = 0, backward = 0;
+    double forward = 0, backward = 0;
     model_->zero_grad(/*set_to_none=*/true);
     Stopwatch watch(device_);
-    for (int i = 0; i < micro_steps; ++i) {
-      const auto tokens = loader_.next(config_.data.train_batch_tokens, micro_steps);
-      const auto count = static_cast<int64_t>(tokens.size()) - 1;
-      auto ids = torch::empty({count + 1}, at::kLong);
-      std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>());
-      ids = ids.to(device_);
-      data += watch.mark();
-      const auto loss = model_(ids.narrow(0, 0, count).view({-1, seq_len}), ids.narrow(0, 1, count).view({-1, seq_len}));
+    micro_batches_.load(loader_);
+    const double data = watch.mark();
+    for (int64_t i = 0; i < micro_batches_.passes(); ++i) {
+      const auto [inputs, targets] = micro_batches_.pass(i);
+      const auto loss = model_(inputs, targets);
       forward += watch.mark();
-      (loss * (1.0 / micro_steps)).backward();
+      (loss * (1.0 / static_cast<double>(micro_batches_.passes()))).backward();
       backward += watch.mark();
     }
     if (config_.optim.grad_clip_norm > 0) {
       clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
       (*samples)[kClip].push_back(watch.mark());
     }
-    muon_.step(/*lr_scale=*/0, config_.optim.muon_momentum);
+    muon_.schedule(/*lr_scale=*/0, config_.optim.muon_momentum);
+    muon_.step();
     const double muon = watch.mark();
-    for (auto& adam : adams_) adam.step(/*lr_scale=*/0);
+    for (auto& adam : adams_) {
+      adam.schedule(/*lr_scale=*/0);
+      adam.step();
+    }
     const double adam = watch.mark();
     model_->zero_grad(/*set_to_none=*/true);
     (*samples)[kData].push_back(data);
@@ -180,10 +179,10 @@ class Parts {
 
  private:
   const RunConfig& config_;
-  Process process_;
   at::Device device_;
   Gpt model_;
   TokenLoader loader_;
+  MicroBatches micro_batches_;
   ParameterGroups groups_;
   Muon muon_;
   std::vector<Adam> adams_;
@@ -267,10 +266,10 @@ ExitCode run(int argc, char** argv) {
   const std::string ops = find_option(command.resolved, "OPS").text,
                     muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
 
-  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d micro-steps of %d\n",
+  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d passes of sequences of %d\n",
               config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
               describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens),
-              process.grad_accum_steps(), config.data.train_seq_len);
+              passes_per_step(config, runtime, process), config.data.train_seq_len);
   std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
               runtime.device.str().c_str(), dtype, muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
               options.steps, options.warmup);

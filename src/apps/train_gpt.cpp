@@ -27,11 +27,12 @@ void dry_run(const TrainCommand& command, const Process& process) {
   const auto& config = command.config;
   std::fputs(config_listing(command.resolved).c_str(), stdout);
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
-  const auto estimate = estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), process.grad_accum_steps());
+  const auto estimate =
+      estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), passes_per_step(config, runtime, process));
   const auto code = static_cast<int64_t>(source_bundle().size());
   std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.rope).c_str());
   std::printf("parameters: %s\n", with_commas(estimate.parameters).c_str());
-  std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations of a micro-step about %s\n",
+  std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations of a pass about %s\n",
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());

@@ -99,6 +99,10 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece model, a .model file.");
   table.add("TRAIN_BATCH_TOKENS", integer(&data.train_batch_tokens, 1, kMaxTokens), "tokens",
             "Per optimiser step, over all ranks; 8 micro-steps of whole sequences.", must_match);
+  table.add("MICRO_BATCH_TOKENS", integer(&data.micro_batch_tokens, 0, kMaxTokens), "tokens",
+            "Of one pass; a power of two times an eighth of TRAIN_BATCH_TOKENS. 0: an eighth, on the CPU with OPS=fast more if "
+            "that is little.",
+            must_match);
   table.add("TRAIN_SEQ_LEN", integer(&data.train_seq_len, 1, 1 << 24), "tokens", "Length of a sequence.", must_match);
   table.add("VAL_BATCH_SIZE", integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
             "Of validation, over all ranks and micro-steps; at least 8 * TRAIN_SEQ_LEN.");
@@ -152,6 +156,10 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
             "reference: the plain definition of every operation.", must_match);
   table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = the physical cores this process may use.");
+  table.add("CUDA_GRAPHS",
+            bind::choice<SwitchChoice>(&runtime.cuda_graphs,
+                                       {{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}),
+            "", "Record a step's device work and replay it; auto: on a GPU with OPS=fast.");
 
   auto& output = command.config.output;
   table.group("Output");
@@ -218,6 +226,14 @@ void check_data(const DataConfig& data, const std::vector<ResolvedOption>& optio
            format("TRAIN_BATCH_TOKENS must be a multiple of 8 * %d = %lld; the nearest legal %s", data.train_seq_len,
                   static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
   }
+  const int64_t micro_step = data.train_batch_tokens / kMicroSteps, passes = data.micro_batch_tokens / micro_step;
+  if (data.micro_batch_tokens != 0 &&
+      (data.micro_batch_tokens % micro_step != 0 || passes > kMicroSteps || kMicroSteps % passes != 0)) {
+    refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"}, "a pass takes 1, 2, 4 or 8 eighths of the batch",
+           format("MICRO_BATCH_TOKENS must be %lld, %lld, %lld or %lld", static_cast<long long>(micro_step),
+                  static_cast<long long>(2 * micro_step), static_cast<long long>(4 * micro_step),
+                  static_cast<long long>(8 * micro_step)));
+  }
   if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
     refuse(options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",
            format("VAL_BATCH_SIZE must be at least 8 * %d = %lld", data.train_seq_len, static_cast<long long>(unit)));
@@ -236,6 +252,13 @@ void check_run_id(const std::string& run_id, const std::vector<ResolvedOption>& 
     refuse(options, {"RUN_ID"}, format("it may have up to %zu letters, digits, '.', '_' and '-', no slash", max_length));
   }
   if (run_id[0] == '.' || run_id[0] == '-') refuse(options, {"RUN_ID"}, "it must begin with a letter, a digit or '_'");
+}
+
+void check_runtime(const RuntimeConfig& runtime, const std::vector<ResolvedOption>& options) {
+  if (runtime.cuda_graphs == SwitchChoice::on && runtime.ops == OpsPath::reference) {
+    refuse(options, {"CUDA_GRAPHS", "OPS"}, "the reference operations read numbers from the host at every step",
+           "say CUDA_GRAPHS=auto or OPS=fast");
+  }
 }
 
 void resolve_rope(TrainCommand& command, const std::string& text) {
@@ -295,6 +318,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
 
   check_model(command.config.model, command.resolved);
   check_data(command.config.data, command.resolved);
+  check_runtime(command.config.runtime, command.resolved);
   resolve_rope(command, rope_dims);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);

@@ -30,9 +30,14 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
     gradients.push_back(matrix.gradient);
     buffers.push_back(matrix.momentum_buffer);
   }
-  at::_foreach_mul_(buffers, step.momentum);
+  const auto scalar = [&](const at::Tensor& on_device, double value) {
+    return on_device.defined() ? on_device : at::full({}, value, parameters[0].options().requires_grad(false));
+  };
+  const auto momentum = scalar(step.device_momentum, step.momentum);
+  at::_foreach_mul_(buffers, momentum);
   at::_foreach_add_(buffers, gradients);
-  auto updates = at::_foreach_add(gradients, buffers, step.momentum);
+  auto updates = at::_foreach_mul(buffers, momentum);
+  at::_foreach_add_(updates, gradients);
 
   std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> shapes;  // rows <= columns
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -51,7 +56,8 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
       updates[i] = (tall(i) ? update.t() * std::sqrt(ratio) : update).to(parameters[i].scalar_type()).contiguous();
     }
   }
-  at::_foreach_add_(parameters, updates, -step.lr);
+  at::_foreach_mul_(updates, scalar(step.device_lr, step.lr));
+  at::_foreach_sub_(parameters, updates);
 }
 
 }  // namespace pgolf::ops

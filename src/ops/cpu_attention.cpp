@@ -43,9 +43,7 @@ void with_attention_kernels(at::ScalarType dtype, const F& f) {
 template <class F>
 void for_query_heads(const at::Tensor& q, int64_t bytes, const F& f) {
   const int64_t heads = q.size(1);
-  share_out(q.size(0) * heads, 1, [&](int64_t i, int64_t) {
-    f(i / heads, i % heads, at::empty({bytes}, at::TensorOptions().dtype(at::kByte)).mutable_data_ptr());
-  });
+  share_out(q.size(0) * heads, 1, [&](int64_t i, int64_t) { f(i / heads, i % heads, thread_scratch<char>(bytes)); });
 }
 
 struct Attended {

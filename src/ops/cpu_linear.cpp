@@ -44,6 +44,9 @@ int64_t parts_of(at::ScalarType dtype) {
 at::Tensor packed_buffer(int64_t depth, int64_t width, at::ScalarType dtype) {
   return at::empty({parts_of(dtype) * amx::packed_size(depth, width)}, at::TensorOptions().dtype(at::kBFloat16));
 }
+Bf16* packed_scratch(int64_t depth, int64_t width, at::ScalarType dtype) {
+  return thread_scratch<Bf16>(parts_of(dtype) * amx::packed_size(depth, width));
+}
 
 /// f(packing, data) for activations.
 template <class F>
@@ -128,8 +131,7 @@ void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t las
   const int64_t first_row = first * kPanel, rows = std::min(last * kPanel, count_rows(factors[0].rows)) - first_row;
   int64_t depth = 0;
   for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
-  const auto packed = packed_buffer(depth, rows, dtype);
-  auto* left = out<Bf16>(packed);
+  auto* left = packed_scratch(depth, rows, dtype);
   amx::Term terms[3 * kCount];
   auto* end = terms;
   for (const auto& factor : factors) {
@@ -158,8 +160,7 @@ struct WeightGradient {
   void compute(int64_t first, int64_t last) const {
     const auto dtype = dy.scalar_type();
     const int64_t depth = count_rows(dy), width = width_of_rows(dy);
-    const auto packed = packed_buffer(depth, kPart * kPanel, dtype);
-    auto* const left = out<Bf16>(packed);
+    auto* const left = packed_scratch(depth, kPart * kPanel, dtype);
     for (int64_t panel = first; panel < last; panel += kPart) {
       const int64_t end = std::min(panel + kPart, last), first_row = panel * kPanel,
                     rows = std::min(end * kPanel, width) - first_row;

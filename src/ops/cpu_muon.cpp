@@ -39,9 +39,7 @@ bool muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step)
   share_out(static_cast<int64_t>(matrices.size()), 1, [&](int64_t i, int64_t) {
     const auto& matrix = matrices[static_cast<size_t>(i)];
     const int64_t rows = matrix.parameter.size(0), columns = matrix.parameter.size(1);
-    const auto scratch =
-        at::empty({rows * columns + amx::newton_schulz_scratch(rows, columns)}, at::TensorOptions().dtype(at::kBFloat16));
-    update(matrix, step, out<Bf16>(scratch));
+    update(matrix, step, thread_scratch<Bf16>(rows * columns + amx::newton_schulz_scratch(rows, columns)));
   });
   for (const auto& matrix : matrices) mark_changed(matrix.parameter);
   return true;

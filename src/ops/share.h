@@ -5,9 +5,26 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
 #include <vector>
 
 namespace pgolf::ops {
+
+/// `count` elements of memory of the calling thread, on a 64-byte boundary, until its next call. It keeps the largest.
+template <class T>
+T* thread_scratch(int64_t count) {
+  thread_local std::unique_ptr<void, decltype(&std::free)> memory(nullptr, &std::free);
+  thread_local size_t size = 0;
+  const size_t wanted = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+  if (wanted > size) {
+    memory.reset(std::aligned_alloc(64, wanted));
+    if (memory == nullptr) throw std::bad_alloc();
+    size = wanted;
+  }
+  return static_cast<T*>(memory.get());
+}
 
 /// f(first, last) until all of 0 .. units-1 have had their turn, in parts of at most `part`. A thread starts with its own
 /// stretch, always the same one, because its cache still holds those rows; when that is done it takes parts of the others':

@@ -3,6 +3,8 @@
 
 #include <torch/types.h>
 
+#include <vector>
+
 #include "pgolf/ops/linear.h"
 
 namespace pgolf::ops {
@@ -12,18 +14,27 @@ class WeightForms {
  public:
   /// The weight in the activations' dtype.
   const at::Tensor& cast(const at::Tensor& weight, at::ScalarType activations);
+  /// The rows of several weights, one under the other. Kept apart from the other forms; ask one weight's forms only.
+  const at::Tensor& joined(const std::vector<at::Tensor>& weights, at::ScalarType activations);
   /// Packed right operands for AMX (kernels/amx/gemm.h): of x W^T, and of dy W. One-dimensional, bfloat16; for float32
   /// activations in two parts.
   const at::Tensor& forward_operand(const at::Tensor& weight, at::ScalarType activations);
   const at::Tensor& backward_operand(const at::Tensor& weight, at::ScalarType activations);
 
  private:
+  /// What a form was made from.
+  struct State {
+    const void* data = nullptr;
+    int64_t version = 0;
+    at::ScalarType activations = at::kFloat;
+    bool operator==(const State&) const = default;
+  };
   void refresh(const at::Tensor& weight, at::ScalarType activations);
 
-  const void* data_ = nullptr;
-  uint32_t version_ = 0;
-  at::ScalarType activations_ = at::kFloat;
+  State state_;
   at::Tensor cast_, forward_, backward_;
+  std::vector<State> joined_states_;
+  at::Tensor joined_;
 };
 
 /// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices, CPUs

@@ -7,6 +7,16 @@
 
 namespace pgolf {
 
+namespace {
+
+/// On the parameters' device if that is a CUDA device; else undefined.
+at::Tensor device_scalar(const StateDict& parameters) {
+  if (parameters.empty() || !parameters[0].second.is_cuda()) return {};
+  return at::zeros({}, parameters[0].second.options().dtype(at::kFloat).requires_grad(false));
+}
+
+}  // namespace
+
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns) {
   ParameterGroups groups;
   groups.tok_emb.push_back({"tok_emb.weight", model->tok_emb->weight});
@@ -22,7 +32,13 @@ ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& con
 }
 
 Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config)
-    : parameters_(std::move(parameters)), base_lr_(base_lr), beta1_(config.beta1), beta2_(config.beta2), eps_(config.adam_eps) {
+    : parameters_(std::move(parameters)),
+      base_lr_(base_lr),
+      lr_(base_lr),
+      beta1_(config.beta1),
+      beta2_(config.beta2),
+      eps_(config.adam_eps),
+      device_lr_(device_scalar(parameters_)) {
   for (const auto& [name, tensor] : parameters_) {
     exp_avg_.push_back(at::zeros_like(tensor));
     exp_avg_sq_.push_back(at::zeros_like(tensor));
@@ -30,7 +46,12 @@ Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config)
   }
 }
 
-void Adam::step(double lr_scale) {
+void Adam::schedule(double lr_scale) {
+  lr_ = base_lr_ * lr_scale;
+  if (device_lr_.defined()) device_lr_.fill_(lr_);
+}
+
+void Adam::step() {
   at::NoGradGuard no_grad;
   std::vector<at::Tensor> values, gradients, exp_avg, exp_avg_sq, steps;
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -44,8 +65,11 @@ void Adam::step(double lr_scale) {
   }
   if (values.empty()) return;
   at::_foreach_add_(steps, 1);
-  at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, base_lr_ * lr_scale, beta1_, beta2_,
-                   /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+  const auto update = [&](const auto& lr) {
+    at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, beta1_, beta2_,
+                     /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+  };
+  device_lr_.defined() ? update(device_lr_) : update(lr_);
   for (const auto& value : values) ops::mark_changed(value);
 }
 
@@ -62,14 +86,23 @@ StateDict Adam::state() const {
 Muon::Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path)
     : parameters_(std::move(parameters)),
       base_lr_(config.matrix_lr),
-      backend_steps_(config.muon_backend_steps),
-      update_dtype_(update_dtype),
+      step_{config.muon_momentum,      base_lr_, config.muon_backend_steps, update_dtype, device_scalar(parameters_),
+            device_scalar(parameters_)},
       process_(process),
       path_(path) {
   for (const auto& [name, tensor] : parameters_) momentum_buffers_.push_back(at::zeros_like(tensor));
 }
 
-void Muon::step(double lr_scale, double momentum) {
+void Muon::schedule(double lr_scale, double momentum) {
+  step_.momentum = momentum;
+  step_.lr = base_lr_ * lr_scale;
+  if (step_.device_lr.defined()) {
+    step_.device_momentum.fill_(step_.momentum);
+    step_.device_lr.fill_(step_.lr);
+  }
+}
+
+void Muon::step() {
   std::vector<ops::MuonMatrix> matrices;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     // With several processes each one orthogonalises its share and the updates are summed over ranks.
@@ -77,7 +110,7 @@ void Muon::step(double lr_scale, double momentum) {
     const auto& parameter = parameters_[i].second;
     if (parameter.grad().defined()) matrices.push_back({parameter, parameter.grad(), momentum_buffers_[i]});
   }
-  ops::muon_update_(matrices, {momentum, base_lr_ * lr_scale, backend_steps_, update_dtype_}, path_);
+  ops::muon_update_(matrices, step_, path_);
 }
 
 StateDict Muon::state() const {
@@ -111,11 +144,16 @@ Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& co
       matrix_(std::move(groups.matrix), config, muon_dtype(config.muon_dtype, compute), process, path),
       scalar_(std::move(groups.scalar), config.scalar_lr, config) {}
 
-void Optimizers::step(double lr_scale, double momentum) {
-  tok_emb_.step(lr_scale);
-  lm_head_.step(lr_scale);
-  matrix_.step(lr_scale, momentum);
-  scalar_.step(lr_scale);
+void Optimizers::schedule(double lr_scale, double momentum) {
+  for (auto* adam : {&tok_emb_, &lm_head_, &scalar_}) adam->schedule(lr_scale);
+  matrix_.schedule(lr_scale, momentum);
+}
+
+void Optimizers::step() {
+  tok_emb_.step();
+  lm_head_.step();
+  matrix_.step();
+  scalar_.step();
 }
 
 void Optimizers::zero_grad() {

@@ -14,7 +14,7 @@ int64_t payload_of_matrix(int64_t rows, int64_t columns) {
 
 }  // namespace
 
-RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int grad_accum_steps) {
+RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int passes) {
   const auto& m = config.model;
   const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim,
                 vocab = m.vocab_size;
@@ -28,7 +28,7 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   out.weight_bytes = 4 * (matrices + controls) + embedding_size * embedding;
   // A gradient for everything; Muon keeps one more copy of a matrix, Adam two of the rest.
   out.optimizer_bytes = out.weight_bytes + 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
-  const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * grad_accum_steps);
+  const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * passes);
   const int64_t element = bfloat16 ? 2 : 4;
   // Kept per block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's
   // output, the MLP's hidden layer twice, two branch outputs; once per token: logits, their soft cap, and in float32.

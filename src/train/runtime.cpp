@@ -22,6 +22,7 @@
 #ifdef PGOLF_WITH_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
 #endif
 
 namespace pgolf {
@@ -83,6 +84,13 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
       (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_has_fast_bfloat16()))) {
     runtime.dtype = at::kBFloat16;
   }
+  if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {
+    throw Error(ExitCode::unavailable, "CUDA_GRAPHS=on, but the run is not on a CUDA device", "use CUDA_GRAPHS=auto");
+  }
+  runtime.cuda_graphs = runtime.device.is_cuda() && config.ops == OpsPath::fast && config.cuda_graphs != SwitchChoice::off;
+#ifdef PGOLF_WITH_CUDA
+  if (runtime.cuda_graphs) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(false, runtime.device.index()));
+#endif
   runtime.num_threads = config.num_threads > 0 ? config.num_threads : usable_physical_cores();
   at::set_num_threads(runtime.num_threads);
   auto& context = at::globalContext();

@@ -12,8 +12,10 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
+#include "step_graph.h"
 
 namespace pgolf {
 namespace {
@@ -63,10 +65,16 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       loader_(config.data.train_files(), process.rank(), process.world_size(), config.model.vocab_size),
       model_(make_model(config, runtime)),
-      optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops) {
+      optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops),
+      micro_batches_(config, runtime, process),
+      gradient_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)),
+      update_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)) {
+  losses_ = torch::zeros({micro_batches_.passes()}, at::TensorOptions().device(runtime.device).dtype(at::kFloat));
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
 }
+
+Trainer::~Trainer() = default;
 
 void Trainer::log_setup() const {
   const auto& data = config_.data;
@@ -87,6 +95,8 @@ void Trainer::log_setup() const {
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
                    python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
                    python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
+  log::info(format("passes_per_step:%lld of %lld tokens", static_cast<long long>(micro_batches_.passes()),
+                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.passes()))));
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
@@ -94,6 +104,7 @@ void Trainer::log_setup() const {
   log::info(format("rope_dims:%s from:%s base:%s table_dtype:%s", describe_rope_dims(model.rope).c_str(),
                    find_option(resolved_, "ROPE_DIMS").origin.c_str(), python_float(model.rope.base).c_str(),
                    metadata_.at("ROPE_TABLE_DTYPE").c_str()));
+  if (runtime_.device.is_cuda()) log::info(format("cuda_graphs:%s", runtime_.cuda_graphs ? "on" : "off"));
   log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(),
                    runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",
                    config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads));
@@ -109,26 +120,44 @@ EvalResult Trainer::validate() {
   return evaluate(model_, validation_, byte_counts_, options);
 }
 
-StepRecord Trainer::forward_backward() {
-  const int micro_steps = process_.grad_accum_steps();
-  const int64_t seq_len = config_.data.train_seq_len;
-  StepRecord record;
-  optimizers_.zero_grad();
-  auto loss_sum = torch::zeros({}, at::TensorOptions().device(runtime_.device).dtype(at::kFloat));
-  std::vector<at::Tensor> losses;
-  for (int i = 0; i < micro_steps; ++i) {
-    const auto tokens = loader_.next(config_.data.train_batch_tokens, micro_steps);
-    const auto count = static_cast<int64_t>(tokens.size()) - 1;
-    auto ids = torch::empty({count + 1}, at::kLong);
-    std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>());
-    ids = ids.to(runtime_.device);
-    const auto loss = model_(ids.narrow(0, 0, count).view({-1, seq_len}), ids.narrow(0, 1, count).view({-1, seq_len}));
-    losses.push_back(loss.detach());
-    loss_sum += losses.back();
-    (loss * (1.0 / micro_steps)).backward();
+void Trainer::clear_gradients() {
+  if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
+  // A recording holds on to the memory.
+  torch::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  for (const auto& parameter : model_->parameters()) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
   }
-  record.train_loss = (loss_sum / micro_steps).item<float>();
-  for (const auto& loss : losses) record.micro_losses.push_back(loss.item<float>());
+  if (!gradients.empty()) at::_foreach_zero_(gradients);
+}
+
+/// Device work only, the same whenever the weights and the loaded tokens are the same.
+void Trainer::accumulate_gradients() {
+  // What the fast path derives from the weights must be derived within the recording.
+  if (runtime_.cuda_graphs) {
+    for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
+  }
+  clear_gradients();
+  for (int64_t i = 0; i < micro_batches_.passes(); ++i) {
+    const auto [inputs, targets] = micro_batches_.pass(i);
+    const auto loss = model_(inputs, targets);
+    losses_[i].copy_(loss.detach());
+    (loss * (1.0 / static_cast<double>(micro_batches_.passes()))).backward();
+  }
+}
+
+StepRecord Trainer::forward_backward() {
+  micro_batches_.load(loader_);
+  gradient_graph_->run([this] { accumulate_gradients(); }, losses_);
+  StepRecord record;
+  float sum = 0;
+  const auto losses = losses_.cpu();
+  for (int64_t i = 0; i < losses.numel(); ++i) {
+    const float loss = losses.const_data_ptr<float>()[i];
+    record.micro_losses.push_back(loss);
+    sum += loss;
+  }
+  record.train_loss = sum / static_cast<float>(losses.numel());
   return record;
 }
 
@@ -162,10 +191,19 @@ void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
   record->lr_scale = lr_scale(config_.schedule, done, elapsed_ms);
   record->muon_momentum = muon_momentum(config_.optim, done);
   check_finite(*record);
-  if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
-  optimizers_.step(record->lr_scale, record->muon_momentum);
-  optimizers_.zero_grad();
+  update_weights(record->lr_scale, record->muon_momentum);
   state_.step = record->step;
+}
+
+void Trainer::update_weights(double lr_scale, double muon_momentum) {
+  optimizers_.schedule(lr_scale, muon_momentum);
+  update_graph_->run([this] {
+    if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
+    optimizers_.step();
+  });
+  // A replay writes to the weights behind LibTorch's back.
+  for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
+  if (!runtime_.cuda_graphs) optimizers_.zero_grad();
 }
 
 void Trainer::warm_up() {
@@ -176,8 +214,7 @@ void Trainer::warm_up() {
   for (int i = 0; i < steps && stop_signal() == 0; ++i) {
     forward_backward();
     // Base learning rates and momentum, as the Python program's warm-up has them; everything is put back below.
-    optimizers_.step(1.0, config_.optim.muon_momentum);
-    optimizers_.zero_grad();
+    update_weights(1.0, config_.optim.muon_momentum);
     if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
   }
   torch::NoGradGuard no_grad;

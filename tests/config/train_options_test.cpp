@@ -76,10 +76,12 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"DEVICE", "auto"},
                                                   {"DTYPE", "auto"},
                                                   {"OPS", "fast"},
+                                                  {"CUDA_GRAPHS", "auto"},
                                                   {"MUON_DTYPE", "auto"},
                                                   {"SAVE_EVERY", "0"},
                                                   {"KEEP_LAST", "2"},
                                                   {"EVAL_TOKENS", "0"},
+                                                  {"MICRO_BATCH_TOKENS", "0"},
                                                   {"NUM_THREADS", "0"},
                                                   {"WARMDOWN_FRAC", "none"},
                                                   {"BUDGET_BYTES", "16000000"},
@@ -107,6 +109,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"ROPE_TABLE_DTYPE", "bfloat16"},
                                                      {"DATA_PATH", "d"},
                                                      {"TOKENIZER_PATH", "t.model"},
+                                                     {"MICRO_BATCH_TOKENS", "8192"},
                                                      {"TRAIN_BATCH_TOKENS", "16384"},
                                                      {"TRAIN_SEQ_LEN", "512"},
                                                      {"VAL_BATCH_SIZE", "8192"},
@@ -135,6 +138,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"DTYPE", "bfloat16"},
                                                      {"OPS", "reference"},
                                                      {"NUM_THREADS", "2"},
+                                                     {"CUDA_GRAPHS", "off"},
                                                      {"OUT_DIR", "o"},
                                                      {"RUN_ID", "r-1"},
                                                      {"TRAIN_LOG_EVERY", "10"},
@@ -166,6 +170,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.rope.table_dtype, RopeTableDtype::bfloat16);
     EXPECT_EQ(c.data.train_files(), "d/fineweb_train_*.bin");
     EXPECT_EQ(c.data.tokenizer_path, "t.model");
+    EXPECT_EQ(c.data.micro_batch_tokens, 8192);
     EXPECT_EQ(c.data.train_batch_tokens, 16'384);
     EXPECT_EQ(c.data.train_seq_len, 512);
     EXPECT_EQ(c.data.val_batch_size, 8192);
@@ -194,6 +199,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.runtime.dtype, DtypeChoice::bfloat16);
     EXPECT_EQ(c.runtime.ops, OpsPath::reference);
     EXPECT_EQ(c.runtime.num_threads, 2);
+    EXPECT_EQ(c.runtime.cuda_graphs, SwitchChoice::off);
     EXPECT_EQ(c.output.out_dir, "o");
     EXPECT_EQ(c.output.run_id, "r-1");
     EXPECT_TRUE(c.output.run_id_given);
@@ -273,6 +279,16 @@ TEST(TrainOptions, BatchContradictions) {
   EXPECT_NO_THROW(train({"--train-batch-tokens=8192"}));
   EXPECT_CONTAINS(train_error({"--val-batch-size=8191"}), "at least 8 * 1024 = 8192");
   EXPECT_NO_THROW(train({"--val-batch-size=8192"}));
+  for (const char* micro : {"1024", "24576", "131072", "1"}) {
+    EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", std::string("--micro-batch-tokens=") + micro}),
+                    "MICRO_BATCH_TOKENS must be 8192, 16384, 32768 or 65536");
+  }
+}
+
+TEST(TrainOptions, CudaGraphsNeedTheFastOperations) {
+  EXPECT_CONTAINS(train_error({"--cuda-graphs=on", "--ops=reference"}),
+                  "CUDA_GRAPHS=on (flag --cuda-graphs), OPS=reference (flag --ops): the reference operations read");
+  EXPECT_NO_THROW(train({"--ops=reference"}));
 }
 
 TEST(TrainOptions, RangesOfValues) {

@@ -62,6 +62,25 @@ TEST(Linear, WidthsThatTheTilesDoNotTake) {
   check({2, 33}, 32, 100);
 }
 
+TEST(Linear, OneProductForThreeWeights) {
+  // Where there are no tiles, and here because there are none for double: one product with the rows of q, k and v.
+  const auto x = random_tensor({3, 11, 20}, 1).to(at::kDouble);
+  const Tensors inputs{x, weight(36, 20, 2), weight(12, 20, 3), weight(8, 20, 4)};
+  const auto fast = differentiate(qkv_op()(OpsPath::fast), inputs), expected = differentiate(qkv_op()(OpsPath::reference), inputs);
+  for (size_t i = 0; i < 3; ++i) EXPECT_LE(distance(fast.values[i], expected.values[i]), 1e-12) << i;
+  // The weights' gradients are stored in float32.
+  for (size_t i = 0; i < 4; ++i) EXPECT_LE(distance(fast.gradients[i], expected.gradients[i]), 1e-6) << i;
+
+  auto leaf = weight(36, 20, 2).requires_grad_();
+  const LinearWeight q(leaf), k(weight(12, 20, 3)), v(weight(8, 20, 4));
+  const auto before = linear_qkv(x, q, k, v, OpsPath::fast)[0].detach();
+  {
+    at::NoGradGuard no_grad;
+    leaf.mul_(2);
+  }
+  EXPECT_LE(distance(linear_qkv(x, q, k, v, OpsPath::fast)[0], 2 * before), 1e-12) << "a changed weight is seen";
+}
+
 TEST(Linear, WeightInTheActivationsDtype) {
   // As tok_emb is in bfloat16 training: its gradient goes through autograd in its own dtype.
   expect_fast_equals_reference(linear_op(), {random_tensor({5, 13, 64}, 1), weight(96, 64, 2)});

@@ -28,7 +28,8 @@ TEST(Adam, FollowsTheFormulaInFloat64) {
     const auto gradient = torch::randn({5, 3}) * t;
     parameter.mutable_grad() = gradient;
     const double scale = 1.0 / t;
-    adam.step(scale);
+    adam.schedule(scale);
+    adam.step();
     const auto g = gradient.to(at::kDouble);
     m = config.beta1 * m + (1 - config.beta1) * g;
     v = config.beta2 * v + (1 - config.beta2) * g * g;
@@ -48,7 +49,8 @@ TEST(Adam, Bfloat16ParametersKeepTheirDtype) {
   const auto before = parameter.detach().clone();
   Adam adam({{"p", parameter}}, 0.05, OptimConfig());
   parameter.mutable_grad() = torch::ones({4, 4}).to(at::kBFloat16);
-  adam.step(1.0);
+  adam.schedule(1.0);
+  adam.step();
   EXPECT_EQ(parameter.scalar_type(), at::kBFloat16);
   EXPECT_EQ(adam.state()[0].second.scalar_type(), at::kBFloat16);
   // The first step of Adam is the learning rate against the gradient's sign.
@@ -60,7 +62,8 @@ TEST(Adam, AParameterWithoutGradientIsUntouched) {
   const auto before = without.detach().clone();
   Adam adam({{"with", with}, {"without", without}}, 0.1, OptimConfig());
   with.mutable_grad() = torch::ones({3});
-  adam.step(1.0);
+  adam.schedule(1.0);
+  adam.step();
   EXPECT_TRUE(at::equal(without.detach(), before));
   EXPECT_EQ(adam.state()[5].second.item<float>(), 0) << "and its step count stands still";
 }
@@ -99,7 +102,8 @@ TEST(Muon, FollowsItsDefinitionOverSeveralSteps) {
       values[i] =
           values[i] - 0.03 * scale * std::sqrt(std::max(1.0, rows / columns)) * orthogonalised(g + momentum * buffers[i], 5);
     }
-    muon.step(scale, momentum);
+    muon.schedule(scale, momentum);
+    muon.step();
     for (size_t i = 0; i < parameters.size(); ++i)
       EXPECT_LT(distance(parameters[i], values[i]), 1e-4) << "step " << step << " matrix " << i;
   }
@@ -122,7 +126,8 @@ TEST(Muon, UpdatesAreNearlyOrthogonalAndScaledByShape) {
       const auto before = parameter.detach().clone();
       Muon muon({{"p", parameter}}, config, dtype, Process(), OpsPath::reference);
       parameter.mutable_grad() = 1000 * torch::randn({shape.rows, shape.columns});
-      muon.step(1.0, 0.95);
+      muon.schedule(1.0, 0.95);
+      muon.step();
       const auto singular_values = at::linalg_svdvals(before - parameter.detach()) / shape.scale;
       EXPECT_GT(singular_values.min().item<float>(), 0.6) << shape.rows;
       EXPECT_LT(singular_values.max().item<float>(), 1.3) << shape.rows;
@@ -135,7 +140,8 @@ TEST(Muon, AParameterWithoutGradientIsUntouched) {
   const auto before = without.detach().clone();
   Muon muon({{"with", with}, {"without", without}}, OptimConfig(), at::kFloat, Process(), OpsPath::reference);
   with.mutable_grad() = torch::randn({4, 4});
-  muon.step(1.0, 0.9);
+  muon.schedule(1.0, 0.9);
+  muon.step();
   EXPECT_TRUE(at::equal(without.detach(), before));
   EXPECT_EQ(muon.state()[1].second.abs().max().item<float>(), 0);
 }
@@ -193,7 +199,8 @@ TEST(Optimizers, TheFastPathSeesTheNewWeights) {
       const auto ids = random_ids(2, 40, config.vocab_size);
       for (int i = 0; i < 3; ++i) {
         model(ids, ids).backward();
-        optimizers.step(1.0, 0.9);
+        optimizers.schedule(1.0, 0.9);
+        optimizers.step();
         optimizers.zero_grad();
       }
       Gpt fresh = make_model(config, 6, OpsPath::fast);
@@ -223,7 +230,8 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
     const StateDict before = clone_state(state_dict(model));
     const auto ids = random_ids(2, 8, 48);
     model(ids, ids).backward();
-    optimizers.step(1.0, 0.95);
+    optimizers.schedule(1.0, 0.95);
+    optimizers.step();
     for (size_t i = 0; i < before.size(); ++i) {
       const auto now = state_dict(model)[i];
       if (rates.count(now.first) != 0) {

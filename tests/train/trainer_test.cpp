@@ -1,4 +1,6 @@
 // The training loop inside one process: what it learns, writes, keeps and refuses.
+#include <torch/cuda.h>
+
 #include "pgolf/base/log.h"
 #include "pgolf/eval/model_file.h"
 #include "pgolf/train/export.h"
@@ -53,14 +55,75 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
   EXPECT_DOUBLE_EQ(steps[9].lr_scale, 0.25);
 }
 
+TEST(Trainer, CudaGraphsNeedAGpu) {
+  if (torch::cuda::is_available()) GTEST_SKIP() << "there is one";
+  try {
+    TinyRun({{"CUDA_GRAPHS", "on"}});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::unavailable);
+    EXPECT_STREQ(error.what(), "CUDA_GRAPHS=on, but the run is not on a CUDA device");
+  }
+  TinyRun run({{"CUDA_GRAPHS", "auto"}});
+  EXPECT_FALSE(run.trainer().runtime().cuda_graphs);
+}
+
+TEST(Trainer, CudaGraphsChangeNothing) {
+  if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
+  std::vector<std::vector<StepRecord>> runs;
+  for (const char* graphs : {"off", "on"}) {
+    // Learning rate and momentum change at every step: a recording must not keep those of its own step.
+    TinyRun run({{"DEVICE", "cuda"},
+                 {"DTYPE", "bfloat16"},
+                 {"CUDA_GRAPHS", graphs},
+                 {"ITERATIONS", "12"},
+                 {"WARMDOWN_ITERS", "12"},
+                 {"GRAD_CLIP_NORM", "1"},
+                 {"VAL_LOSS_EVERY", "4"},
+                 {"MUON_MOMENTUM_WARMUP_STEPS", "10"}});
+    runs.emplace_back();
+    run.trainer().on_step = [&](const StepRecord& step) { runs.back().push_back(step); };
+    ASSERT_EQ(run.train(), ExitCode::ok);
+  }
+  ASSERT_EQ(runs[0].size(), 12u);
+  // bfloat16, and sums of embedding gradients in any order.
+  for (size_t i = 0; i < 12; ++i) EXPECT_NEAR(runs[0][i].train_loss, runs[1][i].train_loss, 1e-2) << "step " << i + 1;
+}
+
 TEST(Trainer, AStepIsTheMeanOfEightMicroSteps) {
-  TinyRun run;
+  TinyRun run({{"MICRO_BATCH_TOKENS", "16"}});
   const StepRecord step = run.trainer().forward_backward();
   ASSERT_EQ(step.micro_losses.size(), 8u);
   double sum = 0;
   for (const double loss : step.micro_losses) sum += loss;
   EXPECT_NEAR(step.train_loss, sum / 8, 1e-6);
   for (const auto& item : run.trainer().model()->named_parameters()) EXPECT_TRUE(item.value().grad().defined()) << item.key();
+}
+
+TEST(Trainer, LargerPassesGiveTheSameGradients) {
+  StateDict expected;
+  double loss = 0;
+  for (const auto& [tokens, passes] : std::vector<std::pair<std::string, size_t>>{{"16", 8}, {"32", 4}, {"128", 1}, {"0", 1}}) {
+    SCOPED_TRACE(tokens);
+    TinyRun run({{"MICRO_BATCH_TOKENS", tokens}});
+    const StepRecord step = run.trainer().forward_backward();
+    EXPECT_EQ(step.micro_losses.size(), passes);
+    if (expected.empty()) loss = step.train_loss;
+    EXPECT_NEAR(step.train_loss, loss, 1e-6);
+    const auto parameters = run.trainer().model()->named_parameters();
+    for (size_t i = 0; i < parameters.size(); ++i) {
+      const auto& gradient = parameters[i].value().grad();
+      if (expected.size() < parameters.size()) {
+        expected.emplace_back(parameters[i].key(), gradient);
+      } else {
+        // float32 sums in another order.
+        const double largest = expected[i].second.abs().max().item<double>();
+        EXPECT_LE((gradient - expected[i].second).abs().max().item<double>(), 1e-5 * largest) << expected[i].first;
+      }
+    }
+  }
+  TinyRun reference({{"OPS", "reference"}});
+  EXPECT_EQ(reference.trainer().forward_backward().micro_losses.size(), 8u) << "as the Python program has it";
 }
 
 TEST(Trainer, TheSameSettingsGiveTheSameWeights) {

@@ -12,6 +12,7 @@ namespace pgolf {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class DtypeChoice { automatic, float32, bfloat16 };
+enum class SwitchChoice { automatic, on, off };
 /// reference: the plain definition of every operation. fast: fused forms, tested against reference.
 enum class OpsPath { reference, fast };
 
@@ -37,6 +38,7 @@ struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
   int64_t train_batch_tokens = 524'288;  ///< per optimiser step, over all ranks
+  int64_t micro_batch_tokens = 0;        ///< per forward and backward pass; 0 = see passes_per_step()
   int train_seq_len = 1024;
   int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and accumulation steps
   int64_t eval_tokens = 0;           ///< validation tokens scored; 0 = all
@@ -79,6 +81,7 @@ struct RuntimeConfig {
   DtypeChoice dtype = DtypeChoice::automatic;
   OpsPath ops = OpsPath::fast;
   int num_threads = 0;  ///< 0 = physical cores this process may use
+  SwitchChoice cuda_graphs = SwitchChoice::automatic;
 };
 
 struct OutputConfig {

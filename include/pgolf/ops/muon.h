@@ -19,6 +19,9 @@ struct MuonStep {
   double lr;
   int backend_steps;     ///< Newton-Schulz iterations
   at::ScalarType dtype;  ///< of Newton-Schulz and of the update before it is added
+  /// The same two as float32 scalars on a CUDA device, which are read there instead of the numbers: a captured graph sees what
+  /// they hold when it is replayed. Undefined elsewhere.
+  at::Tensor device_momentum = {}, device_lr = {};
 };
 
 /// For each matrix, in place:

@@ -9,6 +9,7 @@
 #include "pgolf/base/state_dict.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/ops/muon.h"
 
 namespace pgolf {
 
@@ -27,7 +28,8 @@ ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& con
 class Adam {
  public:
   Adam(StateDict parameters, double base_lr, const OptimConfig& config);
-  void step(double lr_scale);
+  void schedule(double lr_scale);  ///< for the steps that follow
+  void step();
 
   /// exp_avg, exp_avg_sq and step per parameter, under "adam.KIND.NAME". Tensors are the live state.
   StateDict state() const;
@@ -35,7 +37,8 @@ class Adam {
  private:
   StateDict parameters_;
   std::vector<at::Tensor> exp_avg_, exp_avg_sq_, steps_;
-  double base_lr_, beta1_, beta2_, eps_;
+  double base_lr_, lr_, beta1_, beta2_, eps_;
+  at::Tensor device_lr_;  ///< on CUDA, see ops::MuonStep
 };
 
 /// Muon: Nesterov momentum, then an orthogonalised update scaled by sqrt(max(1, rows/cols)); no weight decay.
@@ -43,7 +46,8 @@ class Muon {
  public:
   /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in the Python program).
   Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path);
-  void step(double lr_scale, double momentum);
+  void schedule(double lr_scale, double momentum);  ///< for the steps that follow
+  void step();
 
   /// Momentum buffers under "muon.momentum_buffer.NAME". Tensors are the live state.
   StateDict state() const;
@@ -52,8 +56,7 @@ class Muon {
   StateDict parameters_;
   std::vector<at::Tensor> momentum_buffers_;
   double base_lr_;
-  int backend_steps_;
-  at::ScalarType update_dtype_;
+  ops::MuonStep step_;
   Process process_;
   OpsPath path_;
 };
@@ -66,8 +69,10 @@ class Optimizers {
  public:
   Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path);
 
-  /// lr_scale multiplies every base learning rate.
-  void step(double lr_scale, double momentum);
+  /// For the steps that follow: lr_scale multiplies every base learning rate.
+  void schedule(double lr_scale, double momentum);
+  /// Reads nothing from the host that schedule() changes if the parameters are on a CUDA device: can be captured in a graph.
+  void step();
   void zero_grad();
   StateDict state() const;
 

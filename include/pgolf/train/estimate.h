@@ -16,7 +16,7 @@ struct RunEstimate {
   int64_t artifact_bytes = 0;  ///< payload after zlib, at the ratio of the published 9x512 baseline
 };
 
-/// bfloat16: the compute dtype (else float32). grad_accum_steps micro-steps per optimiser step on this process.
-RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int grad_accum_steps);
+/// bfloat16: the compute dtype (else float32). passes: per optimiser step on this process.
+RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int passes);
 
 }  // namespace pgolf

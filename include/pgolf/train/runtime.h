@@ -7,16 +7,18 @@
 
 namespace pgolf {
 
-/// What DEVICE, DTYPE and NUM_THREADS come to on this machine.
+/// What DEVICE, DTYPE, NUM_THREADS and CUDA_GRAPHS come to on this machine.
 struct Runtime {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  ///< of activations; float32 or bfloat16
   int num_threads = 1;
+  bool cuda_graphs = false;
 };
 
 /// Resolves and applies the choices (thread count, attention back ends). automatic: a CUDA device if this build and
 /// machine have one; bfloat16 on CUDA and on processors with bfloat16 matrix instructions (AMX, AVX-512 BF16), else float32.
-/// Error(unavailable) for DEVICE=cuda without one.
+/// With CUDA graphs the calling thread's current stream becomes another one than the default, which cannot be recorded.
+/// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
 Runtime start_runtime(const RuntimeConfig& config, int local_rank);
 
 /// Physical cores that the process may use: its affinity mask, hyper-threads counted once, and the cgroup's quota.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -14,10 +15,13 @@
 #include "pgolf/dist/process.h"
 #include "pgolf/eval/bpb.h"
 #include "pgolf/optim/optimizers.h"
+#include "pgolf/train/micro_batches.h"
 #include "pgolf/train/run_folder.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {
+
+class StepGraph;
 
 /// Error(usage) naming key and both values unless every setting that matters is the checkpoint's.
 void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved);
@@ -26,7 +30,7 @@ void require_same_settings(const Checkpoint& checkpoint, const std::vector<Resol
 struct StepRecord {
   int64_t step = 0;  ///< steps done, from 1
   double train_loss = 0;
-  std::vector<double> micro_losses;
+  std::vector<double> micro_losses;  ///< one per pass
   double lr_scale = 0;
   double muon_momentum = 0;
 };
@@ -36,6 +40,7 @@ class Trainer {
  public:
   /// Opens the data, seeds the generator, draws the model. resolved: the options as they are to be stored.
   Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process);
+  ~Trainer();
 
   /// Continues from a checkpoint with the same settings.
   void restore(const Checkpoint& checkpoint);
@@ -63,6 +68,9 @@ class Trainer {
   void apply_gradients(StepRecord* record, double elapsed_ms);
 
  private:
+  void accumulate_gradients();
+  void clear_gradients();
+  void update_weights(double lr_scale, double muon_momentum);
   void warm_up();
   void check_finite(const StepRecord& record) const;
   void save(const RunFolder& folder);
@@ -79,6 +87,9 @@ class Trainer {
   TokenLoader loader_;
   Gpt model_;
   Optimizers optimizers_;
+  MicroBatches micro_batches_;
+  at::Tensor losses_;  ///< of the passes, on the device
+  std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
   bool restored_ = false;
 };

@@ -1,0 +1,83 @@
+#include "step_graph.h"
+
+#include <torch/types.h>
+
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+
+#ifdef PGOLF_WITH_CUDA
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAFunctions.h>
+#endif
+
+namespace pgolf {
+
+#ifdef PGOLF_WITH_CUDA
+
+struct StepGraph::Recording {
+  at::cuda::CUDAGraph graph;
+};
+
+StepGraph::StepGraph(bool enabled) : enabled_(enabled) {}
+
+void StepGraph::record(const std::function<void()>& work, const at::Tensor& result) {
+  at::Tensor expected;
+  if (result.defined()) {
+    work();
+    expected = result.clone();
+  }
+  auto recording = std::make_unique<Recording>();
+  std::string problem;
+  c10::cuda::device_synchronize();
+  try {
+    recording->graph.capture_begin();
+    try {
+      work();
+    } catch (...) {
+      // A stream that is left capturing would refuse everything from now on.
+      try {
+        recording->graph.capture_end();
+      } catch (const std::exception&) {
+      }
+      throw;
+    }
+    recording->graph.capture_end();
+    recording->graph.replay();
+    if (result.defined()) {
+      const double largest = expected.abs().max().item<double>(), difference = (result - expected).abs().max().item<double>();
+      if (!(difference <= 0.02 * largest)) problem = format("its result is %g off %g", difference, largest);
+    }
+  } catch (const std::exception& error) {
+    problem = error.what();
+    problem = problem.substr(0, problem.find('\n'));
+  }
+  if (problem.empty()) {
+    recording_ = std::move(recording);
+    return;
+  }
+  log::warn("CUDA_GRAPHS: a step could not be recorded and runs without a graph: " + problem);
+  enabled_ = false;
+  work();
+}
+
+void StepGraph::run(const std::function<void()>& work, const at::Tensor& result) {
+  if (!enabled_ || calls_++ == 0) return work();
+  if (recording_ == nullptr) return record(work, result);
+  recording_->graph.replay();
+}
+
+#else
+
+struct StepGraph::Recording {};
+
+StepGraph::StepGraph(bool) : enabled_(false) {}
+
+void StepGraph::run(const std::function<void()>& work, const at::Tensor&) {
+  work();
+}
+
+#endif
+
+StepGraph::~StepGraph() = default;
+
+}  // namespace pgolf
