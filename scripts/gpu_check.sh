@@ -22,7 +22,7 @@ die() {
   exit 1
 }
 
-programs=(train_gpt eval_gpt prepare_data bench_step test_ops test_model test_optim)
+programs=(train_gpt eval_gpt prepare_data bench_step test_ops test_model test_optim test_train)
 
 pack() {
   # shellcheck source=scripts/lib.sh
@@ -37,8 +37,12 @@ pack() {
   # What neither LibTorch, CUDA nor any Linux brings.
   for program in "$package"/bin/*; do
     ldd "$program"
-  done | awk '$3 ~ /^\// && $1 ~ /^lib(spdlog|fmt|sentencepiece|crypto|z|gtest|benchmark)[.-]/ {print $3}' | sort -u |
+  done | awk '$3 ~ /^\// && $1 ~ /^lib(spdlog|fmt|sentencepiece|sentencepiece_train|crypto|z|gtest|benchmark)[.-]/ {print $3}' | sort -u |
     while read -r library; do cp -L "$library" "$package/lib/"; done
+  # The rest must be what every Linux has, or come with LibTorch.
+  local base='^(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|cuda|torch|torch_cpu|torch_cuda|c10|c10_cuda|cudart)|ld-linux-x86-64)[.-]?so'
+  objdump -p "$package"/bin/* "$package"/lib/* | awk '$1 == "NEEDED" {print $2}' | sort -u | grep -vE "$base" |
+    while read -r library; do [ -e "$package/lib/$library" ] || die "$library is needed and not carried"; done
   local dataset=data/datasets/sample_sp1024 tokenizer=data/tokenizers/sample_1024_bpe.model
   if [ -s data/tokenizers/fineweb_1024_bpe.model ] && compgen -G "data/datasets/fineweb10B_sp1024/fineweb_train_*.bin" >/dev/null; then
     dataset=data/datasets/fineweb10B_sp1024 tokenizer=data/tokenizers/fineweb_1024_bpe.model
@@ -75,12 +79,14 @@ library_path() {
 libraries() {
   local torch=${1:?the torch folder of a PyTorch installation} program missing=0
   [ -e "$torch/lib/libtorch_cuda.so" ] || die "$torch has no lib/libtorch_cuda.so: not the torch folder of a CUDA build of PyTorch"
+  local found
   for program in "$here"/bin/*; do
+    found=$(LD_LIBRARY_PATH=$(library_path "$torch") ldd "$program")
     # The driver comes with the GPU.
-    if LD_LIBRARY_PATH=$(library_path "$torch") ldd "$program" | grep 'not found' | grep -v '^[[:space:]]*libcuda\.so'; then
+    if grep 'not found' <<<"$found" | grep -v '^[[:space:]]*libcuda\.so'; then
       say "missing: the above, for $(basename "$program")" >&2
       missing=1
-    elif ! LD_LIBRARY_PATH=$(library_path "$torch") ldd "$program" | grep -q "libtorch_cuda.so => $torch/"; then
+    elif grep -q libtorch <<<"$found" && ! grep -q "libtorch_cuda.so => $torch/" <<<"$found"; then
       say "$(basename "$program") does not take libtorch_cuda.so from $torch" >&2
       missing=1
     fi
@@ -103,11 +109,11 @@ run() {
   done
   [[ $seconds =~ ^[0-9]+$ ]] || die "--seconds takes a whole number, not \"$seconds\""
   local python=${PYTHON:-python3} torch failures=0
-  torch=$("$python" -c 'import torch; print(torch.__path__[0])') || die "$python has no torch"
+  torch=$("$python" -c 'import torch; print(torch.__path__[0])' 2>/dev/null) || die "$python has no torch"
   mkdir -p "$report"
   report=$(cd "$report" && pwd)
-  "$python" -c 'import torch; print("PyTorch", torch.__version__, torch.cuda.get_device_name())' | tee "$report/machine.txt" ||
-    die "no GPU is usable here"
+  "$python" -c 'import torch; print("PyTorch", torch.__version__, torch.cuda.get_device_name())' 2>/dev/null |
+    tee "$report/machine.txt" || die "no GPU is usable here"
   nvidia-smi >>"$report/machine.txt" 2>&1 || true
   libraries "$torch" | tee "$report/libraries.txt"
   export LD_LIBRARY_PATH
@@ -129,6 +135,7 @@ run() {
   }
   local test
   for test in test_ops test_model test_optim; do step $test "$here/bin/$test" --gtest_brief=1; done
+  step test_train "$here/bin/test_train" --gtest_filter='Trainer.*' --gtest_brief=1
   if command -v compute-sanitizer >/dev/null; then
     step sanitizer compute-sanitizer --error-exitcode 9 --kernel-name kernel_substring=pgolf "$here/bin/test_ops" \
       --gtest_filter='Cuda*' --gtest_brief=1
@@ -138,6 +145,8 @@ run() {
   for ops in fast reference; do
     step "bench_step_$ops" "$here/bin/bench_step" --steps 8 --warmup 3 --json "bench_step_$ops.json" -- "${data[@]}" --ops $ops
   done
+  step bench_step_without_graphs "$here/bin/bench_step" --total-only --steps 8 --warmup 3 --json bench_step_without_graphs.json \
+    -- "${data[@]}" --cuda-graphs off
   if [ -n "$upstream" ]; then
     step upstream_compiled env DATA_PATH="$here/data" TOKENIZER_PATH="$here/data/tokenizer.model" \
       "$python" "$here/time_upstream.py" "$upstream" --device cuda --compile --steps 8 --warmup 3 --json upstream_compiled.json

@@ -1,4 +1,4 @@
-// Linear layers on AMX tiles, in bfloat16 or, as three products of bfloat16 parts, in float32. Threads share out the rows of
+// Linear layers on AMX tiles, in bfloat16 or, as four products of bfloat16 parts, in float32. Threads share out the rows of
 // the activations, and for weight gradients the rows of the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -112,8 +112,11 @@ amx::Output from_row(amx::Output output, int64_t row) {
 amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const Bf16* right, int64_t right_width, int64_t depth,
                      at::ScalarType dtype) {
   if (dtype == at::kFloat) {
-    *to++ = {left + amx::packed_size(depth, left_width), right, depth};
-    *to++ = {left, right + amx::packed_size(depth, right_width), depth};
+    const Bf16 *const left_rest = left + amx::packed_size(depth, left_width), *const right_rest =
+                                                                                  right + amx::packed_size(depth, right_width);
+    *to++ = {left_rest, right_rest, depth};
+    *to++ = {left_rest, right, depth};
+    *to++ = {left, right_rest, depth};
   }
   *to++ = {left, right, depth};
   return to;
@@ -132,7 +135,7 @@ void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t las
   int64_t depth = 0;
   for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
   auto* left = packed_scratch(depth, rows, dtype);
-  amx::Term terms[3 * kCount];
+  amx::Term terms[4 * kCount];
   auto* end = terms;
   for (const auto& factor : factors) {
     const int64_t width = width_of_rows(factor.rows);
@@ -167,7 +170,7 @@ struct WeightGradient {
       with_packing(dy, [&](const auto& packing, const auto* data) {
         packing.left_transposed(data + first_row, width, depth, rows, left, 0, end - panel);
       });
-      amx::Term terms[3];
+      amx::Term terms[4];
       const auto* const last_term = add_terms(terms, left, rows, in<Bf16>(packed_x), columns, depth, dtype);
       amx::multiply(terms, last_term - terms, rows, columns, from_row(output_to(gradient, store), first_row));
     }

@@ -38,7 +38,7 @@ class WeightForms {
 };
 
 /// linear, linear_qkv and relu_squared_mlp on AMX tiles; undefined tensors for what is not covered: other devices, CPUs
-/// without AMX, dtypes other than bfloat16 and float32. float32 products are within 2^-16 of each term (packing_in_parts).
+/// without AMX, dtypes other than bfloat16 and float32. float32 products are within 2^-17 of each term (packing_in_parts).
 namespace cpu {
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);

@@ -33,7 +33,7 @@ extern const Packing<Bf16> packing;
 /// Floats rounded to nearest even.
 extern const Packing<float> packing_rounded;
 /// Two operands, one behind the other: the nearest bfloat16 of every float, and of what that leaves. With a = a1 + a2 and
-/// b = b1 + b2, a b is taken as a2 b1 + a1 b2 + a1 b1, which is within 2^-16 |a b| of it.
+/// b = b1 + b2, a b is taken as the four products of the parts, which is within 2^-17 |a b| of it.
 extern const Packing<float> packing_in_parts;
 
 /// One term of a sum of products: left [rows, depth] * right [depth, columns], both packed.
