@@ -189,7 +189,8 @@ void norm_rotate_rows(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable
 template <class T>
 void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, HeadShape shape,
                  int64_t first, int64_t rows) {
-  const auto run = shape.dim == 64    ? norm_rotate_rows<T, 64>
+  const auto run = shape.dim == 32    ? norm_rotate_rows<T, 32>
+                   : shape.dim == 64  ? norm_rotate_rows<T, 64>
                    : shape.dim == 128 ? norm_rotate_rows<T, 128>
                                       : norm_rotate_rows<T, 0>;
   run(x, y, rstd, table, gain, shape, first, rows);
@@ -217,7 +218,8 @@ void norm_rotate_backward_rows(Heads<const T*> dy, Heads<const T*> x, const floa
 template <class T>
 void norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
                           Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows) {
-  const auto run = shape.dim == 64    ? norm_rotate_backward_rows<T, 64>
+  const auto run = shape.dim == 32    ? norm_rotate_backward_rows<T, 32>
+                   : shape.dim == 64  ? norm_rotate_backward_rows<T, 64>
                    : shape.dim == 128 ? norm_rotate_backward_rows<T, 128>
                                       : norm_rotate_backward_rows<T, 0>;
   run(dy, x, rstd, table, gain, dx, dgain, shape, first, rows);
