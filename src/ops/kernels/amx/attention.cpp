@@ -50,9 +50,9 @@ class Forward {
     for (int64_t block = 0; block < blocks_; ++block) {
       for (int64_t lane = 0; lane < depth_; ++lane) {
         const int64_t across = (block * depth_ + lane) * kBlockSize, along = (lane * blocks_ + block) * kBlockSize;
-        LoadedBlock::of(in.k, in.time, in.dim, block, lane).store_left(keys_ + across);
-        LoadedBlock::of(in.v, in.time, in.dim, block, lane).store_transposed_left(values_ + along);
-        LoadedBlock::of(in.q, in.time, in.dim, block, lane).store_transposed_right(queries_ + across);
+        block_of(in.k, in.time, in.dim, block, lane).store_left(keys_ + across);
+        block_of(in.v, in.time, in.dim, block, lane).store_transposed_left(values_ + along);
+        block_of(in.q, in.time, in.dim, block, lane).store_transposed_right(queries_ + across);
       }
     }
   }
@@ -250,12 +250,11 @@ class Backward {
     for (int64_t block = 0; block < blocks_; ++block) {
       for (int64_t lane = 0; lane < depth; ++lane) {
         const int64_t across = block * panel_ + lane * kBlockSize, along = (lane * blocks_ + block) * kBlockSize;
-        const auto k = LoadedBlock::of(in.k, in.time, in.dim, block, lane);
+        const auto k = block_of(in.k, in.time, in.dim, block, lane);
         k.store_left(keys_ + across);
         k.store_transposed_left(keys_turned_ + along);
-        LoadedBlock::of(in.v, in.time, in.dim, block, lane).store_left(values_ + across);
-        const auto q = LoadedBlock::of(in.q, in.time, in.dim, block, lane),
-                   d = LoadedBlock::of(dout, in.time, in.dim, block, lane);
+        block_of(in.v, in.time, in.dim, block, lane).store_left(values_ + across);
+        const auto q = block_of(in.q, in.time, in.dim, block, lane), d = block_of(dout, in.time, in.dim, block, lane);
         q.store_right(queries_ + along);
         q.store_transposed_right(queries_turned_ + across);
         d.store_right(douts_ + along);

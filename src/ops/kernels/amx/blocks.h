@@ -43,55 +43,69 @@ PGOLF_AMX_INLINE __m512i load_part(const float* from, int64_t count) {
 }
 
 /// A 32 x 32 block of a row-major matrix; rows and lanes outside of it are zeros.
-struct LoadedBlock {
-  __m512i row[kBlock];
-
-  template <int kPart = 0, class T>
-  static PGOLF_AMX_INLINE LoadedBlock of(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block,
-                                         int64_t lane_block) {
-    LoadedBlock block;
-    const int64_t first = row_block * kBlock, count = least(rows - first, kBlock), width = lanes - lane_block * kBlock;
-    const T* from = matrix.data + first * matrix.stride + lane_block * kBlock;
-    for (int64_t i = 0; i < count; ++i, from += matrix.stride) {
-      block.row[i] = load_part<kPart>(from, width);
-      _mm_prefetch(from + kBlock * matrix.stride, _MM_HINT_T1);  // the next block's row: too far for the processor to guess
-    }
-    for (int64_t i = count; i < kBlock; ++i) block.row[i] = _mm512_setzero_si512();
-    return block;
-  }
+template <class T, int kPart>
+class SourceBlock {
+ public:
+  SourceBlock(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block)
+      : data_(matrix.data + row_block * kBlock * matrix.stride + lane_block * kBlock),
+        stride_(matrix.stride),
+        rows_(rows - row_block * kBlock),
+        lanes_(lanes - lane_block * kBlock) {}
 
   /// The block as left operand: 32 rows, one step of depth.
   void store_left(Bf16* to) const {
-    for (int64_t i = 0; i < kBlock; ++i) _mm512_store_si512(to + i * kBlock, row[i]);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kBlock; ++i) _mm512_store_si512(to + i * kBlock, row(i));
   }
   /// The transposed block as right operand: the block's rows are the columns.
   void store_transposed_right(Bf16* to) const {
-    for (int64_t half = 0; half < 2; ++half) store_transposed(row + 16 * half, to + half * 2 * kTile);
+    for (int64_t half = 0; half < 2; ++half) {
+      __m512i rows[16];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < 16; ++i) rows[i] = row(16 * half + i);
+      store_transposed(rows, to + half * 2 * kTile);
+    }
   }
   /// The block as right operand: its rows are the depth.
   void store_right(Bf16* to) const {
+#pragma GCC unroll 4
     for (int64_t i = 0; i < 16; ++i) {
       __m512i low, high;
-      interleave_rows(row[2 * i], row[2 * i + 1], &low, &high);
+      interleave_rows(row(2 * i), row(2 * i + 1), &low, &high);
       _mm512_store_si512(to + i * kBlock, low);
       _mm512_store_si512(to + 2 * kTile + i * kBlock, high);
     }
   }
   /// The transposed block as left operand.
   void store_transposed_left(Bf16* to) const {
-    __m512i pairs[2][16];
-    for (int64_t i = 0; i < 16; ++i) interleave_rows(row[2 * i], row[2 * i + 1], &pairs[0][i], &pairs[1][i]);
-    for (int64_t half = 0; half < 2; ++half) store_transposed(pairs[half], to + half * 2 * kTile);
+    __m512i low[16], high[16];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < 16; ++i) interleave_rows(row(2 * i), row(2 * i + 1), low + i, high + i);
+    store_transposed(low, to);
+    store_transposed(high, to + 2 * kTile);
   }
 
  private:
-  static void store_transposed(const __m512i* from, Bf16* to) {
-    __m512i turned[16];
-    for (int64_t i = 0; i < 16; ++i) turned[i] = from[i];
-    transpose_16x16(turned);
-    for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + i * kBlock, turned[i]);
+  PGOLF_AMX_INLINE __m512i row(int64_t i) const {
+    if (i >= rows_) return _mm512_setzero_si512();
+    const T* const from = data_ + i * stride_;
+    _mm_prefetch(from + kBlock * stride_, _MM_HINT_T1);  // the next block's row: too far for the processor to guess
+    return load_part<kPart>(from, lanes_);
   }
+  PGOLF_AMX_INLINE static void store_transposed(__m512i rows[16], Bf16* to) {
+    transpose_16x16(rows);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < 16; ++i) _mm512_store_si512(to + i * kBlock, rows[i]);
+  }
+
+  const T* data_;
+  int64_t stride_, rows_, lanes_;
 };
+
+template <int kPart = 0, class T>
+SourceBlock<T, kPart> block_of(Rows<const T*> matrix, int64_t rows, int64_t lanes, int64_t row_block, int64_t lane_block) {
+  return {matrix, rows, lanes, row_block, lane_block};
+}
 
 /// Tiles 0-3 += one step of a left panel times one of a right panel. The one behind each is fetched on the way.
 PGOLF_AMX_INLINE void multiply_step(const Bf16* left, const Bf16* right) {

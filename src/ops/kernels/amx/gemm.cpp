@@ -10,19 +10,31 @@ constexpr int64_t kStep = kBlockSize;  ///< elements of a panel per step of dept
 /// How a block becomes part of a packed operand, and whether the matrix has the panels along its rows or along its lanes.
 struct Left {
   static constexpr bool kPanelsOfRows = true;
-  static void store(const LoadedBlock& block, Bf16* to) { block.store_left(to); }
+  template <class Block>
+  static void store(const Block& block, Bf16* to) {
+    block.store_left(to);
+  }
 };
 struct LeftTransposed {
   static constexpr bool kPanelsOfRows = false;
-  static void store(const LoadedBlock& block, Bf16* to) { block.store_transposed_left(to); }
+  template <class Block>
+  static void store(const Block& block, Bf16* to) {
+    block.store_transposed_left(to);
+  }
 };
 struct Right {
   static constexpr bool kPanelsOfRows = false;
-  static void store(const LoadedBlock& block, Bf16* to) { block.store_right(to); }
+  template <class Block>
+  static void store(const Block& block, Bf16* to) {
+    block.store_right(to);
+  }
 };
 struct RightTransposed {
   static constexpr bool kPanelsOfRows = true;
-  static void store(const LoadedBlock& block, Bf16* to) { block.store_transposed_right(to); }
+  template <class Block>
+  static void store(const Block& block, Bf16* to) {
+    block.store_transposed_right(to);
+  }
 };
 
 /// Rows of blocks outside, so that every row is read on from where it was left.
@@ -33,13 +45,13 @@ void pack_part(Rows<const T*> x, int64_t depth, int64_t width, Bf16* packed, int
   if constexpr (Form::kPanelsOfRows) {
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       for (int64_t step = 0; step < steps; ++step) {
-        Form::store(LoadedBlock::of<kPart>(x, width, depth, panel, step), to(panel, step));
+        Form::store(block_of<kPart>(x, width, depth, panel, step), to(panel, step));
       }
     }
   } else {
     for (int64_t step = 0; step < steps; ++step) {
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        Form::store(LoadedBlock::of<kPart>(x, depth, width, step, panel), to(panel, step));
+        Form::store(block_of<kPart>(x, depth, width, step, panel), to(panel, step));
       }
     }
   }
@@ -201,7 +213,7 @@ void mirror(Bf16* c, int64_t size) {
   for (int64_t row = 0; row < size / kBlock; ++row) {
     for (int64_t column = row + 1; column < size / kBlock; ++column) {
       alignas(64) Bf16 turned[kBlockSize];
-      LoadedBlock::of(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(turned);
+      block_of(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(turned);
       Bf16* const to = c + (column * size + row) * kBlock;
       for (int64_t i = 0; i < kBlock; ++i) _mm512_storeu_si512(to + i * size, _mm512_load_si512(turned + i * kBlock));
     }
