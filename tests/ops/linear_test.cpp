@@ -58,7 +58,7 @@ TEST(Linear, OneRow) {
   for (size_t i = 0; i < 2; ++i) EXPECT_LE(distance(got.gradients[i], expected.gradients[i]), 4e-3) << i;
 }
 
-TEST(Linear, WidthsThatTheTilesDoNotTake) {
+TEST(Linear, WidthsThatAreNoMultiplesOfATile) {
   check({2, 9}, 20, 36);
   check({2, 33}, 32, 100);
 }
@@ -144,11 +144,13 @@ TEST(Linear, SecondDerivativeIsRefused) {
 
 TEST(Linear, InfinityAndNanPassThrough) {
   for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
-    auto x = random_tensor({40, 64}, 2).to(at::kBFloat16);
-    x[3][5] = poison;
-    const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
-    EXPECT_FALSE(y[3].isfinite().any().item<bool>());
-    EXPECT_TRUE(y[2].isfinite().all().item<bool>());
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      auto x = random_tensor({40, 64}, 2).to(dtype);
+      x[3][5] = poison;
+      const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
+      EXPECT_FALSE(y[3].isfinite().any().item<bool>());
+      EXPECT_TRUE(y[2].isfinite().all().item<bool>());
+    }
   }
 }
 

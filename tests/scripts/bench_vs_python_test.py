@@ -42,6 +42,15 @@ class BenchVsPythonTest(SandboxTest):
             SCRIPTS / "bench_vs_python.sh", "--bench-step", self.fakes / "bench_step", *options, upstream
         )
 
+    def test_keeps_what_is_in_the_folder_to_keep(self):
+        folder = self.root / "mine"
+        folder.mkdir()
+        (folder / "results.json").write_text("{}", encoding="utf-8")
+        result = self.bench("--keep", folder)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn(f"--keep {folder} is not empty", result.stderr)
+        self.assertTrue((folder / "results.json").exists())
+
     def test_table(self):
         result = self.bench("--configs", "9x512", "--rounds", "2", "--threads", "2")
         self.assertEqual(result.returncode, 0, result.stderr)
