@@ -5,12 +5,14 @@
 #include <cmath>
 #include <map>
 
+#include "kernels/newton_schulz_coefficients.h"
+
 namespace pgolf::ops {
 namespace {
 
 /// x [N, R, C], R <= C, of the dtype to compute in; overwritten.
 at::Tensor orthogonalise(at::Tensor x, int steps) {
-  constexpr double a = 3.4445, b = -4.7750, c = 2.0315;
+  constexpr double a = NewtonSchulzCoefficients::a, b = NewtonSchulzCoefficients::b, c = NewtonSchulzCoefficients::c;
   x.div_(at::linalg_vector_norm(x, 2, at::IntArrayRef{1, 2}, /*keepdim=*/true) + 1e-7);
   for (int i = 0; i < steps; ++i) {
     const auto product = at::bmm(x, x.transpose(1, 2));

@@ -112,8 +112,8 @@ amx::Output from_row(amx::Output output, int64_t row) {
 amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const Bf16* right, int64_t right_width, int64_t depth,
                      at::ScalarType dtype) {
   if (dtype == at::kFloat) {
-    const Bf16 *const left_rest = left + amx::packed_size(depth, left_width), *const right_rest =
-                                                                                  right + amx::packed_size(depth, right_width);
+    const Bf16* const left_rest = left + amx::packed_size(depth, left_width);
+    const Bf16* const right_rest = right + amx::packed_size(depth, right_width);
     *to++ = {left_rest, right_rest, depth};
     *to++ = {left_rest, right, depth};
     *to++ = {left, right_rest, depth};

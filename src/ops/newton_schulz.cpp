@@ -2,10 +2,12 @@
 
 #include <torch/types.h>
 
+#include "kernels/newton_schulz_coefficients.h"
+
 namespace pgolf::ops {
 
 at::Tensor newton_schulz(const at::Tensor& gradient, int steps, at::ScalarType dtype) {
-  constexpr double a = 3.4445, b = -4.7750, c = 2.0315;
+  constexpr double a = NewtonSchulzCoefficients::a, b = NewtonSchulzCoefficients::b, c = NewtonSchulzCoefficients::c;
   at::Tensor x = gradient.to(dtype, /*non_blocking=*/false, /*copy=*/true);
   x.div_(x.norm() + 1e-7);
   const bool transposed = x.size(0) > x.size(1);

@@ -201,9 +201,9 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
     optimizers_.step();
   });
+  if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // A replay writes to the weights behind LibTorch's back.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
-  if (!runtime_.cuda_graphs) optimizers_.zero_grad();
 }
 
 void Trainer::warm_up() {

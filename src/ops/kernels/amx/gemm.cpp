@@ -7,61 +7,47 @@ namespace {
 
 constexpr int64_t kStep = kBlockSize;  ///< elements of a panel per step of depth: two tiles
 
-/// How a block becomes part of a packed operand, and whether the matrix has the panels along its rows or along its lanes.
-struct Left {
-  static constexpr bool kPanelsOfRows = true;
-  template <class Block>
-  static void store(const Block& block, Bf16* to) {
+/// What a matrix is packed as; the panels of an operand lie along its rows or along its lanes.
+enum class Form { left, left_transposed, right, right_transposed };
+
+template <Form kForm, class Block>
+PGOLF_AMX_INLINE void store_as(const Block& block, Bf16* to) {
+  if constexpr (kForm == Form::left) {
     block.store_left(to);
-  }
-};
-struct LeftTransposed {
-  static constexpr bool kPanelsOfRows = false;
-  template <class Block>
-  static void store(const Block& block, Bf16* to) {
+  } else if constexpr (kForm == Form::left_transposed) {
     block.store_transposed_left(to);
-  }
-};
-struct Right {
-  static constexpr bool kPanelsOfRows = false;
-  template <class Block>
-  static void store(const Block& block, Bf16* to) {
+  } else if constexpr (kForm == Form::right) {
     block.store_right(to);
-  }
-};
-struct RightTransposed {
-  static constexpr bool kPanelsOfRows = true;
-  template <class Block>
-  static void store(const Block& block, Bf16* to) {
+  } else {
     block.store_transposed_right(to);
   }
-};
+}
 
 /// Rows of blocks outside, so that every row is read on from where it was left.
-template <class Form, int kPart, class T>
+template <Form kForm, int kPart, class T>
 void pack_part(Rows<const T*> x, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
   const int64_t steps = blocks_of(depth);
   const auto to = [&](int64_t panel, int64_t step) { return packed + (panel * steps + step) * kStep; };
-  if constexpr (Form::kPanelsOfRows) {
+  if constexpr (kForm == Form::left || kForm == Form::right_transposed) {
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       for (int64_t step = 0; step < steps; ++step) {
-        Form::store(block_of<kPart>(x, width, depth, panel, step), to(panel, step));
+        store_as<kForm>(block_of<kPart>(x, width, depth, panel, step), to(panel, step));
       }
     }
   } else {
     for (int64_t step = 0; step < steps; ++step) {
       for (int64_t panel = first_panel; panel < last_panel; ++panel) {
-        Form::store(block_of<kPart>(x, depth, width, step, panel), to(panel, step));
+        store_as<kForm>(block_of<kPart>(x, depth, width, step, panel), to(panel, step));
       }
     }
   }
 }
 
-template <class Form, int kPartCount, class T>
+template <Form kForm, int kPartCount, class T>
 void pack(const T* x, int64_t stride, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
-  pack_part<Form, 0>(Rows<const T*>{x, stride}, depth, width, packed, first_panel, last_panel);
+  pack_part<kForm, 0>(Rows<const T*>{x, stride}, depth, width, packed, first_panel, last_panel);
   if constexpr (kPartCount == 2) {
-    pack_part<Form, 1>(Rows<const T*>{x, stride}, depth, width, packed + packed_size(depth, width), first_panel, last_panel);
+    pack_part<kForm, 1>(Rows<const T*>{x, stride}, depth, width, packed + packed_size(depth, width), first_panel, last_panel);
   }
 }
 
@@ -220,8 +206,11 @@ void mirror(Bf16* c, int64_t size) {
   }
 }
 
-const Packing<Bf16> packing = {pack<Left, 1>, pack<LeftTransposed, 1>, pack<Right, 1>, pack<RightTransposed, 1>};
-const Packing<float> packing_rounded = {pack<Left, 1>, pack<LeftTransposed, 1>, pack<Right, 1>, pack<RightTransposed, 1>};
-const Packing<float> packing_in_parts = {pack<Left, 2>, pack<LeftTransposed, 2>, pack<Right, 2>, pack<RightTransposed, 2>};
+const Packing<Bf16> packing = {pack<Form::left, 1>, pack<Form::left_transposed, 1>, pack<Form::right, 1>,
+                               pack<Form::right_transposed, 1>};
+const Packing<float> packing_rounded = {pack<Form::left, 1>, pack<Form::left_transposed, 1>, pack<Form::right, 1>,
+                                        pack<Form::right_transposed, 1>};
+const Packing<float> packing_in_parts = {pack<Form::left, 2>, pack<Form::left_transposed, 2>, pack<Form::right, 2>,
+                                         pack<Form::right_transposed, 2>};
 
 }  // namespace pgolf::ops::amx

@@ -1,5 +1,6 @@
 #include "newton_schulz.h"
 
+#include "../newton_schulz_coefficients.h"
 #include "gemm.h"
 #include "tile.h"
 
@@ -69,7 +70,8 @@ int64_t newton_schulz_scratch(int64_t rows, int64_t columns) {
 }
 
 void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scratch) {
-  constexpr float a = 3.4445f, b = -4.7750f, c = 2.0315f;
+  constexpr auto a = static_cast<float>(NewtonSchulzCoefficients::a), b = static_cast<float>(NewtonSchulzCoefficients::b),
+                 c = static_cast<float>(NewtonSchulzCoefficients::c);
   const bool tall = rows > columns;
   const int64_t size = tall ? columns : rows, depth = tall ? rows : columns, count = rows * columns;
   const int64_t panels = size / kPanel;

@@ -37,8 +37,8 @@ class TileScope {
 };
 
 /// To be put between the loads of a step and its products, for the operands of the next step: they come from the second-level
-/// cache, and the processor does not guess them. The instructions also keep tile loads and products apart, which pays where
-/// another thread works on the same core: 1.5 times as fast there, and 0.85 times where none does.
+/// cache, and the processor does not guess them. The instructions also keep tile loads and products apart, which gains more
+/// where another thread works on the same core than it costs where none does.
 PGOLF_AMX_INLINE void prefetch_tile(const Bf16* tile) {
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row) _mm_prefetch(tile + row * kTileDepth, _MM_HINT_T0);
