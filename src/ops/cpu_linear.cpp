@@ -122,6 +122,22 @@ amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const 
   return to;
 }
 
+/// The rows of some panels of activations, and how many of them there are.
+struct RowRange {
+  RowRange(const at::Tensor& x, int64_t first_panel, int64_t last_panel)
+      : first(first_panel * kPanel), count(std::min(last_panel * kPanel, count_rows(x)) - first) {}
+  int64_t first, count;
+};
+
+/// Packs them as left operand; returns the end of it.
+Bf16* pack_rows(const at::Tensor& x, const RowRange& range, Bf16* to) {
+  const int64_t width = width_of_rows(x);
+  with_packing(x, [&](const auto& packing, const auto* data) {
+    packing.left(data + range.first * width, width, width, range.count, to, 0, panels_of(range.count));
+  });
+  return to + parts_of(x.scalar_type()) * amx::packed_size(width, range.count);
+}
+
 /// Rows of activations times a packed weight.
 struct Factor {
   const at::Tensor &rows, &weight;
@@ -131,21 +147,17 @@ struct Factor {
 template <size_t kCount>
 void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t last, int64_t columns, const amx::Output& output) {
   const auto dtype = factors[0].rows.scalar_type();
-  const int64_t first_row = first * kPanel, rows = std::min(last * kPanel, count_rows(factors[0].rows)) - first_row;
+  const RowRange range(factors[0].rows, first, last);
   int64_t depth = 0;
   for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
-  auto* left = packed_scratch(depth, rows, dtype);
+  auto* left = packed_scratch(depth, range.count, dtype);
   amx::Term terms[4 * kCount];
   auto* end = terms;
   for (const auto& factor : factors) {
-    const int64_t width = width_of_rows(factor.rows);
-    with_packing(factor.rows, [&](const auto& packing, const auto* data) {
-      packing.left(data + first_row * width, width, width, rows, left, 0, last - first);
-    });
-    end = add_terms(end, left, rows, in<Bf16>(factor.weight), columns, width, dtype);
-    left += parts_of(dtype) * amx::packed_size(width, rows);
+    end = add_terms(end, left, range.count, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
+    left = pack_rows(factor.rows, range, left);
   }
-  amx::multiply(terms, end - terms, rows, columns, from_row(output, first_row));
+  amx::multiply(terms, end - terms, range.count, columns, from_row(output, range.first));
 }
 
 /// dW = dy^T x for one weight; x as packed right operand of `depth` = number of rows.
@@ -270,9 +282,15 @@ struct AmxQkv : Function<AmxQkv> {
       work += work_of(x, weight);
     }
     share_rows(x, work, [&](int64_t first, int64_t last) {
+      const RowRange range(x, first, last);
+      const int64_t width = width_of_rows(x);
+      auto* const left = packed_scratch(width, range.count, x.scalar_type());
+      pack_rows(x, range, left);
       for (size_t i = 0; i < 3; ++i) {
-        const Factor factor[] = {{x, operands[i]}};
-        multiply_panels(factor, first, last, weights[i].size(0), output_to(results[i], amx::Store::assign));
+        const int64_t columns = weights[i].size(0);
+        amx::Term terms[4];
+        const auto* const end = add_terms(terms, left, range.count, in<Bf16>(operands[i]), columns, width, x.scalar_type());
+        amx::multiply(terms, end - terms, range.count, columns, from_row(output_to(results[i], amx::Store::assign), range.first));
       }
     });
     return results;

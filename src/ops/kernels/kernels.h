@@ -82,7 +82,7 @@ struct Kernels {
   void (*scale)(T* x, const float* factor, int64_t count);
 };
 
-enum class Isa { baseline, avx2, avx512 };
+enum class Isa { baseline, avx2, avx512, avx512bf16 };
 
 /// The widest instruction set that both this build and this processor have.
 Isa best_isa();

@@ -4,38 +4,22 @@
 // lane of a vector, and all products are one function that broadcasts single values of the left matrix, in either order.
 #include "../attention.h"
 
+#include "lanes.h"
+
 namespace pgolf::ops {
 namespace {
 
-#define PGOLF_INLINE inline __attribute__((always_inline))
-
 #if defined(__AVX512F__)
-constexpr int64_t kWidth = 16, kRows = 8;
-#elif defined(__AVX2__)
-constexpr int64_t kWidth = 8, kRows = 4;
+constexpr int64_t kRows = 8;
 #else
-constexpr int64_t kWidth = 4, kRows = 4;
+constexpr int64_t kRows = 4;
 #endif
-constexpr int64_t kStrip = 2 * kWidth;  ///< columns of a product that are computed together; kRows rows of it fill the registers
+constexpr int64_t kStrip = 2 * kLanes;  ///< columns of a product that are computed together; kRows rows of it fill the registers
 constexpr int64_t kKeys = 128;          ///< keys whose scores forward() holds at a time
 constexpr int64_t kBackwardKeys = 32, kQueries = 128;  ///< the block of scores that backward() holds; whole strips
 constexpr float kLog2E = 1.44269504f;
 
-using Vector = float __attribute__((vector_size(kWidth * sizeof(float))));
-using IntVector = int32_t __attribute__((vector_size(kWidth * sizeof(float))));
-
-PGOLF_INLINE Vector load(const float* from) {
-  Vector result;
-  __builtin_memcpy(&result, from, sizeof(result));
-  return result;
-}
-PGOLF_INLINE void store(float* to, Vector value) {
-  __builtin_memcpy(to, &value, sizeof(value));
-}
-PGOLF_INLINE Vector all(float value) {
-  return value - Vector{};
-}
-PGOLF_INLINE Vector larger(Vector a, Vector b) {
+PGOLF_INLINE Floats larger(Floats a, Floats b) {
   return a > b ? a : b;
 }
 PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
@@ -43,20 +27,20 @@ PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
 }
 
 /// 2^x within 1e-7 for x <= 127; 0 below -126.
-PGOLF_INLINE Vector exp2_of(Vector x) {
-  const Vector round = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
-  const Vector bounded = x < -126.0f ? all(-126.0f) : x;
-  const Vector shifted = bounded + round;
-  const Vector r = bounded - (shifted - round);
-  Vector p = all(0.000153458124f);
+PGOLF_INLINE Floats exp2_of(Floats x) {
+  const Floats round = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
+  const Floats bounded = x < -126.0f ? all(-126.0f) : x;
+  const Floats shifted = bounded + round;
+  const Floats r = bounded - (shifted - round);
+  Floats p = all(0.000153458124f);
   p = p * r + 0.00133999309f;
   p = p * r + 0.00961848907f;
   p = p * r + 0.0555032864f;
   p = p * r + 0.240226462f;
   p = p * r + 0.693147182f;
   p = p * r + 1.0f;
-  const Vector scaled = (Vector)((IntVector)p + ((IntVector)shifted << 23));
-  return x < -126.0f ? Vector{} : scaled;
+  const Floats scaled = (Floats)((Ints)p + ((Ints)shifted << 23));
+  return x < -126.0f ? Floats{} : scaled;
 }
 
 /// The left matrix of a product, in either order: element (i, j) is data[i * row + j * depth].
@@ -68,19 +52,19 @@ struct Left {
 template <int64_t kRowCount, int64_t kVectors>
 PGOLF_INLINE void multiply_strip(float* c, int64_t c_stride, Left left, Rows<const float*> right, int64_t depth,
                                  bool accumulate) {
-  Vector sum[kRowCount][kVectors];
+  Floats sum[kRowCount][kVectors];
 #pragma GCC unroll 8
   for (int64_t i = 0; i < kRowCount; ++i) {
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = accumulate ? load(c + i * c_stride + j * kWidth) : Vector{};
+    for (int64_t j = 0; j < kVectors; ++j) sum[i][j] = accumulate ? load(c + i * c_stride + j * kLanes) : Floats{};
   }
   for (int64_t step = 0; step < depth; ++step) {
-    Vector b[kVectors];
+    Floats b[kVectors];
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < kVectors; ++j) b[j] = load(right.data + step * right.stride + j * kWidth);
+    for (int64_t j = 0; j < kVectors; ++j) b[j] = load(right.data + step * right.stride + j * kLanes);
 #pragma GCC unroll 8
     for (int64_t i = 0; i < kRowCount; ++i) {
-      const Vector a = all(left.data[i * left.row + step * left.depth]);
+      const Floats a = all(left.data[i * left.row + step * left.depth]);
 #pragma GCC unroll 2
       for (int64_t j = 0; j < kVectors; ++j) sum[i][j] += a * b[j];
     }
@@ -88,11 +72,11 @@ PGOLF_INLINE void multiply_strip(float* c, int64_t c_stride, Left left, Rows<con
 #pragma GCC unroll 8
   for (int64_t i = 0; i < kRowCount; ++i) {
 #pragma GCC unroll 2
-    for (int64_t j = 0; j < kVectors; ++j) store(c + i * c_stride + j * kWidth, sum[i][j]);
+    for (int64_t j = 0; j < kVectors; ++j) store(c + i * c_stride + j * kLanes, sum[i][j]);
   }
 }
 
-/// c [rows, columns] (+)= left [rows, depth] right [depth, columns]; columns a multiple of kWidth.
+/// c [rows, columns] (+)= left [rows, depth] right [depth, columns]; columns a multiple of kLanes.
 void multiply(Rows<float*> c, Left left, Rows<const float*> right, int64_t rows, int64_t columns, int64_t depth,
               bool accumulate) {
   for (int64_t column = 0; column < columns; column += kStrip) {
@@ -142,9 +126,9 @@ void transpose(Rows<const float*> from, int64_t rows, int64_t dim, float* to) {
 }
 
 /// All ones in the lanes whose query, first_query + lane, may see the key.
-PGOLF_INLINE IntVector visible(int64_t key, int64_t first_query) {
-  IntVector query{};
-  for (int32_t i = 0; i < kWidth; ++i) query[i] = i;
+PGOLF_INLINE Ints visible(int64_t key, int64_t first_query) {
+  Ints query{};
+  for (int32_t i = 0; i < kLanes; ++i) query[i] = i;
   return query >= static_cast<int32_t>(key - first_query);
 }
 
@@ -164,27 +148,27 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
   const Rows<float*> to{out.data + first * out.stride, out.stride};
   const float factor = score_scale(in.dim) * kLog2E;
   transpose({in.q.data + first * in.q.stride, in.q.stride}, rows, in.dim, q);
-  Vector offset[2] = {all(-__builtin_inff()), all(-__builtin_inff())}, sum[2] = {};
+  Floats offset[2] = {all(-__builtin_inff()), all(-__builtin_inff())}, sum[2] = {};
   for (int64_t key = 0; key < end; key += kKeys) {
     const int64_t keys = least(kKeys, end - key);
     multiply({scores, kStrip}, by_row(in.k, key), {q, kStrip}, keys, kStrip, in.dim, false);
     float shrink[kStrip];
     for (int half = 0; half < 2; ++half) {
-      float* const s = scores + half * kWidth;
-      const int64_t query = first + half * kWidth;
-      Vector largest = offset[half];
+      float* const s = scores + half * kLanes;
+      const int64_t query = first + half * kLanes;
+      Floats largest = offset[half];
       for (int64_t i = 0; i < keys; ++i) {
-        Vector score = load(s + i * kStrip) * factor;
+        Floats score = load(s + i * kStrip) * factor;
         if (key + i > query) score = visible(key + i, query) ? score : all(-__builtin_inff());
         store(s + i * kStrip, score);
         largest = larger(score, largest);
       }
-      const Vector smaller = exp2_of(offset[half] - largest);
-      store(shrink + half * kWidth, smaller);
+      const Floats smaller = exp2_of(offset[half] - largest);
+      store(shrink + half * kLanes, smaller);
       offset[half] = largest;
-      Vector added{};
+      Floats added{};
       for (int64_t i = 0; i < keys; ++i) {
-        const Vector e = exp2_of(load(s + i * kStrip) - largest);
+        const Floats e = exp2_of(load(s + i * kStrip) - largest);
         store(s + i * kStrip, e);
         added += e;
       }
@@ -199,8 +183,8 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
   }
   float sums[kStrip], offsets[kStrip];
   for (int half = 0; half < 2; ++half) {
-    store(sums + half * kWidth, sum[half]);
-    store(offsets + half * kWidth, offset[half]);
+    store(sums + half * kLanes, sum[half]);
+    store(offsets + half * kLanes, offset[half]);
   }
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t lane = 0; lane < in.dim; ++lane) to.data[i * to.stride + lane] /= sums[i];
@@ -226,14 +210,14 @@ void strip_gradients(const AttentionInput<float>& in, const float* q_turned, con
   multiply({p, kQueries}, by_row(in.k, first_key), {q_turned, kStrip}, seen, kStrip, in.dim, false);
   multiply({ds, kQueries}, by_row(in.v, first_key), {dout_turned, kStrip}, seen, kStrip, in.dim, false);
   for (int half = 0; half < 2; ++half) {
-    const int64_t query = first_query + half * kWidth;
-    const Vector delta = load(deltas + half * kWidth), log_sum = load(log_sums + half * kWidth);
+    const int64_t query = first_query + half * kLanes;
+    const Floats delta = load(deltas + half * kLanes), log_sum = load(log_sums + half * kLanes);
     for (int64_t i = 0; i < keys; ++i) {
-      const int64_t at = i * kQueries + half * kWidth, key = first_key + i;
-      Vector e{}, gradient{};
+      const int64_t at = i * kQueries + half * kLanes, key = first_key + i;
+      Floats e{}, gradient{};
       if (i < seen) {
         e = exp2_of(load(p + at) * factor - log_sum);
-        if (key > query) e = visible(key, query) ? e : Vector{};
+        if (key > query) e = visible(key, query) ? e : Floats{};
         gradient = e * (load(ds + at) - delta) * scale;
       }
       store(p + at, e);
@@ -259,11 +243,11 @@ void backward(const AttentionInput<float>& in, Rows<const float*> out, Rows<cons
   for (int64_t row = 0; row < padded; ++row) {
     deltas[row] = padded_sums[row] = 0;
     if (row >= in.time) continue;
-    Vector product{};
-    for (int64_t lane = 0; lane < in.dim; lane += kWidth) {
+    Floats product{};
+    for (int64_t lane = 0; lane < in.dim; lane += kLanes) {
       product += load(out.data + row * out.stride + lane) * load(dout.data + row * dout.stride + lane);
     }
-    for (int64_t lane = 0; lane < kWidth; ++lane) deltas[row] += product[lane];
+    for (int64_t lane = 0; lane < kLanes; ++lane) deltas[row] += product[lane];
     padded_sums[row] = log_sums[row];
   }
   for (int64_t key = 0; key < in.time; key += kBackwardKeys) {
@@ -291,9 +275,9 @@ int64_t scratch_bytes(int64_t time, int64_t dim) {
 
 void sum_heads(const float* from, int64_t heads, Rows<float*> to, int64_t time, int64_t dim) {
   for (int64_t row = 0; row < time; ++row) {
-    for (int64_t lane = 0; lane < dim; lane += kWidth) {
+    for (int64_t lane = 0; lane < dim; lane += kLanes) {
       const float* const first = from + row * dim + lane;
-      Vector sum = load(first);
+      Floats sum = load(first);
       for (int64_t head = 1; head < heads; ++head) sum += load(first + head * time * dim);
       store(to.data + row * to.stride + lane, sum);
     }

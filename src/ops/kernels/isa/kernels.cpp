@@ -1,86 +1,64 @@
-// Compiled once per instruction set with PGOLF_ISA naming it (src/CMakeLists.txt). Everything is in an anonymous
-// namespace and nothing from the standard library is called: a shared inline function compiled here with wide
-// instructions could otherwise be the copy that the linker keeps for every processor.
-#include "../kernels.h"
+// Compiled once per instruction set with PGOLF_ISA naming it (src/CMakeLists.txt), under the rules of lanes.h.
+#include "lanes.h"
 
 namespace pgolf::ops {
 namespace {
 
-#define PGOLF_INLINE inline __attribute__((always_inline))
-#define PGOLF_RESTRICT __restrict__
-
 constexpr float kEps = 1.1920929e-07f;
-
-template <class To, class From>
-PGOLF_INLINE To bits_of(From value) {
-  static_assert(sizeof(To) == sizeof(From));
-  To result;
-  __builtin_memcpy(&result, &value, sizeof(result));
-  return result;
-}
-
-PGOLF_INLINE float load(const float& value) {
-  return value;
-}
-PGOLF_INLINE float load(const Bf16& value) {
-  return bits_of<float>(static_cast<uint32_t>(value.bits) << 16);
-}
-
-PGOLF_INLINE void store(float& to, float value) {
-  to = value;
-}
-PGOLF_INLINE void store(Bf16& to, float value) {
-  const uint32_t bits = bits_of<uint32_t>(value);
-  const uint32_t nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  to.bits = static_cast<uint16_t>(value != value ? 0x7fc0u : nearest_even);
-}
 
 /// e^x = scale * (1 + fraction), with scale a power of two and |log(1 + fraction)| <= log(2) / 2; -87.3 <= x <= 88.
 /// The Taylor series to r^7 leaves less than 1e-8. Measured over the whole range: exp below is within 1.1 units in the last
 /// place, tanh within 3 and its derivative within 4.
 struct Exponential {
-  float scale, fraction;
+  Floats scale, fraction;
 };
-PGOLF_INLINE Exponential exponential(float x) {
+PGOLF_INLINE Exponential exponential(Floats x) {
   constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, which stands in the low bits
-  const float shifted = x * 1.44269504f + round;
-  const float n = shifted - round;
-  const float r = (x - n * 0.693145751953125f) - n * 1.42860682e-06f;  // log(2) in two parts, the first one short
-  float p = 1.0f / 5040;
+  const Floats shifted = x * 1.44269504f + round;
+  const Floats n = shifted - round;
+  const Floats r = (x - n * 0.693145751953125f) - n * 1.42860682e-06f;  // log(2) in two parts, the first one short
+  Floats p = all(1.0f / 5040);
   p = p * r + 1.0f / 720;
   p = p * r + 1.0f / 120;
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r;
-  return {bits_of<float>((bits_of<uint32_t>(shifted) << 23) + 0x3f800000u), p};
+  return {(Floats)(((Bits)shifted << 23) + 0x3f800000u), p};
 }
 
 /// Comparisons are written so that a NaN passes through.
-PGOLF_INLINE float exp_of_nonpositive(float x) {
-  const Exponential e = exponential(x < -87.3f ? -87.3f : x);
+PGOLF_INLINE Floats exp_of_nonpositive(Floats x) {
+  const Exponential e = exponential(x < -87.3f ? all(-87.3f) : x);
   return e.scale + e.scale * e.fraction;
 }
 
 /// tanh and its derivative, without cancellation: with m = expm1(2|x|), tanh|x| = m / (m + 2), 1 - tanh|x| = 2 / (m + 2).
 struct Tanh {
-  float value, derivative;
+  Floats value, derivative;
 };
-PGOLF_INLINE Tanh tanh_of(float x) {
-  const float magnitude = __builtin_fabsf(x);
-  const Exponential e = exponential(magnitude > 20.0f ? 40.0f : 2 * magnitude);
-  const float m = (e.scale - 1) + e.scale * e.fraction;
-  const float inverse = 1 / (m + 2);
-  const float value = m * inverse;
-  return {__builtin_copysignf(value, x), 2 * inverse * (1 + value)};
+PGOLF_INLINE Tanh tanh_of(Floats x) {
+  const Bits sign = (Bits)x & 0x80000000u;
+  const Floats magnitude = (Floats)((Bits)x ^ sign);
+  const Exponential e = exponential(magnitude > 20.0f ? all(40.0f) : 2 * magnitude);
+  const Floats m = (e.scale - 1) + e.scale * e.fraction;
+  const Floats inverse = 1 / (m + 2);
+  const Floats value = m * inverse;
+  return {(Floats)((Bits)value | sign), 2 * inverse * (1 + value)};
 }
 
+/// In four sums, so that none waits for the one before.
 template <class T>
 PGOLF_INLINE float dot(const T* x, const T* y, int64_t count) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < count; ++i) sum += load(x[i]) * load(y[i]);
-  return sum;
+  Floats sums[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < 4; ++j) sums[j] += load(x + i + j * kLanes) * load(y + i + j * kLanes);
+  }
+  for_lanes(count - i,
+            [&](int64_t j, auto part) PGOLF_INLINE_LAMBDA { sums[0] += load(x + i + j, part) * load(y + i + j, part); });
+  return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 PGOLF_INLINE float reciprocal_rms(float square_sum, int64_t count) {
@@ -88,81 +66,85 @@ PGOLF_INLINE float reciprocal_rms(float square_sum, int64_t count) {
 }
 
 template <class T>
-void rms_norm(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, float* rstd, int64_t rows, int64_t width) {
+PGOLF_INLINE float rms_norm_row(const T* x, T* y, int64_t width) {
+  const float r = reciprocal_rms(dot(x, x, width), width);
+  for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + i, load(x + i, part) * r, part); });
+  return r;
+}
+
+template <class T>
+void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
-    const float r = reciprocal_rms(dot(x, x, width), width);
+    const float r = rms_norm_row(x, y, width);
     if (rstd != nullptr) rstd[row] = r;
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(y[i], load(x[i]) * r);
   }
 }
 
 /// The c for which dx = r dy - c x is the gradient of one normalised row with r = 1 / rms(x).
 template <class T>
-PGOLF_INLINE float norm_backward_coefficient(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, float r, int64_t width) {
+PGOLF_INLINE float norm_backward_coefficient(const T* dy, const T* x, float r, int64_t width) {
   return dot(dy, x, width) * r * r * r / static_cast<float>(width);
 }
 
 template <class T>
-void rms_norm_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, const float* rstd, T* PGOLF_RESTRICT dx,
-                       int64_t rows, int64_t width) {
+void rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
     const float r = rstd[row], along = norm_backward_coefficient(dy, x, r, width);
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(dx[i], r * load(dy[i]) - along * load(x[i]));
+    for_lanes(width, [&](int64_t i, auto part)
+                         PGOLF_INLINE_LAMBDA { store(dx + i, r * load(dy + i, part) - along * load(x + i, part), part); });
   }
 }
 
-// Vectors of 32 bytes in all loops over one head: 8 pairs (rope_dims 16) shall not end up in the scalar rest of a wider
-// loop, and what one loop stores the next one loads, which is only quick at equal width.
-
-/// (a, b) of each pair -> (a cos + direction b sin, b cos - direction a sin): direction 1 rotates, -1 rotates back.
-PGOLF_INLINE void rotate(float* PGOLF_RESTRICT lanes, RotationTable table, int64_t time, float direction) {
-  const float* PGOLF_RESTRICT cos = table.cos + time * table.half;
-  const float* PGOLF_RESTRICT sin = table.sin + time * table.half;
-#pragma omp simd simdlen(8)
-  for (int64_t i = 0; i < table.half; ++i) {
-    const float a = lanes[i], b = lanes[i + table.half], s = direction * sin[i];
-    lanes[i] = a * cos[i] + b * s;
-    lanes[i + table.half] = b * cos[i] - a * s;
-  }
+/// The rotation of one time: f(i, part, cos, sin) for the pairs of lanes (i, i + half), then g(i, part) for the lanes from
+/// 2 * half on, which stay as they are.
+template <class F, class G>
+PGOLF_INLINE void for_pairs(RotationTable table, int64_t time, int64_t dim, const F& f, const G& g) {
+  const float *const cos = table.cos + time * table.half, *const sin = table.sin + time * table.half;
+  for_lanes(table.half, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { f(i, part, load(cos + i, part), load(sin + i, part)); });
+  const int64_t rotated = 2 * table.half;
+  for_lanes(dim - rotated, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { g(rotated + i, part); });
 }
 
-/// One head at one time, through a local array: the pair loop is short, so that conversions in it would not vectorise.
+/// One head at one time.
 template <class T>
-PGOLF_INLINE float norm_rotate_head(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, RotationTable table, int64_t time, float gain,
-                                    int64_t dim) {
-  float lanes[kMaxHeadDim];
-  float sum = 0;
-#pragma omp simd simdlen(32 / sizeof(T)) reduction(+ : sum)
-  for (int64_t i = 0; i < dim; ++i) {
-    lanes[i] = load(x[i]);
-    sum += lanes[i] * lanes[i];
-  }
-  const float r = reciprocal_rms(sum, dim);
-  rotate(lanes, table, time, 1.0f);
-  const float factor = r * gain;
-#pragma omp simd simdlen(32 / sizeof(T))
-  for (int64_t i = 0; i < dim; ++i) store(y[i], lanes[i] * factor);
+PGOLF_INLINE float norm_rotate_head(const T* x, T* y, RotationTable table, int64_t time, float gain, int64_t dim) {
+  const float r = reciprocal_rms(dot(x, x, dim), dim), factor = r * gain;
+  const int64_t half = table.half;
+  for_pairs(
+      table, time, dim,
+      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
+        const Floats a = factor * load(x + i, part), b = factor * load(x + i + half, part);
+        store(y + i, a * cos + b * sin, part);
+        store(y + i + half, b * cos - a * sin, part);
+      },
+      [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + i, factor * load(x + i, part), part); });
   return r;
 }
 
 /// With u the gradient rotated back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim).
 template <class T>
-PGOLF_INLINE float norm_rotate_backward_head(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, float r, RotationTable table,
-                                             int64_t time, float gain, T* PGOLF_RESTRICT dx, int64_t dim) {
-  float u[kMaxHeadDim];
-#pragma omp simd simdlen(32 / sizeof(T))
-  for (int64_t i = 0; i < dim; ++i) u[i] = load(dy[i]);
-  rotate(u, table, time, -1.0f);
-  float product = 0;
-#pragma omp simd simdlen(32 / sizeof(T)) reduction(+ : product)
-  for (int64_t i = 0; i < dim; ++i) product += u[i] * load(x[i]);
-  product *= r;
-  const float factor = r * gain;
+PGOLF_INLINE float norm_rotate_backward_head(const T* dy, const T* x, float r, RotationTable table, int64_t time, float gain,
+                                             T* dx, int64_t dim) {
+  const int64_t half = table.half;
+  Floats products = {};
+  for_pairs(
+      table, time, dim,
+      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
+        const Floats a = load(dy + i, part), b = load(dy + i + half, part);
+        products += (a * cos - b * sin) * load(x + i, part) + (b * cos + a * sin) * load(x + i + half, part);
+      },
+      [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { products += load(dy + i, part) * load(x + i, part); });
+  const float product = r * sum_of(products), factor = r * gain;
   const float along = factor * product * r / static_cast<float>(dim);
-#pragma omp simd simdlen(32 / sizeof(T))
-  for (int64_t i = 0; i < dim; ++i) store(dx[i], factor * u[i] - along * load(x[i]));
+  for_pairs(
+      table, time, dim,
+      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
+        const Floats a = factor * load(dy + i, part), b = factor * load(dy + i + half, part);
+        store(dx + i, (a * cos - b * sin) - along * load(x + i, part), part);
+        store(dx + i + half, (b * cos + a * sin) - along * load(x + i + half, part), part);
+      },
+      [&](int64_t i, auto part)
+          PGOLF_INLINE_LAMBDA { store(dx + i, factor * load(dy + i, part) - along * load(x + i, part), part); });
   return product;
 }
 
@@ -225,24 +207,22 @@ void norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rs
   run(dy, x, rstd, table, gain, dx, dgain, shape, first, rows);
 }
 
-template <class T>
-void relu_squared(const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT y, int64_t count) {
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = load(x[i]);
-    const float positive = value < 0 ? 0.0f : value;
-    store(y[i], positive * positive);
-  }
+PGOLF_INLINE Floats positive_part(Floats x) {
+  return x < 0.0f ? Floats{} : x;
 }
 
 template <class T>
-void relu_squared_backward(const T* PGOLF_RESTRICT dy, const T* PGOLF_RESTRICT x, T* PGOLF_RESTRICT dx, int64_t count) {
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) {
-    const float value = load(x[i]);
-    const float positive = value < 0 ? 0.0f : value;
-    store(dx[i], 2 * positive * load(dy[i]));
-  }
+void relu_squared(const T* x, T* y, int64_t count) {
+  for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    const Floats positive = positive_part(load(x + i, part));
+    store(y + i, positive * positive, part);
+  });
+}
+
+template <class T>
+void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) {
+  for_lanes(count, [&](int64_t i, auto part)
+                       PGOLF_INLINE_LAMBDA { store(dx + i, 2 * positive_part(load(x + i, part)) * load(dy + i, part), part); });
 }
 
 /// One row of the gradient of an op's first output: what arrives there, plus what the second output, its rms_norm, passes on.
@@ -256,44 +236,51 @@ struct ArrivingGradient {
       along = norm_backward_coefficient(dnormed, y, r, width);
     }
   }
-  PGOLF_INLINE float operator()(int64_t i) const {
-    if constexpr (kNormed) return load(dy[i]) + (r * load(dnormed[i]) - along * load(y[i]));
-    return load(dy[i]);
+  template <class Part>
+  PGOLF_INLINE Floats at(int64_t i, Part part) const {
+    if constexpr (kNormed) return load(dy + i, part) + (r * load(dnormed + i, part) - along * load(y + i, part));
+    return load(dy + i, part);
   }
-  const T* PGOLF_RESTRICT dy;
-  const T* PGOLF_RESTRICT dnormed = nullptr;
-  const T* PGOLF_RESTRICT y = nullptr;
+  const T* dy;
+  const T *dnormed = nullptr, *y = nullptr;
   float r = 0, along = 0;
 };
 
-template <class T>
-void residual_mix(const T* PGOLF_RESTRICT x, const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT y,
-                  T* normed, float* rstd, int64_t rows, int64_t width) {
-  const float* mix0 = mix + width;
-  for (int64_t at = 0; at < rows * width; at += width) {
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(y[at + i], mix[i] * load(x[at + i]) + mix0[i] * load(x0[at + i]));
+/// y = f(i, part) for each row, and of each row its rms_norm unless normed is null.
+template <class T, class F>
+PGOLF_INLINE void write_rows(T* y, T* normed, float* rstd, int64_t rows, int64_t width, const F& f) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t at = row * width;
+    for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + at + i, f(at, i, part), part); });
+    if (normed == nullptr) continue;
+    const float r = rms_norm_row(y + at, normed + at, width);
+    if (rstd != nullptr) rstd[row] = r;
   }
-  if (normed != nullptr) rms_norm(y, normed, rstd, rows, width);
+}
+
+template <class T>
+void residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width) {
+  const float* const mix0 = mix + width;
+  write_rows(y, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    return load(mix + i, part) * load(x + at + i, part) + load(mix0 + i, part) * load(x0 + at + i, part);
+  });
 }
 
 template <class T, bool kNormed>
-void residual_mix_backward_rows(const T* PGOLF_RESTRICT dy, NormedOutput<T> normed, const T* PGOLF_RESTRICT x,
-                                const T* PGOLF_RESTRICT x0, const float* PGOLF_RESTRICT mix, T* PGOLF_RESTRICT dx,
-                                T* PGOLF_RESTRICT dx0, float* PGOLF_RESTRICT dmix, int64_t rows, int64_t width) {
-  const float* mix0 = mix + width;
-  float* dmix0 = dmix + width;
+void residual_mix_backward_rows(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
+                                float* dmix, int64_t rows, int64_t width) {
+  const float* const mix0 = mix + width;
+  float* const dmix0 = dmix + width;
   for (int64_t i = 0; i < 2 * width; ++i) dmix[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, x0 += width, dx += width, dx0 += width) {
     const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) {
-      const float d = gradient(i);
-      dmix[i] += d * load(x[i]);
-      dmix0[i] += d * load(x0[i]);
-      store(dx[i], d * mix[i]);
-      store(dx0[i], d * mix0[i]);
-    }
+    for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats d = gradient.at(i, part);
+      store(dmix + i, load(dmix + i, part) + d * load(x + i, part), part);
+      store(dmix0 + i, load(dmix0 + i, part) + d * load(x0 + i, part), part);
+      store(dx + i, d * load(mix + i, part), part);
+      store(dx0 + i, d * load(mix0 + i, part), part);
+    });
   }
 }
 
@@ -305,30 +292,25 @@ void residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, cons
 }
 
 template <class T>
-void scaled_add(const T* PGOLF_RESTRICT x, const float* PGOLF_RESTRICT scale, const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT y,
-                T* normed, float* rstd, int64_t rows, int64_t width) {
-  for (int64_t at = 0; at < rows * width; at += width) {
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) store(y[at + i], load(x[at + i]) + scale[i] * load(branch[at + i]));
-  }
-  if (normed != nullptr) rms_norm(y, normed, rstd, rows, width);
+void scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows, int64_t width) {
+  write_rows(y, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    return load(x + at + i, part) + load(scale + i, part) * load(branch + at + i, part);
+  });
 }
 
 template <class T, bool kNormed>
-void scaled_add_backward_rows(const T* PGOLF_RESTRICT dy, NormedOutput<T> normed, const float* PGOLF_RESTRICT scale,
-                              const T* PGOLF_RESTRICT branch, T* PGOLF_RESTRICT dx, T* PGOLF_RESTRICT dbranch,
-                              float* PGOLF_RESTRICT dscale, int64_t rows, int64_t width) {
+void scaled_add_backward_rows(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
+                              float* dscale, int64_t rows, int64_t width) {
   for (int64_t i = 0; i < width; ++i) dscale[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, branch += width, dbranch += width) {
     const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
-    T* PGOLF_RESTRICT dx_row = kNormed ? dx + row * width : nullptr;
-#pragma omp simd
-    for (int64_t i = 0; i < width; ++i) {
-      const float d = gradient(i);
-      if constexpr (kNormed) store(dx_row[i], d);
-      dscale[i] += d * load(branch[i]);
-      store(dbranch[i], d * scale[i]);
-    }
+    T* const dx_row = kNormed ? dx + row * width : nullptr;
+    for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats d = gradient.at(i, part);
+      if constexpr (kNormed) store(dx_row + i, d, part);
+      store(dscale + i, load(dscale + i, part) + d * load(branch + i, part), part);
+      store(dbranch + i, d * load(scale + i, part), part);
+    });
   }
 }
 
@@ -339,36 +321,44 @@ void scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale
   run(dy, normed, scale, branch, dx, dbranch, dscale, rows, width);
 }
 
+PGOLF_INLINE void store_one(float& to, float x) {
+  to = x;
+}
+PGOLF_INLINE void store_one(Bf16& to, float x) {
+  to.bits = to_bf16(all(x))[0];
+}
+
 template <class T>
-void softcap_cross_entropy(const T* PGOLF_RESTRICT logits, const int64_t* targets, float cap, float grad_scale, float* loss,
-                           T* PGOLF_RESTRICT gradient, float* scratch, int64_t rows, int64_t vocab) {
-  float* PGOLF_RESTRICT tanhs = scratch;  // then their exponentials
-  float* PGOLF_RESTRICT slopes = scratch + vocab;
+void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
+                           float* scratch, int64_t rows, int64_t vocab) {
+  float* const tanhs = scratch;  // then their exponentials
+  float* const slopes = scratch + vocab;
   const float inverse_cap = 1 / cap;
   for (int64_t row = 0; row < rows; ++row, logits += vocab) {
-    float largest = -1;
-#pragma omp simd reduction(max : largest)
-    for (int64_t i = 0; i < vocab; ++i) {
-      const Tanh t = tanh_of(load(logits[i]) * inverse_cap);
-      tanhs[i] = t.value;
-      slopes[i] = t.derivative;
-      largest = t.value > largest ? t.value : largest;
-    }
-    const float target = tanhs[targets[row]];
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < vocab; ++i) {
-      const float e = exp_of_nonpositive(cap * (tanhs[i] - largest));
-      tanhs[i] = e;
-      sum += e;
-    }
+    Floats maxima = all(-1);
+    for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Tanh t = tanh_of(load(logits + i, part) * inverse_cap);
+      store(tanhs + i, t.value, part);
+      store(slopes + i, t.derivative, part);
+      const Floats value = keep(t.value, -1, part);
+      maxima = value > maxima ? value : maxima;
+    });
+    const float largest = largest_of(maxima), target = tanhs[targets[row]];
+    Floats sums = {};
+    for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats e = exp_of_nonpositive(cap * (load(tanhs + i, part) - largest));
+      store(tanhs + i, e, part);
+      sums += keep(e, 0, part);
+    });
+    const float sum = sum_of(sums);
     loss[row] = __builtin_logf(sum) + cap * (largest - target);
     if (gradient == nullptr) continue;
     const float per_sum = grad_scale / sum;
-#pragma omp simd
-    for (int64_t i = 0; i < vocab; ++i) store(gradient[i], tanhs[i] * per_sum * slopes[i]);
+    for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      store(gradient + i, load(tanhs + i, part) * per_sum * load(slopes + i, part), part);
+    });
     const int64_t t = targets[row];
-    store(gradient[t], (tanhs[t] - sum) * per_sum * slopes[t]);
+    store_one(gradient[t], (tanhs[t] - sum) * per_sum * slopes[t]);
     gradient += vocab;
   }
 }
@@ -377,8 +367,7 @@ template <class T>
 void scale(T* x, const float* factor, int64_t count) {
   const float by = *factor;
   if (by == 1.0f) return;
-#pragma omp simd
-  for (int64_t i = 0; i < count; ++i) store(x[i], by * load(x[i]));
+  for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(x + i, by * load(x + i, part), part); });
 }
 
 template <class T>
