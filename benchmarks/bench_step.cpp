@@ -119,9 +119,9 @@ constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data"
 constexpr const char* kRowNotes[kRows] = {"the Trainer's step (or validation)",
                                           "  of which all micro-steps",
                                           "  and checks, clipping, optimisers",
-                                          "part: read and convert tokens",
-                                          "part: forward",
-                                          "part: backward",
+                                          "part: wait for tokens, hand them over",
+                                          "part: forward, one pass at a time",
+                                          "part: backward, likewise",
                                           "part: gradient norm and scaling, with GRAD_CLIP_NORM",
                                           "part: momentum and Newton-Schulz",
                                           "part: embedding, head, control tensors"};
@@ -134,7 +134,6 @@ class Parts {
       : config_(trainer.config()),
         device_(trainer.runtime().device),
         model_(trainer.model()),
-        loader_(config_.data.train_files(), process.rank(), process.world_size(), config_.model.vocab_size),
         micro_batches_(config_, trainer.runtime(), process),
         groups_(split_parameters(model_, config_.optim.control_patterns)),
         muon_(groups_.matrix, config_.optim, muon_dtype(config_.optim.muon_dtype, trainer.runtime().dtype), process,
@@ -148,7 +147,7 @@ class Parts {
     double forward = 0, backward = 0;
     model_->zero_grad(/*set_to_none=*/true);
     Stopwatch watch(device_);
-    micro_batches_.load(loader_);
+    micro_batches_.load();
     const double data = watch.mark();
     for (int64_t i = 0; i < micro_batches_.passes(); ++i) {
       const auto [inputs, targets] = micro_batches_.pass(i);
@@ -181,7 +180,6 @@ class Parts {
   const RunConfig& config_;
   at::Device device_;
   Gpt model_;
-  TokenLoader loader_;
   MicroBatches micro_batches_;
   ParameterGroups groups_;
   Muon muon_;
@@ -266,10 +264,13 @@ ExitCode run(int argc, char** argv) {
   const std::string ops = find_option(command.resolved, "OPS").text,
                     muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
 
-  std::printf("%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d passes of sequences of %d\n",
-              config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
-              describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens),
-              passes_per_step(config, runtime, process), config.data.train_seq_len);
+  const auto plan = plan_passes(config, runtime, process);
+  std::printf(
+      "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d passes, %d at a time, of "
+      "sequences of %d\n",
+      config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
+      describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.passes,
+      plan.at_once, config.data.train_seq_len);
   std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
               runtime.device.str().c_str(), dtype, muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
               options.steps, options.warmup);

@@ -28,11 +28,11 @@ void dry_run(const TrainCommand& command, const Process& process) {
   std::fputs(config_listing(command.resolved).c_str(), stdout);
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
   const auto estimate =
-      estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), passes_per_step(config, runtime, process));
+      estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), plan_passes(config, runtime, process));
   const auto code = static_cast<int64_t>(source_bundle().size());
   std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.rope).c_str());
   std::printf("parameters: %s\n", with_commas(estimate.parameters).c_str());
-  std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations of a pass about %s\n",
+  std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations about %s\n",
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());

@@ -103,6 +103,10 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
             "Of one pass; a power of two times an eighth of TRAIN_BATCH_TOKENS. 0: an eighth, on the CPU with OPS=fast more if "
             "that is little.",
             must_match);
+  table.add(
+      "PARALLEL_PASSES", integer(&data.parallel_passes, 0, kMicroSteps), "passes",
+      "Under way at a time on the CPU with OPS=fast, a thread each: 1, 2, 4 or 8. Takes memory for that many. 0: as many as "
+      "there are threads if the model is small.");
   table.add("TRAIN_SEQ_LEN", integer(&data.train_seq_len, 1, 1 << 24), "tokens", "Length of a sequence.", must_match);
   table.add("VAL_BATCH_SIZE", integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
             "Of validation, over all ranks and micro-steps; at least 8 * TRAIN_SEQ_LEN.");
@@ -233,6 +237,11 @@ void check_data(const DataConfig& data, const std::vector<ResolvedOption>& optio
            format("MICRO_BATCH_TOKENS must be %lld, %lld, %lld or %lld", static_cast<long long>(micro_step),
                   static_cast<long long>(2 * micro_step), static_cast<long long>(4 * micro_step),
                   static_cast<long long>(8 * micro_step)));
+  }
+  const int64_t at_once = std::max(data.parallel_passes, 1);
+  if (kMicroSteps % at_once != 0 || (data.micro_batch_tokens != 0 && kMicroSteps / passes < at_once)) {
+    refuse(options, {"PARALLEL_PASSES", "MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
+           "1, 2, 4 or 8 passes can be under way at a time, and no more than a step has");
   }
   if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
     refuse(options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",

@@ -15,6 +15,7 @@
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
+#include "replicas.h"
 #include "step_graph.h"
 
 namespace pgolf {
@@ -63,10 +64,10 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       tokenizer_(checked_tokenizer(config)),
       byte_counts_(tokenizer_, config.model.vocab_size),
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
-      loader_(config.data.train_files(), process.rank(), process.world_size(), config.model.vocab_size),
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops),
       micro_batches_(config, runtime, process),
+      replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().at_once)),
       gradient_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)),
       update_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)) {
   losses_ = torch::zeros({micro_batches_.passes()}, at::TensorOptions().device(runtime.device).dtype(at::kFloat));
@@ -82,8 +83,7 @@ void Trainer::log_setup() const {
   const bool cuda_float32 = runtime_.device.is_cuda() && runtime_.dtype == at::kFloat;
   log::info(format("val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=%s", data.tokenizer_path.c_str()));
   log::info(format("train_loader:dataset:%s train_shards:%zu",
-                   std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(),
-                   loader_.stream().files().size()));
+                   std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(), micro_batches_.file_count()));
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
   log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
@@ -95,8 +95,9 @@ void Trainer::log_setup() const {
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
                    python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
                    python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
-  log::info(format("passes_per_step:%lld of %lld tokens", static_cast<long long>(micro_batches_.passes()),
-                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.passes()))));
+  log::info(format("passes_per_step:%lld of %lld tokens, %d at a time", static_cast<long long>(micro_batches_.passes()),
+                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.passes())),
+                   micro_batches_.plan().at_once));
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
@@ -138,16 +139,16 @@ void Trainer::accumulate_gradients() {
     for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
   }
   clear_gradients();
-  for (int64_t i = 0; i < micro_batches_.passes(); ++i) {
+  replicas_->run(micro_batches_.passes(), [this](Gpt& model, int64_t i) {
     const auto [inputs, targets] = micro_batches_.pass(i);
-    const auto loss = model_(inputs, targets);
+    const auto loss = model(inputs, targets);
     losses_[i].copy_(loss.detach());
     (loss * (1.0 / static_cast<double>(micro_batches_.passes()))).backward();
-  }
+  });
 }
 
 StepRecord Trainer::forward_backward() {
-  micro_batches_.load(loader_);
+  micro_batches_.load();
   gradient_graph_->run([this] { accumulate_gradients(); }, losses_);
   StepRecord record;
   float sum = 0;
@@ -176,10 +177,14 @@ void Trainer::check_finite(const StepRecord& record) const {
     names.push_back(item.key());
     gradients.push_back(item.value().grad());
   }
-  // One pass and, on a device, one synchronisation for all tensors.
-  auto norms = at::_foreach_norm(gradients, std::numeric_limits<double>::infinity());
-  for (auto& norm : norms) norm = norm.to(at::kFloat);
-  const auto finite = at::isfinite(at::stack(norms)).to(at::kCPU);
+  // One pass and, on a device, one synchronisation for all tensors. Sums of squares are quick, but can overflow.
+  const auto finite_norms = [&](double order) {
+    auto norms = at::_foreach_norm(gradients, order);
+    for (auto& norm : norms) norm = norm.to(at::kFloat);
+    return at::isfinite(at::stack(norms)).to(at::kCPU);
+  };
+  if (finite_norms(2).all().item<bool>()) return;
+  const auto finite = finite_norms(std::numeric_limits<double>::infinity());
   for (size_t i = 0; i < names.size(); ++i) {
     if (!finite[static_cast<int64_t>(i)].item<bool>()) fail("the gradient of " + names[i] + " is not finite");
   }
@@ -210,7 +215,7 @@ void Trainer::warm_up() {
   const int steps = config_.schedule.warmup_steps;
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
-  const TokenCursor start = loader_.cursor();
+  const TokenCursor start = micro_batches_.cursor();
   for (int i = 0; i < steps && stop_signal() == 0; ++i) {
     forward_backward();
     // Base learning rates and momentum, as the Python program's warm-up has them; everything is put back below.
@@ -220,7 +225,7 @@ void Trainer::warm_up() {
   torch::NoGradGuard no_grad;
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
-  loader_.seek(start);
+  micro_batches_.seek(start);
 }
 
 StateDict Trainer::training_tensors() const {
@@ -234,8 +239,8 @@ void Trainer::save(const RunFolder& folder) {
   if (!process_.is_master()) return;
   auto tensors = training_tensors();
   tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
-  state_.loader_file = loader_.cursor().file_index;
-  state_.loader_position = loader_.cursor().position;
+  state_.loader_file = micro_batches_.cursor().file_index;
+  state_.loader_position = micro_batches_.cursor().position;
   save_checkpoint(folder.checkpoints(), state_, tensors);
   prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
 }
@@ -273,7 +278,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const auto config = std::move(state_.config);
   state_ = checkpoint.state;
   state_.config = config;
-  loader_.seek({state_.loader_file, state_.loader_position});
+  micro_batches_.seek({state_.loader_file, state_.loader_position});
   restored_ = true;
 }
 

@@ -70,21 +70,14 @@ TEST(TrainOptions, DefaultsAreThePythonPrograms) {
 
 TEST(TrainOptions, OwnDefaults) {
   const TrainCommand command = train({});
-  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},
-                                                  {"ROPE_TABLE_DTYPE", "float32"},
-                                                  {"OUT_DIR", "runs"},
-                                                  {"DEVICE", "auto"},
-                                                  {"DTYPE", "auto"},
-                                                  {"OPS", "fast"},
-                                                  {"CUDA_GRAPHS", "auto"},
-                                                  {"MUON_DTYPE", "auto"},
-                                                  {"SAVE_EVERY", "0"},
-                                                  {"KEEP_LAST", "2"},
-                                                  {"EVAL_TOKENS", "0"},
-                                                  {"MICRO_BATCH_TOKENS", "0"},
-                                                  {"NUM_THREADS", "0"},
-                                                  {"WARMDOWN_FRAC", "none"},
-                                                  {"BUDGET_BYTES", "16000000"},
+  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},     {"ROPE_TABLE_DTYPE", "float32"},
+                                                  {"OUT_DIR", "runs"},       {"DEVICE", "auto"},
+                                                  {"DTYPE", "auto"},         {"OPS", "fast"},
+                                                  {"CUDA_GRAPHS", "auto"},   {"MUON_DTYPE", "auto"},
+                                                  {"SAVE_EVERY", "0"},       {"KEEP_LAST", "2"},
+                                                  {"EVAL_TOKENS", "0"},      {"MICRO_BATCH_TOKENS", "0"},
+                                                  {"PARALLEL_PASSES", "0"},  {"NUM_THREADS", "0"},
+                                                  {"WARMDOWN_FRAC", "none"}, {"BUDGET_BYTES", "16000000"},
                                                   {"PROFILE", "0"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
   EXPECT_TRUE(command.config.model.rope.full());
@@ -110,6 +103,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"DATA_PATH", "d"},
                                                      {"TOKENIZER_PATH", "t.model"},
                                                      {"MICRO_BATCH_TOKENS", "8192"},
+                                                     {"PARALLEL_PASSES", "2"},
                                                      {"TRAIN_BATCH_TOKENS", "16384"},
                                                      {"TRAIN_SEQ_LEN", "512"},
                                                      {"VAL_BATCH_SIZE", "8192"},
@@ -171,6 +165,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.data.train_files(), "d/fineweb_train_*.bin");
     EXPECT_EQ(c.data.tokenizer_path, "t.model");
     EXPECT_EQ(c.data.micro_batch_tokens, 8192);
+    EXPECT_EQ(c.data.parallel_passes, 2);
     EXPECT_EQ(c.data.train_batch_tokens, 16'384);
     EXPECT_EQ(c.data.train_seq_len, 512);
     EXPECT_EQ(c.data.val_batch_size, 8192);
@@ -283,6 +278,10 @@ TEST(TrainOptions, BatchContradictions) {
     EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", std::string("--micro-batch-tokens=") + micro}),
                     "MICRO_BATCH_TOKENS must be 8192, 16384, 32768 or 65536");
   }
+  EXPECT_CONTAINS(train_error({"--parallel-passes=3"}), "1, 2, 4 or 8 passes");
+  EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=4"}),
+                  "no more than a step has");
+  EXPECT_NO_THROW(train({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=2"}));
 }
 
 TEST(TrainOptions, CudaGraphsNeedTheFastOperations) {

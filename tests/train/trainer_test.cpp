@@ -100,30 +100,63 @@ TEST(Trainer, AStepIsTheMeanOfEightMicroSteps) {
   for (const auto& item : run.trainer().model()->named_parameters()) EXPECT_TRUE(item.value().grad().defined()) << item.key();
 }
 
-TEST(Trainer, LargerPassesGiveTheSameGradients) {
-  StateDict expected;
-  double loss = 0;
-  for (const auto& [tokens, passes] : std::vector<std::pair<std::string, size_t>>{{"16", 8}, {"32", 4}, {"128", 1}, {"0", 1}}) {
-    SCOPED_TRACE(tokens);
-    TinyRun run({{"MICRO_BATCH_TOKENS", tokens}});
-    const StepRecord step = run.trainer().forward_backward();
-    EXPECT_EQ(step.micro_losses.size(), passes);
-    if (expected.empty()) loss = step.train_loss;
-    EXPECT_NEAR(step.train_loss, loss, 1e-6);
-    const auto parameters = run.trainer().model()->named_parameters();
-    for (size_t i = 0; i < parameters.size(); ++i) {
-      const auto& gradient = parameters[i].value().grad();
-      if (expected.size() < parameters.size()) {
-        expected.emplace_back(parameters[i].key(), gradient);
-      } else {
-        // float32 sums in another order.
-        const double largest = expected[i].second.abs().max().item<double>();
-        EXPECT_LE((gradient - expected[i].second).abs().max().item<double>(), 1e-5 * largest) << expected[i].first;
-      }
-    }
+StateDict gradients_of(Trainer& trainer) {
+  StateDict gradients;
+  for (const auto& item : trainer.model()->named_parameters()) gradients.emplace_back(item.key(), item.value().grad());
+  return gradients;
+}
+
+/// Up to float32 sums in another order.
+void expect_close(const StateDict& got, const StateDict& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double largest = expected[i].second.abs().max().item<double>();
+    EXPECT_LE((got[i].second - expected[i].second).abs().max().item<double>(), 1e-5 * largest) << got[i].first;
   }
-  TinyRun reference({{"OPS", "reference"}});
+}
+
+TEST(Trainer, HowAStepIsDividedChangesNoGradient) {
+  TinyRun one_by_one({{"MICRO_BATCH_TOKENS", "16"}});
+  const double loss = one_by_one.trainer().forward_backward().train_loss;
+  const auto expected = gradients_of(one_by_one.trainer());
+  struct Case {
+    const char *tokens, *at_once, *threads;
+    size_t passes;
+  };
+  for (const auto& c : {Case{"32", "1", "1", 4}, Case{"128", "1", "2", 1}, Case{"0", "0", "1", 1}, Case{"16", "2", "2", 8},
+                        Case{"0", "2", "2", 2}, Case{"0", "0", "2", 2}, Case{"16", "8", "3", 8}, Case{"0", "0", "3", 2}}) {
+    SCOPED_TRACE(format("MICRO_BATCH_TOKENS=%s PARALLEL_PASSES=%s NUM_THREADS=%s", c.tokens, c.at_once, c.threads));
+    TinyRun run({{"MICRO_BATCH_TOKENS", c.tokens}, {"PARALLEL_PASSES", c.at_once}, {"NUM_THREADS", c.threads}});
+    const StepRecord step = run.trainer().forward_backward();
+    EXPECT_EQ(step.micro_losses.size(), c.passes);
+    EXPECT_NEAR(step.train_loss, loss, 1e-6);
+    expect_close(gradients_of(run.trainer()), expected);
+  }
+  TinyRun reference({{"OPS", "reference"}, {"NUM_THREADS", "2"}});
   EXPECT_EQ(reference.trainer().forward_backward().micro_losses.size(), 8u) << "as the Python program has it";
+}
+
+TEST(Trainer, PassesSideBySideSeeEveryUpdate) {
+  std::vector<std::vector<double>> losses;
+  for (const char* at_once : {"1", "2"}) {
+    TinyRun run({{"ITERATIONS", "8"}, {"PARALLEL_PASSES", at_once}, {"MICRO_BATCH_TOKENS", "32"}, {"NUM_THREADS", "2"}});
+    losses.emplace_back();
+    run.trainer().on_step = [&](const StepRecord& step) { losses.back().push_back(step.train_loss); };
+    ASSERT_EQ(run.train(), ExitCode::ok);
+  }
+  ASSERT_EQ(losses[0].size(), 8u);
+  EXPECT_LT(losses[0].back(), losses[0].front() - 0.3);
+  for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(losses[1][i], losses[0][i], 1e-4) << "step " << i + 1;
+}
+
+TEST(Trainer, PassesSideBySideNeedTheFastPathOnTheCpu) {
+  try {
+    TinyRun({{"PARALLEL_PASSES", "2"}, {"OPS", "reference"}});
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::usage);
+    EXPECT_NE(std::string(error.what()).find("PARALLEL_PASSES=2 is for OPS=fast on the CPU"), std::string::npos) << error.what();
+  }
 }
 
 TEST(Trainer, TheSameSettingsGiveTheSameWeights) {

@@ -38,7 +38,8 @@ struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
   int64_t train_batch_tokens = 524'288;  ///< per optimiser step, over all ranks
-  int64_t micro_batch_tokens = 0;        ///< per forward and backward pass; 0 = see passes_per_step()
+  int64_t micro_batch_tokens = 0;        ///< per forward and backward pass; 0 = see plan_passes()
+  int parallel_passes = 0;               ///< under way at a time; 0 = see plan_passes()
   int train_seq_len = 1024;
   int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and accumulation steps
   int64_t eval_tokens = 0;           ///< validation tokens scored; 0 = all

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "pgolf/config/run_config.h"
+#include "pgolf/train/micro_batches.h"
 
 namespace pgolf {
 
@@ -11,12 +12,12 @@ struct RunEstimate {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;      ///< parameters as stored
   int64_t optimizer_bytes = 0;   ///< gradients, Muon's and Adam's state
-  int64_t activation_bytes = 0;  ///< kept for the backward pass of one micro-step, roughly
+  int64_t activation_bytes = 0;  ///< kept for backward by all passes under way, roughly
   int64_t int8_payload_bytes = 0;
   int64_t artifact_bytes = 0;  ///< payload after zlib, at the ratio of the published 9x512 baseline
 };
 
-/// bfloat16: the compute dtype (else float32). passes: per optimiser step on this process.
-RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, int passes);
+/// bfloat16: the compute dtype (else float32). plan: of this process.
+RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, const PassPlan& plan);
 
 }  // namespace pgolf

@@ -11,7 +11,6 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/config/options.h"
-#include "pgolf/data/token_loader.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/eval/bpb.h"
 #include "pgolf/optim/optimizers.h"
@@ -21,6 +20,7 @@
 
 namespace pgolf {
 
+class Replicas;
 class StepGraph;
 
 /// Error(usage) naming key and both values unless every setting that matters is the checkpoint's.
@@ -84,10 +84,10 @@ class Trainer {
   Tokenizer tokenizer_;
   ByteCounts byte_counts_;
   ValidationSet validation_;
-  TokenLoader loader_;
   Gpt model_;
   Optimizers optimizers_;
   MicroBatches micro_batches_;
+  std::unique_ptr<Replicas> replicas_;
   at::Tensor losses_;  ///< of the passes, on the device
   std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
