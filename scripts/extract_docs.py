@@ -6,13 +6,15 @@ usage: extract_docs.py OUT.jsonl FOLDER...
 Each FOLDER is read as reStructuredText if it holds Sphinx sources (*.rst.txt), as HTML pages otherwise. Prose is kept,
 one paragraph a line; code samples, tables, menus and markup go. Pages are cut at headings into documents of some
 thousand characters, so that a split by document puts a little of every subject into either part. Every paragraph is
-written once. The same input always gives the same output.
+written once. Documents come in random but fixed order, so that a model does not read one subject after the other. The same
+input always gives the same output.
 """
 
 import html.parser
 import json
 import os
 import pathlib
+import random
 import re
 import sys
 
@@ -171,24 +173,24 @@ def main(arguments):
     if len(arguments) < 2:
         sys.exit("usage: extract_docs.py OUT.jsonl FOLDER...")
     out, folders = pathlib.Path(arguments[0]), [pathlib.Path(name) for name in arguments[1:]]
-    seen, count, characters = set(), 0, 0
+    seen, texts = set(), []
+    for folder in folders:
+        reader, files = read_rst, sorted(folder.rglob("*.rst.txt"))
+        if not files:
+            reader, files = read_html, sorted(folder.rglob("*.html"))
+        if not files:
+            sys.exit(f"extract_docs: no *.rst.txt and no *.html under {folder}")
+        for file in files:
+            texts.extend(documents(reader(file.read_text(encoding="utf-8", errors="replace")), seen))
+    if not texts:
+        sys.exit("extract_docs: the pages hold no prose")
+    random.Random(0).shuffle(texts)
     temporary = out.with_name(out.name + ".part")
     with open(temporary, "w", encoding="utf-8") as sink:
-        for folder in folders:
-            reader, files = read_rst, sorted(folder.rglob("*.rst.txt"))
-            if not files:
-                reader, files = read_html, sorted(folder.rglob("*.html"))
-            if not files:
-                sys.exit(f"extract_docs: no *.rst.txt and no *.html under {folder}")
-            for file in files:
-                for text in documents(reader(file.read_text(encoding="utf-8", errors="replace")), seen):
-                    sink.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-                    count += 1
-                    characters += len(text)
-    if not count:
-        sys.exit("extract_docs: the pages hold no prose")
+        for text in texts:
+            sink.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
     os.replace(temporary, out)
-    print(f"{out}: {count} documents, {characters / 1e6:.1f} million characters")
+    print(f"{out}: {len(texts)} documents, {sum(map(len, texts)) / 1e6:.1f} million characters")
 
 
 if __name__ == "__main__":

@@ -96,8 +96,18 @@ class ExtractDocsTest(SandboxTest):
         self.write("html/a.html", page)
         self.write("html/b.html", page)  # all of it has been seen
         texts = self.extract("html")
-        self.assertEqual([text.split("\n")[0] for text in texts], ["Part 0", "Part 1", "Part 2"])
+        self.assertEqual(sorted(text.split("\n")[0] for text in texts), ["Part 0", "Part 1", "Part 2"])
         self.assertEqual("\n".join(texts).count("Menu"), 1)
+
+    def test_order_is_mixed_and_always_the_same(self):
+        page = "".join(f"<h2>Part {part}</h2>" + "".join(f"<p>{part}: {line}</p>" for line in self.filler(30))
+                       for part in range(20))
+        self.write("html/a.html", page)
+        texts = self.extract("html")
+        self.assertEqual(texts, self.extract("html"))
+        parts = [text.split("\n")[0] for text in texts]
+        self.assertEqual(len(set(parts)), 20)
+        self.assertNotEqual(parts, [f"Part {part}" for part in range(20)])
 
     def test_page_without_headings_is_cut_too(self):
         self.write("html/a.html", "".join(f"<p>{line}</p>" for line in self.filler(300)))
