@@ -9,6 +9,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/config/options.h"
+#include "pgolf/config/rope_options.h"
 #include "pgolf/eval/bpb.h"
 #include "pgolf/eval/generate.h"
 #include "pgolf/eval/model_file.h"
@@ -20,7 +21,7 @@ namespace {
 
 /// What a Python file does not say about its model. A file that says it wins; a flag that contradicts it is an error.
 struct Unsaid {
-  std::string rope_dims = "full";
+  RopeRequest rope;
   StoredModel stored;
 };
 
@@ -30,6 +31,7 @@ struct Common {
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
   RuntimeConfig runtime;
   Unsaid unsaid;
+  std::string eval_rope_dims = "stored";
   bool help = false;
 };
 
@@ -52,44 +54,69 @@ void add_common(OptionTable& table, Common& common) {
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
             "0 = physical cores allowed to the process.");
   auto& model = common.unsaid.stored.model;
+  table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
+            "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
   table.group("For files that do not say it (the Python program's)");
-  table.add("ROPE_DIMS", bind::text(&common.unsaid.rope_dims), "lanes", "full (or 0), none, or even from 2 to head_dim.");
-  table.add("ROPE_BASE", bind::number(&model.rope.base, {.low = 0, .low_open = true}), "", "Base of the rotary frequencies.");
-  table.add("ROPE_TABLE_DTYPE",
-            bind::choice<RopeTableDtype>(&model.rope.table_dtype,
-                                         {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}),
-            "", "bfloat16 reproduces the Python program's rounding of its rope buffer.");
+  add_rope_options(table, &model, &common.unsaid.rope, Resume::may_differ);
+  table.add("PARALLEL_BLOCK", bind::boolean(&model.parallel_block), "",
+            "Attention and MLP of a block read the same normalised input.");
   table.add("LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true}), "",
             "Logits become cap * tanh(logits / cap).");
 }
 
-/// Fills in from flags what the file does not say.
-void apply_flags(ModelFile& file, const Unsaid& unsaid, const std::vector<ResolvedOption>& options) {
+/// The options above that a model's metadata has, too.
+constexpr const char* kModelOptions[] = {"ROPE_DIMS",        "ROPE_LAYERS",  "ROPE_BASE",           "ROPE_STYLE",
+                                         "ROPE_SELECT",      "ROPE_SCALING", "ROPE_SCALING_FACTOR", "ROPE_ORIGINAL_SEQ_LEN",
+                                         "ROPE_TABLE_DTYPE", "QK_NORM",      "PARALLEL_BLOCK",      "LOGIT_SOFTCAP"};
+
+/// Fills in from flags what the file does not say; refuses flags that contradict what it says.
+void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOption> options) {
+  const auto given = [&](const char* name) { return find_option(options, name).source == Source::flag; };
+  const auto said = model_metadata(file.stored.model, file.stored.train_seq_len);
+  ModelConfig model = file.stored.model;
+  const ModelConfig& flags = common.unsaid.stored.model;
+  model.rope = flags.rope;
+  model.qk_norm = flags.qk_norm;
+  model.parallel_block = flags.parallel_block;
+  model.logit_softcap = flags.logit_softcap;
+  std::vector<std::string> warnings;
+  resolve_rope(common.unsaid.rope, &model, &options, &warnings);
+  for (const auto& warning : warnings) log::warn(warning);
   if (file.assumed.empty()) {
-    const auto said = model_metadata(file.stored.model, file.stored.train_seq_len);
-    for (const char* name : {"ROPE_DIMS", "ROPE_BASE", "ROPE_TABLE_DTYPE", "LOGIT_SOFTCAP"}) {
-      const auto& option = find_option(options, name);
-      if (option.source == Source::flag && option.text != said.at(name)) {
-        throw Error(ExitCode::usage,
-                    format("%s=%s, but %s was trained with %s=%s", name, option.text.c_str(), file.path.c_str(), name,
-                           said.at(name).c_str()),
-                    "leave the flag out");
+    for (const char* name : kModelOptions) {
+      const std::string text = find_option(options, name).text;
+      const bool meant = given(name) || (name == std::string("ROPE_DIMS") && given("ROPE_FRACTION"));
+      if (meant && text != said.at(name)) {
+        throw Error(
+            ExitCode::usage,
+            format("%s=%s, but %s was trained with %s=%s", name, text.c_str(), file.path.c_str(), name, said.at(name).c_str()),
+            "leave the flag out; --eval-rope-dims evaluates with other lanes than those of the training");
       }
     }
-    return;
+  } else {
+    file.stored.model = model;
+    const auto now = model_metadata(model, file.stored.train_seq_len);
+    const auto listed = [&](const std::string& name) {
+      return std::any_of(file.assumed.begin(), file.assumed.end(),
+                         [&](const std::string& assumption) { return assumption.rfind(name + "=", 0) == 0; });
+    };
+    for (const char* name : kModelOptions) {
+      if (given(name) && !listed(name)) file.assumed.push_back(std::string(name) + "=");
+    }
+    for (auto& assumption : file.assumed) {
+      const std::string name = assumption.substr(0, assumption.find('='));
+      assumption = name + "=" + now.at(name);
+    }
   }
-  ModelConfig& model = file.stored.model;
+  if (common.eval_rope_dims == "stored") return;
+  ModelConfig& used = file.stored.model;
   std::string warning;
-  model.rope.rope_dims = parse_rope_dims(unsaid.rope_dims, model.rope.head_dim, &warning);
+  const std::string trained = used.rope_layers.empty() ? said.at("ROPE_DIMS") : said.at("ROPE_LAYERS");
+  used.rope.rope_dims = parse_rope_dims(common.eval_rope_dims, used.rope.head_dim, &warning);
+  used.rope_layers.clear();
   if (!warning.empty()) log::warn(warning);
-  model.rope.base = unsaid.stored.model.rope.base;
-  model.rope.table_dtype = unsaid.stored.model.rope.table_dtype;
-  model.logit_softcap = unsaid.stored.model.logit_softcap;
-  const auto now = model_metadata(model, file.stored.train_seq_len);
-  for (auto& assumption : file.assumed) {
-    const std::string name = assumption.substr(0, assumption.find('='));
-    assumption = name + "=" + now.at(name);
-  }
+  log::warn(format("%s: %s rotate by --eval-rope-dims; it was trained with %s", file.path.c_str(),
+                   describe_rope_dims(used.rope).c_str(), trained.c_str()));
 }
 
 std::string join(const std::vector<std::string>& parts) {
@@ -128,7 +155,7 @@ ExitCode score(int argc, const char* const* argv) {
   for (const auto& path : common.positional) {
     try {
       ModelFile file = read_model_file(path);
-      apply_flags(file, common.unsaid, options_given);
+      apply_flags(file, common, options_given);
       tokenizer.require_vocab_size(file.stored.model.vocab_size);
       const int length = seq_len > 0 ? seq_len : file.stored.train_seq_len;
       const ValidationSet validation(val_files, length, eval_tokens, file.stored.model.vocab_size);
@@ -193,7 +220,7 @@ ExitCode speak(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
   const Runtime runtime = start_runtime(common.runtime, 0);
   ModelFile file = read_model_file(common.positional[0]);
-  apply_flags(file, common.unsaid, options_given);
+  apply_flags(file, common, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);

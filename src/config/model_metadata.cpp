@@ -10,9 +10,10 @@ namespace {
 struct Field {
   const char* name;
   Binding binding;
+  bool optional = false;  ///< files of before the option exist; they have its default
 };
 
-// ROPE_DIMS is not among them: it needs head_dim and goes through parse_rope_dims.
+// ROPE_DIMS and ROPE_LAYERS are not among them: they need head_dim.
 std::vector<Field> fields(StoredModel* stored) {
   ModelConfig& model = stored->model;
   return {
@@ -28,6 +29,24 @@ std::vector<Field> fields(StoredModel* stored) {
       {"ROPE_TABLE_DTYPE",
        bind::choice(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}})},
       {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1)},
+      {"ROPE_STYLE",
+       bind::choice<RopeStyle>(&model.rope.style, {{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}}), true},
+      {"ROPE_SELECT",
+       bind::choice<RopeSelect>(&model.rope.select, {{"prefix", RopeSelect::prefix},
+                                                     {"high", RopeSelect::high},
+                                                     {"low", RopeSelect::low},
+                                                     {"uniform", RopeSelect::uniform}}),
+       true},
+      {"ROPE_SCALING",
+       bind::choice<RopeScaling>(&model.rope.scaling, {{"none", RopeScaling::none},
+                                                       {"linear", RopeScaling::linear},
+                                                       {"ntk", RopeScaling::ntk},
+                                                       {"yarn", RopeScaling::yarn}}),
+       true},
+      {"ROPE_SCALING_FACTOR", bind::number(&model.rope.scaling_factor, {.low = 1}), true},
+      {"ROPE_ORIGINAL_SEQ_LEN", bind::integer(&model.rope.original_seq_len, 0), true},
+      {"QK_NORM", bind::boolean(&model.qk_norm), true},
+      {"PARALLEL_BLOCK", bind::boolean(&model.parallel_block), true},
   };
 }
 
@@ -38,7 +57,8 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   ModelMetadata metadata;
   // A binding's default text is the value of its field when it was bound.
   for (const auto& field : fields(&stored)) metadata[field.name] = field.binding.default_text;
-  metadata["ROPE_DIMS"] = rope_dims_text(model.rope);
+  metadata["ROPE_DIMS"] = rope_dims_text(model.rope.rope_dims, model.rope.head_dim);
+  metadata["ROPE_LAYERS"] = model.rope_layers.empty() ? "same" : rope_layers_text(model.rope_layers, model.rope.head_dim);
   return metadata;
 }
 
@@ -51,6 +71,7 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
   };
   StoredModel stored;
   for (const auto& field : fields(&stored)) {
+    if (field.optional && metadata.count(field.name) == 0) continue;
     try {
       field.binding.assign(value_of(field.name));
     } catch (const Error& e) {
@@ -67,6 +88,14 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
     model.rope.rope_dims = parse_rope_dims(value_of("ROPE_DIMS"), model.rope.head_dim, &warning);
   } catch (const Error& e) {
     throw Error(ExitCode::bad_input, format("%s: stored ROPE_DIMS: %s", where.c_str(), e.what()));
+  }
+  const auto layers = metadata.find("ROPE_LAYERS");
+  if (layers != metadata.end() && layers->second != "same") {
+    try {
+      model.rope_layers = parse_rope_layers(layers->second, model.rope.head_dim, model.num_layers, &warning);
+    } catch (const Error& e) {
+      throw Error(ExitCode::bad_input, format("%s: stored %s", where.c_str(), e.what()));
+    }
   }
   return stored;
 }

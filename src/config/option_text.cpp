@@ -2,6 +2,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/config/config_file.h"
 #include "pgolf/config/options.h"
@@ -99,6 +100,16 @@ const ResolvedOption& find_option(const std::vector<ResolvedOption>& options, st
 
 ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_view name) {
   return const_cast<ResolvedOption&>(find_option(std::as_const(options), name));
+}
+
+void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names, const std::string& reason,
+            const std::string& hint) {
+  std::string what;
+  for (const char* name : names) {
+    const ResolvedOption& option = find_option(options, name);
+    what += (what.empty() ? "" : ", ") + option.name + "=" + printable(option.text) + " (" + option.origin + ")";
+  }
+  throw Error(ExitCode::usage, what + ": " + reason, hint);
 }
 
 std::string config_listing(const std::vector<ResolvedOption>& options) {

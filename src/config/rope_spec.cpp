@@ -1,5 +1,8 @@
 #include "pgolf/config/rope_spec.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
@@ -37,16 +40,94 @@ int parse_rope_dims(std::string_view text, int head_dim, std::string* warning) {
   return static_cast<int>(lanes);
 }
 
+int rope_dims_of_fraction(double fraction, int head_dim) {
+  if (fraction == 0) return 0;
+  return std::clamp(2 * static_cast<int>(std::lround(fraction * head_dim / 2)), 2, head_dim);
+}
+
+std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_layers, std::string* warning) {
+  warning->clear();
+  const auto refuse = [&](const std::string& what) {
+    return Error(ExitCode::usage, format("ROPE_LAYERS=%s: %s", printable(text).c_str(), what.c_str()),
+                 "give values of ROPE_DIMS separated by commas, 16*8 for eight of a kind; the list is repeated");
+  };
+  std::vector<int> values;
+  std::string_view rest = text;
+  while (true) {
+    const size_t comma = rest.find(',');
+    const std::string_view item = trim(rest.substr(0, comma));
+    const size_t star = item.find('*');
+    const std::string_view count_text = star == std::string_view::npos ? "1" : trim(item.substr(star + 1));
+    const auto count = parse_integer(count_text);
+    if (trim(item.substr(0, star)).empty()) throw refuse("a value is missing");
+    if (!count || *count < 1) throw refuse(format("%s is not how many layers", printable(count_text).c_str()));
+    std::string lanes_warning;
+    const int lanes = parse_rope_dims(item.substr(0, star), head_dim, &lanes_warning);
+    if (!lanes_warning.empty()) *warning = lanes_warning;
+    if (*count > num_layers - static_cast<int64_t>(values.size())) {
+      throw refuse(format("more values than the %d layers", num_layers));
+    }
+    values.insert(values.end(), static_cast<size_t>(*count), lanes);
+    if (comma == std::string_view::npos) break;
+    rest = rest.substr(comma + 1);
+  }
+  const size_t period = values.size();
+  while (static_cast<int>(values.size()) < num_layers) values.push_back(values[values.size() - period]);
+  return values;
+}
+
+void check_rope_scaling(const RopeSpec& spec) {
+  if (!(spec.scaling_factor >= 1)) {
+    throw Error(ExitCode::usage, format("ROPE_SCALING_FACTOR=%g must be at least 1", spec.scaling_factor));
+  }
+  if (spec.scaling == RopeScaling::ntk && spec.span() == 2) {
+    throw Error(ExitCode::usage,
+                "ROPE_SCALING=ntk is not defined for two lanes: the base would be multiplied by factor^(2/(2-2)), and a single "
+                "pair turns by 1 a position whatever the base",
+                "use linear, or rotate at least 4 lanes");
+  }
+  if (spec.scaling == RopeScaling::yarn && spec.original_seq_len < 1) {
+    throw Error(ExitCode::usage, "ROPE_SCALING=yarn needs ROPE_ORIGINAL_SEQ_LEN, the length that the model was trained with");
+  }
+}
+
+bool RopeSpec::rotates(int pair) const {
+  const int pairs = head_dim / 2, rotated = rope_dims / 2;
+  switch (select) {
+    case RopeSelect::prefix:
+    case RopeSelect::high:
+      return pair < rotated;
+    case RopeSelect::low:
+      return pair >= pairs - rotated;
+    case RopeSelect::uniform:
+      break;
+  }
+  // Pair floor(j * pairs / rotated) for some j.
+  if (rotated == 0) return false;
+  const int j = (pair * rotated + pairs - 1) / pairs;
+  return j < rotated && j * pairs / rotated == pair;
+}
+
 std::string describe_rope_dims(const RopeSpec& spec) {
   if (spec.none()) return format("none (0 of %d lanes)", spec.head_dim);
   if (spec.full()) return format("full (%d of %d lanes)", spec.head_dim, spec.head_dim);
   return format("%d of %d lanes", spec.rope_dims, spec.head_dim);
 }
 
-std::string rope_dims_text(const RopeSpec& spec) {
-  if (spec.none()) return "none";
-  if (spec.full()) return "full";
-  return std::to_string(spec.rope_dims);
+std::string rope_dims_text(int rope_dims, int head_dim) {
+  if (rope_dims == 0) return "none";
+  if (rope_dims == head_dim) return "full";
+  return std::to_string(rope_dims);
+}
+
+std::string rope_layers_text(const std::vector<int>& rope_layers, int head_dim) {
+  std::string text;
+  for (size_t first = 0, end; first < rope_layers.size(); first = end) {
+    for (end = first + 1; end < rope_layers.size() && rope_layers[end] == rope_layers[first];) ++end;
+    text += (text.empty() ? "" : ",") + rope_dims_text(rope_layers[first], head_dim);
+    if (end - first > 1) text += "*" + std::to_string(end - first);
+  }
+  return text;
 }
 
 }  // namespace pgolf

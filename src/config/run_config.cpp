@@ -4,6 +4,12 @@
 
 namespace pgolf {
 
+RopeSpec ModelConfig::rope_of(int layer) const {
+  RopeSpec spec = rope;
+  if (!rope_layers.empty()) spec.rope_dims = rope_layers.at(static_cast<size_t>(layer));
+  return spec;
+}
+
 int64_t ModelConfig::parameter_count() const {
   const int64_t dim = model_dim, kv_dim = int64_t{num_kv_heads} * head_dim(), hidden = dim * mlp_mult;
   const int64_t embedding = vocab_size * dim;

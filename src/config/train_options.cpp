@@ -13,6 +13,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/config/parse.h"
+#include "pgolf/config/rope_options.h"
 
 namespace pgolf {
 namespace {
@@ -27,8 +28,7 @@ constexpr Interval kAbove0{.low = 0, .low_open = true};
 constexpr Interval kFrom0To1{.low = 0, .high = 1};
 constexpr Interval kFrom0Below1{.low = 0, .high = 1, .high_open = true};
 
-/// rope_dims_field receives the text of ROPE_DIMS, which can be understood only when head_dim is known.
-OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
+OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
   OptionTable table("train_gpt [--config FILE]... [--OPTION VALUE]...",
                     "Trains a small GPT on token shards, and saves it as an artifact of at most BUDGET_BYTES.");
   table.accept_config_files();
@@ -79,19 +79,11 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
             "Standard deviation of the initial embedding when tied.", must_match);
   table.add("LOGIT_SOFTCAP", number(&model.logit_softcap, kAbove0), "", "Logits become cap * tanh(logits / cap).", must_match);
   table.add("QK_GAIN_INIT", number(&model.qk_gain_init, {}), "", "Initial gain of every query head.", must_match);
+  table.add("PARALLEL_BLOCK", bind::boolean(&model.parallel_block), "",
+            "Attention and MLP of a block read the same normalised input.", must_match);
 
   table.group("Rotary embedding");
-  Binding rope_dims = bind::text(&rope_dims_field);
-  rope_dims.type = "lanes";
-  rope_dims.range = "full (or 0), none, or even from 2 to head_dim";
-  table.add("ROPE_DIMS", rope_dims, "", "Leading lanes of every query and key head that rotate; the others pass through.",
-            must_match);
-  table.add("ROPE_BASE", number(&model.rope.base, kAbove0), "", "Lane pair i turns by base^(-2i/ROPE_DIMS) per position.",
-            must_match);
-  table.add("ROPE_TABLE_DTYPE",
-            bind::choice<RopeTableDtype>(&model.rope.table_dtype,
-                                         {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}),
-            "", "Of angles and tables; bfloat16 reproduces the Python program's rounding.", must_match);
+  add_rope_options(table, &model, &rope, must_match);
 
   auto& data = command.config.data;
   table.group("Data");
@@ -188,17 +180,6 @@ OptionTable train_table(TrainCommand& command, std::string& rope_dims_field) {
   return table;
 }
 
-/// Options with their values and origins, then what is wrong with them.
-[[noreturn]] void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names,
-                         const std::string& reason, const std::string& hint = {}) {
-  std::string what;
-  for (const char* name : names) {
-    const ResolvedOption& option = find_option(options, name);
-    what += (what.empty() ? "" : ", ") + option.name + "=" + printable(option.text) + " (" + option.origin + ")";
-  }
-  throw Error(ExitCode::usage, what + ": " + reason, hint);
-}
-
 /// "6144 and 8192", the multiples of unit around value; one of them if value is below the first.
 std::string nearest_multiples(int64_t value, int64_t unit) {
   const int64_t below = value / unit * unit;
@@ -270,20 +251,6 @@ void check_runtime(const RuntimeConfig& runtime, const std::vector<ResolvedOptio
   }
 }
 
-void resolve_rope(TrainCommand& command, const std::string& text) {
-  RopeSpec& rope = command.config.model.rope;
-  ResolvedOption& option = find_option(command.resolved, "ROPE_DIMS");
-  rope.head_dim = command.config.model.head_dim();
-  std::string warning;
-  try {
-    rope.rope_dims = parse_rope_dims(text, rope.head_dim, &warning);
-  } catch (const Error& e) {
-    throw Error(e.code(), std::string(e.what()) + " (" + option.origin + ")", e.hint());
-  }
-  if (!warning.empty()) command.warnings.push_back(warning + " (" + option.origin + ")");
-  option.text = rope_dims_text(rope);
-}
-
 void resolve_warmdown(std::vector<ResolvedOption>& options) {
   const bool iters_given = find_option(options, "WARMDOWN_ITERS").source != Source::default_value;
   if (find_option(options, "WARMDOWN_FRAC").text == "none") return;
@@ -319,8 +286,8 @@ void resolve_run_id(TrainCommand& command) {
 
 TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment) {
   TrainCommand command;
-  std::string rope_dims = "full";
-  Resolution resolution = train_table(command, rope_dims).resolve(argc, argv, environment);
+  RopeRequest rope;
+  Resolution resolution = train_table(command, rope).resolve(argc, argv, environment);
   if (resolution.stopped) return command;
   command.resolved = std::move(resolution.options);
   command.warnings = std::move(resolution.warnings);
@@ -328,7 +295,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_model(command.config.model, command.resolved);
   check_data(command.config.data, command.resolved);
   check_runtime(command.config.runtime, command.resolved);
-  resolve_rope(command, rope_dims);
+  resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);
   resolve_run_id(command);
@@ -337,14 +304,14 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
 
 std::string train_help() {
   TrainCommand command;
-  std::string rope_dims = "full";
-  return train_table(command, rope_dims).help();
+  RopeRequest rope;
+  return train_table(command, rope).help();
 }
 
 std::string train_options_markdown() {
   TrainCommand command;
-  std::string rope_dims = "full";
-  return train_table(command, rope_dims).markdown();
+  RopeRequest rope;
+  return train_table(command, rope).markdown();
 }
 
 std::string make_run_id(const std::vector<ResolvedOption>& options) {

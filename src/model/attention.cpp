@@ -6,9 +6,13 @@
 
 namespace pgolf {
 
-CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, OpsPath path,
+CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path,
                                                  std::shared_ptr<ops::RopeTableCache> tables)
-    : num_heads_(config.num_heads), num_kv_heads_(config.num_kv_heads), head_dim_(config.head_dim()), path_(path) {
+    : num_heads_(config.num_heads),
+      num_kv_heads_(config.num_kv_heads),
+      head_dim_(config.head_dim()),
+      qk_norm_(config.qk_norm),
+      path_(path) {
   const int64_t dim = config.model_dim;
   const int64_t kv_dim = num_kv_heads_ * head_dim_;
   q_gain = register_parameter("q_gain", torch::full({num_heads_}, config.qk_gain_init, torch::kFloat));
@@ -17,15 +21,15 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, OpsP
   c_k = register_module("c_k", CastedLinear(dim, kv_dim));
   c_v = register_module("c_v", CastedLinear(dim, kv_dim));
   proj = register_module("proj", CastedLinear(dim, dim, /*zero_init=*/true));
-  rotary = register_module("rotary", Rotary(config.rope, std::move(tables)));
+  rotary = register_module("rotary", Rotary(config.rope_of(layer), std::move(tables)));
 }
 
 at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
   const int64_t batch = x.size(0), time = x.size(1);
   const auto projected = ops::linear_qkv(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), path_);
   const auto heads = [&](size_t i, int64_t count) { return projected[i].view({batch, time, count, head_dim_}); };
-  const auto [q, k] =
-      ops::qk_norm_rope_gain(heads(0, num_heads_), heads(1, num_kv_heads_), q_gain, rotary->table(time, x.device()), path_);
+  const auto [q, k] = ops::qk_norm_rope_gain(heads(0, num_heads_), heads(1, num_kv_heads_), q_gain,
+                                             rotary->table(time, x.device()), path_, qk_norm_);
   const auto v = heads(2, num_kv_heads_).transpose(1, 2);
   const auto y = ops::causal_attention(q, k, v, path_);  // [B, Hq, T, D]
   return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}), path_);

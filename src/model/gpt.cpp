@@ -23,7 +23,7 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   if (config.tie_embeddings) tied_head_.emplace(tok_emb->weight);
   torch::nn::ModuleList list;
   for (int i = 0; i < config.num_layers; ++i) {
-    blocks.push_back(Block(config, path, tables_));
+    blocks.push_back(Block(config, i, path, tables_));
     list->push_back(blocks.back());
   }
   register_module("blocks", list);

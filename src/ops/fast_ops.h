@@ -26,7 +26,7 @@ namespace pgolf::ops::fast {
 
 at::Tensor rms_norm(const at::Tensor& x);
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain,
-                                                    const RopeTable* table);
+                                                    const RopeTable* table, bool qk_norm);
 at::Tensor relu_squared(const at::Tensor& x);
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch);

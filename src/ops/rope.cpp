@@ -3,25 +3,72 @@
 #include <ATen/record_function.h>
 #include <torch/types.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "fast_ops.h"
 #include "pgolf/ops/rms_norm.h"
 
 namespace pgolf::ops {
 
+namespace {
+
+/// The share of linear scaling that YaRN gives to every pair.
+at::Tensor yarn_ramp(const RopeSpec& spec) {
+  constexpr double fast_turns = 32, slow_turns = 1;
+  const double span = spec.span(), pi = 3.14159265358979323846;
+  const auto pair_of = [&](double turns) {
+    return span * std::log(spec.original_seq_len / (turns * 2 * pi)) / (2 * std::log(spec.base));
+  };
+  const double low = std::max(std::floor(pair_of(fast_turns)), 0.0);
+  const double high = std::min(std::ceil(pair_of(slow_turns)), span - 1);
+  const auto pairs = at::arange(0, spec.span() / 2, at::kDouble);
+  return at::clamp((pairs - low) / std::max(high - low, 0.001), 0, 1);
+}
+
+at::Tensor rotating_pairs(const RopeSpec& spec) {
+  const auto mask = at::empty({spec.span() / 2}, at::kBool);
+  for (int i = 0; i < spec.span() / 2; ++i) mask.mutable_data_ptr<bool>()[i] = spec.rotates(i);
+  return mask;
+}
+
+}  // namespace
+
+at::Tensor rope_inv_freq(const RopeSpec& spec) {
+  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "no frequencies for rope_dims ", spec.rope_dims);
+  check_rope_scaling(spec);
+  const int span = spec.span();
+  double base = spec.base;
+  if (spec.scaling == RopeScaling::ntk) base *= std::pow(spec.scaling_factor, span / (span - 2.0));
+  // The same ATen calls as the Python program's, so that the bits are the same.
+  const auto exponents = at::arange(0, span, 2, at::kFloat) / span;
+  at::Tensor inv_freq = at::pow(base, exponents).reciprocal() * 1.0;
+  if (spec.scaling == RopeScaling::linear) inv_freq = inv_freq / spec.scaling_factor;
+  if (spec.scaling == RopeScaling::yarn) {
+    const auto ramp = yarn_ramp(spec);
+    inv_freq = (inv_freq * (ramp / spec.scaling_factor + (1 - ramp))).to(at::kFloat);
+  }
+  if (spec.select != RopeSelect::prefix) inv_freq = at::where(rotating_pairs(spec), inv_freq, 0.0);
+  return inv_freq;
+}
+
 RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Device& device, int64_t first_position) {
-  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "no table for rope_dims ", spec.rope_dims);
-  // The same ATen calls as the Python program's, so that the bits are the same; made on the host for every device.
-  const auto exponents = at::arange(0, spec.rope_dims, 2, at::kFloat) / spec.rope_dims;
-  at::Tensor inv_freq = at::pow(spec.base, exponents).reciprocal() * 1.0;
+  // Made on the host for every device.
   const auto dtype = spec.table_dtype == RopeTableDtype::bfloat16 ? at::kBFloat16 : at::kFloat;
-  inv_freq = inv_freq.to(dtype);
+  const auto inv_freq = rope_inv_freq(spec).to(dtype);
   const auto positions = at::arange(first_position, first_position + seq_len, at::TensorOptions().dtype(dtype));
   const auto angles = at::outer(positions, inv_freq);
-  return {angles.cos().to(device), angles.sin().to(device)};
+  auto cos = angles.cos(), sin = angles.sin();
+  if (spec.scaling == RopeScaling::yarn) {
+    const double factor = 0.1 * std::log(spec.scaling_factor) + 1;
+    cos = at::where(rotating_pairs(spec), cos * factor, cos);
+    sin = sin * factor;
+  }
+  return {cos.to(device), sin.to(device), spec.style};
 }
 
 const RopeTable& RopeTableCache::get(const RopeSpec& spec, int64_t seq_len, const at::Device& device) {
-  const Key key{spec.rope_dims, spec.base, spec.table_dtype, seq_len, static_cast<int>(device.type()), device.index()};
+  const Key key{spec, seq_len, static_cast<int>(device.type()), device.index()};
   auto found = tables_.find(key);
   if (found == tables_.end()) found = tables_.emplace(key, make_rope_table(spec, seq_len, device)).first;
   return found->second;
@@ -37,21 +84,29 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table) {
   const int64_t half = table.cos.size(-1);
   const auto cos = table.cos.to(x.scalar_type());
   const auto sin = table.sin.to(x.scalar_type());
-  const auto x1 = x.narrow(-1, 0, half);
-  const auto x2 = x.narrow(-1, half, half);
-  std::vector<at::Tensor> parts{x1 * cos + x2 * sin, x1 * (-sin) + x2 * cos};
+  std::vector<at::Tensor> parts;
+  if (table.style == RopeStyle::half) {
+    const auto x1 = x.narrow(-1, 0, half), x2 = x.narrow(-1, half, half);
+    parts = {x1 * cos + x2 * sin, x1 * (-sin) + x2 * cos};
+  } else {
+    const auto x1 = x.slice(-1, 0, 2 * half, 2), x2 = x.slice(-1, 1, 2 * half, 2);
+    parts = {at::stack({x1 * cos + x2 * sin, x1 * (-sin) + x2 * cos}, -1).flatten(-2)};
+  }
   if (x.size(-1) > 2 * half) parts.push_back(x.narrow(-1, 2 * half, x.size(-1) - 2 * half));
   return at::cat(parts, -1);
 }
 
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& q_gain,
-                                                    const RopeTable* table, OpsPath path) {
+                                                    const RopeTable* table, OpsPath path, bool qk_norm) {
   RECORD_USER_SCOPE("qk_norm_rope_gain");
   if (path == OpsPath::fast) {
-    if (auto outputs = fast::qk_norm_rope_gain(q_in, k_in, q_gain, table); outputs.first.defined()) return outputs;
+    if (auto outputs = fast::qk_norm_rope_gain(q_in, k_in, q_gain, table, qk_norm); outputs.first.defined()) return outputs;
   }
-  at::Tensor q = rms_norm(q_in.transpose(1, 2), path);
-  at::Tensor k = rms_norm(k_in.transpose(1, 2), path);
+  at::Tensor q = q_in.transpose(1, 2), k = k_in.transpose(1, 2);
+  if (qk_norm) {
+    q = rms_norm(q, path);
+    k = rms_norm(k, path);
+  }
   if (table != nullptr) {
     q = apply_rope(q, *table);
     k = apply_rope(k, *table);

@@ -40,6 +40,7 @@ std::string short_name(std::string name) {
 
 struct Profile {
   Rows host, device;
+  int64_t host_threads = 0;  ///< that did operations
   int64_t steps = 0;
   double step_ms = 0;  ///< mean
 };
@@ -71,7 +72,9 @@ Profile summarize(const std::vector<KinetoEvent>& events) {
     std::stable_sort(list.begin(), list.end(), [](const KinetoEvent* a, const KinetoEvent* b) {
       return a->startNs() != b->startNs() ? a->startNs() < b->startNs() : a->endNs() > b->endNs();
     });
-    Rows& rows = std::get<0>(track) == at::kCPU ? profile.host : profile.device;
+    const bool host = std::get<0>(track) == at::kCPU;
+    profile.host_threads += host ? 1 : 0;
+    Rows& rows = host ? profile.host : profile.device;
     std::vector<std::pair<uint64_t, Row*>> open;  // end and row of the events around the present one
     for (const KinetoEvent* event : list) {
       while (!open.empty() && open.back().first <= event->startNs()) open.pop_back();
@@ -88,11 +91,12 @@ Profile summarize(const std::vector<KinetoEvent>& events) {
 }
 
 /// Rows below a thousandth of the step are put together.
-std::string table(const char* where, const Rows& rows, const Profile& profile) {
+std::string table(const char* where, const Rows& rows, int64_t threads, const Profile& profile) {
+  const double whole_ms = profile.step_ms * static_cast<double>(profile.steps * threads);
   std::vector<std::pair<std::string, Row>> sorted;
   Row others;
   for (const auto& [name, row] : rows) {
-    if (row.self_ms >= profile.step_ms * static_cast<double>(profile.steps) / 1000) {
+    if (row.self_ms >= whole_ms / 1000) {
       sorted.emplace_back(name, row);
     } else {
       others.self_ms += row.self_ms;
@@ -104,7 +108,7 @@ std::string table(const char* where, const Rows& rows, const Profile& profile) {
   const auto steps = static_cast<double>(profile.steps);
   std::string text = format("%7s  %10s %9s  %s\n", "share", "self ms", "calls", where);
   for (const auto& [name, row] : sorted) {
-    text += format("%6.1f%%  %10.3f %9.1f  %s\n", 100 * row.self_ms / (steps * profile.step_ms), row.self_ms / steps,
+    text += format("%6.1f%%  %10.3f %9.1f  %s\n", 100 * row.self_ms / whole_ms, row.self_ms / steps,
                    static_cast<double>(row.calls) / steps, name.c_str());
   }
   return text;
@@ -160,10 +164,12 @@ void StepProfiler::write() {
   recording_ = false;
   result->save(folder_.profile_trace());
   const Profile profile = summarize(result->events());
-  std::string text = format("profile: %lld steps of %.3f ms each; self time and calls per step\n",
-                            static_cast<long long>(profile.steps), profile.step_ms);
-  text += table("on the CPU", profile.host, profile);
-  if (!profile.device.empty()) text += "\n" + table("on the GPU", profile.device, profile);
+  std::string text = format(
+      "profile: %lld steps of %.3f ms each, operations on %lld CPU thread(s); self time and calls per "
+      "step\n",
+      static_cast<long long>(profile.steps), profile.step_ms, static_cast<long long>(profile.host_threads));
+  text += table("on the CPU", profile.host, std::max<int64_t>(1, profile.host_threads), profile);
+  if (!profile.device.empty()) text += "\n" + table("on the GPU", profile.device, 1, profile);
   write_atomic(folder_.profile_table(), text);
   log::info(text + folder_.profile_trace().string());
 }

@@ -11,7 +11,8 @@
 namespace pgolf {
 
 /// Records steps with LibTorch's profiler and writes RunFolder::profile_trace(), a Chrome trace (ui.perfetto.dev shows it),
-/// and RunFolder::profile_table(), which goes to the log too: calls and self time per operation and step. Its row
+/// and RunFolder::profile_table(), which goes to the log too: calls and self time per operation and step, added
+/// up over threads, and its share of the threads' time. Its row
 /// "(optimiser step)" is the time outside of all operations; what happens between steps (validation, checkpoints) is in the
 /// trace only.
 class StepProfiler {

@@ -12,6 +12,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/config/rope_options.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
@@ -102,9 +103,7 @@ void Trainer::log_setup() const {
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
   log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
-  log::info(format("rope_dims:%s from:%s base:%s table_dtype:%s", describe_rope_dims(model.rope).c_str(),
-                   find_option(resolved_, "ROPE_DIMS").origin.c_str(), python_float(model.rope.base).c_str(),
-                   metadata_.at("ROPE_TABLE_DTYPE").c_str()));
+  log::info("rope_dims:" + rope_summary(model, resolved_));
   if (runtime_.device.is_cuda()) log::info(format("cuda_graphs:%s", runtime_.cuda_graphs ? "on" : "off"));
   log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(),
                    runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",

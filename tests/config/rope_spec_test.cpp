@@ -68,7 +68,7 @@ TEST(RopeDims, TextThatIsNoNumber) {
 TEST(RopeDims, CanonicalTextReadsBackToTheSame) {
   for (int lanes = 0; lanes <= 32; lanes += 2) {
     const RopeSpec spec{.head_dim = 32, .rope_dims = lanes};
-    EXPECT_EQ(parsed(rope_dims_text(spec), 32), lanes);
+    EXPECT_EQ(parsed(rope_dims_text(spec.rope_dims, spec.head_dim), 32), lanes);
   }
 }
 
@@ -102,6 +102,67 @@ TEST(ModelConfig, ParameterCountOfASingleBlockHasNoSkips) {
   model.mlp_mult = 3;
   // embedding 40, q 16, k 8, v 8, proj 16, gain 2, fc 48, proj 48, scales 4 + 4, mix 8
   EXPECT_EQ(model.parameter_count(), 40 + 16 + 8 + 8 + 16 + 2 + 48 + 48 + 4 + 4 + 8);
+}
+
+TEST(RopeFraction, IsTheNearestEvenNumber) {
+  EXPECT_EQ(rope_dims_of_fraction(0, 64), 0);
+  EXPECT_EQ(rope_dims_of_fraction(0.001, 64), 2);
+  EXPECT_EQ(rope_dims_of_fraction(0.04, 64), 2);
+  EXPECT_EQ(rope_dims_of_fraction(0.1, 64), 6);
+  EXPECT_EQ(rope_dims_of_fraction(0.1, 128), 12);
+  EXPECT_EQ(rope_dims_of_fraction(0.1, 256), 26);
+  EXPECT_EQ(rope_dims_of_fraction(0.25, 64), 16);
+  EXPECT_EQ(rope_dims_of_fraction(1, 64), 64);
+  EXPECT_EQ(rope_dims_of_fraction(0.999, 64), 64);
+}
+
+std::vector<int> layers_of(std::string_view text, int num_layers, int head_dim = 64) {
+  std::string warning;
+  return parse_rope_layers(text, head_dim, num_layers, &warning);
+}
+
+TEST(RopeLayers, ListsAndPatternsFillAllLayers) {
+  EXPECT_EQ(layers_of("16", 3), (std::vector<int>{16, 16, 16}));
+  EXPECT_EQ(layers_of("full*3,none", 4), (std::vector<int>{64, 64, 64, 0}));
+  EXPECT_EQ(layers_of("full*3,none", 9), (std::vector<int>{64, 64, 64, 0, 64, 64, 64, 0, 64}));
+  EXPECT_EQ(layers_of(" 16 * 8 , full ", 9), (std::vector<int>{16, 16, 16, 16, 16, 16, 16, 16, 64}));
+  EXPECT_EQ(layers_of("0,2", 2), (std::vector<int>{64, 2})) << "0 is full, as in ROPE_DIMS";
+}
+
+TEST(RopeLayers, TextReadsBack) {
+  for (const char* text : {"full*3,none", "16*8,full", "2,4,6"}) {
+    const auto layers = layers_of(text, 9);
+    EXPECT_EQ(layers_of(rope_layers_text(layers, 64), 9), layers);
+  }
+  EXPECT_EQ(rope_layers_text({64, 64, 64, 0}, 64), "full*3,none");
+}
+
+TEST(RopeLayers, Refused) {
+  const auto refused_layers = [](std::string_view text) {
+    const auto error = error_of([&] { layers_of(text, 4); });
+    return error ? std::string(error->what()) : std::string("accepted");
+  };
+  EXPECT_CONTAINS(refused_layers("full*5"), "more values than the 4 layers");
+  EXPECT_CONTAINS(refused_layers("2,4,6,8,10"), "more values than the 4 layers");
+  EXPECT_CONTAINS(refused_layers("full*99999999999999"), "more values than the 4 layers");
+  EXPECT_CONTAINS(refused_layers("16*0"), "0 is not how many layers");
+  EXPECT_CONTAINS(refused_layers("16*x"), "x is not how many layers");
+  EXPECT_CONTAINS(refused_layers("16,,full"), "a value is missing");
+  EXPECT_CONTAINS(refused_layers(""), "a value is missing");
+  EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_DIMS=15 is odd; the nearest legal values are 14 and 16");
+}
+
+TEST(RopeScalings, Refused) {
+  RopeSpec spec;
+  spec.scaling = RopeScaling::yarn;
+  EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "ROPE_ORIGINAL_SEQ_LEN");
+  spec.scaling = RopeScaling::ntk;
+  spec.rope_dims = 2;
+  EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "not defined for two lanes");
+  spec.select = RopeSelect::high;  // the span is the head
+  EXPECT_NO_THROW(check_rope_scaling(spec));
+  spec.scaling_factor = 0.5;
+  EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "at least 1");
 }
 
 }  // namespace

@@ -97,7 +97,15 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"TIED_EMBED_INIT_STD", "0.01"},
                                                      {"LOGIT_SOFTCAP", "15.0"},
                                                      {"QK_GAIN_INIT", "2.0"},
+                                                     {"PARALLEL_BLOCK", "1"},
                                                      {"ROPE_DIMS", "16"},
+                                                     {"ROPE_FRACTION", "0.25"},
+                                                     {"ROPE_STYLE", "interleaved"},
+                                                     {"ROPE_SELECT", "uniform"},
+                                                     {"ROPE_SCALING", "yarn"},
+                                                     {"ROPE_SCALING_FACTOR", "4.0"},
+                                                     {"ROPE_ORIGINAL_SEQ_LEN", "256"},
+                                                     {"QK_NORM", "0"},
                                                      {"ROPE_BASE", "5000.0"},
                                                      {"ROPE_TABLE_DTYPE", "bfloat16"},
                                                      {"DATA_PATH", "d"},
@@ -145,7 +153,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
-    ASSERT_EQ(command.resolved.size(), values.size() + 1) << "all options but WARMDOWN_ITERS, which contradicts WARMDOWN_FRAC";
+    ASSERT_EQ(command.resolved.size(), values.size() + 2)
+        << "all options but WARMDOWN_ITERS, which contradicts WARMDOWN_FRAC, and ROPE_LAYERS, which contradicts ROPE_DIMS";
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
     EXPECT_EQ(c.model.vocab_size, 2048);
@@ -161,6 +170,13 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.rope.rope_dims, 16);
     EXPECT_EQ(c.model.rope.head_dim, 64);
     EXPECT_EQ(c.model.rope.base, 5000.0);
+    EXPECT_EQ(c.model.rope.style, RopeStyle::interleaved);
+    EXPECT_EQ(c.model.rope.select, RopeSelect::uniform);
+    EXPECT_EQ(c.model.rope.scaling, RopeScaling::yarn);
+    EXPECT_EQ(c.model.rope.scaling_factor, 4.0);
+    EXPECT_EQ(c.model.rope.original_seq_len, 256);
+    EXPECT_FALSE(c.model.qk_norm);
+    EXPECT_TRUE(c.model.parallel_block);
     EXPECT_EQ(c.model.rope.table_dtype, RopeTableDtype::bfloat16);
     EXPECT_EQ(c.data.train_files(), "d/fineweb_train_*.bin");
     EXPECT_EQ(c.data.tokenizer_path, "t.model");
@@ -231,6 +247,48 @@ TEST(TrainOptions, RopeDimsAreCanonicalAndKnowTheHead) {
   EXPECT_CONTAINS(train_error({"--rope-dims=15"}), "the nearest legal values are 14 and 16 (or full, none) (flag --rope-dims)");
   EXPECT_CONTAINS(train_error({}, {{"ROPE_DIMS", "-2"}}), "negative");
   EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a number of lanes");
+}
+
+TEST(TrainOptions, RopeFractionIsAnotherWayToSayRopeDims) {
+  const TrainCommand command = train({"--rope-fraction=0.1"});
+  EXPECT_EQ(command.config.model.rope.rope_dims, 6);
+  EXPECT_EQ(find_option(command.resolved, "ROPE_DIMS").text, "6");
+  EXPECT_EQ(find_option(command.resolved, "ROPE_DIMS").origin, "flag --rope-fraction");
+  EXPECT_EQ(find_option(command.resolved, "ROPE_FRACTION").text, "0.1");
+  EXPECT_EQ(train({"--rope-fraction=0"}).config.model.rope.rope_dims, 0) << "a fraction of 0 is none, not ROPE_DIMS=0";
+  EXPECT_EQ(train({"--rope-fraction=0.1", "--rope-dims=6"}).config.model.rope.rope_dims, 6);
+  EXPECT_CONTAINS(train_error({"--rope-fraction=0.1", "--rope-dims=16"}), "the fraction is 6 of 64 lanes, the number is 16");
+  EXPECT_CONTAINS(train_error({}, {{"ROPE_FRACTION", "0"}, {"ROPE_DIMS", "0"}}),
+                  "the fraction is 0 of 64 lanes, the number is 64");
+  // A flag counts for more than the environment, however it says it.
+  const TrainCommand fraction = train({"--rope-fraction=0.25"}, {{"ROPE_DIMS", "2"}, {"ROPE_LAYERS", "full,none"}});
+  EXPECT_EQ(fraction.config.model.rope.rope_dims, 16);
+  EXPECT_TRUE(fraction.config.model.rope_layers.empty());
+  EXPECT_EQ(find_option(fraction.resolved, "ROPE_LAYERS").text, "same");
+  const TrainCommand dims = train({"--rope-dims=none"}, {{"ROPE_FRACTION", "0.25"}});
+  EXPECT_TRUE(dims.config.model.rope.none());
+  EXPECT_EQ(find_option(dims.resolved, "ROPE_FRACTION").text, "none");
+  EXPECT_CONTAINS(train_error({"--rope-fraction=1.5"}), "0 <= x <= 1");
+}
+
+TEST(TrainOptions, RopeLayersSayRopeDimsLayerByLayer) {
+  const TrainCommand command = train({"--rope-layers=full*3,none"});
+  EXPECT_EQ(command.config.model.rope_layers, (std::vector<int>{64, 64, 64, 0, 64, 64, 64, 0, 64}));
+  EXPECT_EQ(command.config.model.rope_of(3).rope_dims, 0);
+  EXPECT_EQ(command.config.model.rope_of(4).rope_dims, 64);
+  EXPECT_EQ(find_option(command.resolved, "ROPE_LAYERS").text, "full*3,none,full*3,none,full");
+  EXPECT_FALSE(find_option(command.resolved, "ROPE_DIMS").replayable);
+  EXPECT_CONTAINS(train_error({"--rope-layers=16", "--rope-dims=16"}), "ROPE_LAYERS=16 (flag --rope-layers), ROPE_DIMS=16");
+  EXPECT_EQ(train({"--rope-layers=16,none"}, {{"ROPE_DIMS", "32"}}).config.model.rope_of(1).rope_dims, 0);
+  EXPECT_CONTAINS(train_error({"--rope-layers=16*10"}), "more values than the 9 layers (flag --rope-layers)");
+}
+
+TEST(TrainOptions, RopeScalingIsNeverHalfSaid) {
+  EXPECT_CONTAINS(train_error({"--rope-scaling=yarn", "--rope-scaling-factor=2"}), "ROPE_ORIGINAL_SEQ_LEN");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-dims=2"}), "not defined for two lanes");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,2"}),
+                  "not defined for two lanes");
+  EXPECT_NO_THROW(train({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,none"}));
 }
 
 TEST(TrainOptions, RopeDimsLargerThanTheHeadWarns) {

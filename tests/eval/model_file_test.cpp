@@ -96,6 +96,38 @@ TEST_F(ModelFiles, CheckpointKeepsBitsAndArchitecture) {
   EXPECT_TRUE(at::equal(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->logits(ids_), model_->logits(ids_)));
 }
 
+TEST_F(ModelFiles, EverythingAboutTheRotationIsStored) {
+  ModelConfig config = stored_config();
+  config.rope =
+      RopeSpec{8, 8, 5000, RopeTableDtype::bfloat16, RopeStyle::interleaved, RopeSelect::uniform, RopeScaling::yarn, 4.0, 256};
+  config.rope_layers = {8, 0, 4};
+  config.qk_norm = false;
+  config.parallel_block = true;
+  ModelMetadata metadata = model_metadata(config, 24);
+  write_pt(folder_ / "m.pt", state_, metadata);
+  const ModelConfig read = read_model_file(folder_ / "m.pt").stored.model;
+  EXPECT_EQ(read.rope, config.rope);
+  EXPECT_EQ(read.rope_layers, config.rope_layers);
+  EXPECT_FALSE(read.qk_norm);
+  EXPECT_TRUE(read.parallel_block);
+
+  metadata["ROPE_LAYERS"] = "8,3";
+  write_pt(folder_ / "m.pt", state_, metadata);
+  EXPECT_THROW(read_model_file(folder_ / "m.pt"), Error);
+}
+
+TEST_F(ModelFiles, FilesOfBeforeAnOptionHaveItsDefault) {
+  for (const char* name : {"ROPE_LAYERS", "ROPE_STYLE", "ROPE_SELECT", "ROPE_SCALING", "ROPE_SCALING_FACTOR",
+                           "ROPE_ORIGINAL_SEQ_LEN", "QK_NORM", "PARALLEL_BLOCK"}) {
+    ASSERT_EQ(metadata_.erase(name), 1u) << name;
+  }
+  write_pt(folder_ / "m.pt", state_, metadata_);
+  expect_stored_config(read_model_file(folder_ / "m.pt"));
+  metadata_.erase("ROPE_BASE");
+  write_pt(folder_ / "m.pt", state_, metadata_);
+  EXPECT_THROW(read_model_file(folder_ / "m.pt"), Error);
+}
+
 TEST_F(ModelFiles, RunFolderGivesItsBestFile) {
   const auto format_of = [&] { return read_model_file(folder_.path()).format; };
   write_checkpoint(folder_ / "checkpoints", state_, 5);

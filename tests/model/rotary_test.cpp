@@ -122,5 +122,94 @@ TEST(Rotary, Bfloat16TablesConfuseDistantPositionsAndFloat32OnesDoNot) {
   EXPECT_TRUE(neighbours_equal(*bfloat16, 256)) << "bfloat16 has no 257";
 }
 
+TEST(Rotary, EveryLayerCanHaveItsOwnRopeDims) {
+  ModelConfig config = config_with_rope(8, 3);
+  config.rope_layers = {8, 0, 4};
+  Gpt model = make_model(config);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(model->blocks[i]->attn->rotary->rope_dims(), config.rope_layers[i]);
+  model->logits(random_ids(1, 16, 48));
+  EXPECT_EQ(model->rope_table_bytes(), 2 * 16 * (4 + 2) * 4) << "one table for 8 lanes and one for 4";
+  config.rope_layers = {4, 4, 4};
+  const auto ids = random_ids(2, 16, 48);
+  torch::NoGradGuard no_grad;
+  EXPECT_TRUE(make_random_model(config, 5)->logits(ids).equal(make_random_model(config_with_rope(4, 3), 5)->logits(ids)));
+}
+
+/// Puts the lanes of every query and key head into another order.
+void reorder_heads(Gpt& model, const std::vector<int64_t>& order) {
+  torch::NoGradGuard no_grad;
+  const auto index = torch::tensor(order, at::kLong);
+  for (auto& block : model->blocks) {
+    for (auto* linear : {&block->attn->c_q, &block->attn->c_k}) {
+      auto& weight = (*linear)->weight;
+      weight.copy_(weight.view({-1, index.numel(), weight.size(1)}).index_select(1, index).reshape(weight.sizes()));
+    }
+  }
+}
+
+/// How far the logits of two models are apart, the second one's heads reordered; positions up to 599.
+double distance_after(const ModelConfig& a, const ModelConfig& b, const std::vector<int64_t>& order, OpsPath path) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(1, 600, 48);
+  Gpt first = make_random_model(a, 5, path), second = make_random_model(b, 5, path);
+  reorder_heads(second, order);
+  return distance(second->logits(ids), first->logits(ids));
+}
+
+TEST(Rotary, InterleavedIsHalfSplitAfterReorderingTheWeights) {
+  const std::vector<int64_t> same{0, 1, 2, 3, 4, 5, 6, 7}, of_four{0, 2, 1, 3, 4, 5, 6, 7}, of_eight{0, 4, 1, 5, 2, 6, 3, 7};
+  for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
+    for (const auto& [rope_dims, order] : {std::pair{4, of_four}, {8, of_eight}}) {
+      const ModelConfig half = config_with_rope(rope_dims);
+      ModelConfig interleaved = half;
+      interleaved.rope.style = RopeStyle::interleaved;
+      EXPECT_LT(distance_after(half, interleaved, order, path), 1e-4) << rope_dims;
+      EXPECT_GT(distance_after(half, interleaved, same, path), 1e-2) << rope_dims;
+    }
+  }
+}
+
+TEST(Rotary, ProportionalIsPrefixWithAnotherBaseAfterReorderingTheWeights) {
+  for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
+    ModelConfig high = config_with_rope(4), prefix = high;
+    high.rope.select = RopeSelect::high;
+    prefix.rope.base = std::pow(high.rope.base, 4.0 / 8.0);
+    EXPECT_LT(distance_after(high, prefix, {0, 1, 4, 5, 2, 3, 6, 7}, path), 1e-3);
+    prefix.rope.base = high.rope.base;
+    EXPECT_GT(distance_after(high, prefix, {0, 1, 4, 5, 2, 3, 6, 7}, path), 1e-2);
+  }
+}
+
+TEST(Rotary, WithoutQkNormTheSizeOfQueriesMatters) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(1, 16, 48);
+  for (const bool qk_norm : {true, false}) {
+    ModelConfig config = config_with_rope(4);
+    config.qk_norm = qk_norm;
+    Gpt model = make_random_model(config, 5), reference = make_random_model(config, 5, OpsPath::reference);
+    EXPECT_LT(distance(model->logits(ids), reference->logits(ids)), 1e-4);
+    const auto before = model->logits(ids);
+    for (auto& block : model->blocks) block->attn->c_q->weight.mul_(3);
+    EXPECT_EQ(distance(model->logits(ids), before) > 1e-3, !qk_norm);
+  }
+}
+
+TEST(ParallelBlock, BothBranchesReadTheSameInput) {
+  torch::NoGradGuard no_grad;
+  for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
+    ModelConfig config = config_with_rope(4, 1);
+    config.parallel_block = true;
+    Gpt model = make_random_model(config, 5, path);
+    auto& block = model->blocks[0];
+    const auto x = torch::randn({2, 16, config.model_dim}), x0 = torch::randn({2, 16, config.model_dim});
+    const auto mixed = block->resid_mix[0] * x + block->resid_mix[1] * x0;
+    const auto normed = mixed / (mixed.square().mean(-1, true) + 1.1920929e-07).sqrt();
+    const auto expected = mixed + block->attn_scale * block->attn(normed) + block->mlp_scale * block->mlp(normed);
+    EXPECT_LT(distance(block(x, x0), expected), 1e-4) << "fast float32 products are within 2^-17 of each term";
+    config.parallel_block = false;
+    EXPECT_GT(distance(make_random_model(config, 5, path)->blocks[0](x, x0), expected), 1e-3);
+  }
+}
+
 }  // namespace
 }  // namespace pgolf::testing

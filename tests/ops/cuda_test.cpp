@@ -103,11 +103,12 @@ TEST(CudaRowMath, NormalisesAsTheCpuDoes) {
 }
 
 template <class T>
-void check_rotation(int64_t dim, int64_t half, bool aligned) {
-  SCOPED_TRACE(c10::str(sizeof(T), " bytes, head_dim ", dim, ", rope_dims ", 2 * half, aligned ? ", aligned" : ""));
+void check_rotation(int64_t dim, int64_t half, bool aligned, bool interleaved) {
+  SCOPED_TRACE(c10::str(sizeof(T), " bytes, head_dim ", dim, ", rope_dims ", 2 * half, aligned ? ", aligned" : "",
+                        interleaved ? ", interleaved" : ""));
   const auto x = random_row<T>(dim, 1), dy = random_row<T>(dim, 2);
   const auto cos = random_row<float>(half, 3), sin = random_row<float>(half, 4);
-  const cuda::Angles angles{cos.data(), sin.data(), half};
+  const cuda::Angles angles{cos.data(), sin.data(), half, interleaved};
   const HeadShape shape{1, 1, dim};
   const auto head = [](auto* data) { return Heads<decltype(data)>{data, 0, 0, 0}; };
   const auto turned = [&](const std::vector<T>& row, int64_t first, float direction) {
@@ -117,7 +118,7 @@ void check_rotation(int64_t dim, int64_t half, bool aligned) {
   auto y = x, dx = x, expected_y = x, expected_dx = x;
   float r = 0;
   const float gain = 1.5f;
-  const RotationTable table{cos.data(), sin.data(), half};
+  const RotationTable table{cos.data(), sin.data(), half, interleaved};
   const auto& kernels = cpu_kernels<T>();
   kernels.norm_rotate(head(x.data()), head(expected_y.data()), &r, table, &gain, shape, 0, 1);
   kernels.norm_rotate_backward(head(dy.data()), head(x.data()), &r, table, &gain, head(expected_dx.data()), nullptr, shape, 0, 1);
@@ -137,8 +138,10 @@ TEST(CudaRowMath, RotatesAsTheCpuDoes) {
     for (const int64_t half : {int64_t{0}, int64_t{1}, int64_t{3}, int64_t{8}, dim / 2}) {
       if (2 * half > dim) continue;
       for (const bool aligned : {false, true}) {
-        check_rotation<float>(dim, half, aligned);
-        check_rotation<Bf16>(dim, half, aligned);
+        for (const bool interleaved : {false, true}) {
+          check_rotation<float>(dim, half, aligned, interleaved);
+          check_rotation<Bf16>(dim, half, aligned, interleaved);
+        }
       }
     }
   }
@@ -268,23 +271,31 @@ TEST_F(Cuda, RowsThatAreNotOn16ByteBoundaries) {
   EXPECT_LE(distance(y, relu_squared(x, OpsPath::reference)), 8e-3);
 }
 
+void check_qk(const RopeSpec& spec, int64_t time, bool qk_norm) {
+  SCOPED_TRACE(c10::str("T=", time, " D=", spec.head_dim, " R=", spec.rope_dims, " style ", static_cast<int>(spec.style),
+                        " select ", static_cast<int>(spec.select), " norm ", qk_norm));
+  RopeTable table;
+  if (!spec.none()) table = make_rope_table(spec, time, at::kCUDA, 3);
+  const RopeTable* const used = spec.none() ? nullptr : &table;
+  const PathOp op = [&](OpsPath path) {
+    return [&, path](const Tensors& in) {
+      const auto heads = in[0].unflatten(-1, {6, spec.head_dim});  // four query heads and two key heads of one projection
+      const auto [q, k] = qk_norm_rope_gain(heads.narrow(2, 0, 4), heads.narrow(2, 4, 2), in[1], used, path, qk_norm);
+      return Tensors{q, k};
+    };
+  };
+  expect_fast_equals_reference(op, {random_cuda({3, time, 6 * spec.head_dim}, 1), random_cuda({4}, 2) + 1.5}, 1);
+}
+
 TEST_F(Cuda, QkNormRopeGain) {
   for (const int head_dim : {32, 64, 128}) {
     for (const int rope_dims : {0, 2, 6, 16, head_dim}) {
-      for (const int64_t time : {1, 37, 1500}) {
-        SCOPED_TRACE(c10::str("T=", time, " D=", head_dim, " R=", rope_dims));
-        RopeTable table;
-        if (rope_dims > 0) table = make_rope_table({head_dim, rope_dims, 10000.0}, time, at::kCUDA, 3);
-        const RopeTable* const used = rope_dims > 0 ? &table : nullptr;
-        const PathOp op = [&](OpsPath path) {
-          return [&, path](const Tensors& in) {
-            const auto heads = in[0].unflatten(-1, {6, head_dim});  // four query heads and two key heads of one projection
-            const auto [q, k] = qk_norm_rope_gain(heads.narrow(2, 0, 4), heads.narrow(2, 4, 2), in[1], used, path);
-            return Tensors{q, k};
-          };
-        };
-        expect_fast_equals_reference(op, {random_cuda({3, time, 6 * head_dim}, 1), random_cuda({4}, 2) + 1.5}, 1);
-      }
+      for (const int64_t time : {1, 37, 1500}) check_qk({head_dim, rope_dims}, time, true);
+      RopeSpec spec{head_dim, rope_dims};
+      spec.style = RopeStyle::interleaved;
+      check_qk(spec, 37, true);
+      spec.select = RopeSelect::low;
+      check_qk(spec, 37, false);
     }
   }
 }

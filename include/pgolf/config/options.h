@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <string>
@@ -179,6 +180,10 @@ std::string flag_of(std::string_view option_name);
 /// The entry of that name; there must be one.
 const ResolvedOption& find_option(const std::vector<ResolvedOption>& options, std::string_view name);
 ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_view name);
+
+/// Error(usage) "A=x (origin), B=y (origin): reason".
+[[noreturn]] void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names,
+                         const std::string& reason, const std::string& hint = {});
 
 /// What --print-config prints: "NAME=VALUE  # origin" under group headings. Entries that are not replayable stand behind a
 /// "#", so that the text is a config file too.

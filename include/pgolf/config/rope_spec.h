@@ -1,8 +1,10 @@
 // The one place where ROPE_DIMS and its relatives are interpreted.
 #pragma once
 
+#include <compare>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pgolf {
 
@@ -10,17 +12,40 @@ namespace pgolf {
 /// whose cast of the whole model rounds its inv_freq buffer (positions above 256 are then no longer distinct).
 enum class RopeTableDtype { float32, bfloat16 };
 
-/// Rotary position embedding of one attention layer (RoFormer, arXiv 2104.09864; the partial prefix form of
-/// GPT-J and of the parameter-golf records): lanes 0 .. rope_dims-1 of every query and key head rotate in
-/// pairs (i, i + rope_dims/2) with inv_freq_i = base^(-2i/rope_dims); the other lanes pass through.
+/// Which two of `span` lanes make pair i: i and i + span/2 (GPT-NeoX), or 2i and 2i + 1 (GPT-J).
+enum class RopeStyle { half, interleaved };
+
+/// Which pairs rotate. prefix: the lanes 0 .. rope_dims-1 are a head of their own, with the whole range of frequencies. The
+/// others keep the full head's pairs and frequencies and rotate rope_dims/2 of them: the fastest (high: p-RoPE, arXiv 2410.06205,
+/// Gemma 4), the slowest (low), or those at head_dim/rope_dims from one to the next, rounded down, from the fastest on (uniform).
+enum class RopeSelect { prefix, high, low, uniform };
+
+/// For windows longer than those that a model was trained on; never implied by a length. linear: positions / factor
+/// (arXiv 2306.15595). ntk: base * factor^(span/(span-2)). yarn: arXiv 2309.00071, fast pairs as they are, slow ones linear, and
+/// cos and sin (so the rotated lanes only) times 0.1 ln(factor) + 1.
+enum class RopeScaling { none, linear, ntk, yarn };
+
+/// Rotary position embedding of one attention layer (RoFormer, arXiv 2104.09864). Pair i of the span turns by
+/// base^(-2i/span) a position; what does not rotate passes through.
 struct RopeSpec {
   int head_dim = 64;
-  int rope_dims = 64;  ///< effective: even, 0 (no rotation) .. head_dim (full)
+  int rope_dims = 64;  ///< lanes that rotate: even, 0 (none) .. head_dim (full)
   double base = 10000.0;
   RopeTableDtype table_dtype = RopeTableDtype::float32;
+  RopeStyle style = RopeStyle::half;
+  RopeSelect select = RopeSelect::prefix;
+  RopeScaling scaling = RopeScaling::none;
+  double scaling_factor = 1.0;  ///< >= 1
+  int original_seq_len = 0;     ///< the length of training, for yarn
 
   bool none() const { return rope_dims == 0; }
   bool full() const { return rope_dims == head_dim; }
+  /// Lanes that are divided into pairs.
+  int span() const { return select == RopeSelect::prefix ? rope_dims : head_dim; }
+  /// Whether pair 0 .. span/2-1 rotates.
+  bool rotates(int pair) const;
+
+  auto operator<=>(const RopeSpec&) const = default;
 };
 
 /// What a user may write for ROPE_DIMS -> effective rope_dims.
@@ -31,10 +56,24 @@ struct RopeSpec {
 /// Odd, negative or unreadable: Error(usage) naming the two nearest legal values.
 int parse_rope_dims(std::string_view text, int head_dim, std::string* warning);
 
+/// ROPE_FRACTION, 0 .. 1, of a head -> effective rope_dims: the nearest even number, at least 2 unless the fraction is 0.
+int rope_dims_of_fraction(double fraction, int head_dim);
+
+/// ROPE_LAYERS -> effective rope_dims per layer. Values as for ROPE_DIMS, separated by commas, "16*8" for eight of a kind; the
+/// list is repeated until every layer has one ("full*3,none": every fourth layer has no rotation). *warning as above.
+/// Error(usage) for what parse_rope_dims refuses, a count that is not positive, and more values than layers.
+std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_layers, std::string* warning);
+
+/// Error(usage) for a scaling that is not defined: a factor below 1, ntk over two lanes, yarn without the original length.
+void check_rope_scaling(const RopeSpec& spec);
+
 /// "full (64 of 64 lanes)", "16 of 64 lanes", "none (0 of 64 lanes)".
 std::string describe_rope_dims(const RopeSpec& spec);
 
 /// The canonical ROPE_DIMS text of an effective value: "full", "none" or the number. Reads back to the same.
-std::string rope_dims_text(const RopeSpec& spec);
+std::string rope_dims_text(int rope_dims, int head_dim);
+
+/// The canonical ROPE_LAYERS text: "full*3,none". Reads back to the same for as many layers.
+std::string rope_layers_text(const std::vector<int>& rope_layers, int head_dim);
 
 }  // namespace pgolf

@@ -27,8 +27,12 @@ struct ModelConfig {
   double tied_embed_init_std = 0.005;
   double logit_softcap = 30.0;
   double qk_gain_init = 1.5;
-  RopeSpec rope;
+  RopeSpec rope;                 ///< of all layers; with rope_layers rope.rope_dims is the largest of them
+  std::vector<int> rope_layers;  ///< effective rope_dims of every layer; empty: rope.rope_dims
+  bool qk_norm = true;
+  bool parallel_block = false;
 
+  RopeSpec rope_of(int layer) const;
   int head_dim() const { return model_dim / num_heads; }
   /// Trainable parameters, by formula (17,059,912 for the defaults).
   int64_t parameter_count() const;

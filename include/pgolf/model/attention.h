@@ -8,7 +8,8 @@ namespace pgolf {
 
 class CausalSelfAttentionImpl : public torch::nn::Module {
  public:
-  CausalSelfAttentionImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
+  /// layer: from 0, for its rotation.
+  CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
   at::Tensor forward(const at::Tensor& x);  ///< [B, T, model_dim] -> [B, T, model_dim]
 
@@ -18,6 +19,7 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
 
  private:
   int64_t num_heads_, num_kv_heads_, head_dim_;
+  bool qk_norm_;
   OpsPath path_;
 };
 TORCH_MODULE(CausalSelfAttention);

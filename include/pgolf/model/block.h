@@ -18,10 +18,11 @@ class MlpImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Mlp);
 
-/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)).
+/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). A parallel block (GPT-J) has one
+/// norm(x), of before both.
 class BlockImpl : public torch::nn::Module {
  public:
-  BlockImpl(const ModelConfig& config, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
+  BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
   /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& x0);
@@ -32,6 +33,7 @@ class BlockImpl : public torch::nn::Module {
   Mlp mlp{nullptr};
 
  private:
+  bool parallel_;
   OpsPath path_;
 };
 TORCH_MODULE(Block);

@@ -22,7 +22,7 @@ __device__ Pointer head_of(const Heads<Pointer>& x, const HeadShape& shape, int6
 }
 
 __device__ Angles angles_at(const RotationTable& table, int64_t time) {
-  return {table.cos + time * table.half, table.sin + time * table.half, table.half};
+  return {table.cos + time * table.half, table.sin + time * table.half, table.half, table.interleaved};
 }
 
 /// Which head and rows this thread works on. As in for_rows of rows.cu every thread takes equally many turns.
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     const bool active = place.index < layout.steps && row < layout.rows;
     const T* const from = head_of(x, shape, active ? row : 0);
     const Pack<T> own = active ? load_pack(from, first, shape.dim, layout.aligned) : Pack<T>{};
-    const float r = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim);
+    const float norm = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim), r = shape.normalise ? norm : 1.0f;
     if (!active) continue;
     const Pack<T> turned = rotated(own, from, first, shape.dim, layout.aligned, angles_at(table, row % shape.time), 1.0f);
     store_pack(head_of(y, shape, row), first, shape.dim, layout.aligned, scaled(turned, r * head_gain));
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     const float product = sum_of_lanes(dot(u, own), layout.lanes) * r;
     gain_sum += product;
     const float factor = r * head_gain;
-    const float along = factor * product * r / static_cast<float>(shape.dim);
+    const float along = shape.normalise ? factor * product * r / static_cast<float>(shape.dim) : 0.0f;
     if (active) store_pack(head_of(dx, shape, row), first, shape.dim, layout.aligned, combined(factor, u, -along, own));
   }
   if (dgain != nullptr && place.lane == 0 && place.index < layout.steps) {

@@ -171,6 +171,7 @@ PGOLF_HOST_DEVICE float norm_backward_coefficient(float product, float r, int64_
 struct Angles {
   const float *cos, *sin;
   int64_t half;
+  bool interleaved;
 };
 
 /// Lanes first .. of the rotated row, `own` before the rotation; direction 1 rotates, -1 rotates back. aligned: row, cos and
@@ -181,6 +182,14 @@ PGOLF_HOST_DEVICE Pack<T> rotated(const Pack<T>& own, const T* row, int64_t firs
                                   float direction) {
   const int64_t half = angles.half;
   if (first >= 2 * half) return own;
+  if (angles.interleaved) {  // the partners are in the same pack
+    return pack_of<T>([&](int i) {
+      const int64_t lane = first + i;
+      if (lane >= 2 * half) return own.lanes[i];
+      const float sine = (i % 2 == 0 ? direction : -direction) * angles.sin[lane / 2];
+      return own.lanes[i] * angles.cos[lane / 2] + own.lanes[i ^ 1] * sine;
+    });
+  }
   if (half % kPack<T> == 0) {  // the partners are a pack, too
     const bool low = first < half;
     const int64_t angle = low ? first : first - half;

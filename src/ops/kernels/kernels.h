@@ -21,15 +21,17 @@ struct Heads {
 
 struct HeadShape {
   int64_t time, heads, dim;  ///< dim <= kMaxHeadDim
+  bool normalise = true;     ///< false: rms_norm is left out, and every rstd is 1
 };
 
 constexpr int64_t kMaxHeadDim = 512;
 
-/// Rotation of lanes 0 .. 2*half-1 by the angles of each time; half == 0: none.
+/// Rotation of lanes 0 .. 2*half-1 by the angles of each time, in pairs (i, i + half) or (2i, 2i + 1); half == 0: none.
 struct RotationTable {
   const float* cos = nullptr;  ///< [time, half]
   const float* sin = nullptr;
   int64_t half = 0;
+  bool interleaved = false;
 };
 
 /// Backward of an op whose second output is rms_norm(y) of its first, y: that output's gradient, and y and 1 / rms as the

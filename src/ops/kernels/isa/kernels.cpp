@@ -95,56 +95,54 @@ void rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_
   }
 }
 
-/// The rotation of one time: f(i, part, cos, sin) for the pairs of lanes (i, i + half), then g(i, part) for the lanes from
-/// 2 * half on, which stay as they are.
-template <class F, class G>
-PGOLF_INLINE void for_pairs(RotationTable table, int64_t time, int64_t dim, const F& f, const G& g) {
+/// Calls visit(i, part, lanes) for all lanes of factor * x, one head at one time, turned by the table's angles; direction -1:
+/// back.
+template <class T, class F>
+PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int64_t time, float direction, int64_t dim,
+                             const F& visit) {
   const float *const cos = table.cos + time * table.half, *const sin = table.sin + time * table.half;
-  for_lanes(table.half, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { f(i, part, load(cos + i, part), load(sin + i, part)); });
-  const int64_t rotated = 2 * table.half;
-  for_lanes(dim - rotated, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { g(rotated + i, part); });
+  const int64_t half = table.half, turned = 2 * half;
+  if (table.interleaved) {
+    for_lanes(turned, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats own = factor * load(x + i, part), partner = __builtin_shuffle(own, lane_numbers() ^ 1);
+      const Floats signs = (lane_numbers() & 1) == 0 ? all(direction) : all(-direction);
+      visit(i, part, own * load_twice(cos + i / 2, part) + partner * (signs * load_twice(sin + i / 2, part)));
+    });
+  } else {
+    for_lanes(half, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats a = factor * load(x + i, part), b = factor * load(x + i + half, part);
+      const Floats c = load(cos + i, part), s = direction * load(sin + i, part);
+      visit(i, part, a * c + b * s);
+      visit(i + half, part, b * c - a * s);
+    });
+  }
+  for_lanes(dim - turned,
+            [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { visit(turned + i, part, factor * load(x + turned + i, part)); });
 }
 
 /// One head at one time.
 template <class T>
-PGOLF_INLINE float norm_rotate_head(const T* x, T* y, RotationTable table, int64_t time, float gain, int64_t dim) {
-  const float r = reciprocal_rms(dot(x, x, dim), dim), factor = r * gain;
-  const int64_t half = table.half;
-  for_pairs(
-      table, time, dim,
-      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
-        const Floats a = factor * load(x + i, part), b = factor * load(x + i + half, part);
-        store(y + i, a * cos + b * sin, part);
-        store(y + i + half, b * cos - a * sin, part);
-      },
-      [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + i, factor * load(x + i, part), part); });
+PGOLF_INLINE float norm_rotate_head(const T* x, T* y, RotationTable table, int64_t time, float gain, const HeadShape& shape,
+                                    int64_t dim) {
+  const float r = shape.normalise ? reciprocal_rms(dot(x, x, dim), dim) : 1.0f;
+  for_turned(x, r, table, time, 1.0f, dim,
+             [&](int64_t i, auto part, Floats turned) PGOLF_INLINE_LAMBDA { store(y + i, gain * turned, part); });
   return r;
 }
 
-/// With u the gradient rotated back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim).
+/// With u the gradient turned back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim), without
+/// normalisation rstd = 1 and dx = gain * u.
 template <class T>
 PGOLF_INLINE float norm_rotate_backward_head(const T* dy, const T* x, float r, RotationTable table, int64_t time, float gain,
-                                             T* dx, int64_t dim) {
-  const int64_t half = table.half;
+                                             T* dx, const HeadShape& shape, int64_t dim) {
   Floats products = {};
-  for_pairs(
-      table, time, dim,
-      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
-        const Floats a = load(dy + i, part), b = load(dy + i + half, part);
-        products += (a * cos - b * sin) * load(x + i, part) + (b * cos + a * sin) * load(x + i + half, part);
-      },
-      [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { products += load(dy + i, part) * load(x + i, part); });
+  for_turned(dy, 1.0f, table, time, -1.0f, dim,
+             [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA { products += u * load(x + i, part); });
   const float product = r * sum_of(products), factor = r * gain;
-  const float along = factor * product * r / static_cast<float>(dim);
-  for_pairs(
-      table, time, dim,
-      [&](int64_t i, auto part, Floats cos, Floats sin) PGOLF_INLINE_LAMBDA {
-        const Floats a = factor * load(dy + i, part), b = factor * load(dy + i + half, part);
-        store(dx + i, (a * cos - b * sin) - along * load(x + i, part), part);
-        store(dx + i + half, (b * cos + a * sin) - along * load(x + i + half, part), part);
-      },
-      [&](int64_t i, auto part)
-          PGOLF_INLINE_LAMBDA { store(dx + i, factor * load(dy + i, part) - along * load(x + i, part), part); });
+  const float along = shape.normalise ? factor * product * r / static_cast<float>(dim) : 0.0f;
+  for_turned(dy, 1.0f, table, time, -1.0f, dim, [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA {
+    store(dx + i, factor * u - along * load(x + i, part), part);
+  });
   return product;
 }
 
@@ -162,7 +160,7 @@ void norm_rotate_rows(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable
     T* const y_row = row_of(y, row, shape.time);
     for (int64_t head = 0; head < shape.heads; ++head) {
       const float r = norm_rotate_head(x_row + head * x.head_stride, y_row + head * y.head_stride, table, row % shape.time,
-                                       gain != nullptr ? gain[head] : 1.0f, kDim != 0 ? kDim : shape.dim);
+                                       gain != nullptr ? gain[head] : 1.0f, shape, kDim != 0 ? kDim : shape.dim);
       if (rstd != nullptr) rstd[row * shape.heads + head] = r;
     }
   }
@@ -191,7 +189,7 @@ void norm_rotate_backward_rows(Heads<const T*> dy, Heads<const T*> x, const floa
     for (int64_t head = 0; head < shape.heads; ++head) {
       const float product = norm_rotate_backward_head(
           dy_row + head * dy.head_stride, x_row + head * x.head_stride, rstd[row * shape.heads + head], table, row % shape.time,
-          gain != nullptr ? gain[head] : 1.0f, dx_row + head * dx.head_stride, kDim != 0 ? kDim : shape.dim);
+          gain != nullptr ? gain[head] : 1.0f, dx_row + head * dx.head_stride, shape, kDim != 0 ? kDim : shape.dim);
       if (dgain != nullptr) dgain[head] += product;
     }
   }

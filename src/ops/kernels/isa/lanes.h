@@ -64,6 +64,13 @@ PGOLF_INLINE void store(Bf16* to, Floats x) {
   __builtin_memcpy(to, &bits, sizeof(bits));
 }
 
+/// 0, 1, 2, ...
+PGOLF_INLINE Ints lane_numbers() {
+  Ints lane;
+  for (int i = 0; i < kLanes; ++i) lane[i] = i;
+  return lane;
+}
+
 /// Which lanes of a vector are meant: all of them, or the first `count`, more than none and less than all.
 struct All {};
 struct First {
@@ -114,9 +121,15 @@ PGOLF_INLINE void store(T* to, Floats x, First part) {
 #endif
 /// x with `other` in the lanes that are not meant.
 PGOLF_INLINE Floats keep(Floats x, float other, First part) {
-  Ints lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  return lane < static_cast<int32_t>(part.count) ? x : all(other);
+  return lane_numbers() < static_cast<int32_t>(part.count) ? x : all(other);
+}
+
+/// Every number for two lanes: those from `from` on, half as many as are meant.
+PGOLF_INLINE Floats load_twice(const float* from, First part) {
+  return __builtin_shuffle(load(from, First{part.count / 2}), lane_numbers() / 2);
+}
+PGOLF_INLINE Floats load_twice(const float* from, All) {
+  return load_twice(from, First{kLanes});
 }
 
 /// f(first, part) until 0 .. count-1 are done, a vector at a time.
@@ -130,9 +143,7 @@ PGOLF_INLINE void for_lanes(int64_t count, const F& f) {
 /// Folds the lanes of a vector to one number.
 template <class F>
 PGOLF_INLINE float fold(Floats x, const F& f) {
-  Ints lane;
-  for (int i = 0; i < kLanes; ++i) lane[i] = i;
-  for (int32_t distance = kLanes / 2; distance > 0; distance /= 2) x = f(x, __builtin_shuffle(x, lane ^ distance));
+  for (int32_t distance = kLanes / 2; distance > 0; distance /= 2) x = f(x, __builtin_shuffle(x, lane_numbers() ^ distance));
   return x[0];
 }
 PGOLF_INLINE float sum_of(Floats x) {
