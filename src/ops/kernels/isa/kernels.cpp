@@ -101,13 +101,24 @@ template <class T, class F>
 PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int64_t time, float direction, int64_t dim,
                              const F& visit) {
   const float *const cos = table.cos + time * table.half, *const sin = table.sin + time * table.half;
-  const int64_t half = table.half, turned = 2 * half;
+  const int64_t half = table.half;
+  int64_t done = 2 * half;
   if (table.interleaved) {
-    for_lanes(turned, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    for_lanes(done, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const Floats own = factor * load(x + i, part), partner = __builtin_shuffle(own, lane_numbers() ^ 1);
       const Floats signs = (lane_numbers() & 1) == 0 ? all(direction) : all(-direction);
       visit(i, part, own * load_twice(cos + i / 2, part) + partner * (signs * load_twice(sin + i / 2, part)));
     });
+  } else if (half > 0 && done <= kLanes && kLanes <= dim) {
+    // The partners are in one vector, with lanes that turn by nothing behind them.
+    const Ints lane = lane_numbers(), h = lane_numbers() * 0 + static_cast<int32_t>(half);
+    const Ints pair = lane < h ? lane : lane - h, partner_of = lane < h ? lane + h : pair;
+    const First pairs{half};
+    const Floats own = factor * load(x), partner = __builtin_shuffle(own, partner_of);
+    const Floats s = __builtin_shuffle(load(sin, pairs), pair), c = __builtin_shuffle(load(cos, pairs), pair);
+    const Floats turned = own * c + partner * (lane < h ? direction * s : -direction * s);
+    visit(0, All{}, lane < 2 * h ? turned : own);
+    done = kLanes;
   } else {
     for_lanes(half, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const Floats a = factor * load(x + i, part), b = factor * load(x + i + half, part);
@@ -116,8 +127,8 @@ PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int6
       visit(i + half, part, b * c - a * s);
     });
   }
-  for_lanes(dim - turned,
-            [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { visit(turned + i, part, factor * load(x + turned + i, part)); });
+  for_lanes(dim - done,
+            [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { visit(done + i, part, factor * load(x + done + i, part)); });
 }
 
 /// One head at one time.
