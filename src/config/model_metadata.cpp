@@ -2,7 +2,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/config/options.h"
+#include "pgolf/config/rope_options.h"
 
 namespace pgolf {
 namespace {
@@ -16,6 +16,7 @@ struct Field {
 // ROPE_DIMS and ROPE_LAYERS are not among them: they need head_dim.
 std::vector<Field> fields(StoredModel* stored) {
   ModelConfig& model = stored->model;
+  const RopeBindings rope(&model.rope);
   return {
       {"VOCAB_SIZE", bind::integer(&model.vocab_size, 1, 65'536)},
       {"NUM_LAYERS", bind::integer(&model.num_layers, 1, 1000)},
@@ -25,26 +26,14 @@ std::vector<Field> fields(StoredModel* stored) {
       {"MLP_MULT", bind::integer(&model.mlp_mult, 1, 1 << 10)},
       {"TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings)},
       {"LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true})},
-      {"ROPE_BASE", bind::number(&model.rope.base, {.low = 0, .low_open = true})},
-      {"ROPE_TABLE_DTYPE",
-       bind::choice(&model.rope.table_dtype, {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}})},
+      {"ROPE_BASE", rope.base},
+      {"ROPE_TABLE_DTYPE", rope.table_dtype},
       {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1)},
-      {"ROPE_STYLE",
-       bind::choice<RopeStyle>(&model.rope.style, {{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}}), true},
-      {"ROPE_SELECT",
-       bind::choice<RopeSelect>(&model.rope.select, {{"prefix", RopeSelect::prefix},
-                                                     {"high", RopeSelect::high},
-                                                     {"low", RopeSelect::low},
-                                                     {"uniform", RopeSelect::uniform}}),
-       true},
-      {"ROPE_SCALING",
-       bind::choice<RopeScaling>(&model.rope.scaling, {{"none", RopeScaling::none},
-                                                       {"linear", RopeScaling::linear},
-                                                       {"ntk", RopeScaling::ntk},
-                                                       {"yarn", RopeScaling::yarn}}),
-       true},
-      {"ROPE_SCALING_FACTOR", bind::number(&model.rope.scaling_factor, {.low = 1}), true},
-      {"ROPE_ORIGINAL_SEQ_LEN", bind::integer(&model.rope.original_seq_len, 0), true},
+      {"ROPE_STYLE", rope.style, true},
+      {"ROPE_SELECT", rope.select, true},
+      {"ROPE_SCALING", rope.scaling, true},
+      {"ROPE_SCALING_FACTOR", rope.scaling_factor, true},
+      {"ROPE_ORIGINAL_SEQ_LEN", rope.original_seq_len, true},
       {"QK_NORM", bind::boolean(&model.qk_norm), true},
       {"PARALLEL_BLOCK", bind::boolean(&model.parallel_block), true},
   };

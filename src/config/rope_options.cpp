@@ -22,9 +22,24 @@ auto with_origin(const ResolvedOption& option, const F& f) {
 
 }  // namespace
 
+RopeBindings::RopeBindings(RopeSpec* rope)
+    : base(bind::number(&rope->base, {.low = 0, .low_open = true})),
+      style(bind::choice<RopeStyle>(&rope->style, {{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}})),
+      select(bind::choice<RopeSelect>(&rope->select, {{"prefix", RopeSelect::prefix},
+                                                      {"high", RopeSelect::high},
+                                                      {"low", RopeSelect::low},
+                                                      {"uniform", RopeSelect::uniform}})),
+      scaling(bind::choice<RopeScaling>(&rope->scaling, {{"none", RopeScaling::none},
+                                                         {"linear", RopeScaling::linear},
+                                                         {"ntk", RopeScaling::ntk},
+                                                         {"yarn", RopeScaling::yarn}})),
+      scaling_factor(bind::number(&rope->scaling_factor, {.low = 1})),
+      original_seq_len(bind::integer(&rope->original_seq_len, 0, 1 << 24)),
+      table_dtype(bind::choice<RopeTableDtype>(&rope->table_dtype,
+                                               {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}})) {}
+
 void add_rope_options(OptionTable& table, ModelConfig* model, RopeRequest* request, Resume resume) {
-  RopeSpec& rope = model->rope;
-  constexpr Interval above_0{.low = 0, .low_open = true};
+  const RopeBindings rope(&model->rope);
   Binding dims = bind::text(&request->dims);
   dims.type = "lanes";
   dims.range = "full (or 0), none, or even from 2 to head_dim";
@@ -33,32 +48,18 @@ void add_rope_options(OptionTable& table, ModelConfig* model, RopeRequest* reque
             "ROPE_DIMS as a part of head_dim: the nearest even number, at least 2 above 0. 0 is none, not full.", resume);
   table.add("ROPE_LAYERS", bind::text(&request->layers), "",
             "ROPE_DIMS per layer, repeated until all have one: 16*8,full or full*3,none. same: all alike.", resume);
-  table.add("ROPE_BASE", bind::number(&rope.base, above_0), "",
+  table.add("ROPE_BASE", rope.base, "",
             "Lane pair i turns by base^(-2i/ROPE_DIMS) per position (other ROPE_SELECT than prefix: -2i/head_dim).", resume);
-  table.add("ROPE_STYLE",
-            bind::choice<RopeStyle>(&rope.style, {{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}}), "",
-            "Which lanes make a pair: i and i + half of them, or 2i and 2i+1.", resume);
-  table.add("ROPE_SELECT",
-            bind::choice<RopeSelect>(&rope.select, {{"prefix", RopeSelect::prefix},
-                                                    {"high", RopeSelect::high},
-                                                    {"low", RopeSelect::low},
-                                                    {"uniform", RopeSelect::uniform}}),
-            "", "Which pairs rotate: all of the first ROPE_DIMS lanes, or the head's fastest (p-RoPE), slowest, evenly spaced.",
+  table.add("ROPE_STYLE", rope.style, "", "Which lanes make a pair: i and i + half of them, or 2i and 2i+1.", resume);
+  table.add("ROPE_SELECT", rope.select, "",
+            "Which pairs rotate: all of the first ROPE_DIMS lanes, or the head's fastest (p-RoPE), slowest, evenly spaced.",
             resume);
-  table.add(
-      "ROPE_SCALING",
-      bind::choice<RopeScaling>(
-          &rope.scaling,
-          {{"none", RopeScaling::none}, {"linear", RopeScaling::linear}, {"ntk", RopeScaling::ntk}, {"yarn", RopeScaling::yarn}}),
-      "", "For windows longer than those of the training; never implied by a length.", resume);
-  table.add("ROPE_SCALING_FACTOR", bind::number(&rope.scaling_factor, {.low = 1}), "", "By how much ROPE_SCALING stretches.",
+  table.add("ROPE_SCALING", rope.scaling, "", "For windows longer than those of the training; never implied by a length.",
             resume);
-  table.add("ROPE_ORIGINAL_SEQ_LEN", bind::integer(&rope.original_seq_len, 0, 1 << 24), "tokens",
-            "Length of the training, for ROPE_SCALING=yarn.", resume);
-  table.add("ROPE_TABLE_DTYPE",
-            bind::choice<RopeTableDtype>(&rope.table_dtype,
-                                         {{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}),
-            "", "Of angles and tables; bfloat16 reproduces the Python program's rounding.", resume);
+  table.add("ROPE_SCALING_FACTOR", rope.scaling_factor, "", "By how much ROPE_SCALING stretches.", resume);
+  table.add("ROPE_ORIGINAL_SEQ_LEN", rope.original_seq_len, "tokens", "Length of the training, for ROPE_SCALING=yarn.", resume);
+  table.add("ROPE_TABLE_DTYPE", rope.table_dtype, "", "Of angles and tables; bfloat16 reproduces the Python program's rounding.",
+            resume);
   table.add("QK_NORM", bind::boolean(&model->qk_norm), "", "rms_norm of every query and key head before it rotates.", resume);
 }
 

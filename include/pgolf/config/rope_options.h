@@ -16,6 +16,12 @@ struct RopeRequest {
   std::string layers = "same";
 };
 
+/// What ties the fields of a RopeSpec to their texts, in options and in stored models alike.
+struct RopeBindings {
+  explicit RopeBindings(RopeSpec* rope);
+  Binding base, style, select, scaling, scaling_factor, original_seq_len, table_dtype;
+};
+
 /// Adds ROPE_DIMS and its relatives and QK_NORM to the table's present group.
 void add_rope_options(OptionTable& table, ModelConfig* model, RopeRequest* request, Resume resume);
 
