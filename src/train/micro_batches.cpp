@@ -14,6 +14,8 @@ PassPlan plan_passes(const RunConfig& config, const Runtime& runtime, const Proc
   const int64_t tokens = config.data.train_batch_tokens / (int64_t{process.world_size()} * micro_steps),
                 elements = tokens * config.model.model_dim;  // of a micro-step's residual stream
   const bool fast_cpu = config.runtime.ops == OpsPath::fast && runtime.device.is_cpu();
+  int64_t wanted = config.data.micro_batch_tokens;
+  const int64_t most_passes = wanted > 0 ? std::max<int64_t>(1, micro_steps * tokens / wanted) : micro_steps;
   int at_once = config.data.parallel_passes;
   if (at_once > 1 && (!fast_cpu || at_once > micro_steps)) {
     throw Error(ExitCode::usage,
@@ -26,11 +28,10 @@ PassPlan plan_passes(const RunConfig& config, const Runtime& runtime, const Proc
     // activations, so only where that is little: a few hundred bytes for each of these elements.
     constexpr int64_t little = 1 << 22;
     if (fast_cpu && elements * config.model.num_layers <= little) {
-      while (micro_steps % (2 * at_once) == 0 && 2 * at_once <= runtime.num_threads) at_once *= 2;
+      while (most_passes % (2 * at_once) == 0 && 2 * at_once <= runtime.num_threads) at_once *= 2;
       if (2 * at_once <= runtime.num_threads) at_once = 1;  // half the threads would have nothing to do
     }
   }
-  int64_t wanted = config.data.micro_batch_tokens;
   if (wanted == 0) {
     // Small passes spend their time between the operations; larger ones leave the caches and take memory.
     constexpr int64_t little = 1 << 18;

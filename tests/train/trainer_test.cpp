@@ -124,7 +124,8 @@ TEST(Trainer, HowAStepIsDividedChangesNoGradient) {
     size_t passes;
   };
   for (const auto& c : {Case{"32", "1", "1", 4}, Case{"128", "1", "2", 1}, Case{"0", "0", "1", 1}, Case{"16", "2", "2", 8},
-                        Case{"0", "2", "2", 2}, Case{"0", "0", "2", 2}, Case{"16", "8", "3", 8}, Case{"0", "0", "3", 2}}) {
+                        Case{"0", "2", "2", 2}, Case{"0", "0", "2", 2}, Case{"16", "8", "3", 8}, Case{"0", "0", "3", 2},
+                        Case{"128", "0", "2", 1}, Case{"32", "0", "2", 4}}) {
     SCOPED_TRACE(format("MICRO_BATCH_TOKENS=%s PARALLEL_PASSES=%s NUM_THREADS=%s", c.tokens, c.at_once, c.threads));
     TinyRun run({{"MICRO_BATCH_TOKENS", c.tokens}, {"PARALLEL_PASSES", c.at_once}, {"NUM_THREADS", c.threads}});
     const StepRecord step = run.trainer().forward_backward();
