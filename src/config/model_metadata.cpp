@@ -3,6 +3,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/config/rope_options.h"
+#include "pgolf/config/shape_options.h"
 
 namespace pgolf {
 namespace {
@@ -17,6 +18,7 @@ struct Field {
 std::vector<Field> fields(StoredModel* stored) {
   ModelConfig& model = stored->model;
   const RopeBindings rope(&model.rope);
+  const ShapeBindings shape(&model);
   return {
       {"VOCAB_SIZE", bind::integer(&model.vocab_size, 1, 65'536)},
       {"NUM_LAYERS", bind::integer(&model.num_layers, 1, 1000)},
@@ -25,7 +27,7 @@ std::vector<Field> fields(StoredModel* stored) {
       {"NUM_KV_HEADS", bind::integer(&model.num_kv_heads, 1, 1 << 16)},
       {"MLP_MULT", bind::integer(&model.mlp_mult, 1, 1 << 10)},
       {"TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings)},
-      {"LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true})},
+      {"LOGIT_SOFTCAP", shape.logit_softcap},
       {"ROPE_BASE", rope.base},
       {"ROPE_TABLE_DTYPE", rope.table_dtype},
       {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1)},
@@ -35,7 +37,12 @@ std::vector<Field> fields(StoredModel* stored) {
       {"ROPE_SCALING_FACTOR", rope.scaling_factor, true},
       {"ROPE_ORIGINAL_SEQ_LEN", rope.original_seq_len, true},
       {"QK_NORM", bind::boolean(&model.qk_norm), true},
-      {"PARALLEL_BLOCK", bind::boolean(&model.parallel_block), true},
+      {"PARALLEL_BLOCK", shape.parallel_block, true},
+      {"MLP_KIND", shape.mlp_kind, true},
+      {"MLP_LEAKY_SLOPE", shape.mlp_leaky_slope, true},
+      {"NORM_WEIGHTS", shape.norm_weights, true},
+      {"UNET_SKIPS", shape.unet_skips, true},
+      {"RESID_MIX", shape.resid_mix, true},
   };
 }
 

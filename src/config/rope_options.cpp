@@ -117,6 +117,13 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
   dims.text = rope_dims_text(rope.rope_dims, rope.head_dim);
   layers.text = layers_given ? rope_layers_text(model->rope_layers, rope.head_dim) : "same";
 
+  const ResolvedOption& factor = find_option(*options, "ROPE_SCALING_FACTOR");
+  if (rope.scaling == RopeScaling::none && rope.scaling_factor != 1)
+    refuse(*options, {"ROPE_SCALING_FACTOR", "ROPE_SCALING"}, "nothing is scaled", "say which ROPE_SCALING");
+  if (rope.scaling != RopeScaling::none && factor.source == Source::default_value)
+    refuse(*options, {"ROPE_SCALING"}, "by how much is not said", "give ROPE_SCALING_FACTOR, 2 for windows of twice the length");
+  if (rope.scaling != RopeScaling::yarn && rope.original_seq_len != 0)
+    refuse(*options, {"ROPE_ORIGINAL_SEQ_LEN", "ROPE_SCALING"}, "only yarn asks for the length of the training");
   for (int layer = 0; layer < model->num_layers; ++layer) {
     with_origin(find_option(*options, "ROPE_SCALING"), [&] {
       check_rope_scaling(model->rope_of(layer));

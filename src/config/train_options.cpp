@@ -14,6 +14,7 @@
 #include "pgolf/base/hash.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/config/rope_options.h"
+#include "pgolf/config/shape_options.h"
 
 namespace pgolf {
 namespace {
@@ -77,10 +78,18 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
             must_match);
   table.add("TIED_EMBED_INIT_STD", number(&model.tied_embed_init_std, kAtLeast0), "",
             "Standard deviation of the initial embedding when tied.", must_match);
-  table.add("LOGIT_SOFTCAP", number(&model.logit_softcap, kAbove0), "", "Logits become cap * tanh(logits / cap).", must_match);
   table.add("QK_GAIN_INIT", number(&model.qk_gain_init, {}), "", "Initial gain of every query head.", must_match);
-  table.add("PARALLEL_BLOCK", bind::boolean(&model.parallel_block), "",
-            "Attention and MLP of a block read the same normalised input.", must_match);
+  table.add("INIT_STD", bind::number_or_none(&model.init_std, kAbove0), "",
+            "Standard deviation of all initial matrices and embeddings. none: the Python program's way, in which projections "
+            "begin at zero.",
+            must_match);
+  add_activation_options(table, &model, must_match);
+  const ShapeBindings shape(&model);
+  table.add("NORM_WEIGHTS", shape.norm_weights, "", "A learned factor per lane after the norms of blocks and output head.",
+            must_match);
+  table.add("UNET_SKIPS", shape.unet_skips, "", "Skip connections from the first half of the blocks to the second.", must_match);
+  table.add("RESID_MIX", shape.resid_mix, "", "Every block begins with a learned mix of its input and the token embedding.",
+            must_match);
 
   table.group("Rotary embedding");
   add_rope_options(table, &model, &rope, must_match);
@@ -106,10 +115,16 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
 
   auto& optim = command.config.optim;
   table.group("Optimisers");
+  table.add("OPTIMIZER",
+            bind::choice<OptimizerChoice>(&optim.optimizer, {{"muon", OptimizerChoice::muon}, {"adamw", OptimizerChoice::adamw}}),
+            "", "Of the matrices of the blocks; all else has Adam. AdamW wants a MATRIX_LR far below Muon's default.",
+            must_match);
+  table.add("WEIGHT_DECAY", number(&optim.weight_decay, kAtLeast0), "",
+            "OPTIMIZER=adamw: of matrices and embeddings, times their learning rate.", must_match);
   table.add("EMBED_LR", number(&optim.embed_lr, kAtLeast0), "", "Adam, token embedding, when not tied.", must_match);
   table.add("HEAD_LR", number(&optim.head_lr, kAtLeast0), "", "Adam, output head, when not tied.", must_match);
   table.add("TIED_EMBED_LR", number(&optim.tied_embed_lr, kAtLeast0), "", "Adam, token embedding, when tied.", must_match);
-  table.add("MATRIX_LR", number(&optim.matrix_lr, kAtLeast0), "", "Muon, the matrices of the blocks.", must_match);
+  table.add("MATRIX_LR", number(&optim.matrix_lr, kAtLeast0), "", "Muon or AdamW, the matrices of the blocks.", must_match);
   table.add("SCALAR_LR", number(&optim.scalar_lr, kAtLeast0), "", "Adam, vectors and scalars.", must_match);
   table.add("MUON_MOMENTUM", number(&optim.muon_momentum, kFrom0To1), "", "Muon's momentum after its warm-up.", must_match);
   table.add("MUON_MOMENTUM_WARMUP_START", number(&optim.muon_momentum_warmup_start, kFrom0To1), "", "Momentum at step 0.",
@@ -135,8 +150,16 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
             "Of training, without validation; 0 = no cap.", must_match);
   table.add("WARMUP_STEPS", integer(&schedule.warmup_steps, 0), "steps",
             "Run first to warm the machine up, then undone; not timed, not repeated on --resume.");
+  table.add("LR_SCHEDULE",
+            bind::choice<LrSchedule>(&schedule.lr_schedule, {{"golf", LrSchedule::golf}, {"cosine", LrSchedule::cosine}}), "",
+            "golf: full learning rate, then a linear fall to 0. cosine: a linear rise, then half a cosine.", must_match);
+  table.add("LR_WARMUP_FRAC", number(&schedule.lr_warmup_frac, kFrom0Below1), "",
+            "LR_SCHEDULE=cosine: part of the budget (time, or iterations without a cap) in which the learning rate rises.",
+            must_match);
+  table.add("LR_MIN_SCALE", number(&schedule.lr_min_scale, kFrom0To1), "",
+            "LR_SCHEDULE=cosine: the last learning rate over the largest.", must_match);
   table.add("WARMDOWN_ITERS", integer(&schedule.warmdown_iters, 0), "steps",
-            "The learning rate falls linearly to 0 over the last of these.", must_match);
+            "LR_SCHEDULE=golf: the learning rate falls linearly to 0 over the last of these.", must_match);
   table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
             "The same as a fraction of the budget, instead of WARMDOWN_ITERS.", must_match);
 
@@ -202,6 +225,9 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
   if (model.num_heads % model.num_kv_heads != 0) {
     refuse(options, {"NUM_HEADS", "NUM_KV_HEADS"}, "the key and value heads must divide the query heads");
   }
+  check_shape(model, options);
+  if (model.init_std > 0 && model.tied_embed_init_std != ModelConfig().tied_embed_init_std)
+    refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "give one of them");
 }
 
 void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
@@ -251,6 +277,38 @@ void check_runtime(const RuntimeConfig& runtime, const std::vector<ResolvedOptio
   }
 }
 
+void check_optim(const OptimConfig& optim, std::vector<std::string>& warnings, const std::vector<ResolvedOption>& options) {
+  const OptimConfig fresh;
+  const std::string no_effect = "this has no effect with that optimiser";
+  if (optim.optimizer == OptimizerChoice::muon) {
+    if (optim.weight_decay != 0) refuse(options, {"WEIGHT_DECAY", "OPTIMIZER"}, no_effect, "say OPTIMIZER=adamw");
+    return;
+  }
+  const auto must_be_default = [&](const char* name, bool is_default) {
+    if (!is_default) refuse(options, {name, "OPTIMIZER"}, no_effect, "leave it out, or say OPTIMIZER=muon");
+  };
+  must_be_default("MUON_MOMENTUM", optim.muon_momentum == fresh.muon_momentum);
+  must_be_default("MUON_MOMENTUM_WARMUP_START", optim.muon_momentum_warmup_start == fresh.muon_momentum_warmup_start);
+  must_be_default("MUON_MOMENTUM_WARMUP_STEPS", optim.muon_momentum_warmup_steps == fresh.muon_momentum_warmup_steps);
+  must_be_default("MUON_BACKEND_STEPS", optim.muon_backend_steps == fresh.muon_backend_steps);
+  must_be_default("MUON_DTYPE", optim.muon_dtype == fresh.muon_dtype);
+  if (find_option(options, "MATRIX_LR").source == Source::default_value) {
+    warnings.push_back(format("MATRIX_LR=%g is Muon's default; with OPTIMIZER=adamw about 0.001 is usual", optim.matrix_lr));
+  }
+}
+
+void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOption>& options) {
+  const ScheduleConfig fresh;
+  const bool cosine = schedule.lr_schedule == LrSchedule::cosine;
+  const auto must_be_default = [&](const char* name, bool is_default) {
+    if (!is_default) refuse(options, {name, "LR_SCHEDULE"}, "this has no effect with that schedule");
+  };
+  must_be_default("LR_WARMUP_FRAC", cosine || schedule.lr_warmup_frac == fresh.lr_warmup_frac);
+  must_be_default("LR_MIN_SCALE", cosine || schedule.lr_min_scale == fresh.lr_min_scale);
+  must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == fresh.warmdown_iters);
+  must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == fresh.warmdown_frac);
+}
+
 void resolve_warmdown(std::vector<ResolvedOption>& options) {
   const bool iters_given = find_option(options, "WARMDOWN_ITERS").source != Source::default_value;
   if (find_option(options, "WARMDOWN_FRAC").text == "none") return;
@@ -294,6 +352,8 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
 
   check_model(command.config.model, command.resolved);
   check_data(command.config.data, command.resolved);
+  check_optim(command.config.optim, command.warnings, command.resolved);
+  check_schedule(command.config.schedule, command.resolved);
   check_runtime(command.config.runtime, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
   resolve_warmdown(command.resolved);

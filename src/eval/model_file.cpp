@@ -68,10 +68,16 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   if (hidden == 0 || hidden % model.model_dim != 0) throw misfit("the MLP's width is no multiple of the model's");
   model.mlp_mult = static_cast<int>(hidden / model.model_dim);
   model.tie_embeddings = find(state, "lm_head.weight") == nullptr;
+  if (find(state, "blocks.0.mlp.gate.weight") != nullptr) model.mlp_kind = MlpKind::swiglu;
+  model.norm_weights = find(state, "blocks.0.attn_norm.weight") != nullptr;
+  model.parallel_block = model.norm_weights && find(state, "blocks.0.mlp_norm.weight") == nullptr;
+  model.resid_mix = find(state, "blocks.0.resid_mix") != nullptr;
+  model.unet_skips = find(state, "skip_weights") != nullptr;
   model.rope.head_dim = head_dim;
   model.rope.rope_dims = head_dim;
   *assumed = {format("TRAIN_SEQ_LEN=%d", stored.train_seq_len), "LOGIT_SOFTCAP=" + python_float(model.logit_softcap),
               "ROPE_DIMS=full", "ROPE_BASE=" + python_float(model.rope.base), "ROPE_TABLE_DTYPE=float32"};
+  if (model.mlp_kind != MlpKind::swiglu) assumed->push_back("MLP_KIND=relu2");
   return stored;
 }
 

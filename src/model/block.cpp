@@ -4,17 +4,30 @@
 
 #include "pgolf/ops/mlp.h"
 #include "pgolf/ops/residual.h"
+#include "pgolf/ops/rms_norm.h"
 
 namespace pgolf {
 
-MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path) : path_(path) {
+NormWeightImpl::NormWeightImpl(int64_t dim) {
+  weight = register_parameter("weight", torch::ones({dim}));
+}
+
+at::Tensor NormWeightImpl::forward(const at::Tensor& normed) {
+  return ops::norm_weight(normed, weight);
+}
+
+MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
+    : kind_(config.mlp_kind), leaky_slope_(config.mlp_leaky_slope), path_(path) {
   const int64_t hidden = int64_t{config.mlp_mult} * config.model_dim;
   fc = register_module("fc", CastedLinear(config.model_dim, hidden));
+  if (kind_ == MlpKind::swiglu) gate = register_module("gate", CastedLinear(config.model_dim, hidden));
   proj = register_module("proj", CastedLinear(hidden, config.model_dim, /*zero_init=*/true));
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {
-  return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
+  if (kind_ == MlpKind::relu2) return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
+  const auto up = fc(x, path_);
+  return proj(gate ? ops::swiglu(gate(x, path_), up) : ops::mlp_activation(up, kind_, leaky_slope_, path_), path_);
 }
 
 BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables)
@@ -22,19 +35,26 @@ BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::sh
   const int64_t dim = config.model_dim;
   attn_scale = register_parameter("attn_scale", torch::ones({dim}));
   mlp_scale = register_parameter("mlp_scale", torch::ones({dim}));
-  resid_mix = register_parameter("resid_mix", torch::stack({torch::ones({dim}), torch::zeros({dim})}));
+  if (config.resid_mix) resid_mix = register_parameter("resid_mix", torch::stack({torch::ones({dim}), torch::zeros({dim})}));
+  if (config.norm_weights) {
+    attn_norm = register_module("attn_norm", NormWeight(dim));
+    if (!parallel_) mlp_norm = register_module("mlp_norm", NormWeight(dim));
+  }
   attn = register_module("attn", CausalSelfAttention(config, layer, path, std::move(tables)));
   mlp = register_module("mlp", Mlp(config, path));
 }
 
 at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0) {
-  const auto mixed = ops::residual_mix_norm(x_in, x0, resid_mix, path_);
+  const auto weighted = [](NormWeight& norm, const at::Tensor& normed) { return norm ? norm(normed) : normed; };
+  const auto start =
+      resid_mix.defined() ? ops::residual_mix_norm(x_in, x0, resid_mix, path_) : ops::Normed{x_in, ops::rms_norm(x_in, path_)};
+  const auto normed = weighted(attn_norm, start.normed);
   if (parallel_) {
-    const auto attended = ops::scaled_add(mixed.x, attn_scale, attn(mixed.normed), path_);
-    return ops::scaled_add(attended, mlp_scale, mlp(mixed.normed), path_);
+    const auto attended = ops::scaled_add(start.x, attn_scale, attn(normed), path_);
+    return ops::scaled_add(attended, mlp_scale, mlp(normed), path_);
   }
-  const auto attended = ops::scaled_add_norm(mixed.x, attn_scale, attn(mixed.normed), path_);
-  return ops::scaled_add(attended.x, mlp_scale, mlp(attended.normed), path_);
+  const auto attended = ops::scaled_add_norm(start.x, attn_scale, attn(normed), path_);
+  return ops::scaled_add(attended.x, mlp_scale, mlp(weighted(mlp_norm, attended.normed)), path_);
 }
 
 }  // namespace pgolf

@@ -17,8 +17,7 @@ namespace pgolf {
 GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
     : config_(config), path_(path), tables_(std::make_shared<ops::RopeTableCache>()) {
   const int64_t dim = config.model_dim;
-  const int encoder_layers = config.num_layers / 2;
-  skip_weights = register_parameter("skip_weights", torch::ones({encoder_layers, dim}));
+  if (config.unet_skips) skip_weights = register_parameter("skip_weights", torch::ones({config.skip_count(), dim}));
   tok_emb = register_module("tok_emb", torch::nn::Embedding(config.vocab_size, dim));
   if (config.tie_embeddings) tied_head_.emplace(tok_emb->weight);
   torch::nn::ModuleList list;
@@ -27,8 +26,16 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
     list->push_back(blocks.back());
   }
   register_module("blocks", list);
+  if (config.norm_weights) final_norm = register_module("final_norm", NormWeight(dim));
   if (!config.tie_embeddings) lm_head = register_module("lm_head", CastedLinear(dim, config.vocab_size, /*zero_init=*/true));
 
+  if (config.init_std > 0) {
+    for (auto& item : named_parameters()) {
+      const bool matrix = item.value().dim() == 2 && item.key().ends_with(".weight");
+      if (matrix) torch::nn::init::normal_(item.value(), 0.0, config.init_std);
+    }
+    return;
+  }
   if (config.tie_embeddings) torch::nn::init::normal_(tok_emb->weight, 0.0, config.tied_embed_init_std);
   for (auto& block : blocks) {
     block->attn->proj->finish_init();
@@ -39,6 +46,7 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
 
 at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
   const size_t encoder_layers = blocks.size() / 2;
+  const auto skip_count = static_cast<size_t>(config_.skip_count());
   auto x = ops::rms_norm(tok_emb(input_ids), path_);
   const auto x0 = x;
   std::vector<at::Tensor> skips;
@@ -48,9 +56,10 @@ at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
       skips.pop_back();
     }
     x = blocks[i](x, x0);
-    if (i < encoder_layers) skips.push_back(x);
+    if (i < skip_count) skips.push_back(x);
   }
-  return ops::rms_norm(x, path_).reshape({-1, x.size(-1)});
+  const auto normed = ops::rms_norm(x, path_);
+  return (final_norm ? final_norm(normed) : normed).reshape({-1, x.size(-1)});
 }
 
 at::Tensor GptImpl::raw_logits(const at::Tensor& features) {
@@ -113,8 +122,8 @@ std::vector<std::string> python_module_paths(const ModelConfig& config) {
   for (int i = 0; i < config.num_layers; ++i) {
     const std::string block = format("blocks.%d", i);
     for (const char* child : {"", ".attn_norm", ".mlp_norm", ".attn", ".attn.c_q", ".attn.c_k", ".attn.c_v", ".attn.proj",
-                              ".attn.rotary", ".mlp", ".mlp.fc", ".mlp.proj"}) {
-      paths.push_back(block + child);
+                              ".attn.rotary", ".mlp", ".mlp.fc", ".mlp.gate", ".mlp.proj"}) {
+      if (config.mlp_kind == MlpKind::swiglu || child != std::string_view(".mlp.gate")) paths.push_back(block + child);
     }
   }
   paths.push_back("final_norm");

@@ -8,7 +8,7 @@
 namespace pgolf::ops {
 
 at::Tensor softcap(const at::Tensor& logits, double cap) {
-  return cap * at::tanh(logits / cap);
+  return cap > 0 ? cap * at::tanh(logits / cap) : logits;
 }
 
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path) {

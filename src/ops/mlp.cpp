@@ -15,4 +15,27 @@ at::Tensor relu_squared(const at::Tensor& x, OpsPath path) {
   return at::relu(x).square();
 }
 
+at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope, OpsPath path) {
+  switch (kind) {
+    case MlpKind::relu2:
+      return relu_squared(x, path);
+    case MlpKind::relu3:
+      return at::relu(x) * relu_squared(x, path);
+    case MlpKind::leaky_relu:
+      return at::leaky_relu(x, leaky_slope);
+    case MlpKind::leaky_relu2:
+      return at::leaky_relu(x, leaky_slope).square();
+    case MlpKind::gelu:
+      return at::gelu(x);
+    case MlpKind::swiglu:
+      break;
+  }
+  TORCH_CHECK(false, "swiglu takes two inputs");
+}
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  RECORD_USER_SCOPE("swiglu");
+  return at::silu(gate) * up;
+}
+
 }  // namespace pgolf::ops

@@ -15,4 +15,9 @@ at::Tensor rms_norm(const at::Tensor& x, OpsPath path) {
   return at::rms_norm(x, {x.size(-1)});
 }
 
+at::Tensor norm_weight(const at::Tensor& normed, const at::Tensor& weight) {
+  RECORD_USER_SCOPE("norm_weight");
+  return normed * weight.to(normed.scalar_type());
+}
+
 }  // namespace pgolf::ops

@@ -27,17 +27,19 @@ ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& con
     const bool matrix = item.value().dim() == 2 && !is_control_tensor(item.key().substr(7), control_patterns);
     (matrix ? groups.matrix : groups.scalar).push_back({item.key(), item.value()});
   }
-  if (model->skip_weights.numel() > 0) groups.scalar.push_back({"skip_weights", model->skip_weights});
+  if (model->config().skip_count() > 0) groups.scalar.push_back({"skip_weights", model->skip_weights});
+  if (model->final_norm) groups.scalar.push_back({"final_norm.weight", model->final_norm->weight});
   return groups;
 }
 
-Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config)
+Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config, double weight_decay)
     : parameters_(std::move(parameters)),
       base_lr_(base_lr),
       lr_(base_lr),
       beta1_(config.beta1),
       beta2_(config.beta2),
       eps_(config.adam_eps),
+      weight_decay_(weight_decay),
       device_lr_(device_scalar(parameters_)) {
   for (const auto& [name, tensor] : parameters_) {
     exp_avg_.push_back(at::zeros_like(tensor));
@@ -66,8 +68,14 @@ void Adam::step() {
   if (values.empty()) return;
   at::_foreach_add_(steps, 1);
   const auto update = [&](const auto& lr) {
-    at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, beta1_, beta2_,
-                     /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+    // Without decay both are the same arithmetic; the Python program calls the first.
+    if (weight_decay_ == 0) {
+      at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, beta1_, beta2_,
+                       /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
+    } else {
+      at::_fused_adamw_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, beta1_, beta2_, weight_decay_,
+                        eps_, /*amsgrad=*/false, /*maximize=*/false);
+    }
   };
   device_lr_.defined() ? update(device_lr_) : update(lr_);
   for (const auto& value : values) ops::mark_changed(value);
@@ -139,20 +147,23 @@ Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& co
                        const Process& process, OpsPath path)
     : model_(model),
       token_lr_(model->config().tie_embeddings ? config.tied_embed_lr : config.embed_lr),
-      tok_emb_(std::move(groups.tok_emb), token_lr_, config),
-      lm_head_(std::move(groups.lm_head), config.head_lr, config),
-      matrix_(std::move(groups.matrix), config, muon_dtype(config.muon_dtype, compute), process, path),
+      tok_emb_(std::move(groups.tok_emb), token_lr_, config, config.weight_decay),
+      lm_head_(std::move(groups.lm_head), config.head_lr, config, config.weight_decay),
+      muon_matrix_(config.optimizer == OptimizerChoice::muon ? std::move(groups.matrix) : StateDict{}, config,
+                   muon_dtype(config.muon_dtype, compute), process, path),
+      adam_matrix_(std::move(groups.matrix), config.matrix_lr, config, config.weight_decay),
       scalar_(std::move(groups.scalar), config.scalar_lr, config) {}
 
 void Optimizers::schedule(double lr_scale, double momentum) {
-  for (auto* adam : {&tok_emb_, &lm_head_, &scalar_}) adam->schedule(lr_scale);
-  matrix_.schedule(lr_scale, momentum);
+  for (auto* adam : {&tok_emb_, &lm_head_, &adam_matrix_, &scalar_}) adam->schedule(lr_scale);
+  muon_matrix_.schedule(lr_scale, momentum);
 }
 
 void Optimizers::step() {
   tok_emb_.step();
   lm_head_.step();
-  matrix_.step();
+  muon_matrix_.step();
+  adam_matrix_.step();
   scalar_.step();
 }
 
@@ -162,7 +173,7 @@ void Optimizers::zero_grad() {
 
 StateDict Optimizers::state() const {
   StateDict out;
-  for (auto part : {tok_emb_.state(), lm_head_.state(), matrix_.state(), scalar_.state()}) {
+  for (auto part : {tok_emb_.state(), lm_head_.state(), muon_matrix_.state(), adam_matrix_.state(), scalar_.state()}) {
     out.insert(out.end(), part.begin(), part.end());
   }
   return out;

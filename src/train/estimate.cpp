@@ -19,23 +19,24 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim,
                 vocab = m.vocab_size;
   const int64_t layers = m.num_layers;
-  const int64_t matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * hidden);
+  const int64_t matrices = layers * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * hidden);
   const int64_t embedding = vocab * dim * (m.tie_embeddings ? 1 : 2);
   RunEstimate out;
   out.parameters = m.parameter_count();
   const int64_t controls = out.parameters - matrices - embedding;
   const int64_t embedding_size = bfloat16 ? 2 : 4;
   out.weight_bytes = 4 * (matrices + controls) + embedding_size * embedding;
-  // Gradients for everything, for each pass under way; Muon keeps one more copy of a matrix, Adam two of the rest.
-  out.optimizer_bytes = plan.at_once * out.weight_bytes + 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
+  // Gradients for everything, for each pass under way; Muon keeps one more copy of a matrix, Adam two.
+  const int64_t copies = config.optim.optimizer == OptimizerChoice::muon ? 1 : 2;
+  out.optimizer_bytes = plan.at_once * out.weight_bytes + copies * 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
   const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * plan.passes);
   const int64_t element = bfloat16 ? 2 : 4;
   // Kept per block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's
-  // output, the MLP's hidden layer twice, two branch outputs; once per token: logits, their soft cap, and in float32.
-  const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + 2 * hidden;
+  // output, the MLP's hidden layer once per matrix, two branch outputs; once per token: logits, their soft cap, and in float32.
+  const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + m.mlp_matrices() * hidden;
   out.activation_bytes = plan.at_once * tokens * (layers * per_block * element + vocab * (2 * element + 4));
   out.int8_payload_bytes = layers * (2 * payload_of_matrix(dim, dim) + 2 * payload_of_matrix(kv, dim) +
-                                     payload_of_matrix(hidden, dim) + payload_of_matrix(dim, hidden)) +
+                                     (m.mlp_matrices() - 1) * payload_of_matrix(hidden, dim) + payload_of_matrix(dim, hidden)) +
                            (m.tie_embeddings ? 1 : 2) * payload_of_matrix(vocab, dim) + 4 * controls;
   out.artifact_bytes = static_cast<int64_t>(compression_ratio * static_cast<double>(out.int8_payload_bytes));
   return out;

@@ -22,9 +22,9 @@ MetricsFile::MetricsFile(const fs::path& path, int64_t keep_until_step) : path_(
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object()) continue;  // the last line of a killed run may be cut
     const auto step = json.find("step");
-    // The continued run measures the step of its checkpoint again.
-    const bool validation = json.contains("kind") && json.at("kind") == "val";
-    const int64_t last = validation ? keep_until_step - 1 : keep_until_step;
+    // The continued run measures the step of its checkpoint again, and has its own end.
+    const bool written_again = json.contains("kind") && (json.at("kind") == "val" || json.at("kind") == "end");
+    const int64_t last = written_again ? keep_until_step - 1 : keep_until_step;
     const bool keep = step == json.end() ? kept.empty() : step->is_number_integer() && step->get<int64_t>() <= last;
     if (keep) kept += line + "\n";
   }

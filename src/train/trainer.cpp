@@ -102,6 +102,10 @@ void Trainer::log_setup() const {
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
+  const auto chosen = [this](const char* name) { return std::string(name) + "=" + find_option(resolved_, name).text; };
+  log::info("shape:" + chosen("MLP_KIND") + " " + chosen("PARALLEL_BLOCK") + " " + chosen("NORM_WEIGHTS") + " " +
+            chosen("UNET_SKIPS") + " " + chosen("RESID_MIX") + " " + chosen("LOGIT_SOFTCAP") + " " + chosen("INIT_STD") + " " +
+            chosen("OPTIMIZER") + " " + chosen("LR_SCHEDULE"));
   log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
   log::info("rope_dims:" + rope_summary(model, resolved_));
   if (runtime_.device.is_cuda()) log::info(format("cuda_graphs:%s", runtime_.cuda_graphs ? "on" : "off"));
@@ -161,7 +165,7 @@ StepRecord Trainer::forward_backward() {
   return record;
 }
 
-void Trainer::check_finite(const StepRecord& record) const {
+double Trainer::checked_grad_norm(const StepRecord& record) const {
   const auto fail = [&](const std::string& what) {
     throw Error(
         ExitCode::non_finite,
@@ -177,16 +181,18 @@ void Trainer::check_finite(const StepRecord& record) const {
     gradients.push_back(item.value().grad());
   }
   // One pass and, on a device, one synchronisation for all tensors. Sums of squares are quick, but can overflow.
-  const auto finite_norms = [&](double order) {
+  const auto norms_of_order = [&](double order) {
     auto norms = at::_foreach_norm(gradients, order);
     for (auto& norm : norms) norm = norm.to(at::kFloat);
-    return at::isfinite(at::stack(norms)).to(at::kCPU);
+    return at::stack(norms).to(at::kCPU);
   };
-  if (finite_norms(2).all().item<bool>()) return;
-  const auto finite = finite_norms(std::numeric_limits<double>::infinity());
+  const double norm = at::linalg_vector_norm(norms_of_order(2), 2, std::nullopt, false, at::kDouble).item<double>();
+  if (std::isfinite(norm)) return norm;
+  const auto finite = at::isfinite(norms_of_order(std::numeric_limits<double>::infinity()));
   for (size_t i = 0; i < names.size(); ++i) {
     if (!finite[static_cast<int64_t>(i)].item<bool>()) fail("the gradient of " + names[i] + " is not finite");
   }
+  return norm;
 }
 
 void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
@@ -194,7 +200,7 @@ void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
   record->step = state_.step + 1;
   record->lr_scale = lr_scale(config_.schedule, done, elapsed_ms);
   record->muon_momentum = muon_momentum(config_.optim, done);
-  check_finite(*record);
+  record->grad_norm = checked_grad_norm(*record);
   update_weights(record->lr_scale, record->muon_momentum);
   state_.step = record->step;
 }
@@ -370,6 +376,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
                    {"train_loss", record.train_loss},
                    {"lr_scale", record.lr_scale},
                    {"muon_momentum", record.muon_momentum},
+                   {"grad_norm", record.grad_norm},
                    {"tokens", record.step * config_.data.train_batch_tokens},
                    {"train_time_ms", now_ms}});
     const double left_ms = std::min(capped ? cap_ms - now_ms : 1e18, step_avg * static_cast<double>(iterations - record.step));
@@ -389,6 +396,12 @@ ExitCode Trainer::train(const RunFolder& folder) {
   bar.finish();
   profiler.finish();
   const auto memory = peak_memory(runtime_.device);
+  metrics.write({{"kind", "end"},
+                 {"step", state_.step},
+                 {"train_time_ms", training_time_ms},
+                 {"peak_allocated_bytes", memory.allocated},
+                 {"peak_reserved_bytes", memory.reserved},
+                 {"rope_table_bytes", model_->rope_table_bytes()}});
   constexpr int64_t mebibyte = 1024 * 1024;
   log::info(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
                    static_cast<long long>(memory.reserved / mebibyte)));

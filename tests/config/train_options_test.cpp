@@ -98,6 +98,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"LOGIT_SOFTCAP", "15.0"},
                                                      {"QK_GAIN_INIT", "2.0"},
                                                      {"PARALLEL_BLOCK", "1"},
+                                                     {"MLP_KIND", "leaky_relu2"},
+                                                     {"MLP_LEAKY_SLOPE", "0.25"},
+                                                     {"NORM_WEIGHTS", "1"},
+                                                     {"UNET_SKIPS", "0"},
+                                                     {"RESID_MIX", "0"},
                                                      {"ROPE_DIMS", "16"},
                                                      {"ROPE_FRACTION", "0.25"},
                                                      {"ROPE_STYLE", "interleaved"},
@@ -153,8 +158,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
-    ASSERT_EQ(command.resolved.size(), values.size() + 2)
-        << "all options but WARMDOWN_ITERS, which contradicts WARMDOWN_FRAC, and ROPE_LAYERS, which contradicts ROPE_DIMS";
+    // Those contradict others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two.
+    ASSERT_EQ(command.resolved.size(), values.size() + 8);
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
     EXPECT_EQ(c.model.vocab_size, 2048);
@@ -177,6 +182,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.rope.original_seq_len, 256);
     EXPECT_FALSE(c.model.qk_norm);
     EXPECT_TRUE(c.model.parallel_block);
+    EXPECT_EQ(c.model.mlp_kind, MlpKind::leaky_relu2);
+    EXPECT_EQ(c.model.mlp_leaky_slope, 0.25);
+    EXPECT_TRUE(c.model.norm_weights);
+    EXPECT_FALSE(c.model.unet_skips);
+    EXPECT_FALSE(c.model.resid_mix);
     EXPECT_EQ(c.model.rope.table_dtype, RopeTableDtype::bfloat16);
     EXPECT_EQ(c.data.train_files(), "d/fineweb_train_*.bin");
     EXPECT_EQ(c.data.tokenizer_path, "t.model");
@@ -291,6 +301,42 @@ TEST(TrainOptions, RopeScalingIsNeverHalfSaid) {
   EXPECT_NO_THROW(train({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,none"}));
 }
 
+TEST(TrainOptions, WhatHasNoEffectIsRefused) {
+  EXPECT_CONTAINS(train_error({"--rope-scaling-factor=2"}),
+                  "ROPE_SCALING_FACTOR=2.0 (flag --rope-scaling-factor), ROPE_SCALING=none");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=linear"}), "by how much is not said");
+  EXPECT_NO_THROW(train({"--rope-scaling=linear", "--rope-scaling-factor=1"})) << "the first arm of a sweep over factors";
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-original-seq-len=64"}), "only yarn");
+  EXPECT_CONTAINS(train_error({"--mlp-leaky-slope=0.1"}), "MLP_LEAKY_SLOPE=0.1 (flag --mlp-leaky-slope), MLP_KIND=relu2");
+  EXPECT_CONTAINS(train_error({"--init-std=0.02", "--tied-embed-init-std=0.01"}), "both set the initial embedding");
+  EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
+  for (const char* flag : {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7",
+                           "--muon-backend-steps=4", "--muon-dtype=float32"}) {
+    EXPECT_CONTAINS(train_error({"--optimizer=adamw", flag}), "OPTIMIZER=adamw");
+  }
+  for (const char* flag : {"--lr-warmup-frac=0.1", "--lr-min-scale=0.2"})
+    EXPECT_CONTAINS(train_error({flag}), "LR_SCHEDULE=golf (default)");
+  for (const char* flag : {"--warmdown-iters=5", "--warmdown-frac=0.5"})
+    EXPECT_CONTAINS(train_error({"--lr-schedule=cosine", flag}), "LR_SCHEDULE=cosine");
+}
+
+TEST(TrainOptions, TheOtherOptimiserScheduleAndStart) {
+  const std::vector<std::string> flags = {"--optimizer=adamw",    "--weight-decay=0.1", "--lr-schedule=cosine",
+                                          "--lr-warmup-frac=0.1", "--lr-min-scale=0.2", "--init-std=0.02"};
+  const TrainCommand command = train(flags);
+  EXPECT_EQ(command.config.optim.optimizer, OptimizerChoice::adamw);
+  EXPECT_EQ(command.config.optim.weight_decay, 0.1);
+  EXPECT_EQ(command.config.schedule.lr_schedule, LrSchedule::cosine);
+  EXPECT_EQ(command.config.schedule.lr_warmup_frac, 0.1);
+  EXPECT_EQ(command.config.schedule.lr_min_scale, 0.2);
+  EXPECT_EQ(command.config.model.init_std, 0.02);
+  ASSERT_EQ(command.warnings.size(), 1u);
+  EXPECT_CONTAINS(command.warnings[0], "MATRIX_LR=0.04 is Muon's default");
+  auto with_rate = flags;
+  with_rate.push_back("--matrix-lr=0.001");
+  EXPECT_TRUE(train(with_rate).warnings.empty());
+}
+
 TEST(TrainOptions, RopeDimsLargerThanTheHeadWarns) {
   const TrainCommand command = train({}, {{"ROPE_DIMS", "128"}});
   EXPECT_TRUE(command.config.model.rope.full());
@@ -349,7 +395,9 @@ TEST(TrainOptions, CudaGraphsNeedTheFastOperations) {
 }
 
 TEST(TrainOptions, RangesOfValues) {
-  EXPECT_CONTAINS(train_error({"--logit-softcap=0"}), "must be > 0");
+  EXPECT_CONTAINS(train_error({"--logit-softcap=-1"}), "must be >= 0");
+  EXPECT_CONTAINS(train_error({"--init-std=0"}), "must be > 0");
+  EXPECT_CONTAINS(train_error({"--mlp-kind=relu"}), "relu2, relu3, leaky_relu, leaky_relu2, gelu, swiglu");
   EXPECT_CONTAINS(train_error({"--rope-base=-1"}), "must be > 0");
   EXPECT_CONTAINS(train_error({"--vocab-size=65537"}), "from 1 to 65536");
   EXPECT_CONTAINS(train_error({"--beta1=1"}), "0 <= x < 1");
@@ -438,7 +486,9 @@ TEST(TrainOptions, ConfigEnvGivesTheSameConfigurationAgain) {
       {"--rope-dims=none", "--adam-eps=1e-10", "--matrix-lr=0.1234567890123456", "--tie-embeddings=off", "--device=CPU"},
       {"--rope-dims=128", "--control-tensor-name-patterns=", "--out-dir=\"quoted\\"},
       {"--int8-keep-float-fp32-name-patterns=", "--warmdown-iters=7"},
-      {"--config", preset("tiny.env"), "--muon-dtype=float32"}};
+      {"--config", preset("tiny.env"), "--muon-dtype=float32"},
+      {"--config", preset("study_sequential.env"), "--rope-layers=full*3,none"},
+      {"--rope-scaling=yarn", "--rope-scaling-factor=1", "--rope-original-seq-len=512", "--mlp-kind=gelu"}};
   for (const auto& arguments : cases) {
     const TrainCommand first = train(arguments);
     for (const std::string& text : {config_env_text(first.resolved), config_listing(first.resolved)}) {
@@ -495,6 +545,30 @@ TEST(Presets, CpuSmall) {
   EXPECT_EQ(small.config.schedule.max_wallclock_seconds, 180.0);
   EXPECT_TRUE(small.warnings.empty());
   EXPECT_CONTAINS(find_option(small.resolved, "ROPE_DIMS").origin, "cpu_small.env:");
+}
+
+TEST(Presets, StudyArmsAreThePapersShapes) {
+  const TrainCommand sequential = train({"--config", preset("study_sequential.env")}),
+                     parallel = train({"--config", preset("study_parallel.env")});
+  for (const auto* command : {&sequential, &parallel}) {
+    const RunConfig& c = command->config;
+    EXPECT_TRUE(command->warnings.empty());
+    EXPECT_EQ(c.model.head_dim(), 64) << "so that 2, 6, 16, 32 and 48 lanes are distinct";
+    EXPECT_TRUE(c.model.rope.full());
+    EXPECT_TRUE(c.model.norm_weights);
+    EXPECT_FALSE(c.model.unet_skips || c.model.resid_mix || c.model.qk_norm || c.model.tie_embeddings);
+    EXPECT_EQ(c.model.mlp_kind, MlpKind::swiglu);
+    EXPECT_EQ(c.model.logit_softcap, 0);
+    EXPECT_EQ(c.model.init_std, 0.02);
+    EXPECT_EQ(c.optim.optimizer, OptimizerChoice::adamw);
+    EXPECT_EQ(c.optim.weight_decay, 0.1);
+    EXPECT_EQ(c.schedule.lr_schedule, LrSchedule::cosine);
+    EXPECT_EQ(c.schedule.max_wallclock_seconds, 0) << "arms must do equally many steps";
+  }
+  EXPECT_FALSE(sequential.config.model.parallel_block);
+  EXPECT_LT(sequential.config.model.num_kv_heads, sequential.config.model.num_heads);
+  EXPECT_TRUE(parallel.config.model.parallel_block);
+  EXPECT_EQ(parallel.config.model.num_kv_heads, parallel.config.model.num_heads);
 }
 
 }  // namespace

@@ -171,6 +171,40 @@ TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
   }
 }
 
+/// Every plain shape at once, but for what tensors do not show.
+ModelConfig plain_config() {
+  ModelConfig config = tiny_config();
+  config.mlp_kind = MlpKind::swiglu;
+  config.norm_weights = config.parallel_block = true;
+  config.unet_skips = config.resid_mix = false;
+  return config;
+}
+
+TEST_F(ModelFiles, NamesTellThePlainShapes) {
+  torch::NoGradGuard no_grad;
+  Gpt source = make_random_model(plain_config());
+  write_pt(folder_ / "python.pt", state_dict(source), {});
+  const auto file = read_model_file(folder_ / "python.pt");
+  EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "MLP_KIND=relu2"), 0);
+  Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
+}
+
+TEST_F(ModelFiles, ThePlainShapesAreStored) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = plain_config();
+  config.mlp_kind = MlpKind::leaky_relu;
+  config.mlp_leaky_slope = 0.125;
+  config.logit_softcap = 0;
+  Gpt source = make_random_model(config);
+  write_pt(folder_ / "ours.pt", state_dict(source), model_metadata(config, 24));
+  const auto file = read_model_file(folder_ / "ours.pt");
+  EXPECT_EQ(file.stored.model.mlp_leaky_slope, 0.125);
+  EXPECT_EQ(file.stored.model.logit_softcap, 0);
+  Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
+}
+
 TEST_F(ModelFiles, Bfloat16ModelsKeepTheirDtypes) {
   set_parameter_precision(model_, at::kBFloat16, OptimConfig().control_patterns);
   write_pt(folder_ / "m.pt", state_dict(model_), metadata_);

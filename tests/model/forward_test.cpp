@@ -114,15 +114,19 @@ double numeric_loss(Gpt& model, const at::Tensor& ids) {
   return model(ids.narrow(1, 0, time), ids.narrow(1, 1, time)).item<double>();
 }
 
-class Gradients : public ::testing::TestWithParam<std::tuple<OpsPath, bool, int>> {};
+struct Shape {
+  std::string name;
+  OpsPath path;
+  std::function<void(ModelConfig&)> change;
+};
+
+class Gradients : public ::testing::TestWithParam<Shape> {};
 
 TEST_P(Gradients, AgreeWithCentralDifferences) {
-  const auto [path, tied, rope_dims] = GetParam();
   ModelConfig config = tiny_config();
   config.num_layers = 3;
-  config.tie_embeddings = tied;
-  config.rope.rope_dims = rope_dims;
-  Gpt model = make_random_model(config, 5, path);
+  GetParam().change(config);
+  Gpt model = make_random_model(config, 5, GetParam().path);
   const auto ids = random_ids(4, 13, 48);
   model(ids.narrow(1, 0, 12), ids.narrow(1, 1, 12)).backward();
   torch::NoGradGuard no_grad;
@@ -152,21 +156,48 @@ TEST_P(Gradients, AgreeWithCentralDifferences) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(AllParts, Gradients,
-                         ::testing::Values(std::tuple(OpsPath::reference, true, 4), std::tuple(OpsPath::reference, false, 8),
-                                           std::tuple(OpsPath::fast, true, 4), std::tuple(OpsPath::fast, false, 0)),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param) == OpsPath::fast ? "fast" : "reference") +
-                                  (std::get<1>(info.param) ? "_tied" : "_untied") + "_rope" +
-                                  std::to_string(std::get<2>(info.param));
-                         });
+void like_llama(ModelConfig& config) {
+  config.tie_embeddings = config.unet_skips = config.resid_mix = config.qk_norm = false;
+  config.norm_weights = true;
+  config.mlp_kind = MlpKind::swiglu;
+  config.logit_softcap = 0;
+  config.rope.rope_dims = 2;
+}
+
+void like_pythia(ModelConfig& config) {
+  like_llama(config);
+  config.parallel_block = true;
+  config.mlp_kind = MlpKind::gelu;
+}
+
+std::vector<Shape> shapes() {
+  std::vector<Shape> all;
+  for (const OpsPath path : both_paths) {
+    const std::string prefix = path == OpsPath::fast ? "fast_" : "reference_";
+    all.push_back({prefix + "tied", path, [](ModelConfig& config) { config.rope.rope_dims = 4; }});
+    all.push_back({prefix + "untied_none", path, [](ModelConfig& config) {
+                     config.tie_embeddings = false;
+                     config.rope.rope_dims = 0;
+                   }});
+    all.push_back({prefix + "llama", path, like_llama});
+    all.push_back({prefix + "pythia", path, like_pythia});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(AllParts, Gradients, ::testing::ValuesIn(shapes()), [](const auto& info) { return info.param.name; });
 
 TEST(Forward, FastAndReferencePathsAgree) {
   const auto ids = random_ids(2, 17, 48);
-  for (const int rope_dims : {0, 2, 6, 8}) {
+  std::map<std::string, std::function<void(ModelConfig&)>> changes{{"llama", like_llama}, {"pythia", like_pythia}};
+  for (const int rope_dims : {0, 2, 6, 8})
+    changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope.rope_dims = rope_dims; };
+  for (const auto kind : {MlpKind::relu3, MlpKind::leaky_relu, MlpKind::leaky_relu2, MlpKind::gelu, MlpKind::swiglu})
+    changes["MLP " + std::to_string(static_cast<int>(kind))] = [=](ModelConfig& config) { config.mlp_kind = kind; };
+  for (const auto& [name, change] : changes) {
     ModelConfig config = tiny_config();
     config.num_layers = 3;
-    config.rope.rope_dims = rope_dims;
+    change(config);
     std::vector<std::vector<at::Tensor>> gradients;
     std::vector<double> losses;
     for (const OpsPath path : both_paths) {
@@ -177,10 +208,10 @@ TEST(Forward, FastAndReferencePathsAgree) {
       gradients.emplace_back();
       for (const auto& parameter : model->parameters()) gradients.back().push_back(parameter.grad());
     }
-    EXPECT_NEAR(losses[0], losses[1], 1e-5) << rope_dims;
+    EXPECT_NEAR(losses[0], losses[1], 1e-5) << name;
     for (size_t i = 0; i < gradients[0].size(); ++i) {
       EXPECT_LT(distance(gradients[0][i], gradients[1][i]), 1e-4 * (1 + gradients[0][i].abs().max().item<double>()))
-          << rope_dims << " tensor " << i;
+          << name << " tensor " << i;
     }
   }
 }

@@ -116,7 +116,7 @@ TEST(FastCpu, QkNormRopeGainTakesABfloat16Table) {
 TEST(FastCpu, SoftcapCrossEntropy) {
   for (const auto& [rows, vocab] : {std::pair<int64_t, int64_t>{1, 1000}, {5, 1024}, {99, 1000}, {130, 17}}) {
     const auto targets = at::randint(vocab, {rows}, at::make_generator<at::CPUGeneratorImpl>(7), at::kLong);
-    for (const double cap : {30.0, 2.0, 500.0}) {
+    for (const double cap : {30.0, 2.0, 500.0, 0.0}) {
       for (const double scale : {0.01, 1.0, 40.0}) {
         SCOPED_TRACE(c10::str(rows, " x ", vocab, ", cap ", cap, ", logits of size ", scale));
         const PathOp op = [&, cap = cap](OpsPath path) {

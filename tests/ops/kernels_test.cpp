@@ -88,8 +88,10 @@ std::vector<float> outputs(Isa isa) {
   }
   const std::vector<int64_t> targets(rows, width - 1);
   std::vector<float> scratch(2 * width), loss(rows);
-  kernels.softcap_cross_entropy(x.data(), targets.data(), 2.0f, 1.0f, loss.data(), y.data(), scratch.data(), rows, width);
-  keep(loss), keep(y);
+  for (const float cap : {2.0f, 0.0f}) {
+    kernels.softcap_cross_entropy(x.data(), targets.data(), cap, 1.0f, loss.data(), y.data(), scratch.data(), rows, width);
+    keep(loss), keep(y);
+  }
   kernels.scale(y.data(), mix.data(), rows * width);
   keep(y);
   return result;

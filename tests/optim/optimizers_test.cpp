@@ -15,13 +15,16 @@ at::Tensor leaf(at::IntArrayRef shape, int64_t seed, at::ScalarType dtype = at::
   return torch::randn(shape).to(dtype).requires_grad_();
 }
 
-TEST(Adam, FollowsTheFormulaInFloat64) {
+class AdamWithDecay : public ::testing::TestWithParam<double> {};
+
+TEST_P(AdamWithDecay, FollowsTheFormulaInFloat64) {
+  const double decay = GetParam();
   OptimConfig config;
   config.beta1 = 0.8;
   config.beta2 = 0.97;
   config.adam_eps = 1e-3;
   const auto parameter = leaf({5, 3}, 1);
-  Adam adam({{"p", parameter}}, /*base_lr=*/0.02, config);
+  Adam adam({{"p", parameter}}, /*base_lr=*/0.02, config, decay);
   auto value = parameter.detach().to(at::kDouble).clone();
   auto m = torch::zeros_like(value), v = torch::zeros_like(value);
   for (int t = 1; t <= 8; ++t) {
@@ -34,7 +37,7 @@ TEST(Adam, FollowsTheFormulaInFloat64) {
     m = config.beta1 * m + (1 - config.beta1) * g;
     v = config.beta2 * v + (1 - config.beta2) * g * g;
     const auto m_hat = m / (1 - std::pow(config.beta1, t)), v_hat = v / (1 - std::pow(config.beta2, t));
-    value = value - 0.02 * scale * m_hat / (v_hat.sqrt() + config.adam_eps);
+    value = value * (1 - 0.02 * scale * decay) - 0.02 * scale * m_hat / (v_hat.sqrt() + config.adam_eps);
     EXPECT_LT(distance(parameter, value), 2e-6) << "step " << t;
   }
   const StateDict state = adam.state();
@@ -43,6 +46,8 @@ TEST(Adam, FollowsTheFormulaInFloat64) {
   EXPECT_LT(distance(state[1].second, v), 1e-4);
   EXPECT_EQ(state[2].second.item<float>(), 8);
 }
+
+INSTANTIATE_TEST_SUITE_P(Adam, AdamWithDecay, ::testing::Values(0.0, 0.3));
 
 TEST(Adam, Bfloat16ParametersKeepTheirDtype) {
   const auto parameter = leaf({4, 4}, 2, at::kBFloat16);
@@ -244,6 +249,30 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
   Gpt untied = make_model(model_config), tied = make_model(tiny_config());
   EXPECT_EQ(Optimizers(untied, OptimConfig(), at::kFloat, Process(), OpsPath::reference).token_lr(), 0.6);
   EXPECT_EQ(Optimizers(tied, OptimConfig(), at::kFloat, Process(), OpsPath::reference).token_lr(), 0.05);
+}
+
+TEST(Optimizers, AdamwStepsTheMatricesAndDecaysMatricesAndEmbeddingsOnly) {
+  ModelConfig model_config = tiny_config();
+  model_config.tie_embeddings = false;
+  model_config.norm_weights = true;
+  OptimConfig config;
+  config.optimizer = OptimizerChoice::adamw;
+  config.weight_decay = 0.5;
+  config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.1;
+  Gpt model = make_random_model(model_config);
+  Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
+  const StateDict before = clone_state(state_dict(model));
+  for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
+  optimizers.schedule(1.0, 0.95);
+  optimizers.step();
+  const StateDict after = state_dict(model);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const auto& name = before[i].first;
+    const bool decays = name.ends_with(".weight") && before[i].second.dim() == 2;
+    EXPECT_LE(distance(after[i].second, before[i].second * (decays ? 0.95 : 1.0)), 1e-7) << name;
+  }
+  for (const auto& name : names_of(optimizers.state())) EXPECT_TRUE(name.starts_with("adam.")) << name;
+  EXPECT_EQ(optimizers.state().size(), 3 * before.size());
 }
 
 TEST(Optimizers, StateNamesAreUniqueAndCoverEveryParameter) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace pgolf::testing {
 namespace {
 
@@ -62,6 +64,26 @@ TEST(LrScale, AFractionIsOfTheBudgetThatLimits) {
   EXPECT_DOUBLE_EQ(lr_scale(counted, 175, 0), 0.5);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 199, 0), 1.0 / 50);
   EXPECT_DOUBLE_EQ(lr_scale(schedule_of(200, 1200, 10, 1.0), 3, 2500), 0.75);
+}
+
+TEST(LrScale, CosineRisesThenFallsToItsLastValue) {
+  ScheduleConfig schedule = schedule_of(100, 1200, 0);
+  schedule.lr_schedule = LrSchedule::cosine;
+  schedule.lr_warmup_frac = 0.2;
+  schedule.lr_min_scale = 0.1;
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 1.0 / 20);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 9, 0), 0.5);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 19, 0), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 20, 0), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 60, 0), 0.55) << "half of the way down";
+  EXPECT_NEAR(lr_scale(schedule, 40, 0), 0.1 + 0.9 * (1 + std::sqrt(0.5)) / 2, 1e-12);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 100, 0), 0.1);
+  schedule.max_wallclock_seconds = 10;
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 1000), 0.5) << "of the time, whatever the step";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 6000), 0.55);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 20'000), 0.1);
+  schedule.lr_warmup_frac = 0;
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 1.0);
 }
 
 TEST(MuonMomentum, RisesLinearlyAndStays) {

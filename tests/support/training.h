@@ -84,8 +84,11 @@ inline std::vector<nlohmann::json> read_metrics(const fs::path& path) {
   return lines;
 }
 
+/// Without what differs between equal runs: times, and the process's memory.
 inline std::vector<nlohmann::json> without_times(std::vector<nlohmann::json> lines) {
-  for (auto& line : lines) line.erase("train_time_ms");
+  for (auto& line : lines) {
+    for (const char* key : {"train_time_ms", "peak_allocated_bytes", "peak_reserved_bytes"}) line.erase(key);
+  }
   return lines;
 }
 

@@ -40,6 +40,7 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
       EXPECT_EQ(line.at("train_loss"), step.train_loss);
       EXPECT_EQ(line.at("lr_scale"), step.lr_scale);
       EXPECT_EQ(line.at("muon_momentum"), step.muon_momentum);
+      EXPECT_EQ(line.at("grad_norm"), step.grad_norm);
       EXPECT_EQ(line.at("tokens"), 128 * step.step);
       EXPECT_GT(line.at("train_time_ms").get<double>(), 0);
     }
@@ -199,6 +200,16 @@ TEST(Trainer, WithoutSaveEveryNoCheckpointIsWritten) {
   EXPECT_TRUE(list_checkpoints(run.folder().checkpoints()).empty());
 }
 
+TEST(Trainer, TheGradientNormIsThatBeforeClipping) {
+  TinyRun run({{"GRAD_CLIP_NORM", "0.001"}});
+  StepRecord record = run.trainer().forward_backward();
+  double squares = 0;
+  for (const auto& parameter : run.trainer().model()->parameters()) squares += parameter.grad().square().sum().item<double>();
+  run.trainer().apply_gradients(&record, 0);
+  EXPECT_NEAR(record.grad_norm, std::sqrt(squares), 1e-5 * std::sqrt(squares));
+  EXPECT_GT(record.grad_norm, 0.1);
+}
+
 TEST(Trainer, TheWallClockCapStopsEarly) {
   TinyRun run({{"ITERATIONS", "1000000"}, {"MAX_WALLCLOCK_SECONDS", "0.1"}});
   log::open_log_file(run.folder().log());
@@ -210,8 +221,12 @@ TEST(Trainer, TheWallClockCapStopsEarly) {
   const int steps = count_kind(lines, "train");
   EXPECT_GE(steps, 1);
   EXPECT_LT(steps, 1'000'000);
-  EXPECT_EQ(lines.back().at("kind"), "val") << "the end is measured all the same";
+  EXPECT_EQ(lines[lines.size() - 2].at("kind"), "val") << "the end is measured all the same";
+  EXPECT_EQ(lines[lines.size() - 2].at("step"), steps);
+  EXPECT_EQ(lines.back().at("kind"), "end");
   EXPECT_EQ(lines.back().at("step"), steps);
+  EXPECT_GT(lines.back().at("peak_allocated_bytes").get<int64_t>(), 1 << 20);
+  EXPECT_EQ(lines.back().at("rope_table_bytes"), 2 * 16 * 8 * 4) << "cos and sin, 16 positions, 8 pairs, float32";
   EXPECT_GE(lines.back().at("train_time_ms").get<double>(), 100);
 }
 

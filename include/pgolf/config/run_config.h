@@ -16,6 +16,14 @@ enum class SwitchChoice { automatic, on, off };
 /// reference: the plain definition of every operation. fast: fused forms, tested against reference.
 enum class OpsPath { reference, fast };
 
+/// What the MLP does between its products. u = fc(x): relu2 max(u, 0)^2 (arXiv 2109.08668, the Python program's), relu3 its cube,
+/// leaky_relu, leaky_relu2 its square (without the sign: both sides come out positive), gelu with erf (arXiv 1606.08415).
+/// swiglu: silu(gate(x)) * u, with a third matrix (arXiv 2002.05202).
+enum class MlpKind { relu2, relu3, leaky_relu, leaky_relu2, gelu, swiglu };
+inline bool leaky(MlpKind kind) {
+  return kind == MlpKind::leaky_relu || kind == MlpKind::leaky_relu2;
+}
+
 struct ModelConfig {
   int vocab_size = 1024;
   int num_layers = 9;
@@ -25,8 +33,14 @@ struct ModelConfig {
   int mlp_mult = 2;
   bool tie_embeddings = true;
   double tied_embed_init_std = 0.005;
-  double logit_softcap = 30.0;
+  double logit_softcap = 30.0;  ///< 0 = none
   double qk_gain_init = 1.5;
+  double init_std = -1.0;  ///< of all matrices and the embedding; < 0: as the Python program does it
+  MlpKind mlp_kind = MlpKind::relu2;
+  double mlp_leaky_slope = 0.5;  ///< below zero, of the leaky kinds
+  bool norm_weights = false;     ///< a learned factor per lane after the norms of blocks and head
+  bool unet_skips = true;        ///< from the first half of the blocks to the second
+  bool resid_mix = true;         ///< every block begins with a learned mix of its input and the embedding
   RopeSpec rope;                 ///< of all layers; with rope_layers rope.rope_dims is the largest of them
   std::vector<int> rope_layers;  ///< effective rope_dims of every layer; empty: rope.rope_dims
   bool qk_norm = true;
@@ -34,6 +48,8 @@ struct ModelConfig {
 
   RopeSpec rope_of(int layer) const;
   int head_dim() const { return model_dim / num_heads; }
+  int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
+  int64_t skip_count() const;  ///< skip connections of the U-Net
   /// Trainable parameters, by formula (17,059,912 for the defaults).
   int64_t parameter_count() const;
 };
@@ -52,7 +68,12 @@ struct DataConfig {
   std::string val_files() const { return data_path + "/fineweb_val_*.bin"; }
 };
 
+/// Of the blocks' matrices. adamw: Adam for everything, with decoupled weight decay (arXiv 1711.05101).
+enum class OptimizerChoice { muon, adamw };
+
 struct OptimConfig {
+  OptimizerChoice optimizer = OptimizerChoice::muon;
+  double weight_decay = 0.0;  ///< adamw, of matrices and embeddings
   double embed_lr = 0.6;
   double head_lr = 0.008;
   double tied_embed_lr = 0.05;
@@ -72,7 +93,14 @@ struct OptimConfig {
                                                "resid_mixes", "q_gain",      "skip_weight", "skip_weights"};
 };
 
+/// golf: constant, then a linear fall to 0 (the Python program's). cosine: linear warm-up, then half a cosine
+/// (arXiv 1608.03983, one cycle).
+enum class LrSchedule { golf, cosine };
+
 struct ScheduleConfig {
+  LrSchedule lr_schedule = LrSchedule::golf;
+  double lr_warmup_frac = 0.05;  ///< cosine: part of the budget in which the learning rate rises
+  double lr_min_scale = 0.1;     ///< cosine: its last value over its largest
   int iterations = 20'000;
   int warmdown_iters = 1200;
   double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters

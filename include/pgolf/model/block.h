@@ -5,21 +5,34 @@
 
 namespace pgolf {
 
-/// proj(relu(fc(x))^2), hidden width mlp_mult * model_dim, no bias.
+/// The learned part of a norm; exists only with ModelConfig::norm_weights.
+class NormWeightImpl : public torch::nn::Module {
+ public:
+  explicit NormWeightImpl(int64_t dim);
+  at::Tensor forward(const at::Tensor& normed);  ///< [..., dim] -> [..., dim]
+
+  at::Tensor weight;  ///< [dim] float32, ones
+};
+TORCH_MODULE(NormWeight);
+
+/// proj(activation(fc(x))), hidden width mlp_mult * model_dim, no bias; what the activation is, and that swiglu has a third
+/// matrix, see MlpKind.
 class MlpImpl : public torch::nn::Module {
  public:
   MlpImpl(const ModelConfig& config, OpsPath path);
   at::Tensor forward(const at::Tensor& x);  ///< [B, T, C] -> [B, T, C]
 
-  CastedLinear fc{nullptr}, proj{nullptr};
+  CastedLinear fc{nullptr}, gate{nullptr}, proj{nullptr};  ///< gate: null unless swiglu
 
  private:
+  MlpKind kind_;
+  double leaky_slope_;
   OpsPath path_;
 };
 TORCH_MODULE(Mlp);
 
-/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). A parallel block (GPT-J) has one
-/// norm(x), of before both.
+/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). Without resid_mix x stays as it
+/// is. A parallel block (GPT-J) has one norm(x), of before both.
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
@@ -27,8 +40,9 @@ class BlockImpl : public torch::nn::Module {
   /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C].
   at::Tensor forward(const at::Tensor& x, const at::Tensor& x0);
 
-  at::Tensor attn_scale, mlp_scale;  ///< [C] float32, ones
-  at::Tensor resid_mix;              ///< [2, C] float32, ones and zeros
+  at::Tensor attn_scale, mlp_scale;                  ///< [C] float32, ones
+  at::Tensor resid_mix;                              ///< [2, C] float32, ones and zeros; undefined without
+  NormWeight attn_norm{nullptr}, mlp_norm{nullptr};  ///< null without; a parallel block has the first only
   CausalSelfAttention attn{nullptr};
   Mlp mlp{nullptr};
 

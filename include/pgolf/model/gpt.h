@@ -15,7 +15,7 @@ namespace pgolf {
 
 /// Mirrors class GPT of the Python program: same parameter names, same order, and for the same generator state
 /// the same initial bits. The first num_layers/2 blocks push their outputs; each later block first adds
-/// skip_weights[i] * (the output popped last).
+/// skip_weights[i] * (the output popped last), unless unet_skips is off.
 class GptImpl : public torch::nn::Module {
  public:
   explicit GptImpl(const ModelConfig& config, OpsPath path = OpsPath::fast);
@@ -29,10 +29,11 @@ class GptImpl : public torch::nn::Module {
   const ModelConfig& config() const { return config_; }
   int64_t rope_table_bytes() const { return tables_->bytes(); }
 
-  at::Tensor skip_weights;  ///< [min(encoder, decoder) layers, model_dim] float32
+  at::Tensor skip_weights;  ///< [skip_count, model_dim] float32; undefined without unet_skips
   torch::nn::Embedding tok_emb{nullptr};
   std::vector<Block> blocks;
-  CastedLinear lm_head{nullptr};  ///< null when tied
+  NormWeight final_norm{nullptr};  ///< null without norm_weights
+  CastedLinear lm_head{nullptr};   ///< null when tied
 
  private:
   at::Tensor hidden(const at::Tensor& input_ids);     ///< [B, T] -> [B*T, C], after the final norm

@@ -7,7 +7,7 @@
 
 namespace pgolf::ops {
 
-/// cap * tanh(logits / cap), in logits' dtype (Gemma 2's soft cap). [..., V] -> [..., V].
+/// cap * tanh(logits / cap), in logits' dtype (Gemma 2's soft cap); cap 0: the logits. [..., V] -> [..., V].
 at::Tensor softcap(const at::Tensor& logits, double cap);
 
 /// mean over rows of -log softmax(softcap(logits))[target]; the softmax in float32.

@@ -1,4 +1,4 @@
-// The squared ReLU of the MLP (arXiv 2109.08668).
+// What the MLP does between its products (MlpKind).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,5 +9,11 @@ namespace pgolf::ops {
 
 /// y = max(x, 0)^2, elementwise, in x's dtype. Differentiable.
 at::Tensor relu_squared(const at::Tensor& x, OpsPath path);
+
+/// All kinds but swiglu, elementwise, in x's dtype. leaky_slope: of the leaky ones. Differentiable.
+at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope, OpsPath path);
+
+/// silu(gate) * up, elementwise. Differentiable in both.
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
 }  // namespace pgolf::ops

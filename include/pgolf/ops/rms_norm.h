@@ -1,4 +1,4 @@
-// Root-mean-square normalisation without weight over the last dimension (arXiv 1910.07467).
+// Root-mean-square normalisation over the last dimension (arXiv 1910.07467).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,5 +11,8 @@ namespace pgolf::ops {
 /// bfloat16 input too: what F.rms_norm(eps=None) uses in PyTorch 2.11).
 /// x [..., D] float32 or bfloat16 -> same shape and dtype. Differentiable.
 at::Tensor rms_norm(const at::Tensor& x, OpsPath path);
+
+/// weight * normed, the learned part of a norm: weight [D] float32, cast to normed's dtype. Differentiable in both.
+at::Tensor norm_weight(const at::Tensor& normed, const at::Tensor& weight);
 
 }  // namespace pgolf::ops

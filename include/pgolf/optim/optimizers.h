@@ -18,16 +18,17 @@ namespace pgolf {
 struct ParameterGroups {
   StateDict tok_emb;  ///< Adam, EMBED_LR or TIED_EMBED_LR
   StateDict lm_head;  ///< Adam, HEAD_LR; empty when tied
-  StateDict matrix;   ///< Muon, MATRIX_LR: 2-D parameters of the blocks that are no control tensors
-  StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights
+  StateDict matrix;   ///< Muon or AdamW, MATRIX_LR: 2-D parameters of the blocks that are no control tensors
+  StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights, then the final norm's
 };
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns);
 
-/// Adam (arXiv 1412.6980) as torch.optim.Adam(fused=True): arithmetic in float32, one rounding per step for
-/// bfloat16 parameters and moments.
+/// Adam (arXiv 1412.6980) as torch.optim.Adam(fused=True), with weight decay as AdamW(fused=True): arithmetic in float32, one
+/// rounding per step for bfloat16 parameters and moments.
 class Adam {
  public:
-  Adam(StateDict parameters, double base_lr, const OptimConfig& config);
+  /// weight_decay: decoupled (arXiv 1711.05101), each step takes lr * weight_decay of a parameter away.
+  Adam(StateDict parameters, double base_lr, const OptimConfig& config, double weight_decay = 0);
   void schedule(double lr_scale);  ///< for the steps that follow
   void step();
 
@@ -37,7 +38,7 @@ class Adam {
  private:
   StateDict parameters_;
   std::vector<at::Tensor> exp_avg_, exp_avg_sq_, steps_;
-  double base_lr_, lr_, beta1_, beta2_, eps_;
+  double base_lr_, lr_, beta1_, beta2_, eps_, weight_decay_;
   at::Tensor device_lr_;  ///< on CUDA, see ops::MuonStep
 };
 
@@ -64,7 +65,7 @@ class Muon {
 /// The dtype of Muon's arithmetic: as chosen, else the compute dtype.
 at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute);
 
-/// All optimisers of a run, stepped in the Python program's order.
+/// All optimisers of a run, stepped in the Python program's order. With OPTIMIZER=adamw Muon has no matrices.
 class Optimizers {
  public:
   Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path);
@@ -85,7 +86,8 @@ class Optimizers {
   Gpt model_;
   double token_lr_;
   Adam tok_emb_, lm_head_;
-  Muon matrix_;
+  Muon muon_matrix_;
+  Adam adam_matrix_;
   Adam scalar_;
 };
 

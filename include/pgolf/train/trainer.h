@@ -33,6 +33,7 @@ struct StepRecord {
   std::vector<double> micro_losses;  ///< one per pass
   double lr_scale = 0;
   double muon_momentum = 0;
+  double grad_norm = 0;  ///< 2-norm over all gradients, before clipping
 };
 
 /// One run. Construct, optionally restore(), then train() and export_model() (train/export.h).
@@ -72,7 +73,8 @@ class Trainer {
   void clear_gradients();
   void update_weights(double lr_scale, double muon_momentum);
   void warm_up();
-  void check_finite(const StepRecord& record) const;
+  /// The norm of all gradients; Error(non_finite) if one of them or the loss is not finite.
+  double checked_grad_norm(const StepRecord& record) const;
   void save(const RunFolder& folder);
   StateDict training_tensors() const;
 

@@ -5,25 +5,33 @@
 namespace pgolf::ops::cuda {
 namespace {
 
+/// cap * value is what the softmax is of.
+struct Capped {
+  float cap;  ///< 0: none
+  __device__ Tanh operator()(float logit) const { return cap > 0 ? tanh_of(logit / cap) : Tanh{logit, 1}; }
+  __device__ float factor() const { return cap > 0 ? cap : 1; }
+  __device__ float smallest() const { return cap > 0 ? -1 : -INFINITY; }
+};
+
 /// Each thread holds kPacks packs of its row; pack p of thread t begins at element (p * threads + t) * kPack. Loops over packs
 /// are not unrolled, so that several of them lie in local memory instead of in more registers than a large block may have.
 template <class T, int kPacks>
 __global__ void __launch_bounds__(kMaxThreads)
-    softcap_cross_entropy_kernel(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
-                                 int64_t vocab, bool aligned) {
+    softcap_cross_entropy_kernel(const T* logits, const int64_t* targets, Capped capped, float grad_scale, float* loss,
+                                 T* gradient, int64_t vocab, bool aligned) {
   const int64_t row = blockIdx.x;
   logits += row * vocab;
   const auto first_of = [](int p) { return static_cast<int64_t>(p * blockDim.x + threadIdx.x) * kPack<T>; };
   Team team;
 
-  Pack<T> tanhs[kPacks], slopes[kPacks];
-  float largest = -1;
+  Pack<T> zs[kPacks], slopes[kPacks];
+  float largest = capped.smallest();
 #pragma unroll 1
   for (int p = 0; p < kPacks; ++p) {
     const Pack<T> x = load_pack(logits, first_of(p), vocab, aligned);
     for (int i = 0; i < kPack<T>; ++i) {
-      const Tanh t = tanh_of(x.lanes[i] / cap);
-      tanhs[p].lanes[i] = t.value;
+      const Tanh t = capped(x.lanes[i]);
+      zs[p].lanes[i] = t.value;
       slopes[p].lanes[i] = t.derivative;
       if (first_of(p) + i < vocab) largest = t.value > largest ? t.value : largest;
     }
@@ -34,8 +42,8 @@ __global__ void __launch_bounds__(kMaxThreads)
 #pragma unroll 1
   for (int p = 0; p < kPacks; ++p) {
     for (int i = 0; i < kPack<T>; ++i) {
-      const float e = expf(cap * (tanhs[p].lanes[i] - largest));
-      tanhs[p].lanes[i] = e;
+      const float e = expf(capped.factor() * (zs[p].lanes[i] - largest));
+      zs[p].lanes[i] = e;
       sum += first_of(p) + i < vocab ? e : 0.0f;
     }
   }
@@ -44,8 +52,8 @@ __global__ void __launch_bounds__(kMaxThreads)
   const int64_t target = targets[row];
   const bool valid = target >= 0 && target < vocab;
   if (threadIdx.x == 0) {
-    const float of_target = valid ? tanh_of(to_float(logits[target]) / cap).value : NAN;
-    loss[row] = logf(sum) + cap * (largest - of_target);
+    const float of_target = valid ? capped(to_float(logits[target])).value : NAN;
+    loss[row] = logf(sum) + capped.factor() * (largest - of_target);
   }
   if (gradient == nullptr) return;
   gradient += row * vocab;
@@ -53,7 +61,7 @@ __global__ void __launch_bounds__(kMaxThreads)
 #pragma unroll 1
   for (int p = 0; p < kPacks; ++p) {
     const Pack<T> d = pack_of<T>([&](int i) {
-      const float e = tanhs[p].lanes[i] - (first_of(p) + i == target ? sum : 0.0f);
+      const float e = zs[p].lanes[i] - (first_of(p) + i == target ? sum : 0.0f);
       return e * per_sum * slopes[p].lanes[i];
     });
     store_pack(gradient, first_of(p), vocab, aligned, d);
@@ -70,8 +78,8 @@ void LossKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targe
   const int64_t threads = quotient_up<int64_t>(one_each ? packs : quotient_up<int64_t>(packs, 8), kWarp) * kWarp;
   const bool aligned = vocab % kPack<T> == 0 && on_boundaries(logits, gradient);
   const auto kernel = one_each ? softcap_cross_entropy_kernel<T, 1> : softcap_cross_entropy_kernel<T, 8>;
-  kernel<<<static_cast<unsigned>(rows), static_cast<unsigned>(threads), 0, stream>>>(logits, targets, cap, grad_scale, loss,
-                                                                                     gradient, vocab, aligned);
+  kernel<<<static_cast<unsigned>(rows), static_cast<unsigned>(threads), 0, stream>>>(logits, targets, Capped{cap}, grad_scale,
+                                                                                     loss, gradient, vocab, aligned);
 }
 
 template struct LossKernels<float>;

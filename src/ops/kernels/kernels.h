@@ -75,7 +75,7 @@ struct Kernels {
   void (*scaled_add_backward)(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                               float* dscale, int64_t rows, int64_t width);
 
-  /// loss [rows] = -log softmax(cap * tanh(logits / cap))[target]; gradient (unless null) = grad_scale * dloss/dlogits.
+  /// loss [rows] = -log softmax(cap * tanh(logits / cap))[target], with cap 0 of the logits themselves; gradient (unless null) = grad_scale * dloss/dlogits.
   /// scratch holds 2 * vocab floats. Targets must lie in 0 .. vocab-1.
   void (*softcap_cross_entropy)(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
                                 float* scratch, int64_t rows, int64_t vocab);

@@ -337,26 +337,28 @@ PGOLF_INLINE void store_one(Bf16& to, float x) {
   to.bits = to_bf16(all(x))[0];
 }
 
-template <class T>
-void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
-                           float* scratch, int64_t rows, int64_t vocab) {
-  float* const tanhs = scratch;  // then their exponentials
+/// kCapped: z = tanh(logits / cap), else z = logits and cap is 1; the softmax is that of cap * z.
+template <bool kCapped, class T>
+PGOLF_INLINE void cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
+                                float* scratch, int64_t rows, int64_t vocab) {
+  float* const zs = scratch;  // then their exponentials
   float* const slopes = scratch + vocab;
-  const float inverse_cap = 1 / cap;
+  const float inverse_cap = 1 / cap, smallest = kCapped ? -1 : -__builtin_inff();
   for (int64_t row = 0; row < rows; ++row, logits += vocab) {
-    Floats maxima = all(-1);
+    Floats maxima = all(smallest);
     for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
-      const Tanh t = tanh_of(load(logits + i, part) * inverse_cap);
-      store(tanhs + i, t.value, part);
+      const Floats x = load(logits + i, part);
+      const Tanh t = kCapped ? tanh_of(x * inverse_cap) : Tanh{x, all(1)};
+      store(zs + i, t.value, part);
       store(slopes + i, t.derivative, part);
-      const Floats value = keep(t.value, -1, part);
+      const Floats value = keep(t.value, smallest, part);
       maxima = value > maxima ? value : maxima;
     });
-    const float largest = largest_of(maxima), target = tanhs[targets[row]];
+    const float largest = largest_of(maxima), target = zs[targets[row]];
     Floats sums = {};
     for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
-      const Floats e = exp_of_nonpositive(cap * (load(tanhs + i, part) - largest));
-      store(tanhs + i, e, part);
+      const Floats e = exp_of_nonpositive(cap * (load(zs + i, part) - largest));
+      store(zs + i, e, part);
       sums += keep(e, 0, part);
     });
     const float sum = sum_of(sums);
@@ -364,11 +366,21 @@ void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, f
     if (gradient == nullptr) continue;
     const float per_sum = grad_scale / sum;
     for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
-      store(gradient + i, load(tanhs + i, part) * per_sum * load(slopes + i, part), part);
+      store(gradient + i, load(zs + i, part) * per_sum * load(slopes + i, part), part);
     });
     const int64_t t = targets[row];
-    store_one(gradient[t], (tanhs[t] - sum) * per_sum * slopes[t]);
+    store_one(gradient[t], (zs[t] - sum) * per_sum * slopes[t]);
     gradient += vocab;
+  }
+}
+
+template <class T>
+void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
+                           float* scratch, int64_t rows, int64_t vocab) {
+  if (cap > 0) {
+    cross_entropy<true>(logits, targets, cap, grad_scale, loss, gradient, scratch, rows, vocab);
+  } else {
+    cross_entropy<false>(logits, targets, 1, grad_scale, loss, gradient, scratch, rows, vocab);
   }
 }
 
