@@ -201,7 +201,8 @@ double quantile(Samples samples, double q) {
 double flops_per_token(const RunConfig& config) {
   const auto& m = config.model;
   const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), layers = m.num_layers;
-  const double matrices = layers * (2 * dim * dim + 2 * dim * kv + 2 * dim * dim * m.mlp_mult) + dim * m.vocab_size;
+  const double matrices =
+      layers * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * dim * m.mlp_mult) + dim * m.vocab_size;
   return 6 * (matrices + layers * dim * config.data.train_seq_len);
 }
 

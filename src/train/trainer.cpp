@@ -299,6 +299,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
     nlohmann::ordered_json line{{"kind", "run"},
                                 {"run_id", folder.path.filename().string()},
                                 {"rope_dims", config_.model.rope.rope_dims},
+                                {"rope_layers", find_option(resolved_, "ROPE_LAYERS").text},
                                 {"head_dim", config_.model.head_dim()},
                                 {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
                                 {"parameters", config_.model.parameter_count()},

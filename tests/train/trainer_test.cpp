@@ -18,6 +18,7 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
   const auto lines = read_metrics(run.folder().metrics());
   EXPECT_EQ(lines[0].at("kind"), "run");
   EXPECT_EQ(lines[0].at("run_id"), "run") << "the folder's name";
+  EXPECT_EQ(lines[0].at("rope_layers"), "same");
   EXPECT_EQ(lines[0].at("parameters"), run.command().config.model.parameter_count());
   EXPECT_EQ(lines[0].at("rope_dims"), 16);
   EXPECT_EQ(lines[0].at("config").at("NUM_LAYERS"), "2");
