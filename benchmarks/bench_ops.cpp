@@ -169,6 +169,9 @@ void add_elementwise(const Shape& s) {
   add(s, {"relu_squared", {{randn({s.rows(), s.hidden})}, {}}, [](const Tensors& x, const Tensors&, OpsPath path) {
             return Tensors{relu_squared(x[0], path)};
           }});
+  add(s, {"swiglu",
+          {{randn({s.rows(), s.hidden}), randn({s.rows(), s.hidden})}, {}},
+          [](const Tensors& x, const Tensors&, OpsPath path) { return Tensors{swiglu(x[0], x[1], path)}; }});
 
   const auto q = randn({s.batch, s.time, s.heads, s.head_dim()}), k = randn({s.batch, s.time, s.kv_heads, s.head_dim()});
   for (const int rope_dims : {16, static_cast<int>(s.head_dim())}) {

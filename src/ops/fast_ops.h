@@ -28,6 +28,7 @@ at::Tensor rms_norm(const at::Tensor& x);
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain,
                                                     const RopeTable* table, bool qk_norm);
 at::Tensor relu_squared(const at::Tensor& x);
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch);
 Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);

@@ -33,8 +33,11 @@ at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope,
   TORCH_CHECK(false, "swiglu takes two inputs");
 }
 
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, OpsPath path) {
   RECORD_USER_SCOPE("swiglu");
+  if (path == OpsPath::fast) {
+    if (auto y = fast::swiglu(gate, up); y.defined()) return y;
+  }
   return at::silu(gate) * up;
 }
 

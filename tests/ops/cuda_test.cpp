@@ -159,6 +159,19 @@ TEST(CudaRowMath, SquaresAndSaturatesAsTheCpuDoes) {
   expect_close(y, expected_y, "relu_squared");
   expect_close(dx, expected_dx, "relu_squared_backward");
   EXPECT_TRUE(std::isnan(cuda::relu_squared(NAN)));
+  auto dup = x, expected_dup = x;
+  cpu_kernels<float>().swiglu(x.data(), dy.data(), expected_y.data(), 100);
+  cpu_kernels<float>().swiglu_backward(dx.data(), x.data(), dy.data(), expected_dx.data(), expected_dup.data(), 100);
+  for (size_t i = 0; i < x.size(); ++i) {
+    y[i] = cuda::swiglu(x[i], dy[i]);
+    const auto gradients = cuda::swiglu_backward(dx[i], x[i], dy[i]);
+    dx[i] = gradients.gate;
+    dup[i] = gradients.up;
+  }
+  expect_close(y, expected_y, "swiglu");
+  expect_close(dx, expected_dx, "swiglu_backward, gate");
+  expect_close(dup, expected_dup, "swiglu_backward, up");
+  EXPECT_TRUE(std::isnan(cuda::swiglu(NAN, 1)));
   for (const double at : {-50.0, -9.0, -1.0, -1e-3, 0.0, 1e-6, 0.3, 4.0, 9.0, 15.0}) {
     const auto t = cuda::tanh_of(static_cast<float>(at));
     const double exact = std::tanh(static_cast<double>(static_cast<float>(at))), cosh = std::cosh(std::min(std::abs(at), 40.0));
@@ -234,6 +247,12 @@ TEST_F(Cuda, ReluSquared) {
   const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{relu_squared(in[0], path)}; }; };
   expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1)});
   expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2)});
+}
+
+TEST_F(Cuda, Swiglu) {
+  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{swiglu(in[0], in[1], path)}; }; };
+  expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1), random_cuda({3, 5, 100}, 2)});
+  expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2) * 20, random_cuda({1, 131, 33}, 3)});
 }
 
 TEST_F(Cuda, ResidualStream) {

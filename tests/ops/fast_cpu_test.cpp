@@ -32,6 +32,12 @@ TEST(FastCpu, ReluSquared) {
   expect_fast_equals_reference(op, {random_tensor({1, 130, 33}, 2)});
 }
 
+TEST(FastCpu, Swiglu) {
+  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{swiglu(in[0], in[1], path)}; }; };
+  expect_fast_equals_reference(op, {random_tensor({3, 5, 100}, 1), random_tensor({3, 5, 100}, 2)});
+  expect_fast_equals_reference(op, {random_tensor({1, 130, 33}, 2) * 30, random_tensor({1, 130, 33}, 3)});
+}
+
 TEST(FastCpu, ResidualMix) {
   const PathOp op = [](OpsPath path) {
     return [path](const Tensors& in) { return Tensors{residual_mix(in[0], in[1], in[2], path)}; };
@@ -161,6 +167,7 @@ TEST(FastCpu, NotANumberReachesTheResult) {
     x[1][33] = nan;
     EXPECT_TRUE(rms_norm(x, OpsPath::fast)[1].isnan().all().item<bool>());
     EXPECT_TRUE(relu_squared(x, OpsPath::fast)[1][33].isnan().item<bool>());
+    EXPECT_TRUE(swiglu(x, at::ones_like(x), OpsPath::fast)[1][33].isnan().item<bool>());
     EXPECT_TRUE(scaled_add(x, at::ones({40}), x, OpsPath::fast)[1][33].isnan().item<bool>());
     EXPECT_TRUE(softcap_cross_entropy(x, at::arange(2), 30.0, OpsPath::fast).isnan().item<bool>());
     EXPECT_FALSE(rms_norm(x, OpsPath::fast)[0].isnan().any().item<bool>());

@@ -67,6 +67,10 @@ std::vector<float> outputs(Isa isa) {
   keep(y);
   kernels.relu_squared_backward(dy.data(), x.data(), y.data(), rows * width);
   keep(y);
+  kernels.swiglu(x.data(), x0.data(), y.data(), rows * width);
+  keep(y);
+  kernels.swiglu_backward(dy.data(), x.data(), x0.data(), y.data(), y0.data(), rows * width);
+  keep(y), keep(y0);
   std::vector<T> normed(rows * width);
   const NormedOutput<T> second{x0.data(), normed.data(), rstd.data()};
   kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), nullptr, nullptr, rows, width);

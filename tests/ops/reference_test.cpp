@@ -30,6 +30,11 @@ TEST(NumericGradients, ReluSquared) {
                            {random_tensor({2, 3, 20}, 1)});
 }
 
+TEST(NumericGradients, Swiglu) {
+  expect_numeric_gradients([](OpsPath path) { return [path](const Tensors& in) { return Tensors{swiglu(in[0], in[1], path)}; }; },
+                           {random_tensor({2, 3, 20}, 1), random_tensor({2, 3, 20}, 2)});
+}
+
 TEST(NumericGradients, ResidualMix) {
   expect_numeric_gradients(
       [](OpsPath path) { return [path](const Tensors& in) { return Tensors{residual_mix(in[0], in[1], in[2], path)}; }; },

@@ -14,6 +14,6 @@ at::Tensor relu_squared(const at::Tensor& x, OpsPath path);
 at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope, OpsPath path);
 
 /// silu(gate) * up, elementwise. Differentiable in both.
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, OpsPath path);
 
 }  // namespace pgolf::ops

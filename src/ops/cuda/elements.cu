@@ -1,4 +1,4 @@
-// relu_squared and scale: one pack per thread and turn, as one row of `count` elements.
+// relu_squared, swiglu and scale: one pack per thread and turn, as one row of `count` elements.
 #include "kernels.h"
 #include "team.cuh"
 
@@ -33,6 +33,26 @@ __global__ void relu_squared_backward_kernel(const T* dy, const T* x, T* dx, int
 }
 
 template <class T>
+__global__ void swiglu_kernel(const T* gate, const T* up, T* y, int64_t count, bool aligned) {
+  for_packs<T>(count, [&](int64_t first) {
+    const Pack<T> g = load_pack(gate, first, count, aligned), u = load_pack(up, first, count, aligned);
+    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return swiglu(g.lanes[i], u.lanes[i]); }));
+  });
+}
+
+template <class T>
+__global__ void swiglu_backward_kernel(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count, bool aligned) {
+  for_packs<T>(count, [&](int64_t first) {
+    const Pack<T> d = load_pack(dy, first, count, aligned), g = load_pack(gate, first, count, aligned),
+                  u = load_pack(up, first, count, aligned);
+    store_pack(dgate, first, count, aligned,
+               pack_of<T>([&](int i) { return swiglu_backward(d.lanes[i], g.lanes[i], u.lanes[i]).gate; }));
+    store_pack(dup, first, count, aligned,
+               pack_of<T>([&](int i) { return swiglu_backward(d.lanes[i], g.lanes[i], u.lanes[i]).up; }));
+  });
+}
+
+template <class T>
 __global__ void scale_kernel(T* x, const float* factor, int64_t count, bool aligned) {
   const float by = *factor;
   if (by == 1.0f) return;
@@ -57,6 +77,17 @@ void ElementKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
 template <class T>
 void ElementKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
   relu_squared_backward_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(dy, x, dx, count, on_boundaries(dy, x, dx));
+}
+
+template <class T>
+void ElementKernels<T>::swiglu(const T* gate, const T* up, T* y, int64_t count) const {
+  swiglu_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(gate, up, y, count, on_boundaries(gate, up, y));
+}
+
+template <class T>
+void ElementKernels<T>::swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const {
+  swiglu_backward_kernel<T>
+      <<<blocks_for<T>(count), kThreads, 0, stream>>>(dy, gate, up, dgate, dup, count, on_boundaries(dy, gate, up, dgate, dup));
 }
 
 template <class T>

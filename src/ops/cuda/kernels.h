@@ -44,6 +44,8 @@ struct ElementKernels {
 
   void relu_squared(const T* x, T* y, int64_t count) const;
   void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const;
+  void swiglu(const T* gate, const T* up, T* y, int64_t count) const;
+  void swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const;
   void scale(T* x, const float* factor, int64_t count) const;
 };
 

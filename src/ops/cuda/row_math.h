@@ -216,6 +216,21 @@ PGOLF_HOST_DEVICE float relu_squared_backward(float dy, float x) {
   return 2 * (x < 0 ? 0.0f : x) * dy;
 }
 
+PGOLF_HOST_DEVICE float sigmoid(float x) {
+  const float e = expf(-fabsf(x));
+  return (x > 0 ? 1.0f : e) / (1 + e);
+}
+PGOLF_HOST_DEVICE float swiglu(float gate, float up) {
+  return gate * sigmoid(gate) * up;
+}
+struct SwigluGradients {
+  float gate, up;
+};
+PGOLF_HOST_DEVICE SwigluGradients swiglu_backward(float dy, float gate, float up) {
+  const float s = sigmoid(gate);
+  return {dy * up * s * (1 + gate * (1 - s)), dy * gate * s};
+}
+
 /// tanh and its derivative without cancellation: with m = expm1(2|x|), tanh|x| = m / (m + 2), 1 - tanh|x| = 2 / (m + 2).
 struct Tanh {
   float value, derivative;

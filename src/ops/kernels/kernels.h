@@ -63,6 +63,10 @@ struct Kernels {
   void (*relu_squared)(const T* x, T* y, int64_t count);
   void (*relu_squared_backward)(const T* dy, const T* x, T* dx, int64_t count);
 
+  /// y = silu(gate) * up.
+  void (*swiglu)(const T* gate, const T* up, T* y, int64_t count);
+  void (*swiglu_backward)(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count);
+
   /// mix, dmix [2, width]; dmix is the sum over these rows only. x, x0, y [rows, width]. normed = rms_norm(y) and rstd as
   /// rms_norm writes them, unless normed is null.
   void (*residual_mix)(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width);
@@ -75,8 +79,8 @@ struct Kernels {
   void (*scaled_add_backward)(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                               float* dscale, int64_t rows, int64_t width);
 
-  /// loss [rows] = -log softmax(cap * tanh(logits / cap))[target], with cap 0 of the logits themselves; gradient (unless null) = grad_scale * dloss/dlogits.
-  /// scratch holds 2 * vocab floats. Targets must lie in 0 .. vocab-1.
+  /// loss [rows] = -log softmax(cap * tanh(logits / cap))[target], with cap 0 of the logits themselves; gradient (unless null) =
+  /// grad_scale * dloss/dlogits. scratch holds 2 * vocab floats. Targets must lie in 0 .. vocab-1.
   void (*softcap_cross_entropy)(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
                                 float* scratch, int64_t rows, int64_t vocab);
 

@@ -234,6 +234,29 @@ void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) {
                        PGOLF_INLINE_LAMBDA { store(dx + i, 2 * positive_part(load(x + i, part)) * load(dy + i, part), part); });
 }
 
+/// 1 / (1 + e^-x); NaN passes through.
+PGOLF_INLINE Floats sigmoid(Floats x) {
+  const Floats e = exp_of_nonpositive(x > 0 ? -x : x), inverse = 1 / (1 + e);
+  return x > 0 ? inverse : e * inverse;
+}
+
+template <class T>
+void swiglu(const T* gate, const T* up, T* y, int64_t count) {
+  for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    const Floats g = load(gate + i, part);
+    store(y + i, g * sigmoid(g) * load(up + i, part), part);
+  });
+}
+
+template <class T>
+void swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) {
+  for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    const Floats g = load(gate + i, part), d = load(dy + i, part), s = sigmoid(g);
+    store(dup + i, d * g * s, part);
+    store(dgate + i, d * load(up + i, part) * s * (1 + g * (1 - s)), part);
+  });
+}
+
 /// One row of the gradient of an op's first output: what arrives there, plus what the second output, its rms_norm, passes on.
 template <class T, bool kNormed>
 struct ArrivingGradient {
@@ -393,9 +416,20 @@ void scale(T* x, const float* factor, int64_t count) {
 
 template <class T>
 constexpr Kernels<T> all_kernels() {
-  return {rms_norm<T>,     rms_norm_backward<T>,     norm_rotate<T>,           norm_rotate_backward<T>,
-          relu_squared<T>, relu_squared_backward<T>, residual_mix<T>,          residual_mix_backward<T>,
-          scaled_add<T>,   scaled_add_backward<T>,   softcap_cross_entropy<T>, scale<T>};
+  return {rms_norm<T>,
+          rms_norm_backward<T>,
+          norm_rotate<T>,
+          norm_rotate_backward<T>,
+          relu_squared<T>,
+          relu_squared_backward<T>,
+          swiglu<T>,
+          swiglu_backward<T>,
+          residual_mix<T>,
+          residual_mix_backward<T>,
+          scaled_add<T>,
+          scaled_add_backward<T>,
+          softcap_cross_entropy<T>,
+          scale<T>};
 }
 
 }  // namespace

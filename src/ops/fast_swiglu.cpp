@@ -1,0 +1,60 @@
+// swiglu: silu, product and their gradients in one pass each.
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "fast_ops.h"
+
+namespace pgolf::ops::fast {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::tensor_list;
+
+/// f(kernels, first element, count) for blocks of rows.
+template <class F>
+void for_elements(const at::Tensor& x, const F& f) {
+  const int64_t width = x.size(-1);
+  for_row_blocks(x, x.numel() / std::max<int64_t>(1, width), width,
+                 [&](const auto& kernels, int64_t, int64_t first, int64_t rows) { f(kernels, first * width, rows * width); });
+}
+
+at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
+  auto y = at::empty_like(gate);
+  for_elements(gate, [&](const auto& kernels, int64_t at, int64_t count) {
+    using T = ElementOf<decltype(kernels)>;
+    kernels.swiglu(in<T>(gate, at), in<T>(up, at), out<T>(y, at), count);
+  });
+  return y;
+}
+
+struct Swiglu : Function<Swiglu> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate, const at::Tensor& up) {
+    context->save_for_backward({gate, up});
+    return gated(gate, up);
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("swiglu");
+    const auto saved = context->get_saved_variables();
+    const auto &gate = saved[0], &up = saved[1];
+    const auto dy = gradients[0].contiguous();
+    auto dgate = at::empty_like(gate), dup = at::empty_like(up);
+    for_elements(gate, [&](const auto& kernels, int64_t at, int64_t count) {
+      using T = ElementOf<decltype(kernels)>;
+      kernels.swiglu_backward(in<T>(dy, at), in<T>(gate, at), in<T>(up, at), out<T>(dgate, at), out<T>(dup, at), count);
+    });
+    return {dgate, dup};
+  }
+};
+
+}  // namespace
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  if (!covered(gate) || gate.dim() == 0 || gate.sizes() != up.sizes() || up.scalar_type() != gate.scalar_type() ||
+      up.device() != gate.device()) {
+    return {};
+  }
+  const auto g = gate.contiguous(), u = up.contiguous();
+  return needs_gradient(gate, up) ? Swiglu::apply(g, u) : gated(g, u);
+}
+
+}  // namespace pgolf::ops::fast
