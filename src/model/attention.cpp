@@ -24,13 +24,18 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int 
   rotary = register_module("rotary", Rotary(config.rope_of(layer), std::move(tables)));
 }
 
-at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
+CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& x, const ops::RopeTable* table) {
   const int64_t batch = x.size(0), time = x.size(1);
   const auto projected = ops::linear_qkv(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), path_);
-  const auto heads = [&](size_t i, int64_t count) { return projected[i].view({batch, time, count, head_dim_}); };
-  const auto [q, k] = ops::qk_norm_rope_gain(heads(0, num_heads_), heads(1, num_kv_heads_), q_gain,
-                                             rotary->table(time, x.device()), path_, qk_norm_);
-  const auto v = heads(2, num_kv_heads_).transpose(1, 2);
+  const auto split = [&](size_t i, int64_t count) { return projected[i].view({batch, time, count, head_dim_}); };
+  const auto [q, k] = ops::qk_norm_rope_gain(split(0, num_heads_), split(1, num_kv_heads_), q_gain, table, path_, qk_norm_);
+  return {q, k, split(2, num_kv_heads_).transpose(1, 2)};
+}
+
+at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
+  if (observer) observer(x);
+  const int64_t batch = x.size(0), time = x.size(1);
+  const auto [q, k, v] = heads(x, rotary->table(time, x.device()));
   const auto y = ops::causal_attention(q, k, v, path_);  // [B, Hq, T, D]
   return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}), path_);
 }

@@ -13,10 +13,13 @@ namespace pgolf {
 
 struct EvalResult {
   double val_loss = 0;  ///< mean cross-entropy of the targets, nats
-  double val_bpb = 0;   ///< val_loss / ln 2 * tokens / bytes
+  double val_bpb = 0;   ///< bits_per_byte()
   int64_t tokens = 0;   ///< targets scored
   int64_t bytes = 0;    ///< bytes of text those targets stand for (ByteCounts)
 };
+
+/// loss / ln 2 * tokens / bytes, for a mean loss in nats of targets that stand for so many bytes.
+double bits_per_byte(double loss, int64_t tokens, int64_t bytes);
 
 struct EvalOptions {
   int seq_len = 1024;           ///< every target is scored once, with the tokens of its own window before it as context

@@ -1,6 +1,8 @@
 // Causal self-attention with grouped queries, q/k normalisation, partial rotation and a gain per query head.
 #pragma once
 
+#include <functional>
+
 #include "pgolf/model/linear.h"
 #include "pgolf/model/rotary.h"
 
@@ -12,6 +14,17 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
   at::Tensor forward(const at::Tensor& x);  ///< [B, T, model_dim] -> [B, T, model_dim]
+
+  /// What the scores and their mix are made of: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim], q and k
+  /// normalised and rotated, q with its gain.
+  struct Heads {
+    at::Tensor q, k, v;
+  };
+  /// table: of the rotary's spec for x's T positions (nullptr if nothing rotates), from whichever position on.
+  Heads heads(const at::Tensor& x, const ops::RopeTable* table);
+
+  /// Is shown forward()'s input. For measurements; must not change it.
+  std::function<void(const at::Tensor& x)> observer;
 
   at::Tensor q_gain;  ///< [num_heads] float32
   CastedLinear c_q{nullptr}, c_k{nullptr}, c_v{nullptr}, proj{nullptr};

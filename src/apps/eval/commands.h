@@ -1,0 +1,12 @@
+// The commands of eval_gpt. argv[0] is the command's name; each has a --help of its own.
+#pragma once
+
+#include "pgolf/base/error.h"
+
+namespace pgolf {
+
+ExitCode run_score(int argc, const char* const* argv);
+ExitCode run_generate(int argc, const char* const* argv);
+ExitCode run_measure(int argc, const char* const* argv);
+
+}  // namespace pgolf

@@ -1,0 +1,37 @@
+// What the commands of eval_gpt share: the options about a stored model and the machine.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pgolf/config/options.h"
+#include "pgolf/config/rope_options.h"
+#include "pgolf/eval/model_file.h"
+#include "pgolf/train/runtime.h"
+
+namespace pgolf {
+
+/// What a Python file does not say about its model. A file that says it wins; a flag that contradicts it is an error.
+struct Unsaid {
+  RopeRequest rope;
+  StoredModel stored;
+};
+
+/// What every command takes.
+struct Common {
+  std::vector<std::string> positional;
+  std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  RuntimeConfig runtime;
+  Unsaid unsaid;
+  std::string eval_rope_dims = "stored";
+  bool help = false;
+};
+
+/// Adds all of the above to the table.
+void add_common(OptionTable& table, Common& common);
+
+/// Reads a model for a command whose table gave these options. They fill in what the file does not say; one that contradicts
+/// what it says is an Error(usage).
+ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);
+
+}  // namespace pgolf

@@ -1,0 +1,143 @@
+// eval_gpt measure: everything that can be measured on one stored model, as JSON lines.
+#include "pgolf/eval/measure.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+
+#include "commands.h"
+#include "common.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/progress.h"
+
+namespace pgolf {
+namespace {
+
+using Rows = std::vector<nlohmann::ordered_json>;
+
+/// Fails now, not after all the work, if path cannot be written.
+void check_writable(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", path.c_str()));
+  const AtomicFile created_and_removed(path);
+}
+
+/// One bar at a time, a new one for every thing that is measured.
+class Bars {
+ public:
+  void update(const std::string& what, int64_t done, int64_t total) {
+    if (what != what_) {
+      finish();
+      what_ = what;
+      bar_.emplace(what, total);
+    }
+    bar_->update(done);
+  }
+  void finish() {
+    if (bar_) bar_->finish();
+    bar_.reset();
+  }
+
+ private:
+  std::string what_;
+  std::optional<Progress> bar_;
+};
+
+/// Mean of a field over the rows of a kind; nothing if there are none.
+std::optional<double> mean_of(const Rows& rows, const char* kind, const char* field) {
+  double sum = 0;
+  int count = 0;
+  for (const auto& row : rows) {
+    if (row.at("kind") != kind) continue;
+    sum += row.at(field).get<double>();
+    ++count;
+  }
+  return count == 0 ? std::nullopt : std::optional(sum / count);
+}
+
+void log_summary(const Rows& rows) {
+  std::vector<std::pair<std::string, std::string>> accuracies;  // by task, in the rows' order
+  for (const auto& row : rows) {
+    if (row.at("kind") == "length") {
+      log::info(format("seq_len:%d val_loss:%.6f val_bpb:%.6f last_bucket_loss:%.6f tokens:%lld rope_table:%s kv_cache:%s",
+                       row.at("seq_len").get<int>(), row.at("val_loss").get<double>(), row.at("val_bpb").get<double>(),
+                       row.at("last_bucket_loss").get<double>(), row.at("tokens").get<long long>(),
+                       human_bytes(row.at("rope_table_bytes").get<double>()).c_str(),
+                       human_bytes(row.at("kv_cache_bytes").get<double>()).c_str()));
+    } else if (row.at("kind") == "retrieval") {
+      std::string task = row.at("task");
+      if (task == "passkey") task += format(" in %d tokens", row.at("seq_len").get<int>());
+      auto found = std::find_if(accuracies.begin(), accuracies.end(), [&](const auto& entry) { return entry.first == task; });
+      if (found == accuracies.end()) found = accuracies.insert(accuracies.end(), {task, ""});
+      found->second += format(" %lld:%.3f", row.at("distance").get<long long>(), row.at("accuracy").get<double>());
+    }
+  }
+  for (const auto& [task, by_distance] : accuracies) log::info(task + ", accuracy by distance:" + by_distance);
+  if (const auto distance = mean_of(rows, "attention", "distance")) {
+    log::info(format("attention, mean of heads: distance %.1f tokens, entropy %.3f nats, first token %.3f, previous token %.3f",
+                     *distance, *mean_of(rows, "attention", "entropy"), *mean_of(rows, "attention", "first_token"),
+                     *mean_of(rows, "attention", "previous_token")));
+    log::info(format("rotated lanes' share of the logits, mean of heads: %.3f", *mean_of(rows, "logit_share", "rotated")));
+  }
+}
+
+}  // namespace
+
+ExitCode run_measure(int argc, const char* const* argv) {
+  Common common;
+  MeasureOptions options;
+  std::vector<std::string> seq_lens{"0.5x", "1x", "2x", "4x"};
+  std::string output;
+  OptionTable table("eval_gpt measure CHECKPOINT --val-files GLOB [--OPTION VALUE]...",
+                    "Measures one stored model: loss by window length and position, memory, retrieval, attention, and the share\n"
+                    "of the rotation in it. Prints JSON lines (docs/measurements.md), the same for the same input.");
+  add_common(table, common);
+  table.group("Measure");
+  table.add_required("VAL_FILES", bind::text(&options.val_files), "", "Validation shards, a quoted shell pattern.");
+  table.add("EVAL_SEQ_LENS", bind::list(&seq_lens), "",
+            "Window lengths: factors of the training's (2x) or tokens. The training's own is always among them.");
+  table.add("EVAL_TOKENS", bind::integer(&options.eval_tokens, 0), "tokens",
+            "Targets scored at each length, rounded down to whole windows of the longest; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&options.batch_tokens, 1), "tokens", "Per forward pass.");
+  table.add("RETRIEVAL_ITEMS", bind::integer(&options.retrieval_items, 0, 1 << 20), "",
+            "Sequences per retrieval task, length and distance; 0 = no retrieval.");
+  table.add("PROBE_WINDOWS", bind::integer(&options.probe_windows, 0, 1 << 20), "windows",
+            "Of the training length, for attention, logit share and relative shift; 0 = none of these.");
+  table.add("SEED", bind::integer(&options.seed, 0), "", "Of the retrieval tasks.");
+  table.add("OUTPUT", bind::text(&output), "", "File for the JSON lines; a summary is printed instead of them.");
+  const auto options_given = table.resolve(argc, argv, {}).options;
+  if (common.help) {
+    std::fputs(table.help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (common.positional.size() != 1)
+    throw Error(ExitCode::usage, "measure takes exactly one checkpoint", "see eval_gpt measure --help");
+  if (!output.empty()) check_writable(output);
+  const std::string& checkpoint = common.positional[0];
+  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Tokenizer tokenizer(common.tokenizer_path);
+  const ModelFile file = read_model(checkpoint, common, options_given);
+  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  options.seq_lens = evaluation_lengths(seq_lens, file.stored.train_seq_len);
+  options.device = runtime.device;
+  Bars bars;
+  options.progress = [&bars](const std::string& what, int64_t done, int64_t total) { bars.update(what, done, total); };
+  Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
+  const Rows rows = measure_model(model, file, checkpoint, tokenizer, options);
+  bars.finish();
+  std::string lines;
+  for (const auto& row : rows) lines += row.dump() + "\n";
+  if (output.empty()) {
+    std::fputs(lines.c_str(), stdout);
+  } else {
+    write_atomic(output, lines);
+    log_summary(rows);
+  }
+  return ExitCode::ok;
+}
+
+}  // namespace pgolf

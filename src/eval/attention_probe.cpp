@@ -1,0 +1,172 @@
+#include "pgolf/eval/attention_probe.h"
+
+#include <cmath>
+#include <limits>
+
+#include "windows.h"
+
+namespace pgolf {
+namespace {
+
+/// Calls body(first, count, keys) for blocks of queries, with the keys that the block's last query sees; a block's scores are
+/// at most 2^20 or one query's.
+template <class Body>
+void for_query_blocks(int64_t time, const Body& body) {
+  const int64_t rows = std::max<int64_t>(1, (int64_t{1} << 20) / time);
+  for (int64_t first = 0; first < time; first += rows) {
+    const int64_t count = std::min(rows, time - first);
+    body(first, count, first + count);
+  }
+}
+
+/// [count, keys] bool: which keys come after the query.
+at::Tensor future(int64_t first, int64_t count, int64_t keys, const at::Device& device) {
+  const auto options = at::TensorOptions().dtype(at::kLong).device(device);
+  return at::arange(keys, options).unsqueeze(0) > at::arange(first, first + count, options).unsqueeze(1);
+}
+
+double sum_of(const at::Tensor& values) {
+  return values.sum(at::kDouble).item<double>();
+}
+
+/// q and k [T, D] of one head.
+HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotating) {
+  const int64_t time = q.size(0);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(1)));
+  const auto q_rotated = q * rotating, q_passed = q * (1 - rotating);
+  const auto positions = at::arange(time, q.options());
+  HeadAttention sums;
+  double pairs = 0;
+  for_query_blocks(time, [&](int64_t first, int64_t count, int64_t keys) {
+    const auto seen_keys = k.narrow(0, 0, keys).t();
+    const auto rotated = at::mm(q_rotated.narrow(0, first, count), seen_keys);
+    const auto passed = at::mm(q_passed.narrow(0, first, count), seen_keys);
+    const auto hidden = future(first, count, keys, q.device());
+    const auto logits = ((rotated + passed) * scale).masked_fill(hidden, -std::numeric_limits<float>::infinity());
+    const auto attention = at::softmax(logits, -1);
+    const auto mean_position = at::mv(attention, positions.narrow(0, 0, keys));
+    sums.distance += sum_of(positions.narrow(0, first, count) - mean_position);
+    sums.entropy -= sum_of(at::xlogy(attention, attention));
+    sums.first_token += sum_of(attention.select(1, 0));
+    // Query first + r sees its predecessor in column first + r - 1; the very first query has none.
+    const int64_t skipped = first == 0 ? 1 : 0;
+    sums.previous_token += sum_of(attention.slice(0, skipped, count).diagonal(first + skipped - 1));
+    const auto magnitude = rotated.abs() + passed.abs();
+    const auto counted = hidden.logical_not().logical_and_(magnitude > 0);
+    sums.rotated_share += sum_of(at::where(counted, rotated.abs() / magnitude, 0.0));
+    pairs += sum_of(counted);
+  });
+  const auto queries = static_cast<double>(time);
+  return {sums.distance / queries, sums.entropy / queries, sums.first_token / queries,
+          sums.previous_token / std::max(queries - 1, 1.0), sums.rotated_share / std::max(pairs, 1.0)};
+}
+
+void add(HeadAttention& sum, const HeadAttention& one) {
+  sum.distance += one.distance;
+  sum.entropy += one.entropy;
+  sum.first_token += one.first_token;
+  sum.previous_token += one.previous_token;
+  sum.rotated_share += one.rotated_share;
+}
+
+/// Lets body see what every layer's attention is given while it lives.
+class Observation {
+ public:
+  Observation(Gpt& model, const std::function<void(size_t layer, const at::Tensor& x)>& body) : model_(model) {
+    for (size_t layer = 0; layer < model->blocks.size(); ++layer) {
+      model->blocks[layer]->attn->observer = [&body, layer](const at::Tensor& x) { body(layer, x); };
+    }
+  }
+  Observation(const Observation&) = delete;
+  Observation& operator=(const Observation&) = delete;
+  ~Observation() {
+    for (auto& block : model_->blocks) block->attn->observer = nullptr;
+  }
+
+ private:
+  Gpt& model_;
+};
+
+}  // namespace
+
+at::Tensor rotated_lanes(const RopeSpec& spec) {
+  auto lanes = at::zeros({spec.head_dim}, at::kBool);
+  const int pairs = spec.span() / 2;
+  for (int pair = 0; pair < pairs; ++pair) {
+    if (!spec.rotates(pair)) continue;
+    const bool halves = spec.style == RopeStyle::half;
+    lanes[halves ? pair : 2 * pair] = true;
+    lanes[halves ? pair + pairs : 2 * pair + 1] = true;
+  }
+  return lanes;
+}
+
+std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& lanes) {
+  const int64_t heads = q.size(1), queries_per_key = heads / k.size(1);
+  const auto rotating = lanes.to(q.device(), q.scalar_type());
+  std::vector<HeadAttention> result;
+  for (int64_t head = 0; head < heads; ++head) {
+    result.push_back(attention_of_head(q[0][head], k[0][head / queries_per_key], rotating));
+  }
+  return result;
+}
+
+ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& moved_q, const at::Tensor& moved_k) {
+  const int64_t heads = q.size(1), queries_per_key = heads / k.size(1), time = q.size(2);
+  const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
+  ShiftChange change;
+  for (int64_t head = 0; head < heads; ++head) {
+    for_query_blocks(time, [&](int64_t first, int64_t count, int64_t keys) {
+      const auto logits = [&](const at::Tensor& queries, const at::Tensor& all_keys) {
+        const auto left = queries[0][head].narrow(0, first, count).to(at::kDouble);
+        const auto right = all_keys[0][head / queries_per_key].narrow(0, 0, keys).to(at::kDouble);
+        return at::mm(left, right.t()).mul_(scale).masked_fill_(future(first, count, keys, q.device()), 0.0);
+      };
+      const auto before = logits(q, k);
+      change.max_logit = std::max(change.max_logit, before.abs().max().item<double>());
+      change.max_change = std::max(change.max_change, (logits(moved_q, moved_k) - before).abs().max().item<double>());
+    });
+  }
+  return change;
+}
+
+AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const std::vector<int64_t>& shifts) {
+  const EvaluationMode mode(model);
+  const int64_t count = windows.size(0);
+  AttentionMeasures measures;
+  measures.heads.resize(model->blocks.size());
+  measures.shifts.resize(shifts.size());
+  int64_t window = 0;
+  const std::function<void(size_t, const at::Tensor&)> look = [&](size_t layer, const at::Tensor& given) {
+    auto& attention = model->blocks[layer]->attn;
+    const RopeSpec& spec = attention->rotary->spec();
+    const auto x = given.to(at::kFloat);
+    const auto heads_at = [&](int64_t position) {
+      if (spec.none()) return attention->heads(x, nullptr);
+      const auto table = ops::make_rope_table(spec, x.size(1), x.device(), position);
+      return attention->heads(x, &table);
+    };
+    const auto here = heads_at(0);
+    const auto heads = attention_of_heads(here.q, here.k, rotated_lanes(spec));
+    auto& sums = measures.heads[layer];
+    sums.resize(heads.size());
+    for (size_t head = 0; head < heads.size(); ++head) add(sums[head], heads[head]);
+    for (size_t i = 0; window == 0 && i < shifts.size(); ++i) {
+      const auto moved = heads_at(shifts[i]);
+      const auto change = shift_change(here.q, here.k, moved.q, moved.k);
+      measures.shifts[i].max_change = std::max(measures.shifts[i].max_change, change.max_change);
+      measures.shifts[i].max_logit = std::max(measures.shifts[i].max_logit, change.max_logit);
+    }
+  };
+  const Observation observation(model, look);
+  for (; window < count; ++window) model->logits(windows.narrow(0, window, 1));
+  for (auto& layer : measures.heads) {
+    for (auto& head : layer) {
+      const auto n = static_cast<double>(count);
+      head = {head.distance / n, head.entropy / n, head.first_token / n, head.previous_token / n, head.rotated_share / n};
+    }
+  }
+  return measures;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,31 @@
+#include "pgolf/eval/cache_size.h"
+
+#include <set>
+
+namespace pgolf {
+
+int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len) {
+  std::set<RopeSpec> specs;
+  for (int layer = 0; layer < model.num_layers; ++layer) specs.insert(model.rope_of(layer));
+  int64_t bytes = 0;
+  for (const auto& spec : specs) {
+    const int64_t number_bytes = spec.table_dtype == RopeTableDtype::bfloat16 ? 2 : 4;
+    if (!spec.none()) bytes += 2 * seq_len * (spec.span() / 2) * number_bytes;
+  }
+  return bytes;
+}
+
+int64_t measured_rope_table_bytes(Gpt& model, int64_t seq_len) {
+  std::set<const ops::RopeTable*> tables;
+  for (const auto& block : model->blocks) tables.insert(block->attn->rotary->table(seq_len, model->tok_emb->weight.device()));
+  size_t bytes = 0;
+  for (const auto* table : tables) bytes += table == nullptr ? 0 : table->cos.nbytes() + table->sin.nbytes();
+  return static_cast<int64_t>(bytes);
+}
+
+int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len) {
+  constexpr int64_t bfloat16_bytes = 2;
+  return 2 * int64_t{model.num_layers} * model.num_kv_heads * model.head_dim() * seq_len * bfloat16_bytes;
+}
+
+}  // namespace pgolf

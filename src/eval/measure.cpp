@@ -1,0 +1,266 @@
+#include "pgolf/eval/measure.h"
+
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/config/parse.h"
+#include "pgolf/eval/attention_probe.h"
+#include "pgolf/eval/cache_size.h"
+#include "pgolf/eval/position_loss.h"
+#include "pgolf/eval/retrieval.h"
+#include "windows.h"
+
+namespace pgolf {
+namespace {
+
+using Row = nlohmann::ordered_json;
+
+// By how many tokens positions are moved, for relative_shift.
+constexpr int64_t kShifts[] = {1, 16, 256, 4096};
+
+/// One model's measuring: what the steps below need, and the rows so far.
+class Measuring {
+ public:
+  Measuring(Gpt& model, const ModelFile& file, const Tokenizer& tokenizer, const MeasureOptions& options)
+      : model_(model),
+        config_(model->config()),
+        train_seq_len_(file.stored.train_seq_len),
+        options_(options),
+        tokenizer_(tokenizer),
+        byte_counts_(tokenizer, config_.vocab_size),
+        region_(scored_region()) {}
+
+  void lengths() {
+    // The training length first, then the others upwards, then it once more.
+    std::map<int, PositionLoss> measured;
+    measured[train_seq_len_] = measure_length(train_seq_len_);
+    for (const int seq_len : options_.seq_lens) {
+      if (seq_len != train_seq_len_) measured[seq_len] = measure_length(seq_len);
+    }
+    for (const auto& [seq_len, loss] : measured) add_length(seq_len, loss);
+    first_loss_ = measured[train_seq_len_].total.val_loss;
+  }
+
+  void check_training_length_again() {
+    if (options_.seq_lens.back() == train_seq_len_) return;
+    const double again = measure_length(train_seq_len_).total.val_loss;
+    if (again == first_loss_) return;
+    throw Error(
+        ExitCode::internal,
+        format("the loss at the training length was %.17g before longer windows and is %.17g after them", first_loss_, again),
+        "this is a mistake in the program; please report it with the command line");
+  }
+
+  void retrieval() {
+    if (options_.retrieval_items == 0) return;
+    const auto tokens = ordinary_tokens(tokenizer_);
+    const ValidationSet validation(options_.val_files, 1, region_, config_.vocab_size);
+    const auto seed = static_cast<uint64_t>(options_.seed);
+    std::set<int64_t> done;
+    for (const int seq_len : options_.seq_lens) {
+      for (const int64_t distance : induction_distances(seq_len)) {
+        if (!done.insert(distance).second) continue;
+        add_retrieval("induction", seq_len, distance, induction_items(tokens, distance, options_.retrieval_items, seed));
+      }
+      for (const int64_t distance : passkey_distances(seq_len)) {
+        add_retrieval("passkey", seq_len, distance,
+                      passkey_items(validation.tokens(), tokens, seq_len, distance, options_.retrieval_items, seed));
+      }
+    }
+  }
+
+  void attention() {
+    if (options_.probe_windows == 0) return;
+    report("attention", 0, 1);
+    const ValidationSet validation(options_.val_files, train_seq_len_, region_, config_.vocab_size);
+    const int64_t windows = std::min<int64_t>(options_.probe_windows, validation.sequences());
+    std::vector<at::Tensor> inputs;
+    for (int64_t i = 0; i < windows; ++i) {
+      const int64_t at = i * validation.sequences() / windows;
+      inputs.push_back(read_windows(validation, train_seq_len_, at, 1, options_.device).inputs);
+    }
+    const auto measures = measure_attention(model_, at::cat(inputs), {std::begin(kShifts), std::end(kShifts)});
+    report("attention", 1, 1);
+    add_attention(measures);
+  }
+
+  std::vector<Row> take_rows() { return std::move(rows_); }
+
+ private:
+  /// Targets that all lengths have, as far as their windows allow.
+  int64_t scored_region() const {
+    const int64_t longest = options_.seq_lens.back();
+    const int64_t available = ValidationSet(options_.val_files, 1, 0, config_.vocab_size).sequences();
+    if (available < longest) {
+      throw Error(ExitCode::bad_input,
+                  format("EVAL_SEQ_LENS asks for windows of %lld tokens, and %s has %lld tokens, one window and its last target "
+                         "take %lld",
+                         static_cast<long long>(longest), options_.val_files.c_str(), static_cast<long long>(available + 1),
+                         static_cast<long long>(longest + 1)),
+                  "leave the longest lengths out, or give more validation shards");
+    }
+    if (options_.eval_tokens != 0 && options_.eval_tokens < longest) {
+      throw Error(ExitCode::usage,
+                  format("EVAL_TOKENS=%lld is less than one window of %lld tokens, which EVAL_SEQ_LENS asks for",
+                         static_cast<long long>(options_.eval_tokens), static_cast<long long>(longest)),
+                  "use 0 for all tokens, or at least the longest window");
+    }
+    const int64_t permitted = options_.eval_tokens == 0 ? available : std::min(available, options_.eval_tokens);
+    return permitted / longest * longest;
+  }
+
+  void report(const std::string& what, int64_t done, int64_t total) const {
+    if (options_.progress) options_.progress(what, done, total);
+  }
+
+  PositionLoss measure_length(int seq_len) {
+    const std::string what = format("length %d", seq_len);
+    const ValidationSet validation(options_.val_files, seq_len, region_, config_.vocab_size);
+    EvalOptions eval;
+    eval.seq_len = seq_len;
+    eval.batch_sequences = std::max<int64_t>(1, options_.batch_tokens / seq_len);
+    eval.device = options_.device;
+    eval.progress = [&](int64_t done, int64_t total) { report(what, done, total); };
+    PositionLoss loss = measure_positions(model_, validation, byte_counts_, eval);
+    if (!std::isfinite(loss.total.val_loss)) {
+      throw Error(ExitCode::non_finite, format("the model's loss on windows of %d tokens is not finite", seq_len));
+    }
+    return loss;
+  }
+
+  void add_length(int seq_len, const PositionLoss& loss) {
+    const auto& [total, standard_error, buckets] = loss;
+    rows_.push_back({{"kind", "length"},
+                     {"seq_len", seq_len},
+                     {"tokens", total.tokens},
+                     {"bytes", total.bytes},
+                     {"val_loss", total.val_loss},
+                     {"val_bpb", total.val_bpb},
+                     {"stderr_loss", standard_error},
+                     {"last_bucket_loss", buckets.back().loss},
+                     {"rope_table_bytes", measured_rope_table_bytes(model_, seq_len)},
+                     {"rope_table_bytes_computed", rope_table_bytes(config_, seq_len)},
+                     {"kv_cache_bytes", kv_cache_bytes(config_, seq_len)}});
+    for (const auto& bucket : buckets) {
+      rows_.push_back({{"kind", "position"},
+                       {"seq_len", seq_len},
+                       {"from", bucket.from},
+                       {"to", bucket.to},
+                       {"loss", bucket.loss},
+                       {"tokens", bucket.tokens}});
+    }
+  }
+
+  void add_retrieval(const char* task, int seq_len, int64_t distance, const RetrievalItems& items) {
+    report(format("%s %lld in %d", task, static_cast<long long>(distance), seq_len), 0, 1);
+    const int64_t batch = std::max<int64_t>(1, options_.batch_tokens / items.inputs.size(1));
+    const RetrievalScore score = run_retrieval(model_, items, batch, options_.device);
+    rows_.push_back({{"kind", "retrieval"},
+                     {"task", task},
+                     {"seq_len", seq_len},
+                     {"distance", distance},
+                     {"items", score.items},
+                     {"accuracy", score.accuracy},
+                     {"stderr", score.standard_error},
+                     {"loss", score.loss}});
+  }
+
+  void add_attention(const AttentionMeasures& measures) {
+    for_heads(measures, [&](size_t layer, size_t head, const HeadAttention& means) {
+      rows_.push_back({{"kind", "attention"},
+                       {"layer", layer},
+                       {"head", head},
+                       {"distance", means.distance},
+                       {"entropy", means.entropy},
+                       {"first_token", means.first_token},
+                       {"previous_token", means.previous_token}});
+    });
+    for_heads(measures, [&](size_t layer, size_t head, const HeadAttention& means) {
+      rows_.push_back({{"kind", "logit_share"}, {"layer", layer}, {"head", head}, {"rotated", means.rotated_share}});
+    });
+    for (size_t i = 0; i < measures.shifts.size(); ++i) {
+      rows_.push_back({{"kind", "relative_shift"},
+                       {"shift", kShifts[i]},
+                       {"max_change", measures.shifts[i].max_change},
+                       {"max_logit", measures.shifts[i].max_logit}});
+    }
+  }
+
+  template <class Body>
+  static void for_heads(const AttentionMeasures& measures, const Body& body) {
+    for (size_t layer = 0; layer < measures.heads.size(); ++layer) {
+      for (size_t head = 0; head < measures.heads[layer].size(); ++head) body(layer, head, measures.heads[layer][head]);
+    }
+  }
+
+  Gpt& model_;
+  const ModelConfig& config_;
+  int train_seq_len_;
+  const MeasureOptions& options_;
+  const Tokenizer& tokenizer_;
+  ByteCounts byte_counts_;
+  int64_t region_;
+  double first_loss_ = 0;
+  std::vector<Row> rows_;
+};
+
+Row model_row(Gpt& model, const ModelFile& file, const std::string& checkpoint) {
+  const ModelConfig& config = model->config();
+  const auto metadata = model_metadata(config, file.stored.train_seq_len);
+  int64_t parameters = 0;
+  for (const auto& parameter : model->parameters()) parameters += parameter.numel();
+  return {{"kind", "measures"},
+          {"version", 1},
+          {"checkpoint", checkpoint},
+          {"format", file.format},
+          {"train_seq_len", file.stored.train_seq_len},
+          {"head_dim", config.head_dim()},
+          {"num_layers", config.num_layers},
+          {"num_heads", config.num_heads},
+          {"num_kv_heads", config.num_kv_heads},
+          {"rope_dims", metadata.at("ROPE_DIMS")},
+          {"rope_layers", metadata.at("ROPE_LAYERS")},
+          {"parameters", parameters},
+          {"assumed", file.assumed}};
+}
+
+}  // namespace
+
+std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int train_seq_len) {
+  constexpr double longest = 1 << 24;
+  const char* hint = "give factors of the training length or numbers of tokens, as in 0.5x,1x,2x,4096";
+  if (texts.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LENS is empty", hint);
+  std::set<int> lengths{train_seq_len};
+  for (const auto& text : texts) {
+    const bool factor = text.ends_with('x');
+    const auto number = factor ? parse_number(std::string_view(text).substr(0, text.size() - 1)) : std::nullopt;
+    const auto tokens = factor ? std::nullopt : parse_integer(text);
+    const double length = number ? std::round(*number * train_seq_len) : static_cast<double>(tokens.value_or(0));
+    if (!(length >= 1 && length <= longest)) {
+      throw Error(ExitCode::usage,
+                  format("EVAL_SEQ_LENS: %s is no length from 1 to %.0f tokens (the training's was %d)", printable(text).c_str(),
+                         longest, train_seq_len),
+                  hint);
+    }
+    lengths.insert(static_cast<int>(length));
+  }
+  return {lengths.begin(), lengths.end()};
+}
+
+std::vector<Row> measure_model(Gpt& model, const ModelFile& file, const std::string& checkpoint, const Tokenizer& tokenizer,
+                               const MeasureOptions& options) {
+  Measuring measuring(model, file, tokenizer, options);
+  measuring.lengths();
+  measuring.retrieval();
+  measuring.attention();
+  measuring.check_training_length_again();
+  std::vector<Row> rows{model_row(model, file, checkpoint)};
+  for (auto& row : measuring.take_rows()) rows.push_back(std::move(row));
+  return rows;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,139 @@
+#include "pgolf/eval/retrieval.h"
+
+#include <limits>
+#include <random>
+
+#include "pgolf/base/error.h"
+#include "pgolf/data/document_index.h"
+#include "pgolf/eval/position_loss.h"
+#include "statistics.h"
+#include "windows.h"
+
+namespace pgolf {
+namespace {
+
+constexpr int64_t kShortest = 8;
+constexpr int64_t kKey = 4, kMarked = 2 * kKey;  // a key, and a marker of the same length with it
+
+/// Draws that are the same with every standard library, which its distributions are not.
+class TokenDraw {
+ public:
+  /// numbers: what the draws are for, so that each purpose has its own, whatever else is drawn.
+  TokenDraw(std::span<const int64_t> tokens, uint64_t seed, std::initializer_list<int64_t> numbers) : tokens_(tokens) {
+    std::vector<uint32_t> words;
+    const auto add = [&words](uint64_t number) {
+      words.push_back(static_cast<uint32_t>(number));
+      words.push_back(static_cast<uint32_t>(number >> 32));
+    };
+    add(seed);
+    for (const int64_t number : numbers) add(static_cast<uint64_t>(number));
+    std::seed_seq sequence(words.begin(), words.end());
+    random_.seed(sequence);
+  }
+
+  void fill(int64_t* out, int64_t count) {
+    const uint64_t n = tokens_.size(), largest = std::numeric_limits<uint64_t>::max(), limit = largest - largest % n;
+    for (int64_t i = 0; i < count; ++i) {
+      uint64_t drawn;
+      do drawn = random_();
+      while (drawn >= limit);
+      out[i] = tokens_[drawn % n];
+    }
+  }
+
+ private:
+  std::span<const int64_t> tokens_;
+  std::mt19937_64 random_;
+};
+
+/// sequences [items, T + 1], of which the last `scored` are asked for.
+RetrievalItems ask_for_the_end(const at::Tensor& sequences, int64_t scored) {
+  const int64_t inputs = sequences.size(1) - 1;
+  return {sequences.narrow(1, 0, inputs), sequences.narrow(1, inputs + 1 - scored, scored)};
+}
+
+/// [items, 2] float64 on the CPU: share of an item's targets with the largest logit, and their mean loss.
+at::Tensor item_marks(const at::Tensor& logits, const at::Tensor& targets) {
+  const auto shares = (logits.argmax(-1) == targets).to(at::kDouble).mean(1);
+  const auto losses = token_losses(logits.flatten(0, 1), targets.flatten()).view(targets.sizes()).to(at::kDouble).mean(1);
+  return at::stack({shares, losses}, 1).to(at::kCPU);
+}
+
+RetrievalScore score_of(const at::Tensor& marks) {
+  const auto shares = marks.select(1, 0).contiguous();
+  const int64_t items = marks.size(0);
+  return {items, shares.mean().item<double>(), standard_error_of_mean({shares.data_ptr<double>(), static_cast<size_t>(items)}),
+          marks.select(1, 1).mean().item<double>()};
+}
+
+std::vector<int64_t> powers_of_two(int64_t from, int64_t largest) {
+  std::vector<int64_t> powers;
+  for (; from <= largest; from *= 2) powers.push_back(from);
+  return powers;
+}
+
+}  // namespace
+
+std::vector<int64_t> induction_distances(int64_t seq_len) {
+  return powers_of_two(kShortest, seq_len / 2);
+}
+
+std::vector<int64_t> passkey_distances(int64_t seq_len) {
+  return powers_of_two(kShortest, seq_len - kMarked);
+}
+
+std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer) {
+  std::vector<int64_t> ids;
+  for (int id = 0; id < tokenizer.vocab_size(); ++id) {
+    const bool special = tokenizer.is_control(id) || tokenizer.is_byte(id) || tokenizer.is_unknown(id) || tokenizer.is_unused(id);
+    if (!special) ids.push_back(id);
+  }
+  if (ids.empty()) throw Error(ExitCode::bad_input, tokenizer.path().string() + " has no ordinary piece to make sequences from");
+  return ids;
+}
+
+RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance, int64_t items, uint64_t seed) {
+  TokenDraw draw(tokens, seed, {0, distance});
+  auto sequences = at::empty({items, 2 * distance + 1}, at::kLong);
+  for (int64_t i = 0; i < items; ++i) {
+    auto* row = sequences[i].data_ptr<int64_t>();
+    row[0] = kBosId;
+    draw.fill(row + 1, distance);
+    std::copy_n(row + 1, distance, row + 1 + distance);
+  }
+  return ask_for_the_end(sequences, distance - 1);
+}
+
+RetrievalItems passkey_items(std::span<const uint16_t> text, std::span<const int64_t> tokens, int64_t seq_len, int64_t distance,
+                             int64_t items, uint64_t seed) {
+  TokenDraw draw(tokens, seed, {1, seq_len, distance});
+  auto sequences = at::empty({items, seq_len + 1}, at::kLong);
+  const int64_t last_start = static_cast<int64_t>(text.size()) - (seq_len + 1);
+  for (int64_t i = 0; i < items; ++i) {
+    auto* row = sequences[i].data_ptr<int64_t>();
+    const auto window = text.subspan(static_cast<size_t>(i * last_start / items), static_cast<size_t>(seq_len + 1));
+    std::copy(window.begin(), window.end(), row);
+    auto* end = row + seq_len + 1 - kMarked;
+    draw.fill(end, kMarked);
+    std::copy_n(end, kMarked, end - distance);
+  }
+  return ask_for_the_end(sequences, kKey);
+}
+
+RetrievalScore score_retrieval(const at::Tensor& logits, const at::Tensor& targets) {
+  return score_of(item_marks(logits, targets));
+}
+
+RetrievalScore run_retrieval(Gpt& model, const RetrievalItems& items, int64_t batch_items, const at::Device& device) {
+  const EvaluationMode mode(model);
+  const int64_t count = items.inputs.size(0), time = items.inputs.size(1), scored = items.targets.size(1);
+  std::vector<at::Tensor> marks;
+  for (int64_t first = 0; first < count; first += batch_items) {
+    const int64_t batch = std::min(batch_items, count - first);
+    const auto logits = model->logits(items.inputs.narrow(0, first, batch).to(device));
+    marks.push_back(item_marks(logits.narrow(1, time - scored, scored), items.targets.narrow(0, first, batch).to(device)));
+  }
+  return score_of(at::cat(marks));
+}
+
+}  // namespace pgolf
