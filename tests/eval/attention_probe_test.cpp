@@ -1,0 +1,192 @@
+#include "pgolf/eval/attention_probe.h"
+
+#include "support/models.h"
+
+namespace pgolf::testing {
+namespace {
+
+constexpr int64_t kProbeTime = 12;
+
+/// Specifications that take different ways through the rotation, for a head of 8 lanes.
+std::vector<RopeSpec> probed_specs() {
+  std::vector<RopeSpec> specs;
+  for (const auto style : {RopeStyle::half, RopeStyle::interleaved}) {
+    for (const auto select : {RopeSelect::prefix, RopeSelect::high, RopeSelect::low, RopeSelect::uniform}) {
+      for (const int dims : {2, 4, 8}) {
+        RopeSpec spec{8, dims};
+        spec.style = style;
+        spec.select = select;
+        specs.push_back(spec);
+      }
+    }
+  }
+  specs.push_back(
+      RopeSpec{8, 6, 100.0, RopeTableDtype::float32, RopeStyle::half, RopeSelect::prefix, RopeScaling::yarn, 4.0, 64});
+  specs.push_back(RopeSpec{8, 0});
+  return specs;
+}
+
+Gpt probed_model(const RopeSpec& spec, OpsPath path = OpsPath::reference) {
+  ModelConfig config = tiny_config();
+  config.rope = spec;
+  return make_random_model(config, 5, path);
+}
+
+at::Tensor probed_windows(int64_t count = 1) {
+  return random_ids(count, kProbeTime, 48);
+}
+
+TEST(AttentionProbe, AHeadThatSeesNoDifferenceIsUniform) {
+  torch::NoGradGuard no_grad;
+  Gpt model = make_random_model(tiny_config());
+  model->blocks[1]->attn->c_q->weight.zero_();
+  double entropy = 0, first = 0, previous = 0;
+  for (int64_t i = 0; i < kProbeTime; ++i) {
+    const auto keys = static_cast<double>(i + 1);
+    entropy += std::log(keys) / kProbeTime;
+    first += 1 / keys / kProbeTime;
+    if (i > 0) previous += 1 / keys / (kProbeTime - 1);
+  }
+  const auto measures = measure_attention(model, probed_windows(3), {});
+  ASSERT_EQ(measures.heads.size(), 2u);
+  ASSERT_EQ(measures.heads[1].size(), 4u);
+  for (const auto& head : measures.heads[1]) {
+    EXPECT_NEAR(head.distance, (kProbeTime - 1) / 4.0, 1e-5);
+    EXPECT_NEAR(head.entropy, entropy, 1e-5);
+    EXPECT_NEAR(head.first_token, first, 1e-6);
+    EXPECT_NEAR(head.previous_token, previous, 1e-6);
+    EXPECT_EQ(head.rotated_share, 0) << "all logits are 0";
+  }
+  EXPECT_GT(std::abs(measures.heads[0][0].entropy - entropy), 1e-3) << "the other layer is not";
+}
+
+TEST(AttentionProbe, KnowsWhereAHeadLooks) {
+  const auto identity = torch::eye(kProbeTime).view({1, 1, kProbeTime, kProbeTime});
+  const auto to_previous = at::cat({identity.slice(2, 0, 1), identity.slice(2, 0, kProbeTime - 1)}, 2) * 1000;
+  const auto to_first = identity.slice(2, 0, 1).expand({1, 1, kProbeTime, kProbeTime}) * 1000;
+  const auto lanes = torch::ones({kProbeTime}, torch::kBool);
+  const auto previous = attention_of_heads(to_previous, identity, lanes)[0];
+  EXPECT_NEAR(previous.previous_token, 1, 1e-6);
+  EXPECT_NEAR(previous.distance, (kProbeTime - 1.0) / kProbeTime, 1e-5) << "query 0 sees itself";
+  EXPECT_NEAR(previous.entropy, 0, 1e-5);
+  const auto first = attention_of_heads(to_first, identity, lanes)[0];
+  EXPECT_NEAR(first.first_token, 1, 1e-6);
+  EXPECT_NEAR(first.distance, (kProbeTime - 1) / 2.0, 1e-5);
+  EXPECT_NEAR(first.previous_token, 1.0 / (kProbeTime - 1), 1e-6) << "query 1's predecessor is the first";
+}
+
+TEST(AttentionProbe, BlocksOfQueriesAreTheDefinition) {
+  constexpr int64_t time = 1500;  // three blocks of queries
+  const auto q = torch::randn({1, 4, time, 8}), k = torch::randn({1, 2, time, 8});
+  const auto lanes = rotated_lanes(RopeSpec{8, 4});
+  const auto heads = attention_of_heads(q, k, lanes);
+  ASSERT_EQ(heads.size(), 4u);
+  const auto positions = at::arange(time, at::kDouble);
+  const auto seen = at::ones({time, time}, at::kBool).tril();
+  for (int64_t head = 0; head < 4; ++head) {
+    const auto query = q[0][head].to(at::kDouble), key = k[0][head / 2].to(at::kDouble);
+    const auto rotated = at::mm(query.slice(1, 0, 4), key.slice(1, 0, 4).t());
+    const auto passed = at::mm(query.slice(1, 4), key.slice(1, 4).t());
+    const auto logits = ((rotated + passed) / std::sqrt(8.0)).masked_fill(seen.logical_not(), -INFINITY);
+    const auto a = at::softmax(logits, -1);
+    const auto& measured = heads[static_cast<size_t>(head)];
+    EXPECT_NEAR(measured.distance, (positions - at::mv(a, positions)).mean().item<double>(), 1e-2);
+    EXPECT_NEAR(measured.entropy, -at::xlogy(a, a).sum(1).mean().item<double>(), 1e-4);
+    EXPECT_NEAR(measured.first_token, a.select(1, 0).mean().item<double>(), 1e-6);
+    EXPECT_NEAR(measured.previous_token, a.diagonal(-1).mean().item<double>(), 1e-6);
+    const auto share = rotated.abs() / (rotated.abs() + passed.abs());
+    EXPECT_NEAR(measured.rotated_share, share.masked_select(seen).mean().item<double>(), 1e-4);
+  }
+}
+
+TEST(AttentionProbe, RotatedLanesAreThoseThatChange) {
+  const auto x = torch::randn({1, 1, 4, 8});
+  for (const auto& spec : probed_specs()) {
+    if (spec.none() || spec.scaling != RopeScaling::none) continue;
+    const auto y = ops::apply_rope(x, ops::make_rope_table(spec, 4, at::kCPU, 3));
+    EXPECT_TRUE(at::equal(rotated_lanes(spec), (x != y).any(2)[0][0])) << spec.rope_dims << " " << static_cast<int>(spec.select);
+    EXPECT_EQ(rotated_lanes(spec).sum().item<int64_t>(), spec.rope_dims);
+  }
+  EXPECT_FALSE(rotated_lanes(RopeSpec{8, 0}).any().item<bool>());
+}
+
+TEST(AttentionProbe, ShareIsWhatRotates) {
+  for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+    for (const auto& spec : probed_specs()) {
+      Gpt model = probed_model(spec, path);
+      for (const auto& layer : measure_attention(model, probed_windows(), {}).heads) {
+        for (const auto& head : layer) {
+          if (spec.full() || spec.none()) {
+            EXPECT_NEAR(head.rotated_share, spec.full() ? 1 : 0, 1e-12);
+          } else {
+            EXPECT_GT(head.rotated_share, 0.02) << spec.rope_dims;
+            EXPECT_LT(head.rotated_share, 0.98) << spec.rope_dims;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(AttentionProbe, LogitsDependOnDistanceOnly) {
+  for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+    for (const auto& spec : probed_specs()) {
+      Gpt model = probed_model(spec, path);
+      const auto measures = measure_attention(model, probed_windows(), {1, 7, 100});
+      ASSERT_EQ(measures.shifts.size(), 3u);
+      for (const auto& shift : measures.shifts) {
+        EXPECT_GT(shift.max_logit, 0.1);
+        EXPECT_LE(shift.max_change, spec.none() ? 0 : 3e-5 * shift.max_logit)
+            << spec.rope_dims << " " << static_cast<int>(spec.select);
+      }
+    }
+  }
+}
+
+TEST(AttentionProbe, MovingOnlyTheKeysShows) {
+  torch::NoGradGuard no_grad;
+  for (const auto& spec : probed_specs()) {
+    if (spec.none()) continue;
+    Gpt model = probed_model(spec);
+    auto& attention = model->blocks[0]->attn;
+    const auto x = torch::randn({1, kProbeTime, 32});
+    const auto here_table = ops::make_rope_table(spec, kProbeTime, at::kCPU);
+    const auto moved_table = ops::make_rope_table(spec, kProbeTime, at::kCPU, 100);
+    const auto here = attention->heads(x, &here_table), moved = attention->heads(x, &moved_table);
+    const auto both = shift_change(here.q, here.k, moved.q, moved.k), keys = shift_change(here.q, here.k, here.q, moved.k);
+    EXPECT_EQ(both.max_logit, keys.max_logit);
+    EXPECT_LT(both.max_change, 1e-4);
+    EXPECT_GT(keys.max_change, 0.01) << spec.rope_dims << " " << static_cast<int>(spec.select);
+  }
+}
+
+TEST(AttentionProbe, WindowsAreAveragedAndTheModelLeftAsItWas) {
+  torch::NoGradGuard no_grad;
+  Gpt model = make_random_model(tiny_config());
+  model->train();
+  const auto windows = probed_windows(2), before = model->logits(windows);
+  const auto both = measure_attention(model, windows, {3});
+  const auto first = measure_attention(model, windows.slice(0, 0, 1), {3});
+  const auto second = measure_attention(model, windows.slice(0, 1, 2), {3});
+  for (size_t head = 0; head < 4; ++head) {
+    EXPECT_NEAR(both.heads[1][head].entropy, (first.heads[1][head].entropy + second.heads[1][head].entropy) / 2, 1e-9);
+    EXPECT_NEAR(both.heads[1][head].distance, (first.heads[1][head].distance + second.heads[1][head].distance) / 2, 1e-9);
+  }
+  EXPECT_EQ(both.shifts[0].max_logit, first.shifts[0].max_logit);
+  EXPECT_TRUE(model->is_training());
+  for (const auto& block : model->blocks) EXPECT_FALSE(block->attn->observer);
+  EXPECT_TRUE(at::equal(model->logits(windows), before));
+}
+
+TEST(AttentionProbe, Bfloat16ModelsAreProbedInFloat32) {
+  for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+    Gpt model = probed_model(RopeSpec{8, 4}, path);
+    set_parameter_precision(model, at::kBFloat16, OptimConfig().control_patterns);
+    const auto measures = measure_attention(model, probed_windows(), {7});
+    EXPECT_LT(measures.shifts[0].max_change, 3e-5 * measures.shifts[0].max_logit) << "bfloat16 would be off by 1e-3";
+    EXPECT_GT(measures.heads[0][0].entropy, 0);
+  }
+}
+
+}  // namespace
+}  // namespace pgolf::testing
