@@ -20,12 +20,12 @@ void for_query_blocks(int64_t time, const Body& body) {
 }
 
 /// [count, keys] bool: which keys come after the query.
-at::Tensor future(int64_t first, int64_t count, int64_t keys, const at::Device& device) {
+at::Tensor later_keys(int64_t first, int64_t count, int64_t keys, const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
   return at::arange(keys, options).unsqueeze(0) > at::arange(first, first + count, options).unsqueeze(1);
 }
 
-double sum_of(const at::Tensor& values) {
+double double_sum(const at::Tensor& values) {
   return values.sum(at::kDouble).item<double>();
 }
 
@@ -41,27 +41,27 @@ HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const 
     const auto seen_keys = k.narrow(0, 0, keys).t();
     const auto rotated = at::mm(q_rotated.narrow(0, first, count), seen_keys);
     const auto passed = at::mm(q_passed.narrow(0, first, count), seen_keys);
-    const auto hidden = future(first, count, keys, q.device());
+    const auto hidden = later_keys(first, count, keys, q.device());
     const auto logits = ((rotated + passed) * scale).masked_fill(hidden, -std::numeric_limits<float>::infinity());
     const auto attention = at::softmax(logits, -1);
     const auto mean_position = at::mv(attention, positions.narrow(0, 0, keys));
-    sums.distance += sum_of(positions.narrow(0, first, count) - mean_position);
-    sums.entropy -= sum_of(at::xlogy(attention, attention));
-    sums.first_token += sum_of(attention.select(1, 0));
+    sums.distance += double_sum(positions.narrow(0, first, count) - mean_position);
+    sums.entropy -= double_sum(at::xlogy(attention, attention));
+    sums.first_token += double_sum(attention.select(1, 0));
     // Query first + r sees its predecessor in column first + r - 1; the very first query has none.
     const int64_t skipped = first == 0 ? 1 : 0;
-    sums.previous_token += sum_of(attention.slice(0, skipped, count).diagonal(first + skipped - 1));
+    sums.previous_token += double_sum(attention.slice(0, skipped, count).diagonal(first + skipped - 1));
     const auto magnitude = rotated.abs() + passed.abs();
     const auto counted = hidden.logical_not().logical_and_(magnitude > 0);
-    sums.rotated_share += sum_of(at::where(counted, rotated.abs() / magnitude, 0.0));
-    pairs += sum_of(counted);
+    sums.rotated_share += double_sum(at::where(counted, rotated.abs() / magnitude, 0.0));
+    pairs += double_sum(counted);
   });
   const auto queries = static_cast<double>(time);
   return {sums.distance / queries, sums.entropy / queries, sums.first_token / queries,
           sums.previous_token / std::max(queries - 1, 1.0), sums.rotated_share / std::max(pairs, 1.0)};
 }
 
-void add(HeadAttention& sum, const HeadAttention& one) {
+void add_head(HeadAttention& sum, const HeadAttention& one) {
   sum.distance += one.distance;
   sum.entropy += one.entropy;
   sum.first_token += one.first_token;
@@ -120,7 +120,7 @@ ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Ten
       const auto logits = [&](const at::Tensor& queries, const at::Tensor& all_keys) {
         const auto left = queries[0][head].narrow(0, first, count).to(at::kDouble);
         const auto right = all_keys[0][head / queries_per_key].narrow(0, 0, keys).to(at::kDouble);
-        return at::mm(left, right.t()).mul_(scale).masked_fill_(future(first, count, keys, q.device()), 0.0);
+        return at::mm(left, right.t()).mul_(scale).masked_fill_(later_keys(first, count, keys, q.device()), 0.0);
       };
       const auto before = logits(q, k);
       change.max_logit = std::max(change.max_logit, before.abs().max().item<double>());
@@ -150,7 +150,7 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
     const auto heads = attention_of_heads(here.q, here.k, rotated_lanes(spec));
     auto& sums = measures.heads[layer];
     sums.resize(heads.size());
-    for (size_t head = 0; head < heads.size(); ++head) add(sums[head], heads[head]);
+    for (size_t head = 0; head < heads.size(); ++head) add_head(sums[head], heads[head]);
     for (size_t i = 0; window == 0 && i < shifts.size(); ++i) {
       const auto moved = heads_at(shifts[i]);
       const auto change = shift_change(here.q, here.k, moved.q, moved.k);

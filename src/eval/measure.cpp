@@ -17,7 +17,7 @@
 namespace pgolf {
 namespace {
 
-using Row = nlohmann::ordered_json;
+using MeasureRow = nlohmann::ordered_json;
 
 // By how many tokens positions are moved, for relative_shift.
 constexpr int64_t kShifts[] = {1, 16, 256, 4096};
@@ -60,12 +60,11 @@ class Measuring {
     const auto tokens = ordinary_tokens(tokenizer_);
     const ValidationSet validation(options_.val_files, 1, region_, config_.vocab_size);
     const auto seed = static_cast<uint64_t>(options_.seed);
-    std::set<int64_t> done;
+    const int longest = options_.seq_lens.back();
+    for (const int64_t distance : induction_distances(longest)) {
+      add_retrieval("induction", longest, distance, induction_items(tokens, distance, options_.retrieval_items, seed));
+    }
     for (const int seq_len : options_.seq_lens) {
-      for (const int64_t distance : induction_distances(seq_len)) {
-        if (!done.insert(distance).second) continue;
-        add_retrieval("induction", seq_len, distance, induction_items(tokens, distance, options_.retrieval_items, seed));
-      }
       for (const int64_t distance : passkey_distances(seq_len)) {
         add_retrieval("passkey", seq_len, distance,
                       passkey_items(validation.tokens(), tokens, seq_len, distance, options_.retrieval_items, seed));
@@ -88,7 +87,7 @@ class Measuring {
     add_attention(measures);
   }
 
-  std::vector<Row> take_rows() { return std::move(rows_); }
+  std::vector<MeasureRow> take_rows() { return std::move(rows_); }
 
  private:
   /// Targets that all lengths have, as far as their windows allow.
@@ -205,10 +204,10 @@ class Measuring {
   ByteCounts byte_counts_;
   int64_t region_;
   double first_loss_ = 0;
-  std::vector<Row> rows_;
+  std::vector<MeasureRow> rows_;
 };
 
-Row model_row(Gpt& model, const ModelFile& file, const std::string& checkpoint) {
+MeasureRow model_row(Gpt& model, const ModelFile& file, const std::string& checkpoint) {
   const ModelConfig& config = model->config();
   const auto metadata = model_metadata(config, file.stored.train_seq_len);
   int64_t parameters = 0;
@@ -251,14 +250,14 @@ std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int t
   return {lengths.begin(), lengths.end()};
 }
 
-std::vector<Row> measure_model(Gpt& model, const ModelFile& file, const std::string& checkpoint, const Tokenizer& tokenizer,
-                               const MeasureOptions& options) {
+std::vector<MeasureRow> measure_model(Gpt& model, const ModelFile& file, const std::string& checkpoint,
+                                      const Tokenizer& tokenizer, const MeasureOptions& options) {
   Measuring measuring(model, file, tokenizer, options);
   measuring.lengths();
   measuring.retrieval();
   measuring.attention();
   measuring.check_training_length_again();
-  std::vector<Row> rows{model_row(model, file, checkpoint)};
+  std::vector<MeasureRow> rows{model_row(model, file, checkpoint)};
   for (auto& row : measuring.take_rows()) rows.push_back(std::move(row));
   return rows;
 }

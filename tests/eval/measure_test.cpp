@@ -97,8 +97,8 @@ TEST_F(Measure, RetrievalHasARowPerTaskLengthAndDistance) {
     EXPECT_EQ(row.at("items"), 3);
     EXPECT_GT(row.at("loss"), 0);
   }
-  EXPECT_EQ(seen, (std::vector<std::string>{"induction 16 8", "passkey 16 8", "induction 32 16", "passkey 32 8", "passkey 32 16",
-                                            "induction 64 32", "passkey 64 8", "passkey 64 16", "passkey 64 32"}));
+  EXPECT_EQ(seen, (std::vector<std::string>{"induction 64 8", "induction 64 16", "induction 64 32", "passkey 16 8",
+                                            "passkey 32 8", "passkey 32 16", "passkey 64 8", "passkey 64 16", "passkey 64 32"}));
   options_.retrieval_items = 0;
   EXPECT_EQ(rows_where(measure(), {{"kind", "retrieval"}}).size(), 0u);
 }
