@@ -103,7 +103,8 @@ TEST_F(EvalMeasure, FlagsSayWhatAPythonFileDoesNot) {
   const auto said = measure({silent, "--rope-dims", "6", "--train-seq-len", "16", "--eval-seq-lens", "2x"});
   ASSERT_EQ(said.code, 0) << said.err;
   auto rows = parsed(said.out), expected = parsed(measure({model(), "--eval-seq-lens", "2x"}).out);
-  EXPECT_EQ(rows[0].at("assumed").size(), 5u);
+  const auto assumed = rows[0].at("assumed").get<std::vector<std::string>>();
+  EXPECT_EQ(std::count(assumed.begin(), assumed.end(), "TRAIN_SEQ_LEN=16"), 1);
   rows.erase(rows.begin());
   expected.erase(expected.begin());
   EXPECT_EQ(rows, expected);
