@@ -100,9 +100,15 @@ TEST_F(EvalGpt, FlagsSayWhatAPythonFileDoesNot) {
   EXPECT_EQ(right.at("rope_dims"), 6);
   EXPECT_NE(assumed.at("val_loss").get<double>(), loss_of("val"));
   EXPECT_EQ(assumed.at("rope_dims"), 16) << "the whole head";
+  const auto other_kind = loss_with({"--rope-dims", "6", "--mlp-kind", "gelu", "--qk-norm", "off"});
+  EXPECT_NE(other_kind.at("val_loss").get<double>(), loss_of("val"));
+  const auto has = [&](const std::string& text) { return other_kind.at("assumed").dump().find(text) != std::string::npos; };
+  EXPECT_TRUE(has("\"MLP_KIND=gelu\"") && has("\"QK_NORM=0\"") && has("\"ROPE_DIMS=6\"")) << other_kind;
+  EXPECT_NE(score({silent, "--mlp-leaky-slope", "0.1"}).err.find("this kind has no slope"), std::string::npos);
   const auto contradiction = score({run_.model().string(), "--rope-dims", "4"});
   EXPECT_EQ(contradiction.code, 2);
   EXPECT_NE(contradiction.err.find("ROPE_DIMS=6"), std::string::npos) << contradiction.err;
+  EXPECT_NE(score({run_.model().string(), "--mlp-kind", "gelu"}).err.find("trained with MLP_KIND=relu2"), std::string::npos);
 }
 
 TEST_F(EvalGpt, MistakesAreNamed) {

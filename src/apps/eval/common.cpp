@@ -5,53 +5,49 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/config/shape_options.h"
 
 namespace pgolf {
 namespace {
 
-/// The options above that a model's metadata has, too.
-constexpr const char* kModelOptions[] = {"ROPE_DIMS",        "ROPE_LAYERS",  "ROPE_BASE",           "ROPE_STYLE",
-                                         "ROPE_SELECT",      "ROPE_SCALING", "ROPE_SCALING_FACTOR", "ROPE_ORIGINAL_SEQ_LEN",
-                                         "ROPE_TABLE_DTYPE", "QK_NORM",      "PARALLEL_BLOCK",      "LOGIT_SOFTCAP",
-                                         "TRAIN_SEQ_LEN"};
+/// The common options that a model's metadata has, too.
+constexpr const char* kModelOptions[] = {
+    "ROPE_DIMS",           "ROPE_LAYERS",           "ROPE_BASE",        "ROPE_STYLE", "ROPE_SELECT", "ROPE_SCALING",
+    "ROPE_SCALING_FACTOR", "ROPE_ORIGINAL_SEQ_LEN", "ROPE_TABLE_DTYPE", "QK_NORM",    "MLP_KIND",    "MLP_LEAKY_SLOPE",
+    "PARALLEL_BLOCK",      "LOGIT_SOFTCAP",         "TRAIN_SEQ_LEN"};
 
 /// Fills in from flags what the file does not say; refuses flags that contradict what it says.
 void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOption> options) {
-  const auto given = [&](const char* name) { return find_option(options, name).source == Source::flag; };
-  const auto said = model_metadata(file.stored.model, file.stored.train_seq_len);
-  ModelConfig model = file.stored.model;
-  const ModelConfig& flags = common.unsaid.stored.model;
-  model.rope = flags.rope;
-  model.qk_norm = flags.qk_norm;
-  model.parallel_block = flags.parallel_block;
-  model.logit_softcap = flags.logit_softcap;
+  ModelMetadata said = model_metadata(file.stored.model, file.stored.train_seq_len);
+  ModelConfig flags = file.stored.model;
+  flags.rope = common.unsaid.stored.model.rope;
   std::vector<std::string> warnings;
-  resolve_rope(common.unsaid.rope, &model, &options, &warnings);
+  resolve_rope(common.unsaid.rope, &flags, &options, &warnings);
   for (const auto& warning : warnings) log::warn(warning);
-  if (file.assumed.empty()) {
-    for (const char* name : kModelOptions) {
-      const std::string text = find_option(options, name).text;
-      const bool meant = given(name) || (name == std::string("ROPE_DIMS") && given("ROPE_FRACTION"));
-      if (meant && text != said.at(name)) {
-        throw Error(
-            ExitCode::usage,
-            format("%s=%s, but %s was trained with %s=%s", name, text.c_str(), file.path.c_str(), name, said.at(name).c_str()),
-            "leave the flag out; --eval-rope-dims evaluates with other lanes than those of the training");
-      }
+
+  const bool silent = !file.assumed.empty();
+  const auto given = [&](const std::string& name) { return find_option(options, name).source == Source::flag; };
+  for (const std::string name : kModelOptions) {
+    const std::string text = find_option(options, name).text;
+    // Three ways to say the same.
+    const bool lanes = name == "ROPE_DIMS" && (given("ROPE_FRACTION") || given("ROPE_LAYERS"));
+    if (!given(name) && !lanes) continue;
+    if (!silent && text != said.at(name)) {
+      throw Error(ExitCode::usage,
+                  format("%s=%s, but %s was trained with %s=%s", name.c_str(), text.c_str(), file.path.c_str(), name.c_str(),
+                         said.at(name).c_str()),
+                  "leave the flag out; --eval-rope-dims evaluates with other lanes than those of the training");
     }
-  } else {
-    file.stored = {model, common.unsaid.stored.train_seq_len};
-    const auto now = model_metadata(model, file.stored.train_seq_len);
-    const auto listed = [&](const std::string& name) {
-      return std::any_of(file.assumed.begin(), file.assumed.end(),
-                         [&](const std::string& assumption) { return assumption.rfind(name + "=", 0) == 0; });
-    };
-    for (const char* name : kModelOptions) {
-      if (given(name) && !listed(name)) file.assumed.push_back(std::string(name) + "=");
-    }
+    said[name] = text;
+    const auto listed = [&](const std::string& assumption) { return assumption.starts_with(name + "="); };
+    if (silent && std::none_of(file.assumed.begin(), file.assumed.end(), listed)) file.assumed.push_back(name + "=");
+  }
+  if (silent) {
+    file.stored = read_model_metadata(said, file.path.string());
+    check_shape(file.stored.model, options);
     for (auto& assumption : file.assumed) {
       const std::string name = assumption.substr(0, assumption.find('='));
-      assumption = name + "=" + now.at(name);
+      assumption = name + "=" + said.at(name);
     }
   }
   if (common.eval_rope_dims == "stored") return;
@@ -90,10 +86,7 @@ void add_common(OptionTable& table, Common& common) {
             "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
   table.group("For files that do not say it (the Python program's)");
   add_rope_options(table, &model, &common.unsaid.rope, Resume::may_differ);
-  table.add("PARALLEL_BLOCK", bind::boolean(&model.parallel_block), "",
-            "Attention and MLP of a block read the same normalised input.");
-  table.add("LOGIT_SOFTCAP", bind::number(&model.logit_softcap, {.low = 0, .low_open = true}), "",
-            "Logits become cap * tanh(logits / cap).");
+  add_activation_options(table, &model, Resume::may_differ);
   table.add("TRAIN_SEQ_LEN", bind::integer(&common.unsaid.stored.train_seq_len, 1, 1 << 24), "tokens",
             "Window length of the training.");
 }
