@@ -14,8 +14,8 @@ install_packages() {
   # command:package, for what may also have come from elsewhere
   local tools=(cmake:cmake ninja:ninja-build g++:g++ pkg-config:pkg-config ccache:ccache python3:python3 xz:xz-utils
     gnuplot:gnuplot-nox curl:curl)
-  local packages=(ca-certificates libcxxopts-dev libspdlog-dev libsentencepiece-dev nlohmann-json3-dev libssl-dev zlib1g-dev libboost-math-dev
-    libgtest-dev libbenchmark-dev)
+  local packages=(ca-certificates libcxxopts-dev libspdlog-dev libsentencepiece-dev nlohmann-json3-dev libssl-dev zlib1g-dev
+    libboost-math-dev libgtest-dev libbenchmark-dev)
   find_missing "${tools[@]}" -- "${packages[@]}"
   # Debian keeps the module that a virtual environment needs for its own pip apart.
   find_python >/dev/null || missing+=(python3-venv)

@@ -111,6 +111,8 @@ ExitCode run(int argc, char** argv) {
   Command command;
   std::map<std::string, std::string> values;
   const Environment environment = read_environment(environ);
+  if (std::any_of(argv, argv + own, [](std::string_view word) { return word == "--config" || word.starts_with("--config="); }))
+    throw Error(ExitCode::usage, "unknown flag --config before --", "what every run gets stands after --: ... -- --config FILE");
   const Resolution given = full_table(command, values).resolve(own, argv, {});
   if (command.help) {
     std::fputs(own_table(command).help().c_str(), stdout);
@@ -167,6 +169,7 @@ ExitCode run(int argc, char** argv) {
   for (const auto& note : plan.notes) log::info(note);
   log::info(format("%zu runs in %s, %d at a time%s", plan.runs.size(), command.out_dir.c_str(), options.jobs,
                    request.threads > 0 ? format(", %d threads each", request.threads).c_str() : ""));
+  if (whole) note_call(folder, "sweep_gpt " + shell_line({argv + 1, argv + argc}));
   for (const auto& planned : plan.runs) note_plan(folder, plan, planned);
   const ExitCode code = run_sweep(plan.runs, folder, options);
   if (whole && code != ExitCode::interrupted) {

@@ -6,6 +6,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/study/plots.h"
 #include "pgolf/study/report.h"
+#include "pgolf/study/sweep_folder.h"
 #include "pgolf/study/tables.h"
 
 namespace pgolf {
@@ -38,10 +39,10 @@ void collect(const fs::path& folder) {
   write_atomic(folder / "attention.csv", attention_table(summary).text());
   write_atomic(folder / "memory.csv", memory_table(summary).text());
   write_atomic(folder / "sweep.csv", sweep_table(summary).text());
-  const bool plots = draw_plots(summary, folder);
-  write_atomic(folder / "report.md", report_text(summary, problems, plots));
+  const auto plots = draw_plots(summary, folder);
+  write_atomic(folder / "report.md", report_text(summary, read_calls({folder}), problems, plots));
   log::info(format("%zu runs of %zu arms: %s, sweep.csv and other tables%s", summary.runs.size(), summary.arms.size(),
-                   (folder / "report.md").c_str(), plots ? ", pictures in plots/" : ""));
+                   (folder / "report.md").c_str(), !plots.empty() ? ", pictures in plots/" : ""));
 }
 
 }  // namespace pgolf

@@ -135,6 +135,7 @@ Summary summarise(std::vector<RunResult> results) {
     arm.lanes = mean_lanes(model);
     arm.head_dim = model.head_dim();
     arm.full = rotates_fully(model);
+    arm.plain = arm.settings.at(kRotation) == rope_dims_text(static_cast<int>(arm.lanes), arm.head_dim);
     arms.emplace_back(std::move(arm), std::move(members));
   }
   std::vector<Arm> plain;

@@ -13,6 +13,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {
@@ -63,6 +64,25 @@ void SweepFolder::lock() const {
     }
     std::this_thread::sleep_for(100ms);
   }
+}
+
+std::vector<std::string> read_calls(const SweepFolder& folder) {
+  std::vector<std::string> lines;
+  const fs::path file = folder.path / "plan" / "calls.txt";
+  if (!fs::exists(file)) return lines;
+  for (auto& line : split(read_text(file), '\n')) {
+    if (!line.empty()) lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+void note_call(const SweepFolder& folder, const std::string& line) {
+  auto lines = read_calls(folder);
+  if (std::find(lines.begin(), lines.end(), line) != lines.end()) return;
+  lines.push_back(line);
+  std::string text;
+  for (const auto& each : lines) text += each + "\n";
+  write_atomic(folder.path / "plan" / "calls.txt", text);
 }
 
 RunNote read_note(const SweepFolder& folder, const std::string& run_id) {

@@ -205,10 +205,11 @@ CsvTable timing_table(const Summary& summary) {
 }
 
 CsvTable arms_table(const Summary& summary) {
-  CsvTable table({"arm",          "rotation",     "family",         "lanes",         "head_dim",    "full",
-                  "seeds",        "diverged",     "unfinished",     "val_loss_mean", "val_loss_sd", "val_loss_min",
-                  "val_loss_max", "val_bpb_mean", "val_bpb_sd",     "baseline",      "pairs",       "loss_difference",
-                  "loss_low",     "loss_high",    "bpb_difference", "bpb_low",       "bpb_high",    "verdict"});
+  CsvTable table({"arm",           "rotation",       "family",       "lanes",           "head_dim",
+                  "full",          "plain",          "seeds",        "diverged",        "unfinished",
+                  "val_loss_mean", "val_loss_sd",    "val_loss_min", "val_loss_max",    "val_bpb_mean",
+                  "val_bpb_sd",    "baseline",       "pairs",        "loss_difference", "loss_low",
+                  "loss_high",     "bpb_difference", "bpb_low",      "bpb_high",        "verdict"});
   for (const Arm& arm : summary.arms) {
     const auto loss = summary.values(arm, &RunFacts::final_val_loss), bpb = summary.values(arm, &RunFacts::final_val_bpb);
     const bool compared = arm.baseline && !arm.full && arm.loss_difference.pairs > 0;
@@ -219,6 +220,7 @@ CsvTable arms_table(const Summary& summary) {
                cell(arm.lanes),
                cell(int64_t{arm.head_dim}),
                arm.full ? "1" : "0",
+               arm.plain ? "1" : "0",
                cell(static_cast<int64_t>(arm.counted.size())),
                cell(int64_t{arm.diverged}),
                cell(int64_t{arm.unfinished}),

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "pgolf/study/summary.h"
 
@@ -13,8 +14,8 @@ namespace pgolf {
 /// `picture` say. Only pictures for which there are numbers.
 std::map<std::string, std::string> plot_scripts(const Summary& summary);
 
-/// Writes the scripts as plots/NAME.gp and draws plots/NAME.png and .svg. False, after one line that says why, if gnuplot is
-/// missing or fails.
-bool draw_plots(const Summary& summary, const std::filesystem::path& folder);
+/// Writes the scripts as plots/NAME.gp, draws plots/NAME.png and .svg and returns the names. None, after one line that says
+/// why, if gnuplot is missing or fails.
+std::vector<std::string> draw_plots(const Summary& summary, const std::filesystem::path& folder);
 
 }  // namespace pgolf

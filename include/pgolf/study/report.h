@@ -8,7 +8,9 @@
 
 namespace pgolf {
 
-/// problems: what could not be read, one line each. plots: whether pictures stand in plots/.
-std::string report_text(const Summary& summary, const std::vector<std::string>& problems, bool plots);
+/// calls: command lines of the sweep, if there was one. problems: what could not be read, one line each. plots: names of the
+/// pictures in plots/.
+std::string report_text(const Summary& summary, const std::vector<std::string>& calls, const std::vector<std::string>& problems,
+                        const std::vector<std::string>& plots);
 
 }  // namespace pgolf

@@ -43,6 +43,7 @@ struct Arm {
   double lanes = 0;  ///< rotated lanes, mean over layers
   int head_dim = 0;
   bool full = false;
+  bool plain = false;           ///< the first so and so many lanes of every layer, half-split: the ROPE_DIMS line of a plot
   std::vector<size_t> runs;     ///< all, by seed
   std::vector<size_t> counted;  ///< finished, one per seed
   int diverged = 0, unfinished = 0;

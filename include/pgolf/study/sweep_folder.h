@@ -33,6 +33,10 @@ struct RunNote {
   std::optional<int> exit_code;  ///< of training, where it failed
 };
 
+/// Command lines of sweep_gpt that worked in this folder, in order, each once.
+void note_call(const SweepFolder& folder, const std::string& line);
+std::vector<std::string> read_calls(const SweepFolder& folder);
+
 /// Merges with what is noted already.
 void note_plan(const SweepFolder& folder, const SweepPlan& plan, const PlannedRun& run);
 void note_exit(const SweepFolder& folder, const std::string& run_id, std::optional<int> exit_code);
