@@ -48,7 +48,7 @@ def prove(sweep):
     print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
     killed = sweep.work / "killed"
     for number, kind in enumerate(("runs", "steps", "checkpoints", "models", "steps", "runs", "checkpoints"), start=1):
-        process = sweep.start("killed", *VARIED)
+        process = sweep.start(str(killed), *VARIED)
         before, give_up = state(killed), time.monotonic() + DEADLINE_S
         while process.poll() is None and state(killed)[kind] <= before[kind]:
             if time.monotonic() > give_up:
@@ -61,13 +61,13 @@ def prove(sweep):
         if process.returncode != -signal.SIGKILL:
             return [f"the sweep ended by itself, with {process.returncode}, before kill {number}: give it more to do"]
         give_up = time.monotonic() + 10
-        while running_in("killed"):
+        while running_in(killed):
             if time.monotonic() > give_up:
                 return [f"train_gpt outlived its killed sweep: {running_in('killed')}"]
             time.sleep(0.01)
         print(f"kill {number} after one more of {kind}: {state(killed)}", flush=True)
 
-    sweep.run("killed", *VARIED)
+    sweep.run(str(killed), *VARIED)
     problems = []
     calm = sweep.work / "calm"
     files = [calm / "sweep.csv", *sorted(calm.glob("*/trajectory.csv"))]

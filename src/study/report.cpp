@@ -85,8 +85,9 @@ std::string reading_part() {
       "rotation in "
       "all layers and otherwise equal settings. With many arms some interval leaves out 0 by chance: one in twenty would.\n\n"
       "A diverged run stopped because a number was not finite, or ended no better than guessing (validation loss >= ln "
-      "VOCAB_SIZE); it is counted, and left out of the means. \"No difference\" is a statement about these models, this much "
-      "training and this many seeds.\n");
+      "VOCAB_SIZE); it is counted, and left out of the means.\n\n"
+      "\"No difference\" is a statement about these models, this much training and this many seeds: the brackets say how large a "
+      "difference may have gone unseen, and with two or three seeds that is a lot.\n");
 }
 
 std::string spikes_part(const Summary& summary) {

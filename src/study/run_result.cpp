@@ -132,8 +132,7 @@ void take_measure(const std::string& kind, const json& line, RunResult* run) {
   } else if (kind == "logit_share") {
     head_of(run, line).rotated_share = number(line, "rotated");
   } else if (kind == "relative_shift") {
-    run->shift_max_change = number(line, "max_change");
-    run->shift_max_logit = number(line, "max_logit");
+    run->shift_max_change = std::max(run->shift_max_change.value_or(0), need_number(line, "max_change"));
   }
 }
 

@@ -241,11 +241,18 @@ std::vector<std::string> train_command(const RunnerOptions& options, const Plann
 
 std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run) {
   const RunConfig& config = run.command.config;
-  std::vector<std::string> words{
-      options.eval_gpt.string(), "measure",          folder.run(run.run_id).string(),     "--val-files",
-      config.data.val_files(),   "--tokenizer-path", config.data.tokenizer_path,          "--eval-seq-lens",
-      options.eval_seq_lens,     "--output",         folder.measures(run.run_id).string()};
-  for (const char* name : {"DEVICE", "DTYPE", "NUM_THREADS"}) {
+  std::vector<std::string> words{options.eval_gpt.string(),
+                                 "measure",
+                                 (folder.run(run.run_id) / "final_model.pt").string(),
+                                 "--val-files",
+                                 config.data.val_files(),
+                                 "--tokenizer-path",
+                                 config.data.tokenizer_path,
+                                 "--eval-seq-lens",
+                                 options.eval_seq_lens,
+                                 "--output",
+                                 folder.measures(run.run_id).string()};
+  for (const char* name : {"DEVICE", "DTYPE", "NUM_THREADS", "EVAL_TOKENS"}) {
     const auto& option = find_option(run.command.resolved, name);
     if (option.source != Source::default_value) words.insert(words.end(), {flag_of(name), option.text});
   }

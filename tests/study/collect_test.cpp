@@ -167,7 +167,8 @@ TEST(Collect, Measurements) {
       "{\"kind\":\"attention\",\"layer\":1,\"head\":0,\"distance\":5.5,\"entropy\":1.5,\"first_token\":0.25,\"previous_token\":"
       "0.75}\n"
       "{\"kind\":\"logit_share\",\"layer\":1,\"head\":0,\"rotated\":0.625}\n"
-      "{\"kind\":\"relative_shift\",\"shift\":7,\"max_change\":1e-05,\"max_logit\":3}\n");
+      "{\"kind\":\"relative_shift\",\"shift\":7,\"max_change\":1e-05,\"max_logit\":3}\n"
+      "{\"kind\":\"relative_shift\",\"shift\":9,\"max_change\":1e-06,\"max_logit\":3}\n");
   const auto summary = summary_of(folder.path());
   const auto rows = rows_of(sweep_table(summary).text());
   ASSERT_EQ(rows.size(), 3u);

@@ -62,8 +62,8 @@ struct RunResult {
   std::vector<PositionMeasure> positions;
   std::vector<RetrievalMeasure> retrieval;
   std::vector<AttentionMeasure> attention;
-  std::optional<double> shift_max_change, shift_max_logit;
-  std::vector<std::string> problems;  ///< lines that could not be read
+  std::optional<double> shift_max_change;  ///< over all shifts
+  std::vector<std::string> problems;       ///< lines that could not be read
 
   int64_t seed() const { return command.config.runtime.seed; }
   /// diverged: stopped because a number was not finite, or ended no better than guessing (validation loss >= ln VOCAB_SIZE).
