@@ -106,6 +106,22 @@ int thread_share(const Command& command, const SweepRequest& request, const Envi
   return std::max(1, usable_cores() / command.jobs);
 }
 
+/// What is meant for this program and stands among the options of the runs.
+void check_sides(const std::vector<std::string>& fixed) {
+  Command unused;
+  const char* argv[] = {"sweep_gpt"};
+  std::vector<std::string> flags{"--list", "--collect"};
+  for (const auto& option : own_table(unused).resolve(1, argv, {}).options) {
+    if (option.name != "OUT_DIR") flags.push_back(flag_of(option.name));
+  }
+  for (const auto& word : fixed) {
+    const std::string flag = word.substr(0, word.find('='));
+    if (std::find(flags.begin(), flags.end(), flag) != flags.end())
+      throw Error(ExitCode::usage, flag + " stands after --, among the options of the runs",
+                  "what sweep_gpt itself is told stands before --");
+  }
+}
+
 ExitCode run(int argc, char** argv) {
   const int own = static_cast<int>(std::find(argv, argv + argc, std::string_view("--")) - argv);
   Command command;
@@ -120,6 +136,7 @@ ExitCode run(int argc, char** argv) {
   }
   SweepRequest request;
   for (int i = own + 1; i < argc; ++i) request.fixed.emplace_back(argv[i]);
+  check_sides(request.fixed);
   for (const auto& option : given.options) {
     const auto value = values.find(option.name);
     if (value != values.end() && option.source == Source::flag) {

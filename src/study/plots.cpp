@@ -136,6 +136,7 @@ std::string positions_script(const Summary& summary) {
                table.column("arm"), quoted(arm.label).c_str(), table.column("seq_len"), length, table.column("from"),
                table.column("to"), table.column("loss"), quoted(arm.label).c_str()));
   }
+  if (parts.empty()) return {};
   return preamble("positions") +
          "set logscale x 2\nset xlabel \"position of the target in the window, tokens\"\nset ylabel \"loss, nats per token\"\n"
          "set title \"loss by position at the length of the training, mean over seeds\"\n" +

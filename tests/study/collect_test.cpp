@@ -1,5 +1,6 @@
 #include "pgolf/study/collect.h"
 
+#include "pgolf/study/plots.h"
 #include "pgolf/study/report.h"
 #include "pgolf/study/tables.h"
 #include "study_testing.h"
@@ -185,6 +186,22 @@ TEST(Collect, Measurements) {
   EXPECT_TRUE(contains(positions_table(summary).text(), "r,16,16,,16.0,1,128,64,128,3.125,9\n"));
   EXPECT_TRUE(contains(retrieval_table(summary).text(), "passkey,128,32,40,0.5,0.08,2.0\n"));
   EXPECT_TRUE(contains(attention_table(summary).text(), "1,0,5.5,1.5,0.25,0.75,0.625\n"));
+}
+
+TEST(Collect, AScriptForEveryPictureThatHasNumbers) {
+  TempFolder folder;
+  write_run(folder / "r", "ROPE_DIMS=16\n", 3, /*finished=*/false);
+  write_file(folder / "r/measures.jsonl",
+             "{\"kind\":\"position\",\"seq_len\":128,\"from\":64,\"to\":128,\"loss\":3,\"tokens\":9}\n"
+             "{\"kind\":\"length\",\"seq_len\":128,\"val_loss\":3}\n");
+  const auto names = [&] {
+    std::vector<std::string> out;
+    for (const auto& entry : plot_scripts(summary_of(folder.path()))) out.push_back(entry.first);
+    return out;
+  };
+  EXPECT_EQ(names(), (std::vector<std::string>{"memory", "trajectory"})) << "nothing finished";
+  write_file(folder / "r/metrics.jsonl", read_text(folder / "r/metrics.jsonl") + kFinalLine);
+  EXPECT_EQ(names(), (std::vector<std::string>{"lengths", "lengths_last", "loss", "memory", "positions", "trajectory"}));
 }
 
 TEST(Collect, BytesOfTablesAndCache) {

@@ -97,6 +97,7 @@ TEST_F(SweepGpt, WrongUse) {
   refuse({"--seed", "1", "--config", "x.env"}, {"unknown flag --config", "after --"});
   refuse({"--run-id", "a,b"}, {"names its runs itself"});
   refuse({"--seed", "1", "--", "--seed", "2"}, {"--seed stands on both sides"});
+  refuse({"--seed", "1", "--", "--jobs=2"}, {"--jobs stands after --", "before --"});
   refuse({"--collect", "x", "--seed", "1"}, {"--collect runs nothing"});
   expect_in(sweep({"--seed", "1,2", "--only", "2"}), 2, {"--only 2", "0 to 1"});
   expect_in(sweep({"--seed", "1,2", "--only", "x"}), 2, {"--only x"});
