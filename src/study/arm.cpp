@@ -83,8 +83,11 @@ ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::str
 
 std::string run_identity(const TrainCommand& command, const std::vector<std::string>& extra) {
   std::string out = "SEED=" + text_of(command, "SEED") + "\n" + rotation_identity(command.config.model) + "\n";
+  const char* argv[] = {"train_gpt"};
+  static const TrainCommand defaults = resolve_train_command(1, argv, {});
   for (const auto& [name, text] : arm_settings(command, extra)) {
-    if (name != kRotation && !name.starts_with("ROPE_")) out += name + "=" + text + "\n";
+    if (name != kRotation && !name.starts_with("ROPE_") && text != text_of(defaults, name.c_str()))
+      out += name + "=" + text + "\n";
   }
   return out;
 }

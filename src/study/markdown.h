@@ -14,7 +14,7 @@ inline std::string markdown_row(const std::vector<std::string>& cells) {
   std::string out = "|";
   for (const auto& text : cells) {
     out += ' ';
-    for (const char c : text) out += c == '|' ? std::string("\\|") : std::string(1, c);
+    for (const char c : text) out += c == '|' || c == '*' ? std::string("\\") + c : std::string(1, c);
     out += " |";
   }
   return out + "\n";

@@ -27,16 +27,19 @@ std::string quoted(const std::string& text) {
   return out + "\"";
 }
 
-std::string preamble(const std::string& name) {
-  return "if (!exists(\"picture\")) picture = \"png\"\n"
-         "if (picture eq \"svg\") { set terminal svg size 900,560 noenhanced background \"white\" } else { set terminal pngcairo "
-         "size "
-         "900,560 noenhanced }\n"
-         "set output \"" +
-         name +
+/// entries: of the legend, below the picture in two columns.
+std::string preamble(const std::string& name, size_t entries) {
+  const size_t height = 520 + 20 * ((entries + 1) / 2);
+  return "if (!exists(\"picture\")) picture = \"png\"\n" +
+         format(
+             "if (picture eq \"svg\") { set terminal svg size 900,%zu noenhanced background \"white\" } else { set terminal "
+             "pngcairo size 900,%zu noenhanced }\n",
+             height, height) +
+         "set output \"" + name +
          ".\" . picture\n"
          "set datafile separator comma\n"
-         "set datafile missing NaN\nset grid\nset key below\n";
+         "set datafile missing NaN\n"
+         "set grid\nset key below width 2\n";
 }
 
 std::string plot_command(const std::vector<std::string>& parts) {
@@ -59,7 +62,7 @@ std::string loss_script(const Summary& summary) {
   const CsvTable table = arms_table(summary);
   const auto column = [&](const char* name) { return table.column(name); };
   std::string out =
-      preamble("loss") +
+      preamble("loss", families(summary).size()) +
       "set xlabel \"rotated lanes of a head (mean over layers)\"\nset ylabel \"final validation loss, nats per token\"\n"
       "set offsets graph 0.05, graph 0.05, graph 0.05, graph 0.05\n";
   std::vector<std::string> parts;
@@ -91,7 +94,7 @@ std::string loss_script(const Summary& summary) {
     const std::string x = format("((%s && $%d == 0) ? $%d : NaN)", here.c_str(), column("plain"), column("lanes"));
     parts.push_back(
         format("\"../arms.csv\" skip 1 using %s:%s with yerrorbars lt %d lw 2 pt 4 notitle", x.c_str(), bars.c_str(), color));
-    parts.push_back(format("\"../arms.csv\" skip 1 using %s:%d:%d with labels left offset 1,0 notitle", x.c_str(),
+    parts.push_back(format("\"../arms.csv\" skip 1 using %s:%d:%d with labels left offset 1,0.7 notitle", x.c_str(),
                            column("val_loss_mean"), column("rotation")));
   }
   return out + "set title \"final loss; the band is the range of full's seeds\"\n" + plot_command(parts);
@@ -116,7 +119,7 @@ std::string trajectory_script(const Summary& summary) {
                            table.column("spike"), step, loss, color));
   }
   if (parts.empty()) return {};
-  return preamble("trajectory") +
+  return preamble("trajectory", parts.size() / 2) +
          "set xlabel \"step\"\nset ylabel \"training loss, nats per token\"\nset title \"training loss of one seed per arm; "
          "circles are "
          "spikes\"\n" +
@@ -137,7 +140,7 @@ std::string positions_script(const Summary& summary) {
                table.column("to"), table.column("loss"), quoted(arm.label).c_str()));
   }
   if (parts.empty()) return {};
-  return preamble("positions") +
+  return preamble("positions", parts.size()) +
          "set logscale x 2\nset xlabel \"position of the target in the window, tokens\"\nset ylabel \"loss, nats per token\"\n"
          "set title \"loss by position at the length of the training, mean over seeds\"\n" +
          plot_command(parts);
@@ -147,7 +150,7 @@ std::string lengths_script(const Summary& summary, const std::string& name, cons
   const CsvTable table = lengths_table(summary);
   if (table.empty()) return {};
   const int x = table.column("length_number"), y = table.column("arm_number"), z = table.column(value);
-  return preamble(name) + "unset key\nunset grid\nset xlabel \"evaluation length, tokens\"\nset title " + quoted(title) +
+  return preamble(name, 0) + "unset key\nunset grid\nset xlabel \"evaluation length, tokens\"\nset title " + quoted(title) +
          "\nset style fill solid 1 noborder\nset palette defined (0 \"#f7fbff\", 1 "
          "\"#4292c6\")\n" +
          plot_command({format("\"../lengths.csv\" skip 1 using %d:%d:(0.5):(0.5):%d:xtic(%d):ytic(%d) with boxxyerror palette", x,
@@ -177,7 +180,7 @@ std::string memory_script(const Summary& summary) {
       format("\"../memory.csv\" skip 1 using (strcol(%d) eq %s ? $%d : NaN):%d with lines lc \"black\" dashtype 2 lw 2 title "
              "\"KV cache of one sequence\"",
              arm_column, quoted(summary.arms.front().label).c_str(), length, table.column("kv_cache_bytes")));
-  return preamble("memory") +
+  return preamble("memory", summary.arms.size() + 1) +
          "set logscale xy 2\nset format x \"%.0b%B\"\nset format y \"%.0b %BB\"\nset xlabel \"tokens\"\nset ylabel \"bytes\"\n"
          "set title \"bytes of tables by formula (points: measured) and of the KV cache\"\n" +
          plot_command(parts);

@@ -68,7 +68,18 @@ std::string shared_settings(const Summary& summary) {
     });
     if (same) out += (out.empty() ? "" : ", ") + std::string(name) + "=" + text;
   }
-  return "Common to all: " + out + ".\n";
+  out = "Common to all: " + out + ".\n";
+  std::set<int64_t> tokens;
+  for (const Arm& arm : summary.arms) {
+    for (const size_t run : arm.counted) tokens.insert(summary.runs[run].facts.tokens);
+  }
+  if (tokens.size() == 1) {
+    out += format("Every finished run was trained on %s tokens.\n", with_commas(*tokens.begin()).c_str());
+  } else if (!tokens.empty()) {
+    out += format("**The runs were trained on unequal numbers of tokens, %s to %s: arms that saw less are at a disadvantage.**\n",
+                  with_commas(*tokens.begin()).c_str(), with_commas(*tokens.rbegin()).c_str());
+  }
+  return out;
 }
 
 std::string reading_part() {

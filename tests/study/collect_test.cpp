@@ -2,6 +2,7 @@
 
 #include "pgolf/study/plots.h"
 #include "pgolf/study/report.h"
+#include "pgolf/study/sweep_folder.h"
 #include "pgolf/study/tables.h"
 #include "study_testing.h"
 
@@ -59,6 +60,7 @@ TEST_F(ShellSweep, TablesReportAndTrajectories) {
   EXPECT_TRUE(contains(report, "| none | 0 of 64 | 3 | 3.5200 ± 0.0100 |")) << report;
   EXPECT_TRUE(contains(report, "| +0.5000 [+0.5000, +0.5000] | +50.0 | higher |"));
   EXPECT_TRUE(contains(report, "no difference"));
+  EXPECT_TRUE(contains(report, "Every finished run was trained on 16,384 tokens.")) << report;
   const std::string before = read_text(folder_ / "sweep.csv");
   collect(folder_.path());
   EXPECT_EQ(read_text(folder_ / "sweep.csv"), before);
@@ -93,6 +95,23 @@ TEST_F(ShellSweep, DivergedRunsAreCountedAndLeftOut) {
   const auto summary = summary_of(folder_.path());
   EXPECT_EQ(arm_named(summary, "none").diverged, 1);
   EXPECT_EQ(arm_named(summary, "none").counted.size(), 3u);
+}
+
+TEST_F(ShellSweep, ARunThatASweepSawStopForANumberDiverged) {
+  write_run(folder_ / "run_none_4", "ROPE_DIMS=none\nSEED=4\n", 3.0, /*finished=*/false);
+  const SweepFolder sweep{folder_.path()};
+  sweep.create();
+  note_exit(sweep, "run_none_4", static_cast<int>(ExitCode::non_finite));
+  const auto summary = summary_of(folder_.path());
+  EXPECT_EQ(arm_named(summary, "none").diverged, 1);
+  EXPECT_EQ(arm_named(summary, "none").unfinished, 0);
+  EXPECT_TRUE(contains(report_text(summary, {}, {}, {}), "run_none_4: diverged, exit code 5, 2 steps"));
+}
+
+TEST_F(ShellSweep, UnequalNumbersOfTokensAreSaid) {
+  const fs::path metrics = folder_ / "run_16_2/metrics.jsonl";
+  write_file(metrics, train_line(1, 3) + val_line(1, 3) + kFinalLine);
+  EXPECT_TRUE(contains(report_text(summary_of(folder_.path()), {}, {}, {}), "unequal numbers of tokens, 8,192 to 16,384"));
 }
 
 TEST_F(ShellSweep, EveryFamilyHasItsOwnBaseline) {

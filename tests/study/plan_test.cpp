@@ -74,6 +74,7 @@ TEST(SweepPlan, RunIdsAreReadableAndTellFixedOptionsApart) {
   EXPECT_EQ(id({}), id({}));
   EXPECT_NE(id({}), id({"--matrix-lr", "0.02"}));
   EXPECT_NE(id({}), id({"--data-path", "elsewhere"}));
+  EXPECT_EQ(id({}), id({"--matrix-lr", "0.04"})) << "the default";
   EXPECT_EQ(id({}), id({"--train-log-every", "7"})) << "changes no result";
   const auto schedule = id({}, {{"ROPE_LAYERS", {"full*3,none"}}});
   EXPECT_TRUE(schedule.starts_with("rope_layers-fullx3-none-")) << schedule;

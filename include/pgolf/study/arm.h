@@ -29,7 +29,8 @@ using ArmSettings = std::map<std::string, std::string>;
 inline constexpr const char* kRotation = "rotation";
 ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::string>& extra = {});
 
-/// One text for settings and seed and rotation_identity(): runs with equal ones would do the same work twice.
+/// One text for settings and seed and rotation_identity(): runs with equal ones would do the same work twice. Defaults
+/// are left out, so that the text outlives the arrival of further options.
 std::string run_identity(const TrainCommand& command, const std::vector<std::string>& extra = {});
 
 }  // namespace pgolf
