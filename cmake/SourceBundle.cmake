@@ -2,8 +2,9 @@
 # into a program it provides
 #   extern "C" const unsigned char pgolf_source_bundle[];       an xz-compressed tar archive
 #   extern "C" const unsigned long pgolf_source_bundle_size;    its bytes
-# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds src/, include/, cmake/ and CMakeLists.txt. Equal sources
-# give an equal archive, whoever builds it and when: sorted names, fixed times, owners and modes, one compression thread.
+# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds src/, include/, cmake/ and CMakeLists.txt, but not sweep_gpt
+# and its area. Equal sources give an equal archive, whoever builds it and when: sorted names, fixed times, owners and modes,
+# one compression thread.
 include_guard(GLOBAL)
 
 function(pgolf_add_source_bundle)
@@ -17,6 +18,7 @@ function(pgolf_add_source_bundle)
   endforeach()
   file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${patterns})
   list(APPEND files CMakeLists.txt)
+  list(FILTER files EXCLUDE REGEX "(^|/)study/|/sweep_gpt\\.cpp$")
   list(SORT files)
 
   set(names ${CMAKE_BINARY_DIR}/source_bundle.names)

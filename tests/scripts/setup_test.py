@@ -64,6 +64,7 @@ class SetupTest(SandboxTest):
         (install,) = self.called("apt-get -qq install")
         self.assertIn("--no-install-recommends", install)
         self.assertIn("libsentencepiece-dev", install)
+        self.assertIn("libboost-math-dev", install)
         self.assertNotIn("ninja-build", install)  # ninja is on PATH, wherever it came from
         self.assertIn("torch==2.11.0", self.wheels())
         self.calls.unlink()

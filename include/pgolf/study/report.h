@@ -1,0 +1,16 @@
+// report.md: a sweep in words and tables.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "pgolf/study/summary.h"
+
+namespace pgolf {
+
+/// calls: command lines of the sweep, if there was one. problems: what could not be read, one line each. plots: names of the
+/// pictures in plots/.
+std::string report_text(const Summary& summary, const std::vector<std::string>& calls, const std::vector<std::string>& problems,
+                        const std::vector<std::string>& plots);
+
+}  // namespace pgolf

@@ -1,0 +1,32 @@
+// Runs a planned sweep: train_gpt and eval_gpt as processes of their own, some at a time.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/error.h"
+#include "pgolf/study/plan.h"
+#include "pgolf/study/sweep_folder.h"
+
+namespace pgolf {
+
+struct RunnerOptions {
+  std::filesystem::path train_gpt, eval_gpt;
+  int jobs = 1;
+  std::vector<std::string> devices;  ///< CUDA_VISIBLE_DEVICES of each job, in turn; empty: left alone
+  bool measure = true;
+  std::string eval_seq_lens;  ///< of eval_gpt measure
+};
+
+/// The command line that trains a run.
+std::vector<std::string> train_command(const RunnerOptions& options, const PlannedRun& run);
+/// The command line that measures it.
+std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run);
+
+/// Trains and measures what is not yet, in the order of the plan. A run that fails is reported and does not stop the others.
+/// SIGINT, SIGTERM and SIGHUP are passed on; train_gpt saves a checkpoint, and this waits for it. A second one kills.
+/// Returns ok, interrupted, or the exit code of the first run that failed.
+ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
+
+}  // namespace pgolf

@@ -1,0 +1,67 @@
+// Runs -> arms: what a sweep says.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pgolf/study/arm.h"
+#include "pgolf/study/run_result.h"
+#include "pgolf/study/spikes.h"
+#include "pgolf/study/statistics.h"
+
+namespace pgolf {
+
+/// "mean over the last k validations": k.
+inline constexpr int kLastValidations = 3;
+
+/// What is derived from one run.
+struct RunFacts {
+  std::optional<double> final_train_loss, final_val_loss, final_val_bpb;  ///< of the last step
+  std::optional<double> last_k_val_loss, last_k_val_bpb;                  ///< means over the last kLastValidations
+  std::optional<double> max_grad_norm;
+  std::optional<double> step_ms_median, step_ms_p10, step_ms_p90;  ///< after the warm-up
+  int64_t steps = 0, tokens = 0, timed_steps = 0;
+  SpikeReport spikes;
+};
+
+RunFacts facts_of(const RunResult& run);
+
+struct SummaryRun {
+  RunResult result;
+  RunFacts facts;
+  size_t arm = 0;
+  bool repeat = false;  ///< an earlier run has the same settings and seed; left out of the statistics
+};
+
+struct Arm {
+  std::string label;     ///< what sets it apart from the others, rotation first: "16", "full*3,none high QK_NORM=0"
+  std::string rotation;  ///< the rotation's part of the label
+  std::string family;    ///< the rest of it; empty if the arms differ in rotation only
+  ArmSettings settings;
+  double lanes = 0;  ///< rotated lanes, mean over layers
+  int head_dim = 0;
+  bool full = false;
+  bool plain = false;           ///< the first so and so many lanes of every layer, half-split: the ROPE_DIMS line of a plot
+  std::vector<size_t> runs;     ///< all, by seed
+  std::vector<size_t> counted;  ///< finished, one per seed
+  int diverged = 0, unfinished = 0;
+  std::optional<size_t> baseline;                    ///< the arm with full rotation and otherwise equal settings
+  PairedDifference loss_difference, bpb_difference;  ///< to the baseline
+  Verdict verdict = Verdict::not_decided;            ///< on the validation loss
+};
+
+struct Summary {
+  std::vector<SummaryRun> runs;  ///< by arm, then seed, then name
+  std::vector<Arm> arms;         ///< by family, then rotated lanes
+  /// The settings that differ between arms, rotation left out.
+  std::vector<std::string> differing;
+
+  /// Values of a fact over an arm's counted runs that have it, by seed.
+  std::vector<double> values(const Arm& arm, std::optional<double> RunFacts::*fact) const;
+};
+
+Summary summarise(std::vector<RunResult> results);
+
+}  // namespace pgolf

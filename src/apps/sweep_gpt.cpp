@@ -1,0 +1,207 @@
+// sweep_gpt: trains every combination of some options' values, measures the models and says what differs.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
+#include "pgolf/config/parse.h"
+#include "pgolf/study/collect.h"
+#include "pgolf/study/plan.h"
+#include "pgolf/study/process.h"
+#include "pgolf/study/runner.h"
+#include "pgolf/study/values.h"
+
+using namespace pgolf;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kOwnFolder = "OUT_DIR";  // --collect without a value
+
+struct Command {
+  std::string out_dir = "runs/sweep", train_gpt, eval_gpt, eval_seq_lens = "0.5x,1x,2x,4x", only = "all", collect;
+  int jobs = 0;
+  std::vector<std::string> devices;
+  bool measure = true, list = false, help = false;
+};
+
+OptionTable own_table(Command& command) {
+  OptionTable table(
+      "sweep_gpt [--TRAIN-OPTION VALUES]... [--OPTION VALUE]... [-- TRAIN_GPT_OPTIONS...]",
+      "Trains a model for every combination of the values given, each run a train_gpt process of its own, measures it with\n"
+      "eval_gpt, and writes sweep.csv, report.md and plots. Called again, it continues and adds.\n"
+      "\n"
+      "  sweep_gpt --rope-dims none,2,6,16,32,48,full --seed 1..3 --out-dir runs/partial -- --config configs/tiny.env\n"
+      "\n"
+      "Before --: any option of train_gpt with a list a,b,c (a;b;c where a value may hold commas, as in --rope-layers) or a\n"
+      "range 1..5 or 0.1..0.5:0.2. After --: what every run gets. train_gpt --help lists the options.");
+  table.add_action(
+      {.name = "list", .field = &command.list, .help = "Print the commands, numbered from 0 as for --only, and stop."});
+  table.add_action({.name = "collect",
+                    .field = &command.collect,
+                    .help = "Run nothing; read the runs at or below a folder (default: OUT_DIR), however they were started, and "
+                            "write tables, report and plots there.",
+                    .label = "DIR",
+                    .implied = kOwnFolder});
+  table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
+  table.group("Sweep");
+  table.add("OUT_DIR", bind::text(&command.out_dir), "", "Folder of the runs and of what is written about them.");
+  table.add("JOBS", bind::integer(&command.jobs, 0, 1024), "runs",
+            "At a time; 0: one per device of --devices, else 1. On the CPU the cores are shared out, unless NUM_THREADS says how "
+            "many a run gets.");
+  table.add("DEVICES", bind::list(&command.devices), "", "CUDA_VISIBLE_DEVICES of the jobs, one each in turn: 0,1.");
+  table.add("ONLY", bind::text(&command.only), "", "Run one of the commands of --list, by its number: a task of a Slurm array.");
+  table.add("MEASURE", bind::boolean(&command.measure), "", "Measure every model with eval_gpt after its training.");
+  table.add("EVAL_SEQ_LENS", bind::text(&command.eval_seq_lens), "tokens",
+            "Lengths that eval_gpt measures at; 2x is twice that of the training.");
+  Binding train = bind::text(&command.train_gpt), eval = bind::text(&command.eval_gpt);
+  train.default_text = eval.default_text = "beside sweep_gpt";
+  table.add("TRAIN_GPT", train, "", "The program that trains.");
+  table.add("EVAL_GPT", eval, "", "The program that measures.");
+  return table;
+}
+
+/// own_table and every option of train_gpt as a text.
+OptionTable full_table(Command& command, std::map<std::string, std::string>& values) {
+  OptionTable table = own_table(command);
+  const char* argv[] = {"train_gpt"};
+  for (const auto& option : resolve_train_command(1, argv, {}).resolved) {
+    if (option.name == "OUT_DIR") continue;
+    Binding binding = bind::text(&values[option.name]);
+    binding.default_text.clear();
+    table.add(option.name, binding, "", "");
+  }
+  return table;
+}
+
+fs::path program(const std::string& given, const char* name) {
+  const fs::path path = given.empty() ? program_folder() / name : fs::absolute(given);
+  if (!fs::is_regular_file(path) || ::access(path.c_str(), X_OK) != 0) {
+    throw Error(ExitCode::unavailable, format("there is no program %s", path.c_str()),
+                format("say where it is: --%s-gpt PATH", std::string(name, 0, 5) == "train" ? "train" : "eval"));
+  }
+  return path;
+}
+
+/// NUM_THREADS of every run where the sweep has to say it, else 0.
+int thread_share(const Command& command, const SweepRequest& request, const Environment& environment) {
+  const auto decided = [](const std::string& word) { return word == "--num-threads" || word.starts_with("--num-threads="); };
+  const bool varied =
+      std::any_of(request.varied.begin(), request.varied.end(), [](const auto& axis) { return axis.first == "NUM_THREADS"; });
+  if (command.jobs <= 1 || !command.devices.empty() || varied || environment.contains("NUM_THREADS") ||
+      std::any_of(request.fixed.begin(), request.fixed.end(), decided)) {
+    return 0;
+  }
+  // A config file may say it too.
+  std::vector<const char*> argv{"train_gpt"};
+  for (const auto& word : request.fixed) argv.push_back(word.c_str());
+  const auto probe = resolve_train_command(static_cast<int>(argv.size()), argv.data(), environment);
+  if (!probe.resolved.empty() && probe.config.runtime.num_threads > 0) return 0;
+  return std::max(1, usable_cores() / command.jobs);
+}
+
+/// What is meant for this program and stands among the options of the runs.
+void check_sides(const std::vector<std::string>& fixed) {
+  Command unused;
+  const char* argv[] = {"sweep_gpt"};
+  std::vector<std::string> flags{"--list", "--collect"};
+  for (const auto& option : own_table(unused).resolve(1, argv, {}).options) {
+    if (option.name != "OUT_DIR") flags.push_back(flag_of(option.name));
+  }
+  for (const auto& word : fixed) {
+    const std::string flag = word.substr(0, word.find('='));
+    if (std::find(flags.begin(), flags.end(), flag) != flags.end())
+      throw Error(ExitCode::usage, flag + " stands after --, among the options of the runs",
+                  "what sweep_gpt itself is told stands before --");
+  }
+}
+
+ExitCode run(int argc, char** argv) {
+  const int own = static_cast<int>(std::find(argv, argv + argc, std::string_view("--")) - argv);
+  Command command;
+  std::map<std::string, std::string> values;
+  const Environment environment = read_environment(environ);
+  if (std::any_of(argv, argv + own, [](std::string_view word) { return word == "--config" || word.starts_with("--config="); }))
+    throw Error(ExitCode::usage, "unknown flag --config before --", "what every run gets stands after --: ... -- --config FILE");
+  const Resolution given = full_table(command, values).resolve(own, argv, {});
+  if (command.help) {
+    std::fputs(own_table(command).help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  SweepRequest request;
+  for (int i = own + 1; i < argc; ++i) request.fixed.emplace_back(argv[i]);
+  check_sides(request.fixed);
+  for (const auto& option : given.options) {
+    const auto value = values.find(option.name);
+    if (value != values.end() && option.source == Source::flag) {
+      if (option.name == "RUN_ID") throw Error(ExitCode::usage, "--run-id: a sweep names its runs itself");
+      request.varied.emplace_back(option.name, expand_values(option.name, value->second));
+    }
+  }
+  if (!command.collect.empty()) {
+    if (!request.varied.empty() || !request.fixed.empty())
+      throw Error(ExitCode::usage, "--collect runs nothing and takes no options of train_gpt", "leave them out");
+    collect(command.collect == kOwnFolder ? command.out_dir : command.collect);
+    return ExitCode::ok;
+  }
+  if (request.varied.empty()) {
+    throw Error(ExitCode::usage, "there is nothing to sweep: no option of train_gpt stands before --",
+                "for example: sweep_gpt --rope-dims none,16,full --seed 1..3 -- --config configs/tiny.env");
+  }
+  if (command.jobs == 0) command.jobs = std::max<int>(1, static_cast<int>(command.devices.size()));
+  request.out_dir = command.out_dir;
+  request.threads = thread_share(command, request, environment);
+  SweepPlan plan = plan_sweep(request, environment);
+  for (const auto& warning : plan.warnings) log::warn(warning);
+  RunnerOptions options{.train_gpt = program(command.train_gpt, "train_gpt"),
+                        .eval_gpt = command.measure ? program(command.eval_gpt, "eval_gpt") : fs::path(),
+                        .jobs = command.jobs,
+                        .devices = command.devices,
+                        .measure = command.measure,
+                        .eval_seq_lens = command.eval_seq_lens};
+  if (command.list) {
+    for (size_t i = 0; i < plan.runs.size(); ++i)
+      std::printf("%zu\t%s\n", i, shell_line(train_command(options, plan.runs[i])).c_str());
+    return ExitCode::ok;
+  }
+  const SweepFolder folder{command.out_dir};
+  const bool whole = command.only == "all";
+  if (!whole) {
+    const auto number = parse_integer(command.only);
+    if (!number || *number < 0 || *number >= static_cast<int64_t>(plan.runs.size()))
+      throw Error(ExitCode::usage,
+                  format("--only %s: the runs have the numbers 0 to %zu", printable(command.only).c_str(), plan.runs.size() - 1),
+                  "--list shows them");
+    plan.runs = {plan.runs[static_cast<size_t>(*number)]};
+    options.jobs = 1;
+  }
+  folder.create();
+  if (whole) folder.lock();
+  for (const auto& note : plan.notes) log::info(note);
+  log::info(format("%zu runs in %s, %d at a time%s", plan.runs.size(), command.out_dir.c_str(), options.jobs,
+                   request.threads > 0 ? format(", %d threads each", request.threads).c_str() : ""));
+  if (whole) note_call(folder, "sweep_gpt " + shell_line({argv + 1, argv + argc}));
+  for (const auto& planned : plan.runs) note_plan(folder, plan, planned);
+  const ExitCode code = run_sweep(plan.runs, folder, options);
+  if (whole && code != ExitCode::interrupted) {
+    try {
+      collect(folder.path);
+    } catch (const Error& e) {
+      if (code == ExitCode::ok) throw;
+      log::warn(e.what());  // after failures the first of them is what the exit code tells
+    }
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return run_main([&] { return run(argc, argv); });
+}

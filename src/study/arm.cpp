@@ -1,0 +1,95 @@
+#include "pgolf/study/arm.h"
+
+#include <algorithm>
+#include <array>
+
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace {
+
+template <size_t N>
+bool is_one_of(const std::array<const char*, N>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+constexpr std::array kRotationOptions = {"ROPE_DIMS", "ROPE_FRACTION", "ROPE_LAYERS", "ROPE_STYLE", "ROPE_SELECT"};
+// May differ between a run and its continuation, and change what is measured all the same.
+constexpr std::array kMeasuring = {"DATA_PATH", "TOKENIZER_PATH", "EVAL_TOKENS", "VAL_LOSS_EVERY"};
+
+bool all_lanes_are(const ModelConfig& model, int lanes) {
+  const auto all = rotated_lanes(model);
+  return std::all_of(all.begin(), all.end(), [&](int value) { return value == lanes; });
+}
+
+const std::string& text_of(const TrainCommand& command, const char* name) {
+  return find_option(command.resolved, name).text;
+}
+
+}  // namespace
+
+std::vector<int> rotated_lanes(const ModelConfig& model) {
+  std::vector<int> lanes;
+  for (int layer = 0; layer < model.num_layers; ++layer) lanes.push_back(model.rope_of(layer).rope_dims);
+  return lanes;
+}
+
+bool rotates_fully(const ModelConfig& model) {
+  return all_lanes_are(model, model.head_dim());
+}
+
+bool rotates_nowhere(const ModelConfig& model) {
+  return all_lanes_are(model, 0);
+}
+
+std::string lanes_text(const ModelConfig& model) {
+  const auto lanes = rotated_lanes(model);
+  if (all_lanes_are(model, lanes.front())) return rope_dims_text(lanes.front(), model.head_dim());
+  return rope_layers_text(lanes, model.head_dim());
+}
+
+std::string rotation_identity(const ModelConfig& model) {
+  std::string out;
+  for (int layer = 0; layer < model.num_layers; ++layer) {
+    RopeSpec rope = model.rope_of(layer);
+    if (rope.none()) rope = RopeSpec{.head_dim = rope.head_dim, .rope_dims = 0};
+    if (rope.full()) rope.select = RopeSelect::prefix;
+    if (rope.scaling == RopeScaling::none) rope.scaling_factor = 1;
+    if (rope.scaling != RopeScaling::yarn) rope.original_seq_len = 0;
+    out += format("%d/%d base %s style %d select %d scaling %d by %s from %d table %d;", rope.rope_dims, rope.head_dim,
+                  python_float(rope.base).c_str(), static_cast<int>(rope.style), static_cast<int>(rope.select),
+                  static_cast<int>(rope.scaling), python_float(rope.scaling_factor).c_str(), rope.original_seq_len,
+                  static_cast<int>(rope.table_dtype));
+  }
+  return out;
+}
+
+ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::string>& extra) {
+  ArmSettings settings;
+  for (const auto& option : command.resolved) {
+    const bool counts =
+        option.matters || is_one_of(kMeasuring, option.name) || std::find(extra.begin(), extra.end(), option.name) != extra.end();
+    if (counts && option.name != "SEED" && !is_one_of(kRotationOptions, option.name)) settings[option.name] = option.text;
+  }
+  const ModelConfig& model = command.config.model;
+  std::string rotation = lanes_text(model);
+  if (!rotates_nowhere(model)) {
+    if (model.rope.style != RopeStyle::half) rotation += " " + text_of(command, "ROPE_STYLE");
+    if (model.rope.select != RopeSelect::prefix && !rotates_fully(model)) rotation += " " + text_of(command, "ROPE_SELECT");
+  }
+  settings[kRotation] = rotation;
+  return settings;
+}
+
+std::string run_identity(const TrainCommand& command, const std::vector<std::string>& extra) {
+  std::string out = "SEED=" + text_of(command, "SEED") + "\n" + rotation_identity(command.config.model) + "\n";
+  const char* argv[] = {"train_gpt"};
+  static const TrainCommand defaults = resolve_train_command(1, argv, {});
+  for (const auto& [name, text] : arm_settings(command, extra)) {
+    if (name != kRotation && !name.starts_with("ROPE_") && text != text_of(defaults, name.c_str()))
+      out += name + "=" + text + "\n";
+  }
+  return out;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,182 @@
+#include "pgolf/study/summary.h"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+#include <tuple>
+
+namespace pgolf {
+namespace {
+
+constexpr int64_t kMostWarmUpSteps = 10;
+
+double mean_lanes(const ModelConfig& model) {
+  const auto lanes = rotated_lanes(model);
+  return std::accumulate(lanes.begin(), lanes.end(), 0.0) / static_cast<double>(lanes.size());
+}
+
+/// What an arm and its baseline share.
+ArmSettings without_rotation(const ArmSettings& settings) {
+  ArmSettings rest = settings;
+  rest.erase(kRotation);
+  return rest;
+}
+
+std::vector<std::string> differing_settings(const std::vector<Arm>& arms) {
+  std::map<std::string, std::set<std::string>> texts;
+  for (const auto& arm : arms) {
+    for (const auto& [name, text] : arm.settings) texts[name].insert(text);
+  }
+  std::vector<std::string> names;
+  for (const auto& [name, values] : texts) {
+    const bool everywhere = std::all_of(arms.begin(), arms.end(), [&](const Arm& arm) { return arm.settings.contains(name); });
+    if (name != kRotation && (values.size() > 1 || !everywhere)) names.push_back(name);
+  }
+  return names;
+}
+
+void label(Arm& arm, const std::vector<std::string>& differing) {
+  arm.rotation = arm.settings.at(kRotation);
+  for (const auto& name : differing) {
+    const auto found = arm.settings.find(name);
+    if (found != arm.settings.end()) arm.family += (arm.family.empty() ? "" : " ") + name + "=" + found->second;
+  }
+  arm.label = arm.rotation + (arm.family.empty() ? "" : " " + arm.family);
+}
+
+std::optional<size_t> find_baseline(const std::vector<Arm>& arms, const std::vector<SummaryRun>& runs, const Arm& arm) {
+  std::optional<size_t> found;
+  const auto style = [&](const Arm& of) { return runs[of.runs.front()].result.command.config.model.rope.style; };
+  for (size_t i = 0; i < arms.size(); ++i) {
+    if (!arms[i].full || without_rotation(arms[i].settings) != without_rotation(arm.settings)) continue;
+    if (!found || (style(arms[i]) == style(arm) && style(arms[*found]) != style(arm))) found = i;
+  }
+  return found;
+}
+
+PairedDifference compare(const Summary& summary, const Arm& arm, const Arm& baseline, std::optional<double> RunFacts::*fact) {
+  std::map<int64_t, double> theirs;
+  for (const size_t i : baseline.counted) {
+    const auto& run = summary.runs[i];
+    if (run.facts.*fact) theirs[run.result.seed()] = *(run.facts.*fact);
+  }
+  std::vector<double> differences;
+  for (const size_t i : arm.counted) {
+    const auto& run = summary.runs[i];
+    const auto other = theirs.find(run.result.seed());
+    if (other != theirs.end() && run.facts.*fact) differences.push_back(*(run.facts.*fact) - other->second);
+  }
+  return paired_difference(differences);
+}
+
+}  // namespace
+
+RunFacts facts_of(const RunResult& run) {
+  RunFacts facts;
+  std::vector<double> losses, step_ms;
+  for (const auto& point : run.train) {
+    losses.push_back(point.loss);
+    if (point.grad_norm) facts.max_grad_norm = std::max(facts.max_grad_norm.value_or(0), *point.grad_norm);
+  }
+  facts.spikes = find_spikes(losses);
+  const auto count = static_cast<int64_t>(run.train.size());
+  for (int64_t i = std::max<int64_t>(1, std::min(kMostWarmUpSteps, count / 4)); i < count; ++i) {
+    const auto &before = run.train[static_cast<size_t>(i) - 1], &now = run.train[static_cast<size_t>(i)];
+    if (now.step == before.step + 1 && now.time_ms > before.time_ms) step_ms.push_back(now.time_ms - before.time_ms);
+  }
+  facts.timed_steps = static_cast<int64_t>(step_ms.size());
+  if (!step_ms.empty()) {
+    facts.step_ms_median = quantile(step_ms, 0.5);
+    facts.step_ms_p10 = quantile(step_ms, 0.1);
+    facts.step_ms_p90 = quantile(step_ms, 0.9);
+  }
+  if (!run.train.empty()) {
+    facts.steps = run.train.back().step;
+    facts.tokens = run.train.back().tokens;
+  }
+  if (!run.finished || run.val.empty()) return facts;
+  if (!run.train.empty()) facts.final_train_loss = run.train.back().loss;
+  facts.final_val_loss = run.val.back().loss;
+  facts.final_val_bpb = run.val.back().bpb;
+  std::vector<double> loss, bpb;
+  const size_t last = std::min<size_t>(run.val.size(), kLastValidations);
+  for (size_t i = run.val.size() - last; i < run.val.size(); ++i) {
+    loss.push_back(run.val[i].loss);
+    bpb.push_back(run.val[i].bpb);
+  }
+  facts.last_k_val_loss = mean(loss);
+  facts.last_k_val_bpb = mean(bpb);
+  return facts;
+}
+
+std::vector<double> Summary::values(const Arm& arm, std::optional<double> RunFacts::*fact) const {
+  std::vector<double> out;
+  for (const size_t i : arm.counted) {
+    if (const auto& value = runs[i].facts.*fact) out.push_back(*value);
+  }
+  return out;
+}
+
+Summary summarise(std::vector<RunResult> results) {
+  Summary summary;
+  std::sort(results.begin(), results.end(), [](const RunResult& a, const RunResult& b) { return a.name < b.name; });
+  // What any sweep here varied on purpose sets arms apart, whichever run it is.
+  std::set<std::string> names;
+  for (const auto& result : results) names.insert(result.varied.begin(), result.varied.end());
+  const std::vector<std::string> extra(names.begin(), names.end());
+
+  std::map<ArmSettings, std::vector<RunResult>> groups;
+  for (auto& result : results) groups[arm_settings(result.command, extra)].push_back(std::move(result));
+  std::vector<std::pair<Arm, std::vector<RunResult>>> arms;
+  for (auto& [settings, members] : groups) {
+    const ModelConfig& model = members.front().command.config.model;
+    Arm arm;
+    arm.settings = settings;
+    arm.lanes = mean_lanes(model);
+    arm.head_dim = model.head_dim();
+    arm.full = rotates_fully(model);
+    arm.plain = arm.settings.at(kRotation) == rope_dims_text(static_cast<int>(arm.lanes), arm.head_dim);
+    arms.emplace_back(std::move(arm), std::move(members));
+  }
+  std::vector<Arm> plain;
+  for (const auto& entry : arms) plain.push_back(entry.first);
+  summary.differing = differing_settings(plain);
+  for (auto& entry : arms) label(entry.first, summary.differing);
+  std::stable_sort(arms.begin(), arms.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first.family, a.first.lanes, a.first.rotation) < std::tie(b.first.family, b.first.lanes, b.first.rotation);
+  });
+
+  for (auto& [arm, members] : arms) {
+    std::stable_sort(members.begin(), members.end(), [](const RunResult& a, const RunResult& b) { return a.seed() < b.seed(); });
+    std::set<int64_t> seeds;
+    for (auto& member : members) {
+      SummaryRun run{.result = std::move(member), .facts = {}, .arm = summary.arms.size(), .repeat = false};
+      run.facts = facts_of(run.result);
+      const RunStatus status = run.result.status();
+      if (status == RunStatus::unfinished)
+        ++arm.unfinished;
+      else if (!seeds.insert(run.result.seed()).second)
+        run.repeat = true;
+      else if (status == RunStatus::diverged)
+        ++arm.diverged;
+      else
+        arm.counted.push_back(summary.runs.size());
+      arm.runs.push_back(summary.runs.size());
+      summary.runs.push_back(std::move(run));
+    }
+    summary.arms.push_back(std::move(arm));
+  }
+  for (Arm& arm : summary.arms) {
+    arm.baseline = find_baseline(summary.arms, summary.runs, arm);
+    if (!arm.baseline || arm.full) continue;
+    const Arm& baseline = summary.arms[*arm.baseline];
+    arm.loss_difference = compare(summary, arm, baseline, &RunFacts::final_val_loss);
+    arm.bpb_difference = compare(summary, arm, baseline, &RunFacts::final_val_bpb);
+    const auto losses = summary.values(arm, &RunFacts::final_val_loss);
+    if (losses.empty()) continue;
+    arm.verdict = verdict(arm.loss_difference, mean(losses), summary.values(baseline, &RunFacts::final_val_loss));
+  }
+  return summary;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,352 @@
+#include "pgolf/study/tables.h"
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <set>
+
+#include "pgolf/base/format.h"
+
+namespace pgolf {
+namespace {
+
+using Cells = std::vector<std::string>;
+
+std::string text_of(const RunResult& run, const char* name) {
+  return find_option(run.command.resolved, name).text;
+}
+
+/// What was asked for, in the words in which it was.
+std::string requested(const RunResult& run) {
+  std::string out;
+  for (const auto& text : run.requested) out += (out.empty() ? "" : " | ") + text;
+  if (!out.empty()) return out;
+  for (const char* name : {"ROPE_LAYERS", "ROPE_FRACTION", "ROPE_DIMS"}) {
+    const auto& option = find_option(run.command.resolved, name);
+    if (option.source != Source::default_value && option.text != "same" && option.text != "none")
+      return option.name + "=" + option.text;
+  }
+  return "ROPE_DIMS=" + text_of(run, "ROPE_DIMS");
+}
+
+/// The columns in front of every table of measurements.
+const Cells kRunColumns = {"run", "arm", "rotation", "family", "lanes", "seed"};
+
+Cells run_cells(const Summary& summary, const SummaryRun& run) {
+  const Arm& arm = summary.arms[run.arm];
+  return {run.result.name, arm.label, arm.rotation, arm.family, cell(arm.lanes), cell(run.result.seed())};
+}
+
+Cells joined(Cells first, const Cells& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+std::optional<double> mean_of(const std::vector<double>& values) {
+  return values.empty() ? std::nullopt : std::optional(mean(values));
+}
+
+std::optional<double> least(const std::vector<double>& values) {
+  return values.empty() ? std::nullopt : std::optional(*std::min_element(values.begin(), values.end()));
+}
+
+std::optional<double> most(const std::vector<double>& values) {
+  return values.empty() ? std::nullopt : std::optional(*std::max_element(values.begin(), values.end()));
+}
+
+Cells settings_cells(const RunResult& run) {
+  const RunConfig& config = run.command.config;
+  const ModelConfig& model = config.model;
+  double lanes = 0;
+  for (const int layer : rotated_lanes(model)) lanes += layer;
+  return {requested(run),
+          lanes_text(model),
+          cell(lanes / model.num_layers),
+          cell(lanes / model.num_layers / model.head_dim()),
+          text_of(run, "ROPE_BASE"),
+          text_of(run, "ROPE_SELECT"),
+          text_of(run, "ROPE_STYLE"),
+          text_of(run, "ROPE_LAYERS"),
+          text_of(run, "ROPE_SCALING"),
+          text_of(run, "ROPE_SCALING_FACTOR"),
+          text_of(run, "QK_NORM"),
+          text_of(run, "PARALLEL_BLOCK"),
+          cell(int64_t{config.data.train_seq_len}),
+          cell(config.data.train_batch_tokens),
+          cell(int64_t{model.head_dim()}),
+          cell(int64_t{model.num_heads}),
+          cell(int64_t{model.num_kv_heads}),
+          cell(int64_t{model.num_layers}),
+          cell(model.parameter_count())};
+}
+
+Cells result_cells(const SummaryRun& run) {
+  const RunFacts& facts = run.facts;
+  double height = 0;
+  int64_t recovery = 0, unrecovered = 0;
+  for (const auto& spike : facts.spikes.spikes) {
+    height = std::max(height, spike.height);
+    recovery = std::max(recovery, static_cast<int64_t>(spike.recovery.value_or(0)));
+    unrecovered += spike.recovery ? 0 : 1;
+  }
+  return {cell(facts.final_train_loss),
+          cell(facts.final_val_loss),
+          cell(facts.final_val_bpb),
+          cell(facts.last_k_val_loss),
+          cell(facts.last_k_val_bpb),
+          cell(static_cast<int64_t>(facts.spikes.spikes.size())),
+          cell(height),
+          cell(recovery),
+          cell(unrecovered),
+          run.result.status() == RunStatus::diverged ? "1" : "0",
+          cell(facts.max_grad_norm)};
+}
+
+}  // namespace
+
+int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len) {
+  std::set<RopeSpec> tables;
+  for (int layer = 0; layer < model.num_layers; ++layer) {
+    if (const RopeSpec rope = model.rope_of(layer); !rope.none()) tables.insert(rope);
+  }
+  int64_t bytes = 0;
+  for (const RopeSpec& rope : tables)
+    bytes += 2 * seq_len * (rope.span() / 2) * (rope.table_dtype == RopeTableDtype::float32 ? 4 : 2);
+  return bytes;
+}
+
+int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len) {
+  return int64_t{2} * model.num_layers * model.num_kv_heads * model.head_dim() * seq_len * 2;
+}
+
+CsvTable sweep_table(const Summary& summary) {
+  CsvTable table({"schema_version",
+                  "run",
+                  "arm",
+                  "seed",
+                  "status",
+                  "repeat",
+                  "requested",
+                  "rope_dims",
+                  "lanes",
+                  "fraction",
+                  "rope_base",
+                  "rope_select",
+                  "rope_style",
+                  "rope_layers",
+                  "rope_scaling",
+                  "rope_scaling_factor",
+                  "qk_norm",
+                  "parallel_block",
+                  "train_seq_len",
+                  "train_batch_tokens",
+                  "head_dim",
+                  "heads",
+                  "kv_heads",
+                  "layers",
+                  "parameters",
+                  "steps",
+                  "tokens",
+                  "program_version",
+                  "checkpoint",
+                  "final_train_loss",
+                  "final_val_loss",
+                  "final_val_bpb",
+                  "last_k_val_loss",
+                  "last_k_val_bpb",
+                  "spikes",
+                  "spike_height",
+                  "spike_recovery_steps",
+                  "spikes_unrecovered",
+                  "diverged",
+                  "max_grad_norm",
+                  "shift_max_change",
+                  "eval_seq_len",
+                  "length_tokens",
+                  "length_val_loss",
+                  "length_stderr",
+                  "length_val_bpb",
+                  "length_last_bucket_loss",
+                  "table_bytes",
+                  "table_bytes_computed",
+                  "kv_cache_bytes"});
+  for (const auto& run : summary.runs) {
+    const RunResult& result = run.result;
+    Cells front = joined({cell(int64_t{kSweepSchema}), result.name, summary.arms[run.arm].label, cell(result.seed()),
+                          status_text(result.status()), run.repeat ? "1" : "0"},
+                         settings_cells(result));
+    front = joined(front,
+                   {cell(run.facts.steps), cell(run.facts.tokens), result.program_version,
+                    result.finished ? (std::filesystem::path(result.name) / "final_model.pt").lexically_normal().string() : ""});
+    front = joined(joined(front, result_cells(run)), {cell(result.shift_max_change)});
+    if (result.lengths.empty()) table.add(joined(front, Cells(9)));
+    for (const auto& length : result.lengths) {
+      table.add(joined(front, {cell(length.seq_len), cell(length.tokens), cell(length.loss), cell(length.stderr_loss),
+                               cell(length.bpb), cell(length.last_bucket_loss), cell(length.table_bytes),
+                               cell(length.table_bytes_computed), cell(length.kv_cache_bytes)}));
+    }
+  }
+  return table;
+}
+
+CsvTable timing_table(const Summary& summary) {
+  CsvTable table(joined(kRunColumns, {"timed_steps", "step_ms_median", "step_ms_p10", "step_ms_p90", "tokens_per_second",
+                                      "peak_allocated_bytes", "peak_reserved_bytes"}));
+  for (const auto& run : summary.runs) {
+    const RunFacts& facts = run.facts;
+    std::optional<double> speed;
+    if (facts.step_ms_median)
+      speed = 1000.0 * static_cast<double>(run.result.command.config.data.train_batch_tokens) / *facts.step_ms_median;
+    table.add(joined(run_cells(summary, run),
+                     {cell(facts.timed_steps), cell(facts.step_ms_median), cell(facts.step_ms_p10), cell(facts.step_ms_p90),
+                      cell(speed), cell(run.result.peak_allocated_bytes), cell(run.result.peak_reserved_bytes)}));
+  }
+  return table;
+}
+
+CsvTable arms_table(const Summary& summary) {
+  CsvTable table({"arm",           "rotation",       "family",       "lanes",           "head_dim",
+                  "full",          "plain",          "seeds",        "diverged",        "unfinished",
+                  "val_loss_mean", "val_loss_sd",    "val_loss_min", "val_loss_max",    "val_bpb_mean",
+                  "val_bpb_sd",    "baseline",       "pairs",        "loss_difference", "loss_low",
+                  "loss_high",     "bpb_difference", "bpb_low",      "bpb_high",        "verdict"});
+  for (const Arm& arm : summary.arms) {
+    const auto loss = summary.values(arm, &RunFacts::final_val_loss), bpb = summary.values(arm, &RunFacts::final_val_bpb);
+    const bool compared = arm.baseline && !arm.full && arm.loss_difference.pairs > 0;
+    const auto known = [&](double value) { return compared ? cell(value) : std::string(); };
+    table.add({arm.label,
+               arm.rotation,
+               arm.family,
+               cell(arm.lanes),
+               cell(int64_t{arm.head_dim}),
+               arm.full ? "1" : "0",
+               arm.plain ? "1" : "0",
+               cell(static_cast<int64_t>(arm.counted.size())),
+               cell(int64_t{arm.diverged}),
+               cell(int64_t{arm.unfinished}),
+               cell(mean_of(loss)),
+               cell(sample_deviation(loss)),
+               cell(least(loss)),
+               cell(most(loss)),
+               cell(mean_of(bpb)),
+               cell(sample_deviation(bpb)),
+               arm.baseline ? summary.arms[*arm.baseline].label : "",
+               cell(int64_t{arm.loss_difference.pairs}),
+               known(arm.loss_difference.mean),
+               cell(arm.loss_difference.low),
+               cell(arm.loss_difference.high),
+               known(arm.bpb_difference.mean),
+               cell(arm.bpb_difference.low),
+               cell(arm.bpb_difference.high),
+               arm.full ? "baseline" : verdict_text(arm.verdict)});
+  }
+  return table;
+}
+
+CsvTable lengths_table(const Summary& summary) {
+  CsvTable table({"arm", "rotation", "family", "arm_number", "train_seq_len", "eval_seq_len", "length_number", "seeds",
+                  "val_loss_mean", "val_loss_sd", "val_bpb_mean", "last_bucket_mean", "last_bucket_sd"});
+  std::set<int64_t> lengths;
+  for (const auto& run : summary.runs) {
+    for (const auto& length : run.result.lengths) lengths.insert(length.seq_len);
+  }
+  for (size_t i = 0; i < summary.arms.size(); ++i) {
+    const Arm& arm = summary.arms[i];
+    int64_t number = 0;
+    for (const int64_t seq_len : lengths) {
+      std::vector<double> loss, bpb, last;
+      for (const size_t r : arm.counted) {
+        for (const auto& length : summary.runs[r].result.lengths) {
+          if (length.seq_len != seq_len) continue;
+          if (length.loss) loss.push_back(*length.loss);
+          if (length.bpb) bpb.push_back(*length.bpb);
+          if (length.last_bucket_loss) last.push_back(*length.last_bucket_loss);
+        }
+      }
+      if (!loss.empty()) {
+        table.add({arm.label, arm.rotation, arm.family, cell(static_cast<int64_t>(i)),
+                   text_of(summary.runs[arm.runs.front()].result, "TRAIN_SEQ_LEN"), cell(seq_len), cell(number),
+                   cell(static_cast<int64_t>(loss.size())), cell(mean(loss)), cell(sample_deviation(loss)), cell(mean_of(bpb)),
+                   cell(mean_of(last)), cell(sample_deviation(last))});
+      }
+      ++number;
+    }
+  }
+  return table;
+}
+
+CsvTable positions_table(const Summary& summary) {
+  CsvTable table(joined(kRunColumns, {"seq_len", "from", "to", "loss", "tokens"}));
+  for (const auto& run : summary.runs) {
+    for (const auto& m : run.result.positions)
+      table.add(joined(run_cells(summary, run), {cell(m.seq_len), cell(m.from), cell(m.to), cell(m.loss), cell(m.tokens)}));
+  }
+  return table;
+}
+
+CsvTable retrieval_table(const Summary& summary) {
+  CsvTable table(joined(kRunColumns, {"task", "seq_len", "distance", "items", "accuracy", "stderr", "loss"}));
+  for (const auto& run : summary.runs) {
+    for (const auto& m : run.result.retrieval) {
+      table.add(joined(run_cells(summary, run), {m.task, cell(m.seq_len), cell(m.distance), cell(m.items), cell(m.accuracy),
+                                                 cell(m.stderr_accuracy), cell(m.loss)}));
+    }
+  }
+  return table;
+}
+
+CsvTable attention_table(const Summary& summary) {
+  CsvTable table(joined(kRunColumns, {"layer", "head", "distance", "entropy", "first_token", "previous_token", "rotated_share"}));
+  for (const auto& run : summary.runs) {
+    for (const auto& m : run.result.attention) {
+      table.add(joined(run_cells(summary, run), {cell(m.layer), cell(m.head), cell(m.distance), cell(m.entropy),
+                                                 cell(m.first_token), cell(m.previous_token), cell(m.rotated_share)}));
+    }
+  }
+  return table;
+}
+
+CsvTable memory_table(const Summary& summary) {
+  CsvTable table({"arm", "rotation", "family", "seq_len", "table_bytes_computed", "table_bytes_measured", "kv_cache_bytes"});
+  for (const Arm& arm : summary.arms) {
+    const ModelConfig& model = summary.runs[arm.runs.front()].result.command.config.model;
+    std::map<int64_t, std::optional<int64_t>> lengths;  // -> measured
+    for (int64_t length = 1024; length <= 1024 * 1024; length *= 2) lengths[length];
+    for (const size_t r : arm.runs) {
+      for (const auto& length : summary.runs[r].result.lengths) lengths[length.seq_len] = length.table_bytes;
+    }
+    for (const auto& [length, measured] : lengths) {
+      table.add({arm.label, arm.rotation, arm.family, cell(length), cell(rope_table_bytes(model, length)), cell(measured),
+                 cell(kv_cache_bytes(model, length))});
+    }
+  }
+  return table;
+}
+
+CsvTable trajectory_table(const SummaryRun& run) {
+  CsvTable table({"step", "tokens", "train_loss", "val_loss", "val_bpb", "grad_norm", "spike"});
+  struct Row {
+    std::optional<int64_t> tokens;
+    std::optional<double> train, val, bpb, norm;
+    bool spike = false;
+  };
+  std::map<int64_t, Row> rows;
+  for (size_t i = 0; i < run.result.train.size(); ++i) {
+    const TrainPoint& point = run.result.train[i];
+    Row& row = rows[point.step];
+    row = {point.tokens, point.loss, std::nullopt, std::nullopt, point.grad_norm, run.facts.spikes.marked[i]};
+  }
+  for (const auto& point : run.result.val) {
+    Row& row = rows[point.step];
+    if (!row.tokens) row.tokens = point.step * run.result.command.config.data.train_batch_tokens;
+    row.val = point.loss;
+    row.bpb = point.bpb;
+  }
+  for (const auto& [step, row] : rows) {
+    table.add(
+        {cell(step), cell(row.tokens), cell(row.train), cell(row.val), cell(row.bpb), cell(row.norm), row.spike ? "1" : "0"});
+  }
+  return table;
+}
+
+}  // namespace pgolf
