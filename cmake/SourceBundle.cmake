@@ -2,9 +2,9 @@
 # into a program it provides
 #   extern "C" const unsigned char pgolf_source_bundle[];       an xz-compressed tar archive
 #   extern "C" const unsigned long pgolf_source_bundle_size;    its bytes
-# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds src/, include/, cmake/ and CMakeLists.txt, but not sweep_gpt
-# and its area. Equal sources give an equal archive, whoever builds it and when: sorted names, fixed times, owners and modes,
-# one compression thread.
+# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds what train_gpt is built from: CMakeLists.txt, cmake/, and of
+# src/ and include/ all but the other programs and what only they use. Equal sources give an equal archive, whoever builds it
+# and when: sorted names, fixed times, owners and modes, one compression thread.
 include_guard(GLOBAL)
 
 function(pgolf_add_source_bundle)
@@ -18,7 +18,13 @@ function(pgolf_add_source_bundle)
   endforeach()
   file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${patterns})
   list(APPEND files CMakeLists.txt)
-  list(FILTER files EXCLUDE REGEX "(^|/)study/|/sweep_gpt\\.cpp$")
+  list(FILTER files EXCLUDE REGEX "/study/|/apps/eval/|/apps/(eval_gpt|prepare_data|sweep_gpt)\\.cpp$")
+  list(FILTER files EXCLUDE REGEX "/data/(documents|prepare|tokenize|train_tokenizer|verify)\\.")
+  foreach(file ${files})
+    if(file MATCHES "/eval/" AND NOT file MATCHES "/(bpb|model_file|windows)\\.")
+      list(REMOVE_ITEM files ${file})
+    endif()
+  endforeach()
   list(SORT files)
 
   set(names ${CMAKE_BINARY_DIR}/source_bundle.names)

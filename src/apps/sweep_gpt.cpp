@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "pgolf/base/cores.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
@@ -103,7 +104,7 @@ int thread_share(const Command& command, const SweepRequest& request, const Envi
   for (const auto& word : request.fixed) argv.push_back(word.c_str());
   const auto probe = resolve_train_command(static_cast<int>(argv.size()), argv.data(), environment);
   if (!probe.resolved.empty() && probe.config.runtime.num_threads > 0) return 0;
-  return std::max(1, usable_cores() / command.jobs);
+  return std::max(1, usable_physical_cores() / command.jobs);
 }
 
 /// What is meant for this program and stands among the options of the runs.

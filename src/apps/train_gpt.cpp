@@ -6,6 +6,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/version.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/train/estimate.h"
 #include "pgolf/train/export.h"
@@ -128,7 +129,7 @@ ExitCode run(int argc, char** argv) {
     return ExitCode::ok;
   }
   if (command.version) {
-    std::printf("train_gpt %s (LibTorch %s)\n", PGOLF_VERSION, TORCH_VERSION);
+    std::printf("train_gpt %s (LibTorch %s)\n", program_version(), TORCH_VERSION);
     return ExitCode::ok;
   }
   if (!command.write_source.empty()) {
@@ -160,7 +161,7 @@ ExitCode run(int argc, char** argv) {
   log::open_log_file(start.folder.log());
   write_atomic(start.folder.config(), config_env_text(command.resolved));
   log::info(start.folder.log().string());
-  log::file_only(format("train_gpt %s, LibTorch %s", PGOLF_VERSION, TORCH_VERSION));
+  log::file_only(format("train_gpt %s, LibTorch %s", program_version(), TORCH_VERSION));
   for (const auto& warning : command.warnings) log::file_only("warning: " + warning);
   trainer.log_setup();
   const ExitCode trained = trainer.train(start.folder);

@@ -1,7 +1,6 @@
 #include "pgolf/study/process.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,8 +9,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <fstream>
-#include <set>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -79,21 +76,6 @@ pid_t start_process(const std::vector<std::string>& words, const std::vector<std
 
 std::filesystem::path program_folder() {
   return std::filesystem::read_symlink("/proc/self/exe").parent_path();
-}
-
-int usable_cores() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-  std::set<std::string> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::string siblings = std::to_string(cpu);
-    std::ifstream file(format("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu));
-    std::getline(file, siblings);
-    cores.insert(siblings);
-  }
-  return std::max<int>(1, static_cast<int>(cores.size()));
 }
 
 }  // namespace pgolf

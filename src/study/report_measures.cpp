@@ -6,6 +6,7 @@
 #include <set>
 
 #include "markdown.h"
+#include "pgolf/config/cache_size.h"
 #include "pgolf/study/tables.h"
 
 namespace pgolf {

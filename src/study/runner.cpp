@@ -252,7 +252,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
                                  options.eval_seq_lens,
                                  "--output",
                                  folder.measures(run.run_id).string()};
-  for (const char* name : {"DEVICE", "DTYPE", "NUM_THREADS", "EVAL_TOKENS"}) {
+  for (const char* name : {"DEVICE", "DTYPE", "OPS", "NUM_THREADS", "EVAL_TOKENS"}) {
     const auto& option = find_option(run.command.resolved, name);
     if (option.source != Source::default_value) words.insert(words.end(), {flag_of(name), option.text});
   }

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "pgolf/base/format.h"
+#include "pgolf/config/cache_size.h"
 
 namespace pgolf {
 namespace {
@@ -103,21 +104,6 @@ Cells result_cells(const SummaryRun& run) {
 }
 
 }  // namespace
-
-int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len) {
-  std::set<RopeSpec> tables;
-  for (int layer = 0; layer < model.num_layers; ++layer) {
-    if (const RopeSpec rope = model.rope_of(layer); !rope.none()) tables.insert(rope);
-  }
-  int64_t bytes = 0;
-  for (const RopeSpec& rope : tables)
-    bytes += 2 * seq_len * (rope.span() / 2) * (rope.table_dtype == RopeTableDtype::float32 ? 4 : 2);
-  return bytes;
-}
-
-int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len) {
-  return int64_t{2} * model.num_layers * model.num_kv_heads * model.head_dim() * seq_len * 2;
-}
 
 CsvTable sweep_table(const Summary& summary) {
   CsvTable table({"schema_version",

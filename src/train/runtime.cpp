@@ -3,19 +3,16 @@
 #include <ATen/Parallel.h>
 #include <ATen/SDPBackend.h>
 #include <malloc.h>
-#include <sched.h>
 #include <sys/resource.h>
 #include <torch/cuda.h>
 #include <torch/types.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <csignal>
-#include <fstream>
 #include <limits>
-#include <set>
 
+#include "pgolf/base/cores.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
@@ -45,25 +42,6 @@ bool cpu_has_fast_bfloat16() {
 }
 
 }  // namespace
-
-int usable_physical_cores() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-  std::set<std::string> cores;
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream siblings(format("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu));
-    std::string line;
-    if (!std::getline(siblings, line)) line = std::to_string(cpu);
-    cores.insert(line);
-  }
-  int count = std::max<int>(1, static_cast<int>(cores.size()));
-  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
-  double quota = 0, period = 0;
-  if (quota_file >> quota >> period && period > 0) count = std::clamp(static_cast<int>(std::ceil(quota / period)), 1, count);
-  return count;
-}
 
 Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
 #ifdef __GLIBC__

@@ -12,6 +12,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/version.h"
 #include "pgolf/config/rope_options.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
@@ -298,6 +299,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
   if (!std::filesystem::exists(folder.metrics())) {
     nlohmann::ordered_json line{{"kind", "run"},
                                 {"run_id", folder.path.filename().string()},
+                                {"version", program_version()},
                                 {"rope_dims", config_.model.rope.rope_dims},
                                 {"rope_layers", find_option(resolved_, "ROPE_LAYERS").text},
                                 {"head_dim", config_.model.head_dim()},

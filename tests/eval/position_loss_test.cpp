@@ -1,6 +1,7 @@
 #include "pgolf/eval/position_loss.h"
 
-#include "pgolf/eval/cache_size.h"
+#include "pgolf/config/cache_size.h"
+#include "pgolf/eval/measured_tables.h"
 #include "support/dataset.h"
 #include "support/models.h"
 

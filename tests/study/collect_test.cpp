@@ -1,5 +1,6 @@
 #include "pgolf/study/collect.h"
 
+#include "pgolf/config/cache_size.h"
 #include "pgolf/study/plots.h"
 #include "pgolf/study/report.h"
 #include "pgolf/study/sweep_folder.h"

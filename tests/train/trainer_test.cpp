@@ -2,6 +2,7 @@
 #include <torch/cuda.h>
 
 #include "pgolf/base/log.h"
+#include "pgolf/base/version.h"
 #include "pgolf/eval/model_file.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
@@ -19,6 +20,7 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
   EXPECT_EQ(lines[0].at("kind"), "run");
   EXPECT_EQ(lines[0].at("run_id"), "run") << "the folder's name";
   EXPECT_EQ(lines[0].at("rope_layers"), "same");
+  EXPECT_EQ(lines[0].at("version"), program_version());
   EXPECT_EQ(lines[0].at("parameters"), run.command().config.model.parameter_count());
   EXPECT_EQ(lines[0].at("rope_dims"), 16);
   EXPECT_EQ(lines[0].at("config").at("NUM_LAYERS"), "2");

@@ -19,7 +19,4 @@ pid_t start_process(const std::vector<std::string>& words, const std::vector<std
 /// The folder of the running program's file.
 std::filesystem::path program_folder();
 
-/// Physical cores among the processors that this process may use, at least 1.
-int usable_cores();
-
 }  // namespace pgolf

@@ -26,10 +26,4 @@ CsvTable memory_table(const Summary& summary);
 /// Of one run.
 CsvTable trajectory_table(const SummaryRun& run);
 
-/// Bytes of the cos and sin tables of all layers for windows of seq_len: float32, one value per rotated pair and position,
-/// layers that rotate alike share a table.
-int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len);
-/// Bytes of the keys and values of one sequence in bfloat16.
-int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len);
-
 }  // namespace pgolf

@@ -21,9 +21,6 @@ struct Runtime {
 /// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
 Runtime start_runtime(const RuntimeConfig& config, int local_rank);
 
-/// Physical cores that the process may use: its affinity mask, hyper-threads counted once, and the cgroup's quota.
-int usable_physical_cores();
-
 /// Waits until the device has finished everything given to it.
 void synchronize(const at::Device& device);
 

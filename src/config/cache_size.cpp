@@ -1,4 +1,4 @@
-#include "pgolf/eval/cache_size.h"
+#include "pgolf/config/cache_size.h"
 
 #include <set>
 
@@ -13,14 +13,6 @@ int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len) {
     if (!spec.none()) bytes += 2 * seq_len * (spec.span() / 2) * number_bytes;
   }
   return bytes;
-}
-
-int64_t measured_rope_table_bytes(Gpt& model, int64_t seq_len) {
-  std::set<const ops::RopeTable*> tables;
-  for (const auto& block : model->blocks) tables.insert(block->attn->rotary->table(seq_len, model->tok_emb->weight.device()));
-  size_t bytes = 0;
-  for (const auto* table : tables) bytes += table == nullptr ? 0 : table->cos.nbytes() + table->sin.nbytes();
-  return static_cast<int64_t>(bytes);
 }
 
 int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len) {
