@@ -7,12 +7,12 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/config/cache_size.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/eval/attention_probe.h"
-#include "pgolf/config/cache_size.h"
 #include "pgolf/eval/measured_tables.h"
-#include "pgolf/eval/position_loss.h"
 #include "pgolf/eval/retrieval.h"
+#include "pgolf/eval/score.h"
 #include "windows.h"
 
 namespace pgolf {
@@ -22,6 +22,11 @@ using MeasureRow = nlohmann::ordered_json;
 
 // By how many tokens positions are moved, for relative_shift.
 constexpr int64_t kShifts[] = {1, 16, 256, 4096};
+
+struct LengthScore {
+  ScoreSummary summary;
+  std::vector<PositionBucket> buckets;
+};
 
 /// One model's measuring: what the steps below need, and the rows so far.
 class Measuring {
@@ -37,18 +42,18 @@ class Measuring {
 
   void lengths() {
     // The training length first, then the others upwards, then it once more.
-    std::map<int, PositionLoss> measured;
+    std::map<int, LengthScore> measured;
     measured[train_seq_len_] = measure_length(train_seq_len_);
     for (const int seq_len : options_.seq_lens) {
       if (seq_len != train_seq_len_) measured[seq_len] = measure_length(seq_len);
     }
     for (const auto& [seq_len, loss] : measured) add_length(seq_len, loss);
-    first_loss_ = measured[train_seq_len_].total.val_loss;
+    first_loss_ = measured[train_seq_len_].summary.total.val_loss;
   }
 
   void check_training_length_again() {
     if (options_.seq_lens.back() == train_seq_len_) return;
-    const double again = measure_length(train_seq_len_).total.val_loss;
+    const double again = measure_length(train_seq_len_).summary.total.val_loss;
     if (again == first_loss_) return;
     throw Error(
         ExitCode::internal,
@@ -117,35 +122,32 @@ class Measuring {
     if (options_.progress) options_.progress(what, done, total);
   }
 
-  PositionLoss measure_length(int seq_len) {
+  LengthScore measure_length(int seq_len) {
     const std::string what = format("length %d", seq_len);
     const ValidationSet validation(options_.val_files, seq_len, region_, config_.vocab_size);
-    EvalOptions eval;
-    eval.seq_len = seq_len;
-    eval.batch_sequences = std::max<int64_t>(1, options_.batch_tokens / seq_len);
-    eval.device = options_.device;
-    eval.progress = [&](int64_t done, int64_t total) { report(what, done, total); };
-    PositionLoss loss = measure_positions(model_, validation, byte_counts_, eval);
-    if (!std::isfinite(loss.total.val_loss)) {
-      throw Error(ExitCode::non_finite, format("the model's loss on windows of %d tokens is not finite", seq_len));
-    }
-    return loss;
+    ScoreOptions options;
+    options.seq_len = options.stride = seq_len;
+    options.batch_tokens = options_.batch_tokens;
+    options.device = options_.device;
+    options.progress = [&](int64_t done, int64_t total) { report(what, done, total); };
+    const StreamScore score = score_stream(model_, validation.tokens(), options);
+    return {summarise(score, validation.tokens(), byte_counts_, seq_len), by_position(score, seq_len)};
   }
 
-  void add_length(int seq_len, const PositionLoss& loss) {
-    const auto& [total, standard_error, buckets] = loss;
+  void add_length(int seq_len, const LengthScore& score) {
+    const EvalResult& total = score.summary.total;
     rows_.push_back({{"kind", "length"},
                      {"seq_len", seq_len},
                      {"tokens", total.tokens},
                      {"bytes", total.bytes},
                      {"val_loss", total.val_loss},
                      {"val_bpb", total.val_bpb},
-                     {"stderr_loss", standard_error},
-                     {"last_bucket_loss", buckets.back().loss},
+                     {"stderr_loss", score.summary.stderr_loss},
+                     {"last_bucket_loss", score.buckets.back().loss},
                      {"rope_table_bytes", measured_rope_table_bytes(model_, seq_len)},
                      {"rope_table_bytes_computed", rope_table_bytes(config_, seq_len)},
                      {"kv_cache_bytes", kv_cache_bytes(config_, seq_len)}});
-    for (const auto& bucket : buckets) {
+    for (const auto& bucket : score.buckets) {
       rows_.push_back({{"kind", "position"},
                        {"seq_len", seq_len},
                        {"from", bucket.from},

@@ -5,7 +5,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/data/document_index.h"
-#include "pgolf/eval/position_loss.h"
+#include "pgolf/ops/cross_entropy.h"
 #include "statistics.h"
 #include "windows.h"
 
@@ -55,7 +55,10 @@ RetrievalItems ask_for_the_end(const at::Tensor& sequences, int64_t scored) {
 /// [items, 2] float64 on the CPU: share of an item's targets with the largest logit, and their mean loss.
 at::Tensor item_marks(const at::Tensor& logits, const at::Tensor& targets) {
   const auto shares = (logits.argmax(-1) == targets).to(at::kDouble).mean(1);
-  const auto losses = token_losses(logits.flatten(0, 1), targets.flatten()).view(targets.sizes()).to(at::kDouble).mean(1);
+  const auto losses = ops::softcap_token_losses(logits.flatten(0, 1), targets.flatten(), /*cap=*/0, OpsPath::fast)
+                          .view(targets.sizes())
+                          .to(at::kDouble)
+                          .mean(1);
   return at::stack({shares, losses}, 1).to(at::kCPU);
 }
 

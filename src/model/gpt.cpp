@@ -70,6 +70,12 @@ at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& targe
   return ops::softcap_cross_entropy(raw_logits(hidden(input_ids)), target_ids.reshape(-1), config_.logit_softcap, path_);
 }
 
+at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids) {
+  const torch::NoGradGuard no_grad;
+  return ops::softcap_token_losses(raw_logits(hidden(input_ids)), target_ids.reshape(-1), config_.logit_softcap, path_)
+      .view(target_ids.sizes());
+}
+
 at::Tensor GptImpl::logits(const at::Tensor& input_ids) {
   return ops::softcap(raw_logits(hidden(input_ids)), config_.logit_softcap).view({input_ids.size(0), input_ids.size(1), -1});
 }

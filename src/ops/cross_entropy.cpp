@@ -19,4 +19,13 @@ at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& tar
   return at::cross_entropy_loss(softcap(logits, cap).to(at::kFloat), targets);
 }
 
+at::Tensor softcap_token_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path) {
+  RECORD_USER_SCOPE("softcap_token_losses");
+  const at::NoGradGuard no_grad;
+  if (path == OpsPath::fast) {
+    if (auto losses = fast::softcap_token_losses(logits, targets, cap); losses.defined()) return losses;
+  }
+  return at::cross_entropy_loss(softcap(logits, cap).to(at::kFloat), targets, /*weight=*/{}, at::Reduction::None);
+}
+
 }  // namespace pgolf::ops

@@ -26,8 +26,8 @@ void run(const cuda::Kernels<T>& kernels, const T* logits, const int64_t* target
 }
 #endif
 
-/// Writes dloss/dlogits to gradient unless it is undefined.
-at::Tensor mean_loss(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient) {
+/// The rows' losses. Writes the gradient of their mean to gradient unless it is undefined.
+at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient) {
   const int64_t all_rows = logits.size(0), vocab = logits.size(1);
   const auto losses = empty_float({all_rows}, logits);
   for_row_blocks(logits, all_rows, vocab, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
@@ -36,6 +36,10 @@ at::Tensor mean_loss(const at::Tensor& logits, const at::Tensor& targets, double
     run<T>(kernels, in<T>(logits, at), in<int64_t>(targets, first), static_cast<float>(cap), 1.0f / static_cast<float>(all_rows),
            out<float>(losses, first), out<T>(gradient, at), rows, vocab);
   });
+  return losses;
+}
+
+at::Tensor mean_of(const at::Tensor& losses) {
   return losses.mean(at::kDouble).to(at::kFloat);
 }
 
@@ -51,7 +55,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& logits, const at::Tensor& targets, double cap) {
     const auto gradient = at::empty_like(logits);
     context->saved_data["gradient"] = gradient;
-    return mean_loss(logits, targets, cap, gradient);
+    return mean_of(row_losses(logits, targets, cap, gradient));
   }
   /// Scales the buffer in place and gives it away: no second [N, V] buffer, but only one backward.
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
@@ -67,23 +71,36 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   }
 };
 
-}  // namespace
-
-at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap) {
+/// Both made dense. False for what the kernels do not cover. On the CPU targets out of range are refused.
+bool prepare(at::Tensor& logits, at::Tensor& targets) {
   if (!covered(logits) || logits.dim() != 2 || !within(cuda::kMaxLogitBytes, logits) || targets.device() != logits.device() ||
       targets.scalar_type() != at::kLong || targets.dim() != 1 || targets.size(0) != logits.size(0)) {
-    return {};
+    return false;
   }
-  const auto dense = logits.contiguous(), dense_targets = targets.contiguous();
-  if (dense.is_cpu()) {
-    for (int64_t row = 0; row < dense.size(0); ++row) {
-      const int64_t target = in<int64_t>(dense_targets)[row];
-      TORCH_CHECK_INDEX(target >= 0 && target < dense.size(1), "target ", target, " of row ", row, " is not in 0 .. ",
-                        dense.size(1) - 1);
+  logits = logits.contiguous();
+  targets = targets.contiguous();
+  if (logits.is_cpu()) {
+    for (int64_t row = 0; row < logits.size(0); ++row) {
+      const int64_t target = in<int64_t>(targets)[row];
+      TORCH_CHECK_INDEX(target >= 0 && target < logits.size(1), "target ", target, " of row ", row, " is not in 0 .. ",
+                        logits.size(1) - 1);
     }
   }
-  if (needs_gradient(logits)) return SoftcapCrossEntropy::apply(dense, dense_targets, cap);
-  return mean_loss(dense, dense_targets, cap, {});
+  return true;
+}
+
+}  // namespace
+
+at::Tensor softcap_cross_entropy(const at::Tensor& logits_in, const at::Tensor& targets_in, double cap) {
+  at::Tensor logits = logits_in, targets = targets_in;
+  if (!prepare(logits, targets)) return {};
+  if (needs_gradient(logits_in)) return SoftcapCrossEntropy::apply(logits, targets, cap);
+  return mean_of(row_losses(logits, targets, cap, {}));
+}
+
+at::Tensor softcap_token_losses(const at::Tensor& logits_in, const at::Tensor& targets_in, double cap) {
+  at::Tensor logits = logits_in, targets = targets_in;
+  return prepare(logits, targets) ? row_losses(logits, targets, cap, {}) : at::Tensor();
 }
 
 }  // namespace pgolf::ops::fast

@@ -34,6 +34,7 @@ at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Te
 Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
 Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch);
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap);
+at::Tensor softcap_token_losses(const at::Tensor& logits, const at::Tensor& targets, double cap);
 
 /// Whether this build has kernels for x's device and dtype.
 inline bool covered(const at::Tensor& x) {

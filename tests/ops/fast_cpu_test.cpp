@@ -139,6 +139,25 @@ TEST(FastCpu, SoftcapCrossEntropyOfEqualLogitsIsLogOfTheVocabulary) {
   EXPECT_NEAR(loss.item<double>(), std::log(1024.0), 1e-6);
 }
 
+TEST(FastCpu, TokenLossesAreWhatTheLossIsTheMeanOf) {
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    for (const double cap : {30.0, 0.0}) {
+      const auto logits = (random_tensor({130, 33}, 1) * 5).to(dtype);
+      const auto targets = at::randint(33, {130}, at::make_generator<at::CPUGeneratorImpl>(7), at::kLong);
+      const auto fast = softcap_token_losses(logits, targets, cap, OpsPath::fast);
+      EXPECT_TRUE(fast.mean(at::kDouble).to(at::kFloat).equal(softcap_cross_entropy(logits, targets, cap, OpsPath::fast)));
+      const auto exact = logits.to(at::kDouble), capped = cap > 0 ? cap * at::tanh(exact / cap) : exact;
+      const auto expected = -at::log_softmax(capped, 1).gather(1, targets.unsqueeze(1)).squeeze(1);
+      EXPECT_LE(distance(fast, expected), 2e-6 * expected.max().item<double>());
+      // In bfloat16 the definition rounds the capped logits, to 2^-9 of up to 25 twice.
+      EXPECT_LE(distance(softcap_token_losses(logits, targets, cap, OpsPath::reference), expected),
+                dtype == at::kFloat || cap == 0 ? 1e-5 : 0.1);
+    }
+  }
+  EXPECT_THROW(softcap_token_losses(at::zeros({2, 50}), at::tensor({int64_t{3}, int64_t{50}}), 30.0, OpsPath::fast),
+               c10::IndexError);
+}
+
 TEST(FastCpu, SoftcapCrossEntropyScalesItsGradientAndGivesItAwayOnce) {
   const auto targets = at::arange(4);
   const auto gradient = [&](double factor) {

@@ -23,6 +23,9 @@ class GptImpl : public torch::nn::Module {
   /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64.
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids);
 
+  /// The targets' cross-entropies, of which forward() is the mean: [B, T] float32. Without gradient.
+  at::Tensor token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids);
+
   /// Logits after the soft cap, in the compute dtype: [B, T, vocab_size].
   at::Tensor logits(const at::Tensor& input_ids);
 

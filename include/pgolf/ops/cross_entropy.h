@@ -16,4 +16,7 @@ at::Tensor softcap(const at::Tensor& logits, double cap);
 /// the CPU; on CUDA, where looking would mean waiting, such a row makes the loss NaN.
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path);
 
+/// The rows' losses, of which softcap_cross_entropy is the mean. -> [N] float32. Without gradient.
+at::Tensor softcap_token_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path);
+
 }  // namespace pgolf::ops

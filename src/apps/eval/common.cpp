@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/config/shape_options.h"
@@ -50,8 +51,13 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
       assumption = name + "=" + said.at(name);
     }
   }
+}
+
+/// Lanes other than those of the training, on purpose.
+void override_lanes(ModelFile& file, const Common& common) {
   if (common.eval_rope_dims == "stored") return;
   ModelConfig& used = file.stored.model;
+  const ModelMetadata said = model_metadata(used, file.stored.train_seq_len);
   std::string warning;
   const std::string trained = used.rope_layers.empty() ? said.at("ROPE_DIMS") : said.at("ROPE_LAYERS");
   used.rope.rope_dims = parse_rope_dims(common.eval_rope_dims, used.rope.head_dim, &warning);
@@ -59,6 +65,28 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
   if (!warning.empty()) log::warn(warning);
   log::warn(format("%s: %s rotate by --eval-rope-dims; it was trained with %s", file.path.c_str(),
                    describe_rope_dims(used.rope).c_str(), trained.c_str()));
+}
+
+/// The same for windows longer than the training's.
+void override_scaling(ModelFile& file, const Common& common) {
+  using Choice = Common::EvalScaling;
+  const double factor = common.eval_rope_scaling_factor;
+  const bool scales = common.eval_rope_scaling != Choice::stored && common.eval_rope_scaling != Choice::none;
+  if (scales != (factor != 1)) {
+    throw Error(ExitCode::usage,
+                scales ? "EVAL_ROPE_SCALING: by how much is not said" : "EVAL_ROPE_SCALING_FACTOR without an EVAL_ROPE_SCALING",
+                "give both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
+  }
+  if (common.eval_rope_scaling == Choice::stored) return;
+  RopeSpec& rope = file.stored.model.rope;
+  rope.scaling = common.eval_rope_scaling == Choice::linear ? RopeScaling::linear
+                 : common.eval_rope_scaling == Choice::ntk  ? RopeScaling::ntk
+                 : common.eval_rope_scaling == Choice::yarn ? RopeScaling::yarn
+                                                            : RopeScaling::none;
+  rope.scaling_factor = factor;
+  rope.original_seq_len = rope.scaling == RopeScaling::yarn ? file.stored.train_seq_len : 0;
+  for (int layer = 0; layer < file.stored.model.num_layers; ++layer) check_rope_scaling(file.stored.model.rope_of(layer));
+  log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));
 }
 
 }  // namespace
@@ -84,6 +112,16 @@ void add_common(OptionTable& table, Common& common) {
   auto& model = common.unsaid.stored.model;
   table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
             "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
+  using Choice = Common::EvalScaling;
+  table.add("EVAL_ROPE_SCALING",
+            bind::choice<Choice>(&common.eval_rope_scaling, {{"stored", Choice::stored},
+                                                             {"none", Choice::none},
+                                                             {"linear", Choice::linear},
+                                                             {"ntk", Choice::ntk},
+                                                             {"yarn", Choice::yarn}}),
+            "",
+            "Scale positions otherwise than in training, for windows longer than its own (which yarn takes as the original).");
+  table.add("EVAL_ROPE_SCALING_FACTOR", bind::number(&common.eval_rope_scaling_factor, {.low = 1}), "", "By how much.");
   table.group("For files that do not say it (the Python program's)");
   add_rope_options(table, &model, &common.unsaid.rope, Resume::may_differ);
   add_activation_options(table, &model, Resume::may_differ);
@@ -91,9 +129,16 @@ void add_common(OptionTable& table, Common& common) {
             "Window length of the training.");
 }
 
+void check_writable(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", path.c_str()));
+  const AtomicFile created_and_removed(path);
+}
+
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {
   ModelFile file = read_model_file(path);
   apply_flags(file, common, std::move(options));
+  override_lanes(file, common);
+  override_scaling(file, common);
   return file;
 }
 

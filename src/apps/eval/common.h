@@ -1,6 +1,7 @@
 // What the commands of eval_gpt share: the options about a stored model and the machine.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ struct Common {
   RuntimeConfig runtime;
   Unsaid unsaid;
   std::string eval_rope_dims = "stored";
+  enum class EvalScaling { stored, none, linear, ntk, yarn } eval_rope_scaling = EvalScaling::stored;
+  double eval_rope_scaling_factor = 1;
   bool help = false;
 };
 
@@ -33,5 +36,8 @@ void add_common(OptionTable& table, Common& common);
 /// Reads a model for a command whose table gave these options. They fill in what the file does not say; one that contradicts
 /// what it says is an Error(usage).
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);
+
+/// Error(io) now, not after all the work, if a file cannot be written.
+void check_writable(const std::filesystem::path& path);
 
 }  // namespace pgolf

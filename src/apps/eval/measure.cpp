@@ -20,12 +20,6 @@ namespace {
 
 using Rows = std::vector<nlohmann::ordered_json>;
 
-/// Fails now, not after all the work, if path cannot be written.
-void check_writable(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", path.c_str()));
-  const AtomicFile created_and_removed(path);
-}
-
 /// One bar at a time, a new one for every thing that is measured.
 class Bars {
  public:

@@ -1,18 +1,67 @@
-// eval_gpt score: validation loss and bits per byte of stored models.
+// eval_gpt score: validation loss and bits per byte of stored models, at any window length and stride.
+#include "pgolf/eval/score.h"
+
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "commands.h"
 #include "common.h"
 #include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
-#include "pgolf/eval/bpb.h"
+#include "pgolf/base/table.h"
+#include "pgolf/base/text.h"
+#include "pgolf/config/parse.h"
+#include "pgolf/data/validation_set.h"
 
 namespace pgolf {
 namespace {
+
+enum class Form { text, table, md, csv, jsonl };
+
+struct ScoreCommand {
+  std::string data_path, val_files, output;
+  std::vector<std::string> seq_lens;
+  int stride = 0, by_document = 0;
+  int64_t eval_tokens = 0, batch_tokens = 65'536;
+  bool by_position = false;
+  Form form = Form::text;
+};
+
+/// One model at one length.
+struct Row {
+  std::string checkpoint, format, rope_dims, split, stream_sha256;
+  int64_t seq_len = 0, stride = 0;
+  ScoreSummary summary;
+  double seconds = 0;
+  std::vector<std::string> assumed;
+  std::vector<PositionBucket> positions;
+
+  double tokens_per_second() const { return static_cast<double>(summary.total.tokens) / seconds; }
+};
+
+std::vector<int> lengths_of(const std::vector<std::string>& texts) {
+  std::vector<int> lengths;
+  for (const auto& text : texts) {
+    const auto number = parse_integer(text);
+    if (!number || *number < 0 || *number > 1 << 24)
+      throw Error(ExitCode::usage, format("EVAL_SEQ_LEN=%s is no window length from 0 to 16777216", printable(text).c_str()));
+    lengths.push_back(static_cast<int>(*number));
+  }
+  if (lengths.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LEN names no length");
+  return lengths;
+}
+
+/// The tokens that are scored: whole windows for windows side by side, as the Python program does it; with a stride all.
+ValidationSet stream_of(const ScoreCommand& command, int seq_len, int vocab_size) {
+  return ValidationSet(command.val_files, command.stride > 0 ? 1 : seq_len, command.eval_tokens, vocab_size);
+}
 
 std::string join(const std::vector<std::string>& parts) {
   std::string out;
@@ -20,71 +69,270 @@ std::string join(const std::vector<std::string>& parts) {
   return out;
 }
 
+std::string finite(double value, const char* form) {
+  return std::isfinite(value) ? format(form, value) : std::string();
+}
+
+/// What the Python program prints of its artifact, for this file; then its digits, then what they are about.
+void print_text(const Row& row) {
+  const auto& total = row.summary.total;
+  std::printf("%s val_loss:%.4f val_bpb:%.4f stderr_bpb:%s eval_time:%.0fms tokens_per_s:%.0f\n", row.checkpoint.c_str(),
+              total.val_loss, total.val_bpb, finite(row.summary.stderr_bpb, "%.4f").c_str(), 1000 * row.seconds,
+              row.tokens_per_second());
+  std::printf("%s_exact val_loss:%.8f val_bpb:%.8f\n", row.checkpoint.c_str(), total.val_loss, total.val_bpb);
+  std::printf("%s_scored tokens:%lld bytes:%lld seq_len:%lld stride:%lld rope_dims:%s format:%s split:%s stream_sha256:%s%s%s\n",
+              row.checkpoint.c_str(), static_cast<long long>(total.tokens), static_cast<long long>(total.bytes),
+              static_cast<long long>(row.seq_len), static_cast<long long>(row.stride), row.rope_dims.c_str(), row.format.c_str(),
+              row.split.empty() ? "unknown" : row.split.c_str(), row.stream_sha256.c_str(),
+              row.assumed.empty() ? "" : " assumed:", join(row.assumed).c_str());
+  for (const auto& bucket : row.positions) {
+    std::printf("%s_position from:%lld to:%lld loss:%.6f tokens:%lld\n", row.checkpoint.c_str(),
+                static_cast<long long>(bucket.from), static_cast<long long>(bucket.to), bucket.loss,
+                static_cast<long long>(bucket.tokens));
+  }
+  std::fflush(stdout);
+}
+
+nlohmann::ordered_json to_json(const Row& row) {
+  const auto& total = row.summary.total;
+  const auto lanes = parse_integer(row.rope_dims);
+  nlohmann::ordered_json line{{"checkpoint", row.checkpoint},
+                              {"format", row.format},
+                              {"seq_len", row.seq_len},
+                              {"stride", row.stride},
+                              {"tokens", total.tokens},
+                              {"bytes", total.bytes},
+                              {"stream_sha256", row.stream_sha256},
+                              {"split", row.split},
+                              {"val_loss", total.val_loss},
+                              {"val_bpb", total.val_bpb},
+                              {"stderr_loss", row.summary.stderr_loss},
+                              {"stderr_bpb", row.summary.stderr_bpb},
+                              {"seconds", row.seconds},
+                              {"rope_dims", lanes ? nlohmann::ordered_json(*lanes) : nlohmann::ordered_json(row.rope_dims)},
+                              {"assumed", row.assumed}};
+  for (const auto& bucket : row.positions)
+    line["positions"].push_back({{"from", bucket.from}, {"to", bucket.to}, {"loss", bucket.loss}, {"tokens", bucket.tokens}});
+  return line;
+}
+
+Table to_table(const std::vector<Row>& rows) {
+  Table table{
+      {"checkpoint", "seq_len", "stride", "val_loss", "val_bpb", "stderr_bpb", "tokens", "bytes", "rope_dims", "tokens_per_s"},
+      {}};
+  const bool positions = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.positions.empty(); });
+  std::vector<int64_t> ends;
+  if (positions) {
+    for (const auto& row : rows) {
+      for (const auto& bucket : row.positions) {
+        if (std::find(ends.begin(), ends.end(), bucket.to) == ends.end()) ends.push_back(bucket.to);
+      }
+    }
+    std::sort(ends.begin(), ends.end());
+    for (const int64_t end : ends) table.columns.push_back(format("loss to %lld", static_cast<long long>(end)));
+  }
+  for (const auto& row : rows) {
+    const auto& total = row.summary.total;
+    std::vector<std::string> cells{row.checkpoint,
+                                   std::to_string(row.seq_len),
+                                   std::to_string(row.stride),
+                                   format("%.6f", total.val_loss),
+                                   format("%.6f", total.val_bpb),
+                                   finite(row.summary.stderr_bpb, "%.6f"),
+                                   std::to_string(total.tokens),
+                                   std::to_string(total.bytes),
+                                   row.rope_dims,
+                                   format("%.0f", row.tokens_per_second())};
+    for (const int64_t end : ends) {
+      const auto found = std::find_if(row.positions.begin(), row.positions.end(),
+                                      [&](const PositionBucket& bucket) { return bucket.to == end; });
+      cells.push_back(found == row.positions.end() ? "" : format("%.4f", found->loss));
+    }
+    table.rows.push_back(std::move(cells));
+  }
+  return table;
+}
+
+/// The worst and the best `count` documents with the beginning of their words.
+void print_documents(const std::vector<DocumentLoss>& documents, std::span<const uint16_t> tokens, const Tokenizer& tokenizer,
+                     int count) {
+  auto sorted = documents;
+  std::stable_sort(sorted.begin(), sorted.end(), [](const DocumentLoss& a, const DocumentLoss& b) { return a.bpb > b.bpb; });
+  const auto print = [&](const DocumentLoss& document) {
+    constexpr int64_t shown = 40;  // tokens
+    const auto words =
+        tokens.subspan(static_cast<size_t>(document.begin + 1), static_cast<size_t>(std::min(shown, document.tokens)));
+    std::printf("  bpb:%.4f loss:%.4f tokens:%lld at:%lld  %s\n", document.bpb, document.loss,
+                static_cast<long long>(document.tokens), static_cast<long long>(document.begin),
+                printable(tokenizer.decode(std::vector<int>(words.begin(), words.end()))).c_str());
+  };
+  const size_t some = std::min(sorted.size(), static_cast<size_t>(count));
+  std::printf("worst of %zu documents:\n", sorted.size());
+  for (size_t i = 0; i < some; ++i) print(sorted[i]);
+  std::printf("best:\n");
+  for (size_t i = 0; i < some; ++i) print(sorted[sorted.size() - 1 - i]);
+}
+
+class Scorer {
+ public:
+  Scorer(const ScoreCommand& command, const Common& common, const std::vector<ResolvedOption>& given)
+      : command_(command),
+        common_(common),
+        given_(given),
+        lengths_(lengths_of(command.seq_lens)),
+        runtime_(start_runtime(common.runtime, 0)),
+        tokenizer_(common.tokenizer_path) {}
+
+  void score(const std::string& path) {
+    const ModelFile file = read_model(path, common_, given_);
+    tokenizer_.require_vocab_size(file.stored.model.vocab_size);
+    Gpt model = build_model(file, runtime_.dtype, common_.runtime.ops, runtime_.device);
+    for (const int asked : lengths_) {
+      const int seq_len = asked > 0 ? asked : file.stored.train_seq_len;
+      if (command_.stride > seq_len) {
+        throw Error(ExitCode::usage, format("EVAL_STRIDE=%d is more than the window of %d tokens, and would leave tokens out",
+                                            command_.stride, seq_len));
+      }
+      rows_.push_back(score_length(path, file, model, seq_len));
+      if (command_.form == Form::text) print_text(rows_.back());
+      if (command_.by_document > 0) print_documents(documents_, stream_tokens_, tokenizer_, command_.by_document);
+    }
+  }
+
+  const std::vector<Row>& rows() const { return rows_; }
+
+ private:
+  Row score_length(const std::string& path, const ModelFile& file, Gpt& model, int seq_len) {
+    const ModelConfig& config = file.stored.model;
+    const ValidationSet validation = stream_of(command_, seq_len, config.vocab_size);
+    const ByteCounts byte_counts(tokenizer_, config.vocab_size);
+    ScoreOptions options;
+    options.seq_len = seq_len;
+    options.stride = command_.stride > 0 ? command_.stride : seq_len;
+    options.batch_tokens = command_.batch_tokens;
+    options.device = runtime_.device;
+    if (options.stride < seq_len) announce(model, validation.tokens(), options);
+    Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.tokens().size() - 1, seq_len, options.stride).size()));
+    options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
+    const auto start = std::chrono::steady_clock::now();
+    const StreamScore score = score_stream(model, validation.tokens(), options);
+    Row row;
+    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    bar.finish();
+    row.checkpoint = path;
+    row.format = file.format;
+    row.rope_dims = config.rope_layers.empty() ? std::to_string(config.rope.rope_dims)
+                                               : rope_layers_text(config.rope_layers, config.rope.head_dim);
+    row.seq_len = seq_len;
+    row.stride = options.stride;
+    row.summary = summarise(score, validation.tokens(), byte_counts, seq_len);
+    row.split = known_split(row.summary.total.tokens, row.summary.total.bytes);
+    row.stream_sha256 = sha256_hex(std::as_bytes(validation.tokens()));
+    row.assumed = file.assumed;
+    if (command_.by_position) row.positions = by_position(score, seq_len);
+    if (command_.by_document > 0) {
+      documents_ = by_document(score, validation.tokens(), byte_counts, tokenizer_.bos_id());
+      stream_tokens_.assign(validation.tokens().begin(), validation.tokens().end());
+    }
+    return row;
+  }
+
+  /// Says how much more work a stride is, and how long it will take by the time of a first batch.
+  void announce(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
+    const auto targets = static_cast<int64_t>(tokens.size()) - 1;
+    const auto windows = static_cast<int64_t>(plan_windows(targets, options.seq_len, options.stride).size());
+    const int64_t batch = std::max<int64_t>(1, options.batch_tokens / options.seq_len);
+    std::string duration;
+    if (windows > 4 * batch) {
+      const auto sample = tokens.first(static_cast<size_t>(options.seq_len + (batch - 1) * options.stride + 1));
+      const auto start = std::chrono::steady_clock::now();
+      score_stream(model, sample, options);
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch));
+    }
+    log::info(format("stride %lld: %s windows, %.1f times the work of windows side by side%s",
+                     static_cast<long long>(options.stride), with_commas(windows).c_str(),
+                     static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str()));
+  }
+
+  const ScoreCommand& command_;
+  const Common& common_;
+  const std::vector<ResolvedOption>& given_;
+  std::vector<int> lengths_;
+  Runtime runtime_;
+  Tokenizer tokenizer_;
+  std::vector<Row> rows_;
+  std::vector<DocumentLoss> documents_;
+  std::vector<uint16_t> stream_tokens_;
+};
+
+std::string rows_text(const std::vector<Row>& rows, Form form) {
+  if (form == Form::jsonl) {
+    std::string lines;
+    for (const auto& row : rows) lines += to_json(row).dump() + "\n";
+    return lines;
+  }
+  return table_text(to_table(rows), form == Form::md    ? TableForm::markdown
+                                    : form == Form::csv ? TableForm::csv
+                                                        : TableForm::aligned);
+}
+
 }  // namespace
 
 ExitCode run_score(int argc, const char* const* argv) {
-  enum class Format { text, jsonl };
   Common common;
-  std::string val_files;
-  int seq_len = 0;
-  int64_t eval_tokens = 0, batch_tokens = 65'536;
-  Format output = Format::text;
+  ScoreCommand command;
+  command.seq_lens = {"0"};
   OptionTable table("eval_gpt [score] CHECKPOINT... --val-files GLOB [--OPTION VALUE]...",
                     "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and "
-                    "training checkpoints.");
+                    "training checkpoints.\nOther commands: generate, measure; eval_gpt COMMAND --help.");
   add_common(table, common);
   table.group("Score");
-  table.add_required("VAL_FILES", bind::text(&val_files), "", "Validation shards, a quoted shell pattern.");
-  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of the training.");
-  table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
-  table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
-  table.add("FORMAT", bind::choice(&output, {{"text", Format::text}, {"jsonl", Format::jsonl}}), "", "Form of the result.");
+  Binding data_path = bind::text(&command.data_path), val_files = bind::text(&command.val_files);
+  data_path.default_text = val_files.default_text = "none";
+  table.add("DATA_PATH", data_path, "", "Folder whose fineweb_val_*.bin are scored.");
+  table.add("VAL_FILES", val_files, "", "Or these shards, a quoted shell pattern.");
+  table.add("EVAL_SEQ_LEN", bind::list(&command.seq_lens), "tokens", "Window lengths, 512,1024; 0 = that of the training.");
+  table.add("EVAL_STRIDE", bind::integer(&command.stride, 0, 1 << 24), "tokens",
+            "Windows begin so far apart, and each scores the tokens that none before it has: every token once, with more before "
+            "it. 0 = windows side by side, the last incomplete one left out, as the Python program does it.");
+  table.add("EVAL_TOKENS", bind::integer(&command.eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&command.batch_tokens, 1), "tokens", "Per forward pass.");
+  table.add("BY_POSITION", bind::boolean(&command.by_position), "", "Loss by position in the window too, in powers of two.");
+  table.add("BY_DOCUMENT", bind::integer(&command.by_document, 0, 1 << 20), "documents",
+            "Show as many of the worst and of the best documents; 0 = none.");
+  table.add(
+      "FORMAT",
+      bind::choice(&command.form,
+                   {{"text", Form::text}, {"table", Form::table}, {"md", Form::md}, {"csv", Form::csv}, {"jsonl", Form::jsonl}}),
+      "", "text: lines as each model is done, and a table if there were several. Others: all at the end.");
+  Binding output = bind::text(&command.output);
+  output.default_text = "none";
+  table.add("OUTPUT", output, "", "File for the table or the JSON lines, instead of the terminal.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
-    std::fputs((table.help() + "\neval_gpt generate --help: sample text from a model.\neval_gpt measure --help: everything that "
-                               "can be measured on one.\n")
-                   .c_str(),
-               stdout);
+    std::fputs(table.help().c_str(), stdout);
     return ExitCode::ok;
   }
   if (common.positional.empty())
     throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --val-files GLOB; see eval_gpt --help");
-  const Runtime runtime = start_runtime(common.runtime, 0);
-  const Tokenizer tokenizer(common.tokenizer_path);
+  if (command.val_files.empty() == command.data_path.empty()) {
+    throw Error(ExitCode::usage,
+                command.val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
+                "say one of them: --val-files 'data/datasets/NAME/fineweb_val_*.bin', or --data-path data/datasets/NAME");
+  }
+  if (command.val_files.empty()) command.val_files = command.data_path + "/fineweb_val_*.bin";
+  if (!command.output.empty() && command.form == Form::text)
+    throw Error(ExitCode::usage, "OUTPUT needs a FORMAT that is a table or jsonl", "say --format table, md, csv or jsonl");
+  if (!command.output.empty()) check_writable(command.output);
+  if (command.by_document > 0 && command.form != Form::text)
+    throw Error(ExitCode::usage, "BY_DOCUMENT prints words, which only FORMAT=text does");
+
+  Scorer scorer(command, common, options_given);
   ExitCode code = ExitCode::ok;
   for (const auto& path : common.positional) {
     try {
-      const ModelFile file = read_model(path, common, options_given);
-      tokenizer.require_vocab_size(file.stored.model.vocab_size);
-      const int length = seq_len > 0 ? seq_len : file.stored.train_seq_len;
-      const ValidationSet validation(val_files, length, eval_tokens, file.stored.model.vocab_size);
-      const ByteCounts byte_counts(tokenizer, file.stored.model.vocab_size);
-      Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
-      Progress bar("scoring", validation.sequences());
-      EvalOptions options;
-      options.seq_len = length;
-      options.batch_sequences = std::max<int64_t>(1, batch_tokens / length);
-      options.device = runtime.device;
-      options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
-      const auto start = std::chrono::steady_clock::now();
-      const EvalResult result = evaluate(model, validation, byte_counts, options);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      bar.finish();
-      if (output == Format::jsonl) {
-        const nlohmann::ordered_json line{
-            {"checkpoint", path},        {"format", file.format}, {"seq_len", length},
-            {"tokens", result.tokens},   {"bytes", result.bytes}, {"val_loss", result.val_loss},
-            {"val_bpb", result.val_bpb}, {"seconds", seconds},    {"rope_dims", file.stored.model.rope.rope_dims},
-            {"assumed", file.assumed}};
-        std::printf("%s\n", line.dump().c_str());
-      } else {
-        std::printf(
-            "%s val_loss:%.8f val_bpb:%.8f tokens:%lld bytes:%lld seq_len:%d rope_dims:%d format:%s%s%s eval_time:%.0fms\n",
-            path.c_str(), result.val_loss, result.val_bpb, static_cast<long long>(result.tokens),
-            static_cast<long long>(result.bytes), length, file.stored.model.rope.rope_dims, file.format.c_str(),
-            file.assumed.empty() ? "" : " assumed:", join(file.assumed).c_str(), 1000 * seconds);
-      }
-      std::fflush(stdout);
+      scorer.score(path);
     } catch (const Error& e) {
       // One bad file among many does not hide the others' numbers.
       if (common.positional.size() == 1) throw;
@@ -92,6 +340,10 @@ ExitCode run_score(int argc, const char* const* argv) {
       code = e.code();
     }
   }
+  const auto& rows = scorer.rows();
+  if (rows.empty() || (command.form == Form::text && rows.size() < 2)) return code;
+  const std::string text = rows_text(rows, command.form);
+  command.output.empty() ? void(std::fputs(text.c_str(), stdout)) : write_atomic(command.output, text);
   return code;
 }
 

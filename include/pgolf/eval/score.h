@@ -1,0 +1,71 @@
+// Every token's loss on a stream, with windows side by side or sliding, and what comes of them.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "pgolf/data/byte_counts.h"
+#include "pgolf/eval/bpb.h"
+#include "pgolf/model/gpt.h"
+
+namespace pgolf {
+
+/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets stand one further on. Scored are the
+/// window's targets from first_scored to its end.
+struct ScoredWindow {
+  int64_t begin = 0, length = 0, first_scored = 0;
+  int64_t scored() const { return length - first_scored; }
+};
+
+/// Windows that score each of a stream's targets exactly once: they start at 0, stride, 2 stride, ...; the first scores all of
+/// its targets, every other one its last `stride`, and the last ends with the stream (so it may be shorter, and so may a stream's
+/// only one). 1 <= stride <= seq_len, targets >= 1.
+std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t stride);
+
+struct ScoreOptions {
+  int64_t seq_len = 1024, stride = 1024;
+  int64_t batch_tokens = 65'536;  ///< per forward pass, or one window
+  at::Device device = at::kCPU;
+  /// Called with windows done and in total; may be empty.
+  std::function<void(int64_t, int64_t)> progress;
+};
+
+/// What a model says of a stream of n + 1 tokens; index i is about target i, the token at i + 1.
+struct StreamScore {
+  std::vector<float> losses;       ///< nats
+  std::vector<int32_t> positions;  ///< tokens of context before the target, less one: its position in the window
+};
+/// Error(non_finite) for a loss that is no number.
+StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options);
+
+/// Sums in float64.
+struct ScoreSummary {
+  EvalResult total;
+  double stderr_loss = 0;  ///< standard error of total.val_loss over chunks of seq_len targets; NaN for a single chunk
+  double stderr_bpb = 0;   ///< the same of total.val_bpb, which is a ratio of sums (delta method)
+};
+ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+                       int64_t seq_len);
+
+/// Targets at positions from .. to-1: 0-1, 1-2, 2-4, 4-8, ...
+struct PositionBucket {
+  int64_t from = 0, to = 0, tokens = 0;
+  double loss = 0;  ///< mean, nats
+};
+std::vector<PositionBucket> by_position(const StreamScore& score, int64_t seq_len);
+
+/// A document: from its BOS (or the stream's beginning) to the token before the next one.
+struct DocumentLoss {
+  int64_t begin = 0, tokens = 0, bytes = 0;  ///< of its targets; begin: index of its first target
+  double loss = 0, bpb = 0;
+};
+/// In the stream's order; documents without a byte of text are left out.
+std::vector<DocumentLoss> by_document(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+                                      int bos_id);
+
+/// Name of the published validation split of which these are the targets scored and their bytes, or nothing.
+std::string known_split(int64_t tokens, int64_t bytes);
+
+}  // namespace pgolf

@@ -1,0 +1,151 @@
+#include "pgolf/eval/score.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "statistics.h"
+#include "windows.h"
+
+namespace pgolf {
+
+std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t stride) {
+  std::vector<ScoredWindow> windows{{0, std::min(targets, seq_len), 0}};
+  for (int64_t scored = windows[0].length; scored < targets;) {
+    const int64_t begin = windows.back().begin + stride, length = std::min(seq_len, targets - begin);
+    windows.push_back({begin, length, scored - begin});
+    scored = begin + length;
+  }
+  return windows;
+}
+
+StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) {
+  const EvaluationMode mode(model);
+  const auto targets = static_cast<int64_t>(tokens.size()) - 1;
+  const auto windows = plan_windows(targets, options.seq_len, options.stride);
+  const auto per_batch = static_cast<size_t>(std::max<int64_t>(1, options.batch_tokens / options.seq_len));
+  StreamScore score;
+  score.losses.reserve(static_cast<size_t>(targets));
+  score.positions.reserve(static_cast<size_t>(targets));
+  for (size_t first = 0; first < windows.size();) {
+    const int64_t length = windows[first].length;
+    size_t last = first + 1;
+    while (last < windows.size() && last - first < per_batch && windows[last].length == length) ++last;
+    const auto count = static_cast<int64_t>(last - first);
+    auto ids = torch::empty({count, length + 1}, torch::kLong);
+    for (size_t i = first; i < last; ++i) {
+      const auto from = tokens.begin() + windows[i].begin;
+      std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * (length + 1));
+    }
+    ids = ids.to(options.device);
+    const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
+    for (size_t i = first; i < last; ++i) {
+      const float* const row = losses.const_data_ptr<float>() + static_cast<int64_t>(i - first) * length;
+      for (int64_t position = windows[i].first_scored; position < length; ++position) {
+        if (!std::isfinite(row[position])) {
+          throw Error(ExitCode::non_finite, format("the loss of target %zu of the stream is %s", score.losses.size(),
+                                                   python_float(row[position]).c_str()));
+        }
+        score.losses.push_back(row[position]);
+        score.positions.push_back(static_cast<int32_t>(position));
+      }
+    }
+    first = last;
+    if (options.progress) options.progress(static_cast<int64_t>(last), static_cast<int64_t>(windows.size()));
+  }
+  if (static_cast<int64_t>(score.losses.size()) != targets)
+    throw Error(ExitCode::internal,
+                format("%zu of %lld targets were scored", score.losses.size(), static_cast<long long>(targets)));
+  return score;
+}
+
+ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+                       int64_t seq_len) {
+  const auto targets = static_cast<int64_t>(score.losses.size());
+  std::vector<double> losses, bytes, means;  // of chunks
+  ScoreSummary summary;
+  double sum = 0;
+  for (int64_t begin = 0; begin < targets; begin += seq_len) {
+    const int64_t count = std::min(seq_len, targets - begin);
+    const auto part = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count + 1));
+    double loss = 0;
+    for (int64_t i = begin; i < begin + count; ++i) loss += score.losses[static_cast<size_t>(i)];
+    const int64_t chunk_bytes = byte_counts.count(part.first(part.size() - 1), part.subspan(1));
+    losses.push_back(loss);
+    bytes.push_back(static_cast<double>(chunk_bytes));
+    means.push_back(loss / static_cast<double>(count));
+    summary.total.bytes += chunk_bytes;
+    sum += loss;
+  }
+  EvalResult& total = summary.total;
+  total.tokens = targets;
+  total.val_loss = sum / static_cast<double>(targets);
+  total.val_bpb = bits_per_byte(total.val_loss, total.tokens, total.bytes);
+  summary.stderr_loss = standard_error_of_mean(means);
+  // Of the ratio sum(bits) / sum(bytes): residuals of the chunks over their mean number of bytes.
+  std::vector<double> residuals;
+  const double mean_bytes = static_cast<double>(total.bytes) / static_cast<double>(bytes.size());
+  for (size_t i = 0; i < losses.size(); ++i)
+    residuals.push_back((losses[i] / std::log(2.0) - total.val_bpb * bytes[i]) / mean_bytes);
+  summary.stderr_bpb = standard_error_of_mean(residuals);
+  return summary;
+}
+
+std::vector<PositionBucket> by_position(const StreamScore& score, int64_t seq_len) {
+  std::vector<PositionBucket> buckets;
+  for (int64_t from = 0, to = 1; from < seq_len; from = to, to *= 2) buckets.push_back({from, std::min(to, seq_len), 0, 0});
+  for (size_t i = 0; i < score.losses.size(); ++i) {
+    const auto found = std::find_if(buckets.begin(), buckets.end(),
+                                    [&](const PositionBucket& bucket) { return score.positions[i] < bucket.to; });
+    found->loss += score.losses[i];
+    ++found->tokens;
+  }
+  std::erase_if(buckets, [](const PositionBucket& bucket) { return bucket.tokens == 0; });
+  for (auto& bucket : buckets) bucket.loss /= static_cast<double>(bucket.tokens);
+  return buckets;
+}
+
+std::vector<DocumentLoss> by_document(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+                                      int bos_id) {
+  std::vector<DocumentLoss> documents;
+  const size_t targets = score.losses.size();
+  for (size_t begin = 0; begin < targets;) {
+    // The target that is a BOS is the end of the document before: it says that nothing more follows.
+    size_t end = begin + 1;
+    while (end < targets && tokens[end] != bos_id) ++end;
+    DocumentLoss document;
+    document.begin = static_cast<int64_t>(begin);
+    document.tokens = static_cast<int64_t>(end - begin);
+    const auto part = tokens.subspan(begin, end - begin + 1);
+    document.bytes = byte_counts.count(part.first(part.size() - 1), part.subspan(1));
+    for (size_t i = begin; i < end; ++i) document.loss += score.losses[i];
+    document.loss /= static_cast<double>(document.tokens);
+    if (document.bytes > 0) {
+      document.bpb = bits_per_byte(document.loss, document.tokens, document.bytes);
+      documents.push_back(document);
+    }
+    begin = end;
+  }
+  return documents;
+}
+
+std::string known_split(int64_t tokens, int64_t bytes) {
+  struct Split {
+    const char* name;
+    int64_t tokens, bytes;
+  };
+  // Whole windows of 1,024 and 2,048 targets, as the published logs score them.
+  constexpr Split known[] = {{"fineweb10B sp1024 validation", 62'021'632, 151'080'363},
+                             {"fineweb10B sp4096 validation", 45'508'608, 151'074'053},
+                             {"fineweb10B sp8192 validation", 40'540'160, 151'078'222},
+                             {"fineweb10B sp8192 CaseOps validation", 47'851'520, 151'074'499}};
+  for (const auto& split : known) {
+    if (split.tokens == tokens && split.bytes == bytes) return split.name;
+  }
+  return {};
+}
+
+}  // namespace pgolf
