@@ -2,35 +2,75 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "pgolf/data/document_index.h"
 
 namespace pgolf {
+namespace {
 
-std::vector<int> generate(Gpt& model, const std::vector<int>& prompt, const GenerateOptions& options, const at::Device& device) {
-  torch::NoGradGuard no_grad;
-  auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(options.seed));
-  std::vector<int64_t> ids(prompt.begin(), prompt.end());
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+/// scores [V] with those below the k-th largest out of the question.
+at::Tensor keep_top_k(const at::Tensor& scores, int k) {
+  if (k <= 0 || k >= scores.size(0)) return scores;
+  return scores.masked_fill(scores < std::get<0>(scores.topk(k))[k - 1], kNever);
+}
+
+/// probabilities [V] with only the likeliest left whose sum first reaches p; they need not add up to 1.
+at::Tensor keep_top_p(const at::Tensor& probabilities, double p) {
+  if (p >= 1) return probabilities;
+  const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true);
+  const auto before = sorted.cumsum(-1) - sorted;
+  return at::zeros_like(probabilities).scatter(0, order, sorted.masked_fill(before >= p, 0));
+}
+
+}  // namespace
+
+Sampler::Sampler(const SamplingOptions& options)
+    : options_(options), generator_(at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(options.seed))) {}
+
+int Sampler::next(const at::Tensor& logits) {
+  if (options_.temperature <= 0) return static_cast<int>(logits.argmax().item<int64_t>());
+  const auto probabilities = at::softmax(keep_top_k(logits, options_.top_k) / options_.temperature, -1);
+  return static_cast<int>(
+      at::multinomial(keep_top_p(probabilities, options_.top_p), 1, /*replacement=*/false, generator_).item<int64_t>());
+}
+
+Continuation::Continuation(Gpt& model, const std::vector<int>& prompt, int context, const at::Device& device, bool keep)
+    : model_(model), ids_(prompt.begin(), prompt.end()), context_(static_cast<size_t>(context)), device_(device) {
+  TORCH_CHECK(!prompt.empty() && context > 0, "nothing to continue");
+  if (ids_.size() > context_) start_ = ids_.size() - context_;
+  if (keep) cache_ = model->make_cache(context);
+}
+
+at::Tensor Continuation::logits() {
+  const torch::NoGradGuard no_grad;
+  if (ids_.size() - start_ > context_) {
+    start_ = ids_.size() - std::max<size_t>(context_ / 2, 1);
+    if (cache_) cache_->truncate(0);
+  }
+  const size_t held = cache_ ? static_cast<size_t>(cache_->length()) : 0;
+  const auto from = ids_.begin() + static_cast<std::ptrdiff_t>(start_ + held);
+  const auto fresh = at::tensor(std::vector<int64_t>(from, ids_.end())).unsqueeze(0).to(device_);
+  const auto scores = cache_ ? model_->extend(fresh, *cache_, GptImpl::Positions::last) : model_->logits(fresh);
+  return scores[0][scores.size(1) - 1].to(at::kCPU, at::kFloat);
+}
+
+std::vector<int> generate(Gpt& model, const std::vector<int>& prompt, const GenerateOptions& options, const at::Device& device,
+                          const std::function<bool(int id)>& on_token) {
+  Sampler sampler(options);
+  Continuation text(model, prompt, options.context, device, options.kv_cache);
   std::vector<int> produced;
   while (static_cast<int>(produced.size()) < options.max_new_tokens) {
-    const auto length = std::min<int64_t>(static_cast<int64_t>(ids.size()), options.context);
-    const auto window = torch::tensor(std::vector<int64_t>(ids.end() - length, ids.end())).view({1, length}).to(device);
-    auto scores = model->logits(window)[0][length - 1].to(at::kCPU, at::kFloat);
-    int64_t next = 0;
-    if (options.temperature <= 0) {
-      next = scores.argmax().item<int64_t>();
-    } else {
-      if (options.top_k > 0 && options.top_k < scores.size(0)) {
-        const auto threshold = std::get<0>(scores.topk(options.top_k))[options.top_k - 1];
-        scores = scores.masked_fill(scores < threshold, -std::numeric_limits<float>::infinity());
-      }
-      next = at::multinomial(at::softmax(scores / options.temperature, -1), 1, false, generator).item<int64_t>();
-    }
+    const int next = sampler.next(text.logits());
     if (next == kBosId) break;
-    ids.push_back(next);
-    produced.push_back(static_cast<int>(next));
+    text.push(next);
+    produced.push_back(next);
+    if (on_token && !on_token(next)) break;
   }
   return produced;
 }

@@ -8,7 +8,8 @@ namespace pgolf {
 
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path,
                                                  std::shared_ptr<ops::RopeTableCache> tables)
-    : num_heads_(config.num_heads),
+    : layer_(layer),
+      num_heads_(config.num_heads),
       num_kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim()),
       qk_norm_(config.qk_norm),
@@ -32,11 +33,22 @@ CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& 
   return {q, k, split(2, num_kv_heads_).transpose(1, 2)};
 }
 
-at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x) {
+at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, KvCache* cache) {
+  if (cache == nullptr) {
+    const auto [q, k, v] = heads(x, rotary->table(x.size(1), x.device()));
+    return ops::causal_attention(q, k, v, path_);
+  }
+  const auto* const table = rotary->table(cache->capacity(), x.device());
+  const auto here = table != nullptr ? table->positions(cache->length(), x.size(1)) : ops::RopeTable();
+  const auto [q, k, v] = heads(x, table != nullptr ? &here : nullptr);
+  const auto all = cache->append(layer_, k, v);
+  return ops::causal_attention(q, all.keys, all.values, path_);
+}
+
+at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x, KvCache* cache) {
   if (observer) observer(x);
   const int64_t batch = x.size(0), time = x.size(1);
-  const auto [q, k, v] = heads(x, rotary->table(time, x.device()));
-  const auto y = ops::causal_attention(q, k, v, path_);  // [B, Hq, T, D]
+  const auto y = attend(x, cache);  // [B, Hq, T, D]
   return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}), path_);
 }
 

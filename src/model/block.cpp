@@ -44,16 +44,16 @@ BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::sh
   mlp = register_module("mlp", Mlp(config, path));
 }
 
-at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0) {
+at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0, KvCache* cache) {
   const auto weighted = [](NormWeight& norm, const at::Tensor& normed) { return norm ? norm(normed) : normed; };
   const auto start =
       resid_mix.defined() ? ops::residual_mix_norm(x_in, x0, resid_mix, path_) : ops::Normed{x_in, ops::rms_norm(x_in, path_)};
   const auto normed = weighted(attn_norm, start.normed);
   if (parallel_) {
-    const auto attended = ops::scaled_add(start.x, attn_scale, attn(normed), path_);
+    const auto attended = ops::scaled_add(start.x, attn_scale, attn(normed, cache), path_);
     return ops::scaled_add(attended, mlp_scale, mlp(normed), path_);
   }
-  const auto attended = ops::scaled_add_norm(start.x, attn_scale, attn(normed), path_);
+  const auto attended = ops::scaled_add_norm(start.x, attn_scale, attn(normed, cache), path_);
   return ops::scaled_add(attended.x, mlp_scale, mlp(weighted(mlp_norm, attended.normed)), path_);
 }
 

@@ -2,6 +2,7 @@
 
 #include <torch/nn/init.h>
 #include <torch/types.h>
+#include <torch/utils.h>
 
 #include <algorithm>
 #include <set>
@@ -44,7 +45,7 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   if (lm_head) lm_head->finish_init();
 }
 
-at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
+at::Tensor GptImpl::hidden(const at::Tensor& input_ids, KvCache* cache) {
   const size_t encoder_layers = blocks.size() / 2;
   const auto skip_count = static_cast<size_t>(config_.skip_count());
   auto x = ops::rms_norm(tok_emb(input_ids), path_);
@@ -55,19 +56,26 @@ at::Tensor GptImpl::hidden(const at::Tensor& input_ids) {
       x = ops::scaled_add(x, skip_weights[static_cast<int64_t>(i - encoder_layers)], skips.back(), path_);
       skips.pop_back();
     }
-    x = blocks[i](x, x0);
+    x = blocks[i](x, x0, cache);
     if (i < skip_count) skips.push_back(x);
   }
   const auto normed = ops::rms_norm(x, path_);
-  return (final_norm ? final_norm(normed) : normed).reshape({-1, x.size(-1)});
+  if (cache != nullptr) cache->advance(input_ids.size(1));
+  return final_norm ? final_norm(normed) : normed;
 }
 
 at::Tensor GptImpl::raw_logits(const at::Tensor& features) {
   return lm_head ? lm_head(features, path_) : ops::linear(features, *tied_head_, path_);
 }
 
+at::Tensor GptImpl::capped_logits(const at::Tensor& features) {
+  const auto logits = ops::softcap(raw_logits(features.reshape({-1, features.size(-1)})), config_.logit_softcap);
+  return logits.view({features.size(0), features.size(1), -1});
+}
+
 at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& target_ids) {
-  return ops::softcap_cross_entropy(raw_logits(hidden(input_ids)), target_ids.reshape(-1), config_.logit_softcap, path_);
+  return ops::softcap_cross_entropy(raw_logits(hidden(input_ids).flatten(0, 1)), target_ids.reshape(-1), config_.logit_softcap,
+                                    path_);
 }
 
 at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids) {
@@ -77,7 +85,13 @@ at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& 
 }
 
 at::Tensor GptImpl::logits(const at::Tensor& input_ids) {
-  return ops::softcap(raw_logits(hidden(input_ids)), config_.logit_softcap).view({input_ids.size(0), input_ids.size(1), -1});
+  return capped_logits(hidden(input_ids));
+}
+
+at::Tensor GptImpl::extend(const at::Tensor& input_ids, KvCache& cache, Positions positions) {
+  const torch::NoGradGuard no_grad;
+  const auto features = hidden(input_ids, &cache);
+  return capped_logits(positions == Positions::last ? features.narrow(1, features.size(1) - 1, 1) : features);
 }
 
 bool is_control_tensor(const std::string& name, const std::vector<std::string>& patterns) {

@@ -1,5 +1,7 @@
 #include "pgolf/eval/generate.h"
 
+#include <set>
+
 #include "support/models.h"
 
 namespace pgolf::testing {
@@ -75,6 +77,74 @@ TEST(Generate, SeesOnlyTheLastTokensOfTheContext) {
   const auto produced = generate(model, kPrompt, options, at::kCPU);
   EXPECT_EQ(produced, generate(model, tail, options, at::kCPU));
   EXPECT_EQ(produced, generate(model, other, options, at::kCPU));
+}
+
+TEST(Generate, AFullContextIsReadAgainFromItsMiddle) {
+  torch::NoGradGuard no_grad;
+  Gpt model = make_random_model(talking_config());
+  auto options = options_of(0, 50, 1);
+  options.max_new_tokens = 20;
+  options.context = 9;
+  const auto produced = generate(model, kPrompt, options, at::kCPU);
+  std::vector<int64_t> window(kPrompt.begin(), kPrompt.end());
+  for (const int id : produced) {
+    if (window.size() == 10) window.erase(window.begin(), window.end() - 4);
+    const auto scores = model->logits(torch::tensor(window).view({1, -1}))[0][static_cast<int64_t>(window.size()) - 1];
+    ASSERT_EQ(id, scores.argmax().item<int64_t>());
+    window.push_back(id);
+  }
+  ASSERT_EQ(produced.size(), 20u);
+}
+
+TEST(Generate, WithAndWithoutTheCacheTheTextIsTheSame) {
+  for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
+    ModelConfig config = talking_config();
+    config.num_layers = 3;
+    config.rope_layers = {4, 0, 8};
+    config.rope.rope_dims = 8;
+    Gpt model = make_random_model(config, 5, path);
+    for (const int context : {1, 2, 7, 64, 200}) {
+      auto options = options_of(1.0, 20, 4);
+      options.max_new_tokens = 90;
+      options.context = context;
+      const auto cached = generate(model, kPrompt, options, at::kCPU);
+      options.kv_cache = false;
+      EXPECT_EQ(cached, generate(model, kPrompt, options, at::kCPU)) << "context " << context;
+    }
+  }
+}
+
+TEST(Generate, StopsWhenItIsTold) {
+  Gpt model = make_random_model(talking_config());
+  std::vector<int> shown;
+  const auto produced = generate(model, kPrompt, options_of(5.0, 0, 1), at::kCPU, [&](int id) {
+    shown.push_back(id);
+    return shown.size() < 3;
+  });
+  EXPECT_EQ(produced.size(), 3u);
+  EXPECT_EQ(shown, produced);
+}
+
+TEST(Sampler, TopPKeepsTheLikeliestThatReachIt) {
+  const auto logits = at::log(at::tensor({0.1, 0.4, 0.2, 0.3})).to(at::kFloat);
+  const auto drawn = [&](double p, int k) {
+    std::set<int> ids;
+    Sampler sampler({.temperature = 1, .top_k = k, .top_p = p, .seed = 3});
+    for (int i = 0; i < 300; ++i) ids.insert(sampler.next(logits));
+    return ids;
+  };
+  EXPECT_EQ(drawn(1, 0), (std::set<int>{0, 1, 2, 3}));
+  EXPECT_EQ(drawn(0.8, 0), (std::set<int>{1, 2, 3})) << "0.4 + 0.3 is not enough";
+  EXPECT_EQ(drawn(0.65, 0), (std::set<int>{1, 3}));
+  EXPECT_EQ(drawn(0.01, 0), (std::set<int>{1}));
+  EXPECT_EQ(drawn(0.5, 2), (std::set<int>{1})) << "of the two likeliest alone it is 4/7";
+}
+
+TEST(Sampler, TopPOfOneChangesNothing) {
+  const auto logits = random_ids(1, 48, 9, 3)[0].to(at::kFloat);
+  Sampler plain({.temperature = 2, .top_k = 0, .top_p = 1, .seed = 3}),
+      nearly({.temperature = 2, .top_k = 0, .top_p = 0.999999, .seed = 3});
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(plain.next(logits), nearly.next(logits));
 }
 
 TEST(Generate, EndsBeforeTheNextDocument) {

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "pgolf/model/kv_cache.h"
 #include "pgolf/model/linear.h"
 #include "pgolf/model/rotary.h"
 
@@ -13,7 +14,9 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   /// layer: from 0, for its rotation.
   CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  at::Tensor forward(const at::Tensor& x);  ///< [B, T, model_dim] -> [B, T, model_dim]
+  /// [B, T, model_dim] -> [B, T, model_dim]. With a cache x is what follows the positions it holds: they are attended to, and
+  /// x's keys and values are added to it (KvCache::advance() is the caller's).
+  at::Tensor forward(const at::Tensor& x, KvCache* cache = nullptr);
 
   /// What the scores and their mix are made of: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim], q and k
   /// normalised and rotated, q with its gain.
@@ -31,7 +34,9 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   Rotary rotary{nullptr};
 
  private:
-  int64_t num_heads_, num_kv_heads_, head_dim_;
+  at::Tensor attend(const at::Tensor& x, KvCache* cache);  ///< [B, T, model_dim] -> [B, Hq, T, D]
+
+  int64_t layer_, num_heads_, num_kv_heads_, head_dim_;
   bool qk_norm_;
   OpsPath path_;
 };

@@ -37,8 +37,8 @@ class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C].
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& x0);
+  /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C]. cache: see CausalSelfAttentionImpl::forward().
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& x0, KvCache* cache = nullptr);
 
   at::Tensor attn_scale, mlp_scale;                  ///< [C] float32, ones
   at::Tensor resid_mix;                              ///< [2, C] float32, ones and zeros; undefined without

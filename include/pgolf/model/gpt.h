@@ -29,6 +29,14 @@ class GptImpl : public torch::nn::Module {
   /// Logits after the soft cap, in the compute dtype: [B, T, vocab_size].
   at::Tensor logits(const at::Tensor& input_ids);
 
+  enum class Positions { all, last };
+  /// The same for tokens that follow those the cache has seen, and adds them to it: input_ids [B, t] -> [B, t, vocab_size], or
+  /// [B, 1, vocab_size] of the last position only. The numbers are those of logits() on the whole text up to rounding. No
+  /// gradients.
+  at::Tensor extend(const at::Tensor& input_ids, KvCache& cache, Positions positions = Positions::all);
+  /// An empty cache for this model.
+  KvCache make_cache(int64_t capacity) const { return {config_.num_layers, capacity}; }
+
   const ModelConfig& config() const { return config_; }
   int64_t rope_table_bytes() const { return tables_->bytes(); }
 
@@ -39,8 +47,9 @@ class GptImpl : public torch::nn::Module {
   CastedLinear lm_head{nullptr};   ///< null when tied
 
  private:
-  at::Tensor hidden(const at::Tensor& input_ids);     ///< [B, T] -> [B*T, C], after the final norm
-  at::Tensor raw_logits(const at::Tensor& features);  ///< [N, C] -> [N, V], before the soft cap
+  at::Tensor hidden(const at::Tensor& input_ids, KvCache* cache = nullptr);  ///< [B, T] -> [B, T, C], after the final norm
+  at::Tensor raw_logits(const at::Tensor& features);                         ///< [N, C] -> [N, V], before the soft cap
+  at::Tensor capped_logits(const at::Tensor& features);                      ///< [B, T, C] -> [B, T, V]
 
   ModelConfig config_;
   OpsPath path_;

@@ -17,6 +17,11 @@ struct RopeTable {
   at::Tensor cos;  ///< [T, span/2], float32 (or bfloat16 for RopeTableDtype::bfloat16)
   at::Tensor sin;  ///< same
   RopeStyle style = RopeStyle::half;
+
+  /// The rows of `count` positions from `first` on, as views.
+  RopeTable positions(int64_t first, int64_t count) const {
+    return {cos.narrow(0, first, count), sin.narrow(0, first, count), style};
+  }
 };
 
 /// Builds a table for positions first_position .. first_position + seq_len - 1.

@@ -8,5 +8,6 @@ namespace pgolf {
 ExitCode run_score(int argc, const char* const* argv);
 ExitCode run_generate(int argc, const char* const* argv);
 ExitCode run_measure(int argc, const char* const* argv);
+ExitCode run_choices(int argc, const char* const* argv);
 
 }  // namespace pgolf

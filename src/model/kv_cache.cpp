@@ -1,0 +1,51 @@
+#include "pgolf/model/kv_cache.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+
+namespace pgolf {
+namespace {
+
+constexpr int64_t kFirstRoom = 64;
+
+/// x [B, H, room, D] with more room, or a first one for tensors like `like`. The new room is not initialised.
+at::Tensor with_room(const at::Tensor& x, const at::Tensor& like, int64_t room, int64_t held) {
+  const auto grown = at::empty({like.size(0), like.size(1), room, like.size(3)}, like.options());
+  if (held > 0) grown.narrow(2, 0, held).copy_(x.narrow(2, 0, held));
+  return grown;
+}
+
+}  // namespace
+
+KvCache::KvCache(int64_t num_layers, int64_t capacity) : layers_(static_cast<size_t>(num_layers)), capacity_(capacity) {
+  TORCH_CHECK(capacity > 0, "a cache for ", capacity, " positions");
+}
+
+int64_t KvCache::bytes() const {
+  int64_t total = 0;
+  for (const auto& layer : layers_) {
+    if (layer.keys.defined()) total += static_cast<int64_t>(layer.keys.nbytes() + layer.values.nbytes());
+  }
+  return total;
+}
+
+void KvCache::truncate(int64_t length) {
+  TORCH_CHECK(length >= 0 && length <= length_, "cannot cut a cache of ", length_, " positions to ", length);
+  length_ = length;
+}
+
+KvCache::Entries KvCache::append(int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
+  const int64_t end = length_ + keys.size(2);
+  TORCH_CHECK(end <= capacity_, "a cache for ", capacity_, " positions cannot hold ", end);
+  auto& held = layers_[static_cast<size_t>(layer)];
+  if (const int64_t room = held.keys.defined() ? held.keys.size(2) : 0; room < end) {
+    const int64_t wanted = std::min(capacity_, std::max({end, 2 * room, kFirstRoom}));
+    held = {with_room(held.keys, keys, wanted, length_), with_room(held.values, values, wanted, length_)};
+  }
+  held.keys.narrow(2, length_, keys.size(2)).copy_(keys);
+  held.values.narrow(2, length_, values.size(2)).copy_(values);
+  return {held.keys.narrow(2, 0, end), held.values.narrow(2, 0, end)};
+}
+
+}  // namespace pgolf
