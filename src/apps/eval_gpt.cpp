@@ -12,7 +12,8 @@ struct Command {
   ExitCode (*run)(int argc, const char* const* argv);
 };
 
-constexpr Command kCommands[] = {{"score", run_score}, {"generate", run_generate}, {"measure", run_measure}};
+constexpr Command kCommands[] = {{"score", run_score},     {"generate", run_generate}, {"measure", run_measure},
+                                 {"inspect", run_inspect}, {"export", run_export},     {"compare", run_compare}};
 
 }  // namespace
 
