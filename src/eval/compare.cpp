@@ -20,6 +20,15 @@ struct TokenComparison {
   at::Tensor agree;               ///< bool
 };
 
+/// KL(A || B) of log probabilities [N, V] -> [N]. Both sum to one, so sum p_A d with d = log p_A - log p_B equals the sum of
+/// p_A (e^-d - 1 + d), whose terms are never negative: no cancellation between nearly equal models.
+at::Tensor divergence(const at::Tensor& log_a, const at::Tensor& log_b) {
+  const auto p_a = log_a.exp(), d = log_a - log_b;
+  const auto near = p_a * (at::expm1(-d) + d);
+  const auto far = log_b.exp() - p_a + p_a * d;  // where e^-d may overflow
+  return at::where(d.abs() < 1, near, far).sum(-1);
+}
+
 /// logits [N, V], targets [N] int64. By blocks, so that few float32 copies of logits are alive.
 TokenComparison compare_tokens(const at::Tensor& logits_a, const at::Tensor& logits_b, const at::Tensor& targets) {
   const int64_t rows = std::max<int64_t>(1, (int64_t{1} << 21) / logits_a.size(1));
@@ -31,7 +40,7 @@ TokenComparison compare_tokens(const at::Tensor& logits_a, const at::Tensor& log
     const auto log_b = at::log_softmax(logits_b.narrow(0, first, count).to(at::kFloat), -1);
     loss_a.push_back(-log_a.gather(1, chosen).squeeze(1));
     loss_b.push_back(-log_b.gather(1, chosen).squeeze(1));
-    kl.push_back((log_a.exp() * (log_a - log_b)).sum(-1));
+    kl.push_back(divergence(log_a, log_b));
     agree.push_back(log_a.argmax(-1) == log_b.argmax(-1));
   }
   return {at::cat(loss_a), at::cat(loss_b), at::cat(kl), at::cat(agree)};

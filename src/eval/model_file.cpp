@@ -113,9 +113,10 @@ void require_floating_point(const StateDict& state, const std::string& name) {
 }  // namespace
 
 fs::path model_path(const fs::path& given) {
-  if (!fs::is_directory(given)) return given;
+  std::error_code none;  // what cannot be looked at cannot be opened, which says why
+  if (!fs::is_directory(given, none)) return given;
   for (const char* name : {"final_model.int8.ptz", "final_model.pt"}) {
-    if (fs::exists(given / name)) return given / name;
+    if (fs::exists(given / name, none)) return given / name;
   }
   const auto checkpoints = list_checkpoints(given / "checkpoints");
   if (!checkpoints.empty()) return checkpoints.back();

@@ -28,6 +28,12 @@ TEST(Text, EditDistanceCountsInsertionsDeletionsChangesAndSwaps) {
   EXPECT_EQ(edit_distance("ca", "abc"), 3u) << "what was swapped is not edited again";
 }
 
+TEST(Text, JoinKeepsEmptyParts) {
+  EXPECT_EQ(join({"a", "", "b"}, ", "), "a, , b");
+  EXPECT_EQ(join({"a"}, ", "), "a");
+  EXPECT_EQ(join({}, ", "), "");
+}
+
 TEST(Text, PrintableStaysOneHarmlessLine) {
   EXPECT_EQ(printable("a\nb\x1b[1m\x7f"), "a?b?[1m?");
   EXPECT_EQ(printable("caf\u00e9"), "caf\u00e9");

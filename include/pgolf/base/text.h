@@ -8,6 +8,7 @@
 namespace pgolf {
 
 std::vector<std::string> split(std::string_view text, char separator);
+std::string join(const std::vector<std::string>& parts, std::string_view between);
 std::string_view trim(std::string_view text);
 
 /// For messages that quote a text: control characters become '?', so that it cannot steer the terminal or break the line, and

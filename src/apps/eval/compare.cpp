@@ -138,12 +138,6 @@ std::vector<nlohmann::ordered_json> json_rows(const Report& report) {
   return rows;
 }
 
-std::string join(const std::vector<std::string>& parts) {
-  std::string out;
-  for (const auto& part : parts) out += (out.empty() ? "" : " ") + part;
-  return out;
-}
-
 /// The rows of jsonl in columns: those of the comparison and of the tensors, empty where a row has none.
 std::string csv_text(const Report& report) {
   const auto rows = json_rows(report);
@@ -163,7 +157,7 @@ std::string csv_text(const Report& report) {
       } else if (column.title == "shape") {
         texts.push_back(shape_words(found->get<std::vector<int64_t>>()));
       } else if (found->is_array()) {
-        texts.push_back(join(found->get<std::vector<std::string>>()));
+        texts.push_back(join(found->get<std::vector<std::string>>(), " "));
       } else {
         texts.push_back(found->is_string() ? found->get<std::string>() : found->dump());
       }
@@ -179,8 +173,8 @@ std::string words(const Report& report, bool markdown) {
   std::string out = text(losses_table(report)) + "\n";
   out += format("top-1 agreement %.4f%%; %s tokens, %s bytes, %s windows of %d\n", 100 * n.top1_agreement,
                 with_commas(n.a.tokens).c_str(), with_commas(n.a.bytes).c_str(), with_commas(n.windows).c_str(), report.seq_len);
-  if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a) + "\n";
-  if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b) + "\n";
+  if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a, " ") + "\n";
+  if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b, " ") + "\n";
   if (!report.no_tensors.empty()) return out + "no table of tensors: " + report.no_tensors + "\n";
   return out + "\n" + text(tensors_table(report));
 }

@@ -7,6 +7,7 @@
 #include "common.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
 #include "pgolf/eval/model_writer.h"
 
 namespace pgolf {
@@ -16,17 +17,12 @@ namespace fs = std::filesystem;
 
 void check_output(const fs::path& output, bool overwrite) {
   model_form(output);
-  if (fs::is_directory(output)) throw Error(ExitCode::usage, format("OUTPUT=%s is a folder", output.c_str()));
+  std::error_code none;  // what cannot be looked at fails when it is written
+  if (fs::is_directory(output, none)) throw Error(ExitCode::usage, format("OUTPUT=%s is a folder", output.c_str()));
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder)) throw Error(ExitCode::usage, format("OUTPUT=%s: there is no such folder", output.c_str()));
-  if (!overwrite && fs::exists(output))
+  if (!fs::is_directory(folder, none)) throw Error(ExitCode::usage, format("OUTPUT=%s: there is no such folder", output.c_str()));
+  if (!overwrite && fs::exists(output, none))
     throw Error(ExitCode::usage, format("OUTPUT=%s exists", output.c_str()), "--overwrite replaces it");
-}
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string out;
-  for (const auto& part : parts) out += (out.empty() ? "" : " ") + part;
-  return out;
 }
 
 /// What is stored beside the weights: what the file said. For one that said nothing, nothing, unless that is asked for.
@@ -85,7 +81,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   log::info(format("%s: %s bytes, %zu tensors, %s, from %s (%s)%s", output.c_str(),
                    with_commas(static_cast<int64_t>(fs::file_size(output))).c_str(), file.state.size(), stored, file.path.c_str(),
                    file.format.c_str(),
-                   metadata.empty() || file.assumed.empty() ? "" : (" assumed:" + joined(file.assumed)).c_str()));
+                   metadata.empty() || file.assumed.empty() ? "" : (" assumed:" + join(file.assumed, " ")).c_str()));
   return ExitCode::ok;
 }
 

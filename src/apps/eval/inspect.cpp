@@ -1,4 +1,6 @@
 // eval_gpt inspect: what is in a file.
+#include <torch/types.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -7,6 +9,7 @@
 #include "commands.h"
 #include "pgolf/artifact/checkpoint.h"
 #include "pgolf/artifact/contents.h"
+#include "pgolf/artifact/tensors.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
@@ -59,20 +62,28 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return out + "]";
 }
 
-/// "float16 [1024]" for the scales of rows, "float32 0.0123" for a single one.
-std::string scale_text(const StoredTensor& tensor) {
-  if (!tensor.scale) return "";
-  return std::string(dtype_name(tensor.scale->dtype)) + " " + shape_text(tensor.scale->shape);
-}
-
 bool has_codes(const StoredTensor& tensor) {
   return tensor.scale && tensor.data.dtype == DType::int8;
 }
 
-std::string join(const std::vector<std::string>& parts) {
-  std::string out;
-  for (const auto& part : parts) out += (out.empty() ? "" : " ") + part;
-  return out;
+/// Smallest and largest value; nothing of an empty tensor.
+std::optional<std::pair<double, double>> range_of(const RawTensor& tensor) {
+  if (tensor.numel() == 0) return std::nullopt;
+  const auto values = to_tensor(tensor).to(at::kDouble);
+  return std::pair(values.min().item<double>(), values.max().item<double>());
+}
+
+/// "-127..127", in the form of %g.
+std::string range_text(const RawTensor& tensor) {
+  const auto range = range_of(tensor);
+  if (!range) return "";
+  return range->first == range->second ? format("%.3g", range->first) : format("%.3g..%.3g", range->first, range->second);
+}
+
+/// "float16 [1024] 0.00787..0.0213".
+std::string scale_text(const StoredTensor& tensor) {
+  if (!tensor.scale) return "";
+  return std::string(dtype_name(tensor.scale->dtype)) + " " + shape_text(tensor.scale->shape) + " " + range_text(*tensor.scale);
 }
 
 std::string rope_text(const ModelConfig& model) {
@@ -113,15 +124,16 @@ std::string table_text(const Inspected& file, const fs::path& path, int64_t budg
                          with_commas(file.bytes()).c_str()));
   line("model", file.model ? model_text(*file.model) : "none that can be used: " + file.no_model);
   if (file.model) line("rope", rope_text(file.model->stored.model));
-  if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed));
+  if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed, " "));
   std::vector<std::string> stored;
   for (const auto& [key, value] : contents.config) stored.push_back(printable(key + "=" + value));
-  line("config", stored.empty() ? "none stored" : join(stored));
+  line("config", stored.empty() ? "none stored" : join(stored, " "));
   for (const auto& [key, value] : contents.notes) line(printable(key, 60), printable(value, 100));
-  TextTable table{{{"tensor"}, {"shape"}, {"stored"}, {"read as"}, {"bytes", true}, {"scales"}, {"bits", true}}, {}};
+  TextTable table{{{"tensor"}, {"shape"}, {"stored"}, {"read as"}, {"bytes", true}, {"scales"}, {"codes"}, {"bits", true}}, {}};
   for (const auto& tensor : contents.tensors) {
     table.rows.push_back({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype),
                           printable(tensor.dtype, 40), with_commas(tensor.bytes()), scale_text(tensor),
+                          has_codes(tensor) ? range_text(tensor.data) : "",
                           has_codes(tensor) ? format("%.3f", code_entropy(tensor.data)) : ""});
   }
   return out + "\n" + table.aligned();
@@ -160,8 +172,12 @@ std::string json_lines(const Inspected& file, const fs::path& path, int64_t budg
     if (tensor.scale) {
       row["scale_dtype"] = dtype_name(tensor.scale->dtype);
       row["scale_shape"] = tensor.scale->shape;
+      if (const auto range = range_of(*tensor.scale)) row["scale_min"] = range->first, row["scale_max"] = range->second;
     }
-    if (has_codes(tensor)) row["code_bits"] = code_entropy(tensor.data);
+    if (has_codes(tensor)) {
+      if (const auto range = range_of(tensor.data)) row["code_min"] = range->first, row["code_max"] = range->second;
+      row["code_bits"] = code_entropy(tensor.data);
+    }
     out += text(row);
   }
   return out;
