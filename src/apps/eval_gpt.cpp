@@ -12,8 +12,9 @@ struct Command {
   ExitCode (*run)(int argc, const char* const* argv);
 };
 
-constexpr Command kCommands[] = {
-    {"score", run_score}, {"generate", run_generate}, {"measure", run_measure}, {"choices", run_choices}};
+constexpr Command kCommands[] = {{"score", run_score},     {"generate", run_generate}, {"measure", run_measure},
+                                 {"choices", run_choices}, {"inspect", run_inspect},   {"export", run_export},
+                                 {"compare", run_compare}};
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
@@ -57,7 +58,7 @@ Checkpoint load_checkpoint(const fs::path& path) {
   };
   if (value_of("format") != checkpoint_format) {
     throw Error(ExitCode::bad_input,
-                format("%s: checkpoint format \"%s\" is not known", path.c_str(), value_of("format").c_str()));
+                format("%s: checkpoint format \"%s\" is not known", path.c_str(), printable(value_of("format")).c_str()));
   }
   if (value_of("sha256") != checksum(file.tensors))
     throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
@@ -74,7 +75,7 @@ Checkpoint load_checkpoint(const fs::path& path) {
     meta.at("config").get_to(state.config);
     meta.at("model").get_to(state.model);
   } catch (const json::exception& e) {
-    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", path.c_str(), e.what()));
+    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", path.c_str(), printable(e.what()).c_str()));
   }
   for (const auto& [name, raw] : file.tensors) checkpoint.tensors.emplace_back(name, to_tensor(raw));
   return checkpoint;

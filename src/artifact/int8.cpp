@@ -7,6 +7,7 @@
 #include "pgolf/artifact/tensors.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {
@@ -50,7 +51,7 @@ at::ScalarType dtype_from_name(const std::string& dtype, const std::string& wher
   for (const DType candidate : {DType::float32, DType::bfloat16, DType::float16, DType::float64}) {
     if (dtype == dtype_name(candidate)) return to_scalar_type(candidate);
   }
-  throw Error(ExitCode::bad_input, format("%s: \"%s\" is not a floating-point dtype", where.c_str(), dtype.c_str()));
+  throw Error(ExitCode::bad_input, format("%s: \"%s\" is not a floating-point dtype", where.c_str(), printable(dtype).c_str()));
 }
 
 const Value& required(const Dict& object, const char* key, const std::string& name) {
@@ -117,14 +118,14 @@ Dict quantize_int8(const StateDict& state, const std::vector<std::string>& keep_
 StateDict dequantize_int8(const Dict& object, const std::string& name) {
   const std::string& found = required(object, "__quant_format__", name).as_text(name + ": __quant_format__");
   if (found != format_name) {
-    throw Error(ExitCode::bad_input,
-                format("%s: quantisation format \"%s\" is not known; %s is", name.c_str(), found.c_str(), format_name));
+    throw Error(ExitCode::bad_input, format("%s: quantisation format \"%s\" is not known; %s is", name.c_str(),
+                                            printable(found).c_str(), format_name));
   }
   const Dict& scales = required(object, "scales", name).as_dict(name + ": scales");
   const Dict& dtypes = required(object, "dtypes", name).as_dict(name + ": dtypes");
   StateDict state;
   for (const auto& [key, value] : required(object, "quantized", name).as_dict(name + ": quantized").entries()) {
-    const std::string where = name + ": " + *key;
+    const std::string where = name + ": " + printable(*key);
     const auto q = to_tensor(value.as_tensor(where));
     const Value* scale_value = scales.find(*key);
     const Value* dtype_value = dtypes.find(*key);
@@ -144,9 +145,10 @@ StateDict dequantize_int8(const Dict& object, const std::string& name) {
   const Value* noted = object.find("passthrough_orig_dtypes");
   const Dict* original_dtypes = noted == nullptr ? nullptr : &noted->as_dict(name + ": passthrough_orig_dtypes");
   for (const auto& [key, value] : required(object, "passthrough", name).as_dict(name + ": passthrough").entries()) {
-    auto tensor = to_tensor(value.as_tensor(name + ": " + *key));
+    const std::string where = name + ": " + printable(*key);
+    auto tensor = to_tensor(value.as_tensor(where));
     const Value* original = original_dtypes == nullptr ? nullptr : original_dtypes->find(*key);
-    if (original != nullptr) tensor = tensor.to(dtype_from_name(original->as_text(name + ": " + *key), name + ": " + *key));
+    if (original != nullptr) tensor = tensor.to(dtype_from_name(original->as_text(where), where));
     state.emplace_back(*key, tensor);
   }
   return state;

@@ -4,10 +4,10 @@
 #include <unordered_map>
 #include <utility>
 
-#include "input_text.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 #include "pickle_format.h"
 
 namespace pgolf {
@@ -308,6 +308,8 @@ class Unpickler {
     }
     const std::vector<int64_t> shape = integers(arguments[2], "sizes"), strides = integers(arguments[3], "strides");
     if (shape.size() != strides.size()) fail("has a tensor with another number of strides than of sizes");
+
+    if (!countable(shape, storage->dtype)) fail("has a tensor whose size cannot be counted");
 
     // last: position of the last element. Everything is bounded by the storage's size at each step, so nothing overflows.
     const int64_t available = storage->numel();

@@ -21,6 +21,16 @@ const char* dtype_name(DType dtype) {
   return dtypes[static_cast<size_t>(dtype)].name;
 }
 
+bool countable(const std::vector<int64_t>& shape, DType dtype) {
+  constexpr size_t max_dimensions = 64;  // LibTorch's own limit
+  if (shape.size() > max_dimensions) return false;
+  auto bytes = static_cast<int64_t>(dtype_size(dtype));
+  for (const int64_t extent : shape) {
+    if (extent < 0 || (extent > 0 && __builtin_mul_overflow(bytes, extent, &bytes))) return false;
+  }
+  return true;
+}
+
 int64_t RawTensor::numel() const {
   int64_t n = 1;
   for (const int64_t extent : shape) n *= extent;

@@ -7,9 +7,9 @@
 #include <numeric>
 #include <unordered_set>
 
-#include "input_text.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {
@@ -21,6 +21,7 @@ static_assert(std::endian::native == std::endian::little, "numbers are copied as
 constexpr size_t max_header_bytes = 16 << 20;
 constexpr int max_header_depth = 3;  // header, tensor, shape
 constexpr const char* metadata_key = "__metadata__";
+constexpr const char* config_key = "pgolf_config";
 
 constexpr std::pair<DType, const char*> dtype_codes[] = {
     {DType::float64, "F64"}, {DType::float32, "F32"},  {DType::float16, "F16"}, {DType::bfloat16, "BF16"},
@@ -39,7 +40,7 @@ struct Layout {
 /// library's own parser callbacks would see them too, in quadratic time.)
 struct KeyCollector : json::json_sax_t {
   std::vector<std::string> keys;
-  std::unordered_set<std::string> seen;
+  std::unordered_set<std::string> seen, seen_within;
   int depth = 0;
   std::string fault;
 
@@ -64,14 +65,17 @@ struct KeyCollector : json::json_sax_t {
   bool number_float(number_float_t, const string_t&) override { return scalar(); }
   bool string(string_t&) override { return scalar(); }
   bool binary(binary_t&) override { return scalar(); }
-  bool start_object(size_t) override { return open(/*object=*/true); }
+  bool start_object(size_t) override {
+    seen_within.clear();
+    return open(/*object=*/true);
+  }
   bool end_object() override { return close(); }
   bool start_array(size_t) override { return open(/*object=*/false); }
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
-    if (depth != 1) return true;
-    if (!seen.insert(name).second) return stop("has \"" + printable(name) + "\" twice");
-    keys.push_back(name);
+    auto& known = depth == 1 ? seen : seen_within;
+    if (!known.insert(name).second) return stop("has \"" + printable(name) + "\" twice");
+    if (depth == 1) keys.push_back(name);
     return true;
   }
   bool parse_error(size_t, const std::string&, const json::exception& e) override {
@@ -157,10 +161,10 @@ class Parser {
       fail_here("has data_offsets that are not two natural numbers");
     }
     Layout layout{key, known->first, shape.get<std::vector<int64_t>>(), offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
-    uint64_t bytes = dtype_size(layout.dtype);
-    bool overflow = false;
-    for (const int64_t extent : layout.shape) overflow |= __builtin_mul_overflow(bytes, static_cast<uint64_t>(extent), &bytes);
-    if (overflow || layout.begin > layout.end || layout.end - layout.begin != bytes) {
+    const bool sound = countable(layout.shape, layout.dtype);
+    const uint64_t bytes =
+        sound ? dtype_size(layout.dtype) * static_cast<uint64_t>(RawTensor{layout.dtype, layout.shape, nullptr}.numel()) : 0;
+    if (!sound || layout.begin > layout.end || layout.end - layout.begin != bytes) {
       fail_here("has data_offsets that do not fit its shape and dtype");
     }
     return layout;
@@ -230,6 +234,25 @@ void save_safetensors(const std::filesystem::path& path, const Safetensors& cont
   file.write(as_bytes(header));
   for (const size_t i : by_size) file.write(*content.tensors[i].second.bytes);
   file.commit();
+}
+
+std::map<std::string, std::string> safetensors_metadata(const std::map<std::string, std::string>& config) {
+  std::map<std::string, std::string> metadata{{"format", "pt"}};
+  if (!config.empty()) metadata[config_key] = json(config).dump();
+  return metadata;
+}
+
+std::map<std::string, std::string> safetensors_config(const std::map<std::string, std::string>& metadata,
+                                                      const std::string& name) {
+  const auto stored = metadata.find(config_key);
+  if (stored == metadata.end()) return {};
+  const json object = json::parse(stored->second, nullptr, /*allow_exceptions=*/false);
+  std::map<std::string, std::string> config;
+  const bool strings =
+      object.is_object() && std::all_of(object.begin(), object.end(), [](const json& value) { return value.is_string(); });
+  if (!strings) throw Error(ExitCode::bad_input, format("%s: %s is no JSON object of strings", name.c_str(), config_key));
+  for (const auto& [key, value] : object.items()) config.emplace(key, value.get<std::string>());
+  return config;
 }
 
 }  // namespace pgolf

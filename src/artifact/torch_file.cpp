@@ -1,10 +1,10 @@
 #include "pgolf/artifact/torch_file.h"
 
-#include "input_text.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/artifact/zip.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "input_text.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {

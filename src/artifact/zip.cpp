@@ -8,9 +8,9 @@
 #include <functional>
 #include <limits>
 
-#include "input_text.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 namespace {

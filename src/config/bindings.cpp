@@ -27,12 +27,6 @@ Binding bind_integer(Int* field, Int low, Int high) {
           }};
 }
 
-std::string join(const std::vector<std::string>& parts, const char* separator) {
-  std::string out;
-  for (const auto& part : parts) out += (out.empty() ? "" : separator) + part;
-  return out;
-}
-
 }  // namespace
 
 bool Interval::contains(double value) const {

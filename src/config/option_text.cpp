@@ -4,6 +4,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 #include "pgolf/config/config_file.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/parse.h"

@@ -70,12 +70,4 @@ std::string upper_case(std::string_view text) {
   return out;
 }
 
-std::string printable(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
-  }
-  return out;
-}
-
 }  // namespace pgolf

@@ -7,6 +7,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 #include "pgolf/config/cache_size.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/eval/attention_probe.h"

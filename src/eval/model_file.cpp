@@ -4,18 +4,17 @@
 
 #include "pgolf/artifact/checkpoint.h"
 #include "pgolf/artifact/int8.h"
+#include "pgolf/artifact/model_container.h"
 #include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
+#include "pgolf/eval/expected_tensors.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
-
-// Far above any model of this family, far below what would exhaust a machine.
-constexpr size_t max_unpacked_bytes = size_t{4} << 30;
 
 const at::Tensor* find(const StateDict& state, const std::string& name) {
   for (const auto& [key, tensor] : state) {
@@ -27,7 +26,8 @@ const at::Tensor* find(const StateDict& state, const std::string& name) {
 const at::Tensor& need(const StateDict& state, const std::string& name, int64_t dims, const fs::path& path) {
   const at::Tensor* tensor = find(state, name);
   if (tensor == nullptr)
-    throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s", path.c_str(), name.c_str()));
+    throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s, but %s", path.c_str(),
+                                            name.c_str(), names_instead(state, name).c_str()));
   if (tensor->dim() != dims)
     throw Error(ExitCode::bad_input, format("%s: %s has %lld dimensions, not %lld", path.c_str(), name.c_str(),
                                             static_cast<long long>(tensor->dim()), static_cast<long long>(dims)));
@@ -81,56 +81,69 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   return stored;
 }
 
-void read_torch(BytesView bytes, const std::string& name, ModelFile* file, ModelMetadata* metadata) {
-  const Value value = load_torch(bytes, name);
+void read_torch(const Value& value, const std::string& name, ModelFile* file) {
   const Dict& dict = value.as_dict(name);
   if (dict.find("__quant_format__") != nullptr) {
     file->state = dequantize_int8(dict, name);
-    *metadata = artifact_config(dict, name);
+    file->metadata = artifact_config(dict, name);
   } else {
     for (const auto& [key, raw] : as_named_tensors(value, name)) file->state.emplace_back(key, to_tensor(raw));
-    *metadata = state_dict_config(value, name);
+    file->metadata = state_dict_config(value, name);
+  }
+}
+
+void read_checkpoint(ModelFile* file) {
+  auto checkpoint = load_checkpoint(file->path);
+  file->metadata = std::move(checkpoint.state.model);
+  const std::string prefix = "model.";
+  for (auto& [key, tensor] : checkpoint.tensors) {
+    if (key.rfind(prefix, 0) == 0) file->state.emplace_back(key.substr(prefix.size()), std::move(tensor));
+  }
+}
+
+void require_floating_point(const StateDict& state, const std::string& name) {
+  for (const auto& [key, tensor] : state) {
+    if (!tensor.is_floating_point()) {
+      throw Error(ExitCode::bad_input, format("%s: %s holds whole numbers (%s), not weights", name.c_str(),
+                                              printable(key).c_str(), dtype_name(to_dtype(tensor.scalar_type()))));
+    }
   }
 }
 
 }  // namespace
 
+fs::path model_path(const fs::path& given) {
+  std::error_code none;  // what cannot be looked at cannot be opened, which says why
+  if (!fs::is_directory(given, none)) return given;
+  for (const char* name : {"final_model.int8.ptz", "final_model.pt"}) {
+    if (fs::exists(given / name, none)) return given / name;
+  }
+  const auto checkpoints = list_checkpoints(given / "checkpoints");
+  if (!checkpoints.empty()) return checkpoints.back();
+  throw Error(ExitCode::bad_input,
+              format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
+}
+
 ModelFile read_model_file(const fs::path& given) {
   ModelFile file;
-  file.path = given;
-  if (fs::is_directory(given)) {
-    const auto checkpoints = list_checkpoints(given / "checkpoints");
-    if (fs::exists(given / "final_model.int8.ptz")) {
-      file.path = given / "final_model.int8.ptz";
-    } else if (fs::exists(given / "final_model.pt")) {
-      file.path = given / "final_model.pt";
-    } else if (!checkpoints.empty()) {
-      file.path = checkpoints.back();
-    } else {
-      throw Error(ExitCode::bad_input,
-                  format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
-    }
-  }
+  file.path = model_path(given);
   const std::string name = file.path.string();
-  ModelMetadata metadata;
-  if (file.path.extension() == ".ptz") {
-    file.format = "int8+zlib";
-    read_torch(zlib_decompress(read_bytes(file.path, max_unpacked_bytes), max_unpacked_bytes, name), name, &file, &metadata);
-  } else if (file.path.extension() == ".pt") {
-    file.format = "torch";
-    read_torch(MappedFile(file.path).bytes(), name, &file, &metadata);
-  } else if (file.path.extension() == ".safetensors") {
-    file.format = "training checkpoint";
-    auto checkpoint = load_checkpoint(file.path);
-    metadata = std::move(checkpoint.state.model);
-    const std::string prefix = "model.";
-    for (auto& [key, tensor] : checkpoint.tensors) {
-      if (key.rfind(prefix, 0) == 0) file.state.emplace_back(key.substr(prefix.size()), std::move(tensor));
+  {
+    const ModelContainer container = open_model_container(file.path);
+    file.format = container.format;
+    if (const auto* value = std::get_if<Value>(&container.content)) {
+      read_torch(*value, name, &file);
+    } else if (!container.is_checkpoint()) {
+      const auto& safetensors = std::get<Safetensors>(container.content);
+      for (const auto& [key, raw] : safetensors.tensors) file.state.emplace_back(key, to_tensor(raw));
+      file.metadata = safetensors_config(safetensors.metadata, name);
     }
-  } else {
-    throw Error(ExitCode::bad_input, format("%s: a model is a run folder, a .pt, .ptz or .safetensors file", name.c_str()));
   }
-  file.stored = metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(metadata, name);
+  if (file.format == ModelContainer::checkpoint_format) read_checkpoint(&file);
+  require_floating_point(file.state, name);
+  file.stored =
+      file.metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(file.metadata, name);
+  file.state = in_model_order(std::move(file.state), file.stored.model, name);
   return file;
 }
 

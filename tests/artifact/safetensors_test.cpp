@@ -99,6 +99,8 @@ TEST(Safetensors, FaultyHeadersAreNamed) {
   const std::string w = "{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}";
   parse("{\"w\":" + w + ",\"v\":" + w + "}", 2, "overlap");
   parse("{\"w\":" + w + ",\"w\":" + w + "}", 2, "\"w\" twice");
+  parse("{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "\"a\" twice");
+  parse(one("\"dtype\":\"U8\",\"shape\":[1],\"shape\":[2],\"data_offsets\":[0,2]"), 2, "\"shape\" twice");
   parse("{\"__metadata__\":{\"a\":1}}", 0, "entry \"a\" is not a string");
   parse("{\"__metadata__\":[]}", 0, "__metadata__ is not");
 

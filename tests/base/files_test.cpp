@@ -46,6 +46,9 @@ TEST(Files, ErrorsNameThePath) {
   expect_error(ExitCode::bad_input, {missing}, [&] { MappedFile file(missing); });
   expect_error(ExitCode::bad_input, {folder.path().string(), "not a regular file"}, [&] { read_text(folder.path()); });
   expect_error(ExitCode::bad_input, {folder.path().string(), "not a regular file"}, [&] { MappedFile file(folder.path()); });
+  const std::string pipe = (folder / "pipe").string();
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_error(ExitCode::bad_input, {pipe, "not a regular file"}, [&] { read_text(pipe); });  // and no waiting for a writer
   const std::string nowhere = (folder / "no/such/folder/file").string();
   expect_error(ExitCode::io, {nowhere}, [&] { write_atomic(nowhere, "x"); });
 }

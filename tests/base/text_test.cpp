@@ -28,6 +28,20 @@ TEST(Text, EditDistanceCountsInsertionsDeletionsChangesAndSwaps) {
   EXPECT_EQ(edit_distance("ca", "abc"), 3u) << "what was swapped is not edited again";
 }
 
+TEST(Text, JoinKeepsEmptyParts) {
+  EXPECT_EQ(join({"a", "", "b"}, ", "), "a, , b");
+  EXPECT_EQ(join({"a"}, ", "), "a");
+  EXPECT_EQ(join({}, ", "), "");
+}
+
+TEST(Text, PrintableStaysOneHarmlessLine) {
+  EXPECT_EQ(printable("a\nb\x1b[1m\x7f"), "a?b?[1m?");
+  EXPECT_EQ(printable("caf\u00e9"), "caf\u00e9");
+  EXPECT_EQ(printable(std::string(300, 'x')), std::string(200, 'x') + "...");
+  EXPECT_EQ(printable("abc", 3), "abc");
+  EXPECT_EQ(printable("abcd", 3), "abc...");
+}
+
 TEST(Text, NearestNameIsTheNearestWithinTheLimit) {
   const std::vector<std::string> names{"MATRIX_LR", "SCALAR_LR", "ROPE_DIMS"};
   EXPECT_EQ(nearest_name("ROPE_DIM", names, 2), "ROPE_DIMS");

@@ -27,6 +27,10 @@ struct RawTensor {
   int64_t numel() const;
 };
 
+/// Whether LibTorch takes a tensor of this shape: at most 64 sizes, none negative, and a product of those that are not 0 that can
+/// be counted in bytes (of an empty tensor too).
+bool countable(const std::vector<int64_t>& shape, DType dtype);
+
 /// In insertion order, which files keep.
 using NamedTensors = std::vector<std::pair<std::string, RawTensor>>;
 

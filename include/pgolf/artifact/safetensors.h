@@ -22,4 +22,10 @@ Safetensors load_safetensors(const std::filesystem::path& path);
 /// falling element size, which keeps every tensor aligned. Names are UTF-8 and differ from one another.
 void save_safetensors(const std::filesystem::path& path, const Safetensors& content);
 
+/// A model's configuration as metadata: one entry "pgolf_config", a JSON object of strings, beside "format": "pt", which other
+/// programs look for. And back; empty if there is none. Error(bad_input) for an entry that is no such object.
+std::map<std::string, std::string> safetensors_metadata(const std::map<std::string, std::string>& config);
+std::map<std::string, std::string> safetensors_config(const std::map<std::string, std::string>& metadata,
+                                                      const std::string& name);
+
 }  // namespace pgolf

@@ -8,7 +8,12 @@
 namespace pgolf {
 
 std::vector<std::string> split(std::string_view text, char separator);
+std::string join(const std::vector<std::string>& parts, std::string_view between);
 std::string_view trim(std::string_view text);
+
+/// For messages that quote a text: control characters become '?', so that it cannot steer the terminal or break the line, and
+/// what exceeds longest bytes becomes "...".
+std::string printable(std::string_view text, size_t longest = 200);
 
 /// Edit distance where a swap of neighbours counts one (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b);

@@ -22,7 +22,4 @@ std::optional<bool> parse_boolean(std::string_view text);
 std::string lower_case(std::string_view text);
 std::string upper_case(std::string_view text);
 
-/// Control characters become '?', so that a message quoting the text stays one line.
-std::string printable(std::string_view text);
-
 }  // namespace pgolf

@@ -12,15 +12,21 @@ namespace pgolf {
 
 struct ModelFile {
   std::filesystem::path path;  ///< the file that was read
-  std::string format;          ///< "int8+zlib", "torch", "training checkpoint"
-  StateDict state;
+  std::string format;          ///< ModelContainer::format
+  StateDict state;             ///< in the order of state_dict()
+  ModelMetadata metadata;      ///< as stored; empty in files that do not say it
   StoredModel stored;
   std::vector<std::string> assumed;  ///< "NAME=value" for what the file does not say and upstream's default filled in
 };
 
-/// Reads a run folder (its final_model.int8.ptz, else final_model.pt, else its newest checkpoint), a *.ptz artifact, a
-/// *.pt state dict (ours or the Python program's), or a training checkpoint. The architecture comes from the stored
-/// configuration, or from names and shapes where there is none. Error(bad_input) in one line for anything else.
+/// The file that stands for a run folder: its final_model.int8.ptz, else final_model.pt, else its newest checkpoint. Any other
+/// path is itself. Error(bad_input) for a folder without any of them.
+std::filesystem::path model_path(const std::filesystem::path& given);
+
+/// Reads a run folder, an int8 artifact (.ptz), a state dict of torch.save (.pt; ours or the Python program's), a safetensors
+/// file of a model or a training checkpoint; content decides, not the name. The architecture comes from the stored
+/// configuration, or from names and shapes where there is none, and the tensors are those it needs. Error(bad_input) in one line
+/// for anything else.
 ModelFile read_model_file(const std::filesystem::path& path);
 
 /// A model with those weights in evaluation mode, parameters in the dtypes of the compute dtype.

@@ -9,5 +9,8 @@ ExitCode run_score(int argc, const char* const* argv);
 ExitCode run_generate(int argc, const char* const* argv);
 ExitCode run_measure(int argc, const char* const* argv);
 ExitCode run_choices(int argc, const char* const* argv);
+ExitCode run_inspect(int argc, const char* const* argv);
+ExitCode run_export(int argc, const char* const* argv);
+ExitCode run_compare(int argc, const char* const* argv);
 
 }  // namespace pgolf

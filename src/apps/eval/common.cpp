@@ -109,7 +109,6 @@ void add_common(OptionTable& table, Common& common) {
             "Fused operations or their definitions.");
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
             "0 = physical cores allowed to the process.");
-  auto& model = common.unsaid.stored.model;
   table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
             "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
   using Choice = Common::EvalScaling;
@@ -122,11 +121,15 @@ void add_common(OptionTable& table, Common& common) {
             "",
             "Scale positions otherwise than in training, for windows longer than its own (which yarn takes as the original).");
   table.add("EVAL_ROPE_SCALING_FACTOR", bind::number(&common.eval_rope_scaling_factor, {.low = 1}), "", "By how much.");
+  add_unsaid(table, common.unsaid);
+}
+
+void add_unsaid(OptionTable& table, Unsaid& unsaid) {
+  auto& model = unsaid.stored.model;
   table.group("For files that do not say it (the Python program's)");
-  add_rope_options(table, &model, &common.unsaid.rope, Resume::may_differ);
+  add_rope_options(table, &model, &unsaid.rope, Resume::may_differ);
   add_activation_options(table, &model, Resume::may_differ);
-  table.add("TRAIN_SEQ_LEN", bind::integer(&common.unsaid.stored.train_seq_len, 1, 1 << 24), "tokens",
-            "Window length of the training.");
+  table.add("TRAIN_SEQ_LEN", bind::integer(&unsaid.stored.train_seq_len, 1, 1 << 24), "tokens", "Window length of the training.");
 }
 
 void check_writable(const std::filesystem::path& path) {

@@ -33,6 +33,9 @@ struct Common {
 /// Adds all of the above to the table.
 void add_common(OptionTable& table, Common& common);
 
+/// Adds only what a file may not say.
+void add_unsaid(OptionTable& table, Unsaid& unsaid);
+
 /// Reads a model for a command whose table gave these options. They fill in what the file does not say; one that contradicts
 /// what it says is an Error(usage).
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);

@@ -1,0 +1,25 @@
+// Whether a file's tensors are those of the model it is said, or taken, to hold: known before a model is built.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pgolf/base/state_dict.h"
+#include "pgolf/config/run_config.h"
+
+namespace pgolf {
+
+/// Names and shapes of state_dict() of a model of this shape, in its order.
+std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const ModelConfig& model);
+
+/// Brings the tensors into that order. Error(bad_input), naming where (a file), if any is missing, unknown, there twice or of
+/// another shape: a model that is built afterwards needs no more memory than the file has weights.
+StateDict in_model_order(StateDict state, const ModelConfig& model, const std::string& where);
+
+/// What there is instead of a tensor of this name, for messages about models of other kinds: the parts that follow the longest
+/// beginning that some names share with it, "blocks.0.mlp.: gate_up, proj" or "tok_emb, prelude and 3 more".
+std::string names_instead(const StateDict& state, const std::string& missing);
+
+}  // namespace pgolf

@@ -1,0 +1,266 @@
+// eval_gpt compare: two stored models on the same tokens, and tensor by tensor.
+#include "pgolf/eval/compare.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "commands.h"
+#include "common.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/progress.h"
+#include "pgolf/base/text.h"
+#include "pgolf/base/text_table.h"
+#include "pgolf/data/tokenizer.h"
+
+namespace pgolf {
+namespace {
+
+enum class Form { table, markdown, csv, jsonl };
+
+/// Everything there is to print.
+struct Report {
+  std::string path_a, path_b;
+  int seq_len = 0;
+  Comparison numbers;
+  std::vector<TensorDifference> tensors;
+  std::string no_tensors;  ///< why there are none
+  std::vector<std::string> assumed_a, assumed_b;
+
+  double difference() const { return numbers.b.val_loss - numbers.a.val_loss; }
+  /// Nats a token -> bits a byte, for differences and errors as for losses.
+  double bpb(double nats) const { return bits_per_byte(nats, numbers.a.tokens, numbers.a.bytes); }
+};
+
+std::string shape_words(const std::vector<int64_t>& shape) {
+  std::string out;
+  for (const int64_t extent : shape) out += (out.empty() ? "" : "x") + std::to_string(extent);
+  return out;
+}
+
+std::string bits(double value) {
+  return value < 0 ? "" : format("%.3f", value);
+}
+
+/// Mean over the weights that have codes; nothing if none have.
+std::string mean_bits(const std::vector<TensorDifference>& tensors, double TensorDifference::*field) {
+  double sum = 0, count = 0;
+  for (const auto& row : tensors) {
+    if (row.*field < 0) continue;
+    double numel = 1;
+    for (const int64_t extent : row.shape) numel *= static_cast<double>(extent);
+    sum += numel * row.*field;
+    count += numel;
+  }
+  return count == 0 ? "" : format("%.3f", sum / count);
+}
+
+TextTable losses_table(const Report& report) {
+  const Comparison& n = report.numbers;
+  TextTable table{{{"model"}, {"val_loss", true}, {"val_bpb", true}}, {}};
+  const auto add = [&](std::string name, double loss, double bpb) {
+    table.rows.push_back({std::move(name), format("%.6f", loss), format("%.6f", bpb)});
+  };
+  add("A " + printable(report.path_a, 400), n.a.val_loss, n.a.val_bpb);
+  add("B " + printable(report.path_b, 400), n.b.val_loss, n.b.val_bpb);
+  add("B - A", report.difference(), report.bpb(report.difference()));
+  add("standard error of B - A", n.stderr_difference, report.bpb(n.stderr_difference));
+  add("KL(A||B)", n.kl, report.bpb(n.kl));
+  add("standard error of KL", n.stderr_kl, report.bpb(n.stderr_kl));
+  return table;
+}
+
+TextTable tensors_table(const Report& report) {
+  TextTable table{{{"tensor"},
+                   {"shape"},
+                   {"relative RMS", true},
+                   {"max abs", true},
+                   {"bytes A", true},
+                   {"bytes B", true},
+                   {"bits A", true},
+                   {"bits B", true}},
+                  {}};
+  int64_t bytes_a = 0, bytes_b = 0;
+  for (const auto& row : report.tensors) {
+    table.rows.push_back({printable(row.name), shape_words(row.shape), format("%.3e", row.relative_rms),
+                          format("%.3e", row.max_abs), with_commas(row.bytes_a), with_commas(row.bytes_b), bits(row.bits_a),
+                          bits(row.bits_b)});
+    bytes_a += row.bytes_a;
+    bytes_b += row.bytes_b;
+  }
+  table.rows.push_back({"all", "", "", "", with_commas(bytes_a), with_commas(bytes_b),
+                        mean_bits(report.tensors, &TensorDifference::bits_a),
+                        mean_bits(report.tensors, &TensorDifference::bits_b)});
+  return table;
+}
+
+/// One row per thing: first the comparison, then the tensors.
+std::vector<nlohmann::ordered_json> json_rows(const Report& report) {
+  const Comparison& n = report.numbers;
+  const auto number = [](double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr; };
+  std::vector<nlohmann::ordered_json> rows;
+  rows.push_back({{"kind", "compare"},
+                  {"a", report.path_a},
+                  {"b", report.path_b},
+                  {"seq_len", report.seq_len},
+                  {"windows", n.windows},
+                  {"tokens", n.a.tokens},
+                  {"bytes", n.a.bytes},
+                  {"val_loss_a", n.a.val_loss},
+                  {"val_loss_b", n.b.val_loss},
+                  {"val_bpb_a", n.a.val_bpb},
+                  {"val_bpb_b", n.b.val_bpb},
+                  {"difference", report.difference()},
+                  {"stderr_difference", number(n.stderr_difference)},
+                  {"difference_bpb", report.bpb(report.difference())},
+                  {"stderr_difference_bpb", number(report.bpb(n.stderr_difference))},
+                  {"kl", n.kl},
+                  {"stderr_kl", number(n.stderr_kl)},
+                  {"top1_agreement", n.top1_agreement},
+                  {"assumed_a", report.assumed_a},
+                  {"assumed_b", report.assumed_b},
+                  {"no_tensors", report.no_tensors}});
+  for (const auto& row : report.tensors) {
+    rows.push_back({{"kind", "tensor"},
+                    {"name", row.name},
+                    {"shape", row.shape},
+                    {"relative_rms", number(row.relative_rms)},
+                    {"max_abs", number(row.max_abs)},
+                    {"bytes_a", row.bytes_a},
+                    {"bytes_b", row.bytes_b}});
+    if (row.bits_a >= 0) rows.back()["bits_a"] = row.bits_a;
+    if (row.bits_b >= 0) rows.back()["bits_b"] = row.bits_b;
+  }
+  return rows;
+}
+
+/// The rows of jsonl in columns: those of the comparison and of the tensors, empty where a row has none.
+std::string csv_text(const Report& report) {
+  const auto rows = json_rows(report);
+  TextTable table;
+  for (const auto& row : rows) {
+    for (const auto& [key, value] : row.items()) {
+      const auto same = [&key = key](const TextTable::Column& column) { return column.title == key; };
+      if (std::none_of(table.columns.begin(), table.columns.end(), same)) table.columns.push_back({key});
+    }
+  }
+  for (const auto& row : rows) {
+    std::vector<std::string> texts;
+    for (const auto& column : table.columns) {
+      const auto found = row.find(column.title);
+      if (found == row.end() || found->is_null()) {
+        texts.emplace_back();
+      } else if (column.title == "shape") {
+        texts.push_back(shape_words(found->get<std::vector<int64_t>>()));
+      } else if (found->is_array()) {
+        texts.push_back(join(found->get<std::vector<std::string>>(), " "));
+      } else {
+        texts.push_back(found->is_string() ? found->get<std::string>() : found->dump());
+      }
+    }
+    table.rows.push_back(std::move(texts));
+  }
+  return table.csv();
+}
+
+std::string words(const Report& report, bool markdown) {
+  const Comparison& n = report.numbers;
+  const auto text = [&](const TextTable& table) { return markdown ? table.markdown() : table.aligned(); };
+  std::string out = text(losses_table(report)) + "\n";
+  out += format("top-1 agreement %.4f%%; %s tokens, %s bytes, %s windows of %d\n", 100 * n.top1_agreement,
+                with_commas(n.a.tokens).c_str(), with_commas(n.a.bytes).c_str(), with_commas(n.windows).c_str(), report.seq_len);
+  if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a, " ") + "\n";
+  if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b, " ") + "\n";
+  if (!report.no_tensors.empty()) return out + "no table of tensors: " + report.no_tensors + "\n";
+  return out + "\n" + text(tensors_table(report));
+}
+
+std::string report_text(const Report& report, Form form) {
+  if (form == Form::csv) return csv_text(report);
+  if (form != Form::jsonl) return words(report, form == Form::markdown);
+  std::string out;
+  for (const auto& row : json_rows(report))
+    out += row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  return out;
+}
+
+}  // namespace
+
+ExitCode run_compare(int argc, const char* const* argv) {
+  Common common;
+  std::string val_files, output;
+  int seq_len = 0;
+  int64_t eval_tokens = 0, batch_tokens = 65'536;
+  Form form = Form::table;
+  OptionTable table(
+      "eval_gpt compare A B --val-files GLOB [--OPTION VALUE]...",
+      "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor: the full\n"
+      "model and its artifact, or two runs.");
+  add_common(table, common);
+  table.group("Compare");
+  table.add_required("VAL_FILES", bind::text(&val_files), "", "Validation shards, a quoted shell pattern.");
+  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of A's training.");
+  table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
+  table.add("FORMAT",
+            bind::choice(&form, {{"table", Form::table}, {"md", Form::markdown}, {"csv", Form::csv}, {"jsonl", Form::jsonl}}), "",
+            "Form of the result.");
+  table.add("OUTPUT", bind::text(&output), "", "File for the result, instead of standard output.");
+  const auto options_given = table.resolve(argc, argv, {}).options;
+  if (common.help) {
+    std::fputs(table.help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (common.positional.size() != 2)
+    throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
+  if (!output.empty()) {
+    if (std::filesystem::is_directory(output)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", output.c_str()));
+    const AtomicFile fails_now_if_it_must(output);
+  }
+  const Runtime runtime = start_runtime(common.runtime, 0);
+  const ModelFile a = read_model(common.positional[0], common, options_given);
+  const ModelFile b = read_model(common.positional[1], common, options_given);
+  const int vocab_size = a.stored.model.vocab_size;
+  if (b.stored.model.vocab_size != vocab_size) {
+    throw Error(ExitCode::bad_input,
+                format("%s has a vocabulary of %d tokens, %s one of %d: there are no tokens to compare them on", a.path.c_str(),
+                       vocab_size, b.path.c_str(), b.stored.model.vocab_size),
+                "val_bpb of eval_gpt score compares models of different tokenizers");
+  }
+  const Tokenizer tokenizer(common.tokenizer_path);
+  tokenizer.require_vocab_size(vocab_size);
+
+  Report report;
+  report.path_a = a.path.string();
+  report.path_b = b.path.string();
+  report.seq_len = seq_len > 0 ? seq_len : a.stored.train_seq_len;
+  report.assumed_a = a.assumed;
+  report.assumed_b = b.assumed;
+  report.tensors = compare_tensors(a.state, b.state, list_contents(open_model_container(a.path), report.path_a),
+                                   list_contents(open_model_container(b.path), report.path_b), &report.no_tensors);
+  const ValidationSet validation(val_files, report.seq_len, eval_tokens, vocab_size);
+  const ByteCounts byte_counts(tokenizer, vocab_size);
+  Gpt model_a = build_model(a, runtime.dtype, common.runtime.ops, runtime.device);
+  Gpt model_b = build_model(b, runtime.dtype, common.runtime.ops, runtime.device);
+  Progress bar("comparing", validation.sequences());
+  EvalOptions options;
+  options.seq_len = report.seq_len;
+  options.batch_sequences = std::max<int64_t>(1, batch_tokens / report.seq_len);
+  options.device = runtime.device;
+  options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
+  report.numbers = compare_models(model_a, model_b, validation, byte_counts, options);
+  bar.finish();
+  const std::string text = report_text(report, form);
+  if (output.empty()) {
+    std::fputs(text.c_str(), stdout);
+  } else {
+    write_atomic(output, text);
+  }
+  return ExitCode::ok;
+}
+
+}  // namespace pgolf

@@ -1,0 +1,227 @@
+// eval_gpt inspect: what is in a file.
+#include <torch/types.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "commands.h"
+#include "pgolf/artifact/checkpoint.h"
+#include "pgolf/artifact/contents.h"
+#include "pgolf/artifact/tensors.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
+#include "pgolf/base/text_table.h"
+#include "pgolf/config/options.h"
+#include "pgolf/config/rope_options.h"
+#include "pgolf/eval/model_file.h"
+
+namespace pgolf {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+struct Inspected {
+  ModelContainer container;
+  FileContents contents;
+  std::optional<ModelFile> model;
+  std::string no_model;  ///< why not, if there is none
+
+  int64_t values() const {
+    int64_t sum = 0;
+    for (const auto& tensor : contents.tensors) sum += tensor.data.numel();
+    return sum;
+  }
+  int64_t bytes() const {
+    int64_t sum = 0;
+    for (const auto& tensor : contents.tensors) sum += tensor.bytes();
+    return sum;
+  }
+};
+
+Inspected inspect(const fs::path& path) {
+  Inspected out;
+  out.container = open_model_container(path);
+  // Its checksum is part of the container; what cannot be trusted is not listed.
+  if (out.container.is_checkpoint()) load_checkpoint(path);
+  out.contents = list_contents(out.container, path.string());
+  try {
+    out.model = read_model_file(path);
+  } catch (const Error& e) {
+    out.no_model = e.what();
+  }
+  return out;
+}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (const int64_t extent : shape) out += (out.size() > 1 ? ", " : "") + std::to_string(extent);
+  return out + "]";
+}
+
+bool has_codes(const StoredTensor& tensor) {
+  return tensor.scale && tensor.data.dtype == DType::int8;
+}
+
+/// Smallest and largest value; nothing of an empty tensor.
+std::optional<std::pair<double, double>> range_of(const RawTensor& tensor) {
+  if (tensor.numel() == 0) return std::nullopt;
+  const auto values = to_tensor(tensor).to(at::kDouble);
+  return std::pair(values.min().item<double>(), values.max().item<double>());
+}
+
+/// "-127..127", in the form of %g.
+std::string range_text(const RawTensor& tensor) {
+  const auto range = range_of(tensor);
+  if (!range) return "";
+  return range->first == range->second ? format("%.3g", range->first) : format("%.3g..%.3g", range->first, range->second);
+}
+
+/// "float16 [1024] 0.00787..0.0213".
+std::string scale_text(const StoredTensor& tensor) {
+  if (!tensor.scale) return "";
+  return std::string(dtype_name(tensor.scale->dtype)) + " " + shape_text(tensor.scale->shape) + " " + range_text(*tensor.scale);
+}
+
+std::string rope_text(const ModelConfig& model) {
+  ModelConfig shown = model;
+  std::string out = shown.rope_layers.empty() ? describe_rope_dims(shown.rope)
+                                              : "per layer " + rope_layers_text(shown.rope_layers, shown.rope.head_dim);
+  const RopeBindings rope(&shown.rope);  // a binding's default is its field's value
+  out += " base:" + rope.base.default_text + " style:" + rope.style.default_text + " select:" + rope.select.default_text +
+         " scaling:" + rope.scaling.default_text;
+  if (shown.rope.scaling != RopeScaling::none)
+    out += " factor:" + rope.scaling_factor.default_text + " original_seq_len:" + rope.original_seq_len.default_text;
+  return out + " table:" + rope.table_dtype.default_text;
+}
+
+std::string model_text(const ModelFile& file) {
+  const ModelConfig& model = file.stored.model;
+  return format("%d layers of %d lanes, %d heads (%d key/value), MLP %dx, vocabulary %d, embeddings %s", model.num_layers,
+                model.model_dim, model.num_heads, model.num_kv_heads, model.mlp_mult, model.vocab_size,
+                model.tie_embeddings ? "tied" : "not tied");
+}
+
+std::string table_text(const Inspected& file, const fs::path& path, int64_t budget) {
+  const FileContents& contents = file.contents;
+  const auto file_bytes = static_cast<int64_t>(file.container.file_bytes);
+  std::string out = path.string() + "\n";
+  const auto line = [&](const std::string& name, const std::string& value) {
+    out += "  " + name + std::string(name.size() < 8 ? 8 - name.size() : 1, ' ') + value + "\n";
+  };
+  line("format", file.container.format + (contents.quant_format.empty() ? "" : " (" + printable(contents.quant_format) + ")"));
+  line("bytes", with_commas(file_bytes) +
+                    (file.container.unpacked_bytes == file.container.file_bytes
+                         ? ""
+                         : format(", unpacked %s", with_commas(static_cast<int64_t>(file.container.unpacked_bytes)).c_str())));
+  line("budget", format("%.2f%% of %s; %s bytes %s", 100.0 * static_cast<double>(file_bytes) / static_cast<double>(budget),
+                        with_commas(budget).c_str(), with_commas(std::abs(budget - file_bytes)).c_str(),
+                        file_bytes <= budget ? "left for the code" : "too many"));
+  line("tensors", format("%zu, %s values, %s bytes", contents.tensors.size(), with_commas(file.values()).c_str(),
+                         with_commas(file.bytes()).c_str()));
+  line("model", file.model ? model_text(*file.model) : "none that can be used: " + file.no_model);
+  if (file.model) line("rope", rope_text(file.model->stored.model));
+  if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed, " "));
+  std::vector<std::string> stored;
+  for (const auto& [key, value] : contents.config) stored.push_back(printable(key + "=" + value));
+  line("config", stored.empty() ? "none stored" : join(stored, " "));
+  for (const auto& [key, value] : contents.notes) line(printable(key, 60), printable(value, 100));
+  TextTable table{{{"tensor"}, {"shape"}, {"stored"}, {"read as"}, {"bytes", true}, {"scales"}, {"codes"}, {"bits", true}}, {}};
+  for (const auto& tensor : contents.tensors) {
+    table.rows.push_back({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype),
+                          printable(tensor.dtype, 40), with_commas(tensor.bytes()), scale_text(tensor),
+                          has_codes(tensor) ? range_text(tensor.data) : "",
+                          has_codes(tensor) ? format("%.3f", code_entropy(tensor.data)) : ""});
+  }
+  return out + "\n" + table.aligned();
+}
+
+std::string json_lines(const Inspected& file, const fs::path& path, int64_t budget) {
+  const FileContents& contents = file.contents;
+  ordered_json head{{"kind", "file"},
+                    {"file", path.string()},
+                    {"format", file.container.format},
+                    {"quant_format", contents.quant_format},
+                    {"file_bytes", file.container.file_bytes},
+                    {"unpacked_bytes", file.container.unpacked_bytes},
+                    {"budget_bytes", budget},
+                    {"left_for_code", budget - static_cast<int64_t>(file.container.file_bytes)},
+                    {"tensors", contents.tensors.size()},
+                    {"values", file.values()},
+                    {"tensor_bytes", file.bytes()},
+                    {"config", contents.config}};
+  if (file.model) {
+    head["model"] = model_metadata(file.model->stored.model, file.model->stored.train_seq_len);
+    head["assumed"] = file.model->assumed;
+  } else {
+    head["no_model"] = file.no_model;
+  }
+  auto& notes = head["notes"] = ordered_json::object();
+  for (const auto& [key, value] : contents.notes) notes[key] = value;
+  const auto text = [](const ordered_json& row) {
+    return row.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  };
+  std::string out = text(head);
+  for (const auto& tensor : contents.tensors) {
+    ordered_json row{{"kind", "tensor"},           {"name", tensor.name},
+                     {"shape", tensor.data.shape}, {"stored", dtype_name(tensor.data.dtype)},
+                     {"dtype", tensor.dtype},      {"bytes", tensor.bytes()}};
+    if (tensor.scale) {
+      row["scale_dtype"] = dtype_name(tensor.scale->dtype);
+      row["scale_shape"] = tensor.scale->shape;
+      if (const auto range = range_of(*tensor.scale)) row["scale_min"] = range->first, row["scale_max"] = range->second;
+    }
+    if (has_codes(tensor)) {
+      if (const auto range = range_of(tensor.data)) row["code_min"] = range->first, row["code_max"] = range->second;
+      row["code_bits"] = code_entropy(tensor.data);
+    }
+    out += text(row);
+  }
+  return out;
+}
+
+}  // namespace
+
+ExitCode run_inspect(int argc, const char* const* argv) {
+  enum class Format { table, jsonl };
+  std::vector<std::string> paths;
+  bool help = false;
+  Format form = Format::table;
+  int64_t budget = OutputConfig().budget_bytes;
+  OptionTable table(
+      "eval_gpt inspect FILE... [--OPTION VALUE]...",
+      "Says what is in model files, ours or others': form, tensors, configuration, rotation, size against the budget.\n"
+      "Reads them only; nothing in them is run.");
+  table.accept_positional(&paths);
+  table.add_action({.name = "help", .field = &help, .help = "Print this and stop.", .stops = true});
+  table.group("Inspect");
+  table.add("FORMAT", bind::choice(&form, {{"table", Format::table}, {"jsonl", Format::jsonl}}), "", "Form of the output.");
+  table.add("BUDGET_BYTES", bind::integer(&budget, 1), "bytes", "What model and code may take together.");
+  table.resolve(argc, argv, {});
+  if (help) {
+    std::fputs(table.help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (paths.empty()) throw Error(ExitCode::usage, "no file given", "eval_gpt inspect FILE...");
+  ExitCode code = ExitCode::ok;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    try {
+      const fs::path path = model_path(paths[i]);
+      const Inspected file = inspect(path);
+      if (form == Format::table && i > 0) std::fputs("\n", stdout);
+      std::fputs((form == Format::table ? table_text(file, path, budget) : json_lines(file, path, budget)).c_str(), stdout);
+      std::fflush(stdout);
+    } catch (const Error& e) {
+      // One bad file among many does not hide the others.
+      if (paths.size() == 1) throw;
+      log::warn(e.what());
+      code = e.code();
+    }
+  }
+  return code;
+}
+
+}  // namespace pgolf

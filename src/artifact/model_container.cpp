@@ -1,0 +1,82 @@
+#include "pgolf/artifact/model_container.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "pgolf/artifact/torch_file.h"
+#include "pgolf/artifact/zlib.h"
+#include "pgolf/base/error.h"
+
+namespace pgolf {
+namespace {
+
+// No artifact of trained weights comes near either; together they bound what a small file can make of itself.
+constexpr size_t unpacked_per_byte = 64;
+constexpr size_t always_unpacked = size_t{256} << 20;
+
+bool starts_like_zip(BytesView file) {
+  return file.size() >= 4 && std::memcmp(file.data(), "PK\x03\x04", 4) == 0;
+}
+
+/// RFC 1950, 2.2: method 8, a window of at most 32 KiB, a check that makes the first two bytes a multiple of 31.
+bool starts_like_zlib(BytesView file) {
+  if (file.size() < 2) return false;
+  const auto method = static_cast<unsigned>(file[0]), flags = static_cast<unsigned>(file[1]);
+  return (method & 15) == 8 && method >> 4 <= 7 && (method * 256 + flags) % 31 == 0;
+}
+
+bool starts_like_safetensors(BytesView file) {
+  uint64_t header = 0;
+  if (file.size() < sizeof header + 1) return false;
+  std::memcpy(&header, file.data(), sizeof header);
+  return file[sizeof header] == std::byte{'{'} && header < uint64_t{1} << 32;
+}
+
+[[noreturn]] void refuse(const std::string& name, const std::string& where, BytesView bytes) {
+  const std::string kind = describe_foreign(bytes);
+  throw Error(ExitCode::bad_input,
+              name + ": no model file: " + where + (kind.empty() ? "neither a torch.save archive nor safetensors" : kind),
+              "a model is a run folder, a .pt, an .int8.ptz (zlib) or a .safetensors file");
+}
+
+ModelContainer from_torch(BytesView archive, const std::string& name) {
+  ModelContainer container;
+  Value value = load_torch(archive, name);
+  const Dict* dict = value.get_if<Dict>();
+  container.format = dict != nullptr && dict->find("__quant_format__") != nullptr ? "int8" : "torch";
+  container.content = std::move(value);
+  container.unpacked_bytes = archive.size();
+  return container;
+}
+
+}  // namespace
+
+ModelContainer parse_model_container(BytesView file, const std::string& name) {
+  ModelContainer container;
+  if (starts_like_zip(file)) {
+    container = from_torch(file, name);
+  } else if (starts_like_zlib(file)) {
+    const Bytes archive = zlib_decompress(file, std::max(always_unpacked, unpacked_per_byte * file.size()), name);
+    if (!starts_like_zip(archive)) refuse(name, "the zlib stream holds ", archive);
+    container = from_torch(archive, name);
+    container.format += "+zlib";
+  } else if (starts_like_safetensors(file)) {
+    Safetensors tensors = parse_safetensors(file, name);
+    const auto format = tensors.metadata.find("format");
+    const bool checkpoint = format != tensors.metadata.end() && format->second.starts_with("train_gpt checkpoint");
+    container.format = checkpoint ? ModelContainer::checkpoint_format : "safetensors";
+    container.content = std::move(tensors);
+    container.unpacked_bytes = file.size();
+  } else {
+    refuse(name, "", file);
+  }
+  container.file_bytes = file.size();
+  return container;
+}
+
+ModelContainer open_model_container(const std::filesystem::path& path) {
+  const MappedFile file(path);
+  return parse_model_container(file.bytes(), path.string());
+}
+
+}  // namespace pgolf

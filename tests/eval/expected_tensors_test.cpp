@@ -1,0 +1,74 @@
+#include "pgolf/eval/expected_tensors.h"
+
+#include "support/files.h"
+#include "support/models.h"
+
+namespace pgolf::testing {
+namespace {
+
+TEST(ExpectedTensors, AreThoseOfTheModel) {
+  // Every combination of what decides about a tensor's being there, and some sizes.
+  for (int bits = 0; bits < 64; ++bits) {
+    ModelConfig config = tiny_config();
+    config.num_layers = 1 + bits % 3;
+    config.mlp_mult = 1 + bits % 2;
+    config.tie_embeddings = (bits & 1) != 0;
+    config.mlp_kind = (bits & 2) != 0 ? MlpKind::swiglu : MlpKind::relu2;
+    config.norm_weights = (bits & 4) != 0;
+    config.parallel_block = (bits & 8) != 0;
+    config.unet_skips = (bits & 16) != 0;
+    config.resid_mix = (bits & 32) != 0;
+    Gpt model = make_model(config);
+    const auto expected = expected_tensors(config);
+    const auto state = state_dict(model);
+    ASSERT_EQ(expected.size(), state.size()) << bits;
+    for (size_t i = 0; i < state.size(); ++i) {
+      EXPECT_EQ(expected[i].first, state[i].first) << bits;
+      EXPECT_EQ(expected[i].second, state[i].second.sizes().vec()) << bits << " " << state[i].first;
+    }
+  }
+}
+
+TEST(ExpectedTensors, AnyOrderBecomesTheModels) {
+  Gpt model = make_random_model(tiny_config());
+  const auto state = state_dict(model);
+  StateDict turned(state.rbegin(), state.rend());
+  expect_same_tensors(in_model_order(turned, tiny_config(), "f"), state);
+}
+
+TEST(ExpectedTensors, MisfitsAreNamed) {
+  Gpt model = make_model(tiny_config());
+  const auto state = state_dict(model);
+  const auto refused = [&](const std::vector<std::string>& parts, const std::function<void(StateDict&)>& change) {
+    StateDict bad = state;
+    change(bad);
+    expect_error(ExitCode::bad_input, parts, [&] { in_model_order(bad, tiny_config(), "f.pt"); });
+  };
+  refused({"f.pt is no GPT of this family (2 layers of 32 lanes): it lacks skip_weights"},
+          [](auto& bad) { bad.erase(bad.begin()); });
+  refused({"not known here: repeat?scales"}, [](auto& bad) { bad.emplace_back("repeat\nscales", torch::zeros({1})); });
+  refused({"tok_emb.weight twice"}, [](auto& bad) { bad.emplace_back("tok_emb.weight", torch::zeros({1})); });
+  refused({"skip_weights [6, 32] instead of [1, 32]"}, [](auto& bad) { bad[0].second = torch::zeros({6, 32}); });
+  refused({"it lacks skip_weights, tok_emb.weight, blocks.0.attn_scale and "}, [](auto& bad) { bad.clear(); });
+}
+
+TEST(ExpectedTensors, AHugeClaimCostsNothing) {
+  // A configuration of 17 TB of weights beside a small file.
+  ModelConfig config = tiny_config();
+  config.vocab_size = config.model_dim = 65'536;
+  config.num_layers = 1000;
+  Gpt model = make_model(tiny_config());
+  expect_error(ExitCode::bad_input, {"instead of [65536, 65536]"}, [&] { in_model_order(state_dict(model), config, "f"); });
+}
+
+TEST(ExpectedTensors, NamesInsteadOfAMissingOne) {
+  const auto one = torch::zeros({1});
+  const StateDict state{{"a.0.mlp.up.weight", one}, {"a.0.mlp.up.bias", one}, {"a.0.mlp.down", one}, {"b", one}};
+  EXPECT_EQ(names_instead(state, "a.0.mlp.fc.weight"), "a.0.mlp.: up, down");
+  EXPECT_EQ(names_instead(state, "a.0.attn.q"), "a.0.: mlp");
+  EXPECT_EQ(names_instead(state, "c.d"), "a, b");
+  EXPECT_EQ(names_instead({}, "c.d"), "nothing");
+}
+
+}  // namespace
+}  // namespace pgolf::testing

@@ -1,0 +1,92 @@
+#include "pgolf/eval/model_writer.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "pgolf/artifact/safetensors.h"
+#include "pgolf/eval/model_file.h"
+#include "support/files.h"
+#include "support/models.h"
+
+namespace pgolf::testing {
+namespace {
+
+class ModelWriter : public ::testing::Test {
+ protected:
+  /// From file to file, as export does it.
+  void convert(const fs::path& from, const fs::path& to) const {
+    const ModelFile file = read_model_file(from);
+    write_model(to, file.state, file.stored.model, file.metadata);
+  }
+
+  ModelConfig config_ = [] {
+    ModelConfig config = tiny_config();
+    config.rope.rope_dims = 4;
+    return config;
+  }();
+  Gpt model_ = make_random_model(config_);
+  ModelMetadata metadata_ = model_metadata(config_, 24);
+  TempFolder folder_;
+};
+
+TEST_F(ModelWriter, TorchAndSafetensorsAreLosslessBothWays) {
+  for (const bool bfloat16 : {false, true}) {
+    if (bfloat16) {
+      set_parameter_precision(model_, at::kBFloat16, OptimConfig().control_patterns);
+      torch::NoGradGuard no_grad;  // bits that a comparison of values would miss, and others that it would trip over
+      model_->skip_weights[0][0] = -0.0f;
+      model_->tok_emb->weight[0][1] = std::numeric_limits<float>::infinity();
+    }
+    const auto state = state_dict(model_);
+    for (const auto& metadata : {metadata_, ModelMetadata()}) {
+      const fs::path pt = folder_ / "model.pt", safetensors = folder_ / "model.safetensors";
+      write_model(pt, state, config_, metadata);
+      const Bytes original = read_bytes(pt);
+      convert(pt, safetensors);
+      const ModelFile file = read_model_file(safetensors);
+      EXPECT_EQ(file.format, "safetensors");
+      EXPECT_EQ(file.metadata, metadata);
+      EXPECT_EQ(file.assumed.empty(), !metadata.empty());
+      expect_same_tensors(file.state, state);
+      const Bytes there = read_bytes(safetensors);
+      convert(safetensors, pt);
+      EXPECT_EQ(read_bytes(pt), original);
+      convert(pt, safetensors);
+      EXPECT_EQ(read_bytes(safetensors), there);
+    }
+  }
+}
+
+TEST_F(ModelWriter, SafetensorsOfOtherWritersAreReadInAnyOrder) {
+  write_model(folder_ / "model.pt", state_dict(model_), config_, metadata_);
+  convert(folder_ / "model.pt", folder_ / "model.safetensors");
+  Safetensors other = load_safetensors(folder_ / "model.safetensors");
+  std::reverse(other.tensors.begin(), other.tensors.end());
+  other.metadata.clear();
+  save_safetensors(folder_ / "other.safetensors", other);
+  const ModelFile file = read_model_file(folder_ / "other.safetensors");
+  EXPECT_FALSE(file.assumed.empty());
+  expect_same_tensors(file.state, state_dict(model_));
+}
+
+TEST_F(ModelWriter, ArtifactsHoldTheConfigurationOrNone) {
+  for (const auto& metadata : {metadata_, ModelMetadata()}) {
+    write_model(folder_ / "m.ptz", state_dict(model_), config_, metadata);
+    const ModelFile file = read_model_file(folder_ / "m.ptz");
+    EXPECT_EQ(file.format, "int8+zlib");
+    EXPECT_EQ(file.metadata, metadata);
+    // The order is the model's again, though the artifact keeps quantised tensors apart.
+    EXPECT_EQ(names_of(file.state), names_of(state_dict(model_)));
+  }
+}
+
+TEST_F(ModelWriter, SuffixesDecide) {
+  EXPECT_EQ(model_form("a/final_model.pt"), ModelForm::torch);
+  EXPECT_EQ(model_form("final_model.int8.ptz"), ModelForm::int8_zlib);
+  EXPECT_EQ(model_form("x.safetensors"), ModelForm::safetensors);
+  for (const char* name : {"model.bin", "model", "model.PT", ".pt"})
+    expect_error(ExitCode::usage, {name, ".safetensors"}, [&] { model_form(name); });
+}
+
+}  // namespace
+}  // namespace pgolf::testing
