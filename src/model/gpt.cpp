@@ -80,7 +80,8 @@ at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& targe
 
 at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids) {
   const torch::NoGradGuard no_grad;
-  return ops::softcap_token_losses(raw_logits(hidden(input_ids)), target_ids.reshape(-1), config_.logit_softcap, path_)
+  return ops::softcap_token_losses(raw_logits(hidden(input_ids).flatten(0, 1)), target_ids.reshape(-1), config_.logit_softcap,
+                                   path_)
       .view(target_ids.sizes());
 }
 
