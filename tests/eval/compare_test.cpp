@@ -4,7 +4,7 @@
 
 #include "pgolf/eval/model_file.h"
 #include "pgolf/eval/model_writer.h"
-#include "pgolf/eval/position_loss.h"
+#include "pgolf/eval/score.h"
 #include "support/dataset.h"
 #include "support/models.h"
 
@@ -55,14 +55,15 @@ TEST_F(Compare, NumbersAreThoseOfTheDefinitions) {
 }
 
 TEST_F(Compare, LossesAreThoseOfScoring) {
-  EvalOptions options;
-  options.seq_len = 16;
-  const PositionLoss alone = measure_positions(a_, validation_, byte_counts_, options);
+  ScoreOptions options;
+  options.seq_len = options.stride = 16;
+  const EvalResult alone =
+      summarise(score_stream(a_, validation_.tokens(), options), validation_.tokens(), byte_counts_, /*seq_len=*/16).total;
   const Comparison both = compare(a_, b_);
-  EXPECT_NEAR(both.a.val_loss, alone.total.val_loss, 1e-6);
-  EXPECT_NEAR(both.a.val_bpb, alone.total.val_bpb, 1e-6);
-  EXPECT_EQ(both.a.tokens, alone.total.tokens);
-  EXPECT_EQ(both.b.bytes, alone.total.bytes);
+  EXPECT_NEAR(both.a.val_loss, alone.val_loss, 1e-6);
+  EXPECT_NEAR(both.a.val_bpb, alone.val_bpb, 1e-6);
+  EXPECT_EQ(both.a.tokens, alone.tokens);
+  EXPECT_EQ(both.b.bytes, alone.bytes);
 }
 
 TEST_F(Compare, AModelEqualsItself) {
