@@ -14,7 +14,7 @@ struct Command {
 
 constexpr Command kCommands[] = {{"score", run_score},     {"generate", run_generate}, {"measure", run_measure},
                                  {"choices", run_choices}, {"inspect", run_inspect},   {"export", run_export},
-                                 {"compare", run_compare}};
+                                 {"compare", run_compare}, {"serve", run_serve}};
 
 }  // namespace
 
