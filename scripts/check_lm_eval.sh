@@ -2,6 +2,7 @@
 # Proves that lm-evaluation-harness and the openai client work with `eval_gpt serve`, and get the numbers of `eval_gpt choices`.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+cd "$OLDPWD" # arguments are paths as the caller has them
 
 usage() {
   cat <<'USAGE'
