@@ -7,6 +7,7 @@ server answers. Exit status 77 if there is no browser that starts.
 
 import argparse
 import json
+import math
 import os
 import random
 import re
@@ -25,7 +26,8 @@ from resume_kill import make_data  # noqa: E402
 
 SKIPPED = 77
 CONTEXT = 64  # tokens
-PROMPT = 'The water <b id="no">and</b> the "sea".'  # markup in it must stay text
+NAME = "tiny <i>model</i>"  # markup in what the page is told must stay text
+PROMPT = 'The water <b id="no">and</b> the "sea".'
 TOKENS = "[...document.querySelectorAll('#text .token')]"
 IDLE = "document.querySelector('#stop').disabled && document.querySelector('#status').textContent !== '…'"
 
@@ -53,7 +55,8 @@ def environment():
 
 class Server:
     def __init__(self, args, model, tokenizer):
-        command = [str(args.eval_gpt), "serve", str(model), "--tokenizer-path", str(tokenizer), "--port", "0", "--num-threads", "1"]
+        command = [str(args.eval_gpt), "serve", str(model), "--tokenizer-path", str(tokenizer), "--port", "0",
+                   "--num-threads", "1", "--model-name", NAME]  # fmt: skip
         self.process = subprocess.Popen(command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         match = re.fullmatch(r"serving (.+) at (http://127\.0\.0\.1:\d+)\n", line)
@@ -154,14 +157,16 @@ class PageTest(unittest.TestCase):
         self.assertEqual(self.generated(), choice["text"])
         self.assertEqual(self.shown("text"), PROMPT + choice["text"])
         self.check_colours(choice["logprobs"]["token_logprobs"])
-        self.assertEqual(self.browser.value("document.querySelectorAll('#text b').length"), 0)
+        self.assertEqual(self.browser.value("document.querySelectorAll('#text b, h1 *').length"), 0)
         self.assertRegex(self.shown("status"), r"^\d+ tokens, \d+\.\d tokens/s")
         self.assertEqual(self.shown("error"), "")
         # The tooltip: the token, its probability, and the alternatives in falling order.
         first = self.browser.value(TOKENS + "[0].title").split("\n")
-        likeliest = max(choice["logprobs"]["top_logprobs"][0].items(), key=lambda entry: entry[1])[0]
         self.assertEqual(first[0], first[1])  # greedy: the token is the likeliest
-        self.assertIn(likeliest.replace(" ", "␣"), first[1])
+        logprobs = choice["logprobs"]
+        if not logprobs["tokens"][0].startswith("bytes:"):
+            self.assertTrue(first[0].startswith("“" + logprobs["tokens"][0].replace(" ", "␣") + "” "), first[0])
+        self.assertAlmostEqual(float(first[0].split()[-2]), 100 * math.exp(logprobs["token_logprobs"][0]), delta=0.06)
         chances = [float(re.search(r"([\d.e-]+) %$", line)[1]) for line in first[1:]]
         self.assertEqual(len(chances), 5)
         self.assertEqual(chances, sorted(chances, reverse=True))
