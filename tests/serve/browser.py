@@ -44,12 +44,13 @@ class Browser:
     """One page of one browser, with a profile that ends with it. Events are kept in `events` until they are taken."""
 
     def __init__(self):
+        program = find_browser()
         self.profile = tempfile.mkdtemp(prefix="page_test_")
         self.errors = open(os.path.join(self.profile, "stderr.txt"), "w+", errors="replace")
         their_read, self.write_fd = os.pipe()
         self.read_fd, their_write = os.pipe()
         # The sandbox needs rights that root and containers lack; the only page is our own, and no other host resolves.
-        command = [find_browser(), "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        command = [program, "--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run",
                    "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
                    "--disable-extensions", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
                    f"--user-data-dir={self.profile}/profile", "about:blank"]  # fmt: skip
@@ -67,7 +68,7 @@ class Browser:
             self.errors.seek(0)
             last = self.errors.read()[-2000:]
             self.close()
-            raise Unusable(f"{command[0]} does not start: {problem}\n{last}") from problem
+            raise Unusable(f"{program} does not start: {problem}\n{last}") from problem
 
     def close(self):
         os.close(self.write_fd)  # ends the browser
