@@ -229,9 +229,24 @@ class PageTest(unittest.TestCase):
         self.browser.wait(f"{TOKENS}.length > 0 && {IDLE}")
         self.assertEqual(self.shown("error"), "")
 
+    def network(self, offline=False, bytes_per_second=-1):
+        self.browser.call("Network.emulateNetworkConditions", offline=offline, latency=0, uploadThroughput=-1,
+                          downloadThroughput=bytes_per_second)  # fmt: skip
+
+    def test_says_that_the_server_is_gone(self):
+        self.network(offline=True)
+        try:
+            for button in ("#generate", "#score"):
+                self.browser.click(button)
+                self.browser.wait("document.querySelector('#error').textContent.startsWith('The server is out of reach')")
+                self.browser.wait("document.querySelector('#stop').disabled")
+        finally:
+            self.network()
+        self.assertEqual({entry["entry"]["source"] for entry in self.complaints()}, {"network"})
+
     def test_stops(self):
         # A line as slow as this has most of the text still to come when the key is pressed, however fast the model is.
-        self.browser.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=20000, uploadThroughput=-1)
+        self.network(bytes_per_second=20000)
         try:
             self.write_prompt("the sea")
             self.number("max_tokens", 2000)
@@ -241,7 +256,7 @@ class PageTest(unittest.TestCase):
             self.browser.press("Escape")
             self.browser.wait(IDLE)
         finally:
-            self.browser.call("Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+            self.network()
         self.assertRegex(self.shown("status"), r"^\d+ tokens, .*, stopped$")
         stopped_at = self.browser.value(TOKENS + ".length")
         self.assertLess(stopped_at, 2000)
