@@ -80,7 +80,7 @@ TEST_F(ServerTest, TellsOfItself) {
   EXPECT_EQ(get("/v1/models/tiny").body, model);
   EXPECT_EQ(get("/v1/models/other").status, 404);
   EXPECT_EQ(get("/tokenizer_info").body["eos_token"], "</s>");
-  EXPECT_NE(get("/").text.find("<!doctype html>"), std::string::npos);
+  EXPECT_NE(get("/").text.find("<!DOCTYPE html>"), std::string::npos);
 }
 
 TEST_F(ServerTest, TokenizesBothWays) {
