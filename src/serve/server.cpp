@@ -40,6 +40,10 @@ struct Server::Impl {
   Impl(LanguageModel& model, const Tokenizer& tokenizer, const ServerOptions& options)
       : model(model), tokenizer(tokenizer), options(options), free_slots(options.max_requests) {
     http.set_tcp_nodelay(true);  // small answers to small requests: Nagle's algorithm would hold each of them back
+    http.set_socket_options([](socket_t socket) {  // its default, SO_REUSEPORT, lets two servers share a port
+      const int yes = 1;
+      ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    });
     http.set_payload_max_length(static_cast<size_t>(options.max_body_bytes));
     http.set_read_timeout(std::chrono::seconds(20));
     http.new_task_queue = [threads = options.max_requests + kSpareThreads] {

@@ -73,7 +73,7 @@ TEST_F(Completions, StopTextsAreNotGivenOut) {
     EXPECT_EQ(result.text, whole.substr(0, whole.find(stop))) << stop;
     EXPECT_EQ(result.finish_reason, "stop");
     // Just the tokens whose text, or a part of it, was given out.
-    if (result.text.empty()) EXPECT_TRUE(result.tokens.empty()) << stop;
+    EXPECT_EQ(result.tokens.empty(), result.text.empty()) << stop;
     for (const auto& token : result.tokens) EXPECT_LT(token.offset, result.text.size()) << stop;
   }
   request_.stop = {"stones"};

@@ -3,6 +3,8 @@
 #include <httplib.h>
 
 #include <atomic>
+#include <future>
+#include <optional>
 #include <thread>
 
 #include "support.h"
@@ -64,8 +66,15 @@ class ServerTest : public ::testing::Test {
     return objects;
   }
 
+  /// What follows "the".
+  std::vector<int> script() const {
+    auto ids = tokenizer_.encode("the river walks under the bridge");
+    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(tokenizer_.encode("the").size()));
+    return ids;
+  }
+
   Tokenizer tokenizer_{Dataset::get().tokenizer_path()};
-  ScriptedModel model_{tokenizer_.encode("river walks under the bridge")};
+  ScriptedModel model_{script()};
   ServerOptions options_{.port = 0, .model_name = "tiny"};
   std::optional<Server> server_;
   std::thread thread_;
