@@ -11,7 +11,6 @@
 #include "common.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
-#include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/parse.h"
@@ -222,7 +221,7 @@ class Scorer {
     return row;
   }
 
-  /// Says how much more work a stride is, and how long it will take by the time of a first batch.
+  /// Says how much more work a stride is, and how long it will take by the time of a first batch; not among the results.
   void announce(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
     const auto targets = static_cast<int64_t>(tokens.size()) - 1;
     const auto windows = static_cast<int64_t>(plan_windows(targets, options.seq_len, options.stride).size());
@@ -235,9 +234,9 @@ class Scorer {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch));
     }
-    log::info(format("stride %lld: %s windows, %.1f times the work of windows side by side%s",
-                     static_cast<long long>(options.stride), with_commas(windows).c_str(),
-                     static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str()));
+    std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of windows side by side%s\n",
+                 static_cast<long long>(options.stride), with_commas(windows).c_str(),
+                 static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str());
   }
 
   const ScoreCommand& command_;
