@@ -15,7 +15,7 @@ install_packages() {
   local tools=(cmake:cmake ninja:ninja-build g++:g++ pkg-config:pkg-config ccache:ccache python3:python3 xz:xz-utils
     gnuplot:gnuplot-nox curl:curl)
   local packages=(ca-certificates libcxxopts-dev libspdlog-dev libsentencepiece-dev nlohmann-json3-dev libssl-dev zlib1g-dev
-    libboost-math-dev libgtest-dev libbenchmark-dev)
+    libboost-math-dev libcpp-httplib-dev libgtest-dev libbenchmark-dev)
   find_missing "${tools[@]}" -- "${packages[@]}"
   # Debian keeps the module that a virtual environment needs for its own pip apart.
   find_python >/dev/null || missing+=(python3-venv)

@@ -22,6 +22,7 @@ constexpr Command kCommands[] = {
     {"inspect", run_inspect, "What is in a model file."},
     {"export", run_export, "A model as a file of another format."},
     {"compare", run_compare, "Two models on the same tokens, and tensor by tensor."},
+    {"serve", run_serve, "OpenAI's completions API over HTTP, with a page to try the model on."},
 };
 
 }  // namespace

@@ -34,8 +34,8 @@ Sampler::Sampler(const SamplingOptions& options)
     : options_(options), generator_(at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(options.seed))) {}
 
 int Sampler::next(const at::Tensor& logits) {
-  if (options_.temperature <= 0) return static_cast<int>(logits.argmax().item<int64_t>());
-  const auto probabilities = at::softmax(keep_top_k(logits, options_.top_k) / options_.temperature, -1);
+  if (options_.temperature < kGreedyBelow) return static_cast<int>(logits.argmax().item<int64_t>());
+  const auto probabilities = at::softmax((keep_top_k(logits, options_.top_k) - logits.max()) / options_.temperature, -1);
   return static_cast<int>(
       at::multinomial(keep_top_p(probabilities, options_.top_p), 1, /*replacement=*/false, generator_).item<int64_t>());
 }

@@ -186,7 +186,7 @@ TEST_F(Measure, WhatCannotBeMeasuredIsRefused) {
   Gpt model = make_random_model(config_);
   torch::NoGradGuard no_grad;
   model->blocks[0]->attn_scale.fill_(NAN);
-  expect_error(ExitCode::non_finite, {"32"}, [&] { measure(model); });
+  expect_error(ExitCode::non_finite, {"target 0", "nan"}, [&] { measure(model); });
 }
 
 TEST(EvaluationLengths, AreFactorsOrTokens) {

@@ -17,12 +17,12 @@ while [ $# -gt 0 ]; do
   case $1 in --out-dir) out=$2 ;; --run-id) id=$2 ;; --seed) seed=$2 ;; --rope-dims) dims=$2 ;; esac
   shift
 done
+trap 'echo "$id" >> "$NOTES.stopped"; exit 130' TERM INT
 echo "$id $$ $CUDA_VISIBLE_DEVICES" >> "$NOTES"
 if [ "$seed" = "$FAIL" ]; then
   printf 'error: it broke\n  try again\n' >&2
   exit 3
 fi
-trap 'echo "$id" >> "$NOTES.stopped"; exit 130' TERM INT
 while [ -n "$HOLD" ] && [ -e "$HOLD" ]; do sleep 0.02; done
 mkdir -p "$out/$id"
 printf 'SEED=%s\nROPE_DIMS=%s\nMAX_WALLCLOCK_SECONDS=0\n' "$seed" "$dims" > "$out/$id/config.env"

@@ -6,16 +6,10 @@
 #include <optional>
 #include <vector>
 
+#include "pgolf/eval/sampling.h"
 #include "pgolf/model/gpt.h"
 
 namespace pgolf {
-
-struct SamplingOptions {
-  double temperature = 0.8;  ///< 0 = always the likeliest token
-  int top_k = 50;            ///< sample among the k likeliest; 0 = all
-  double top_p = 1;          ///< of those, among the likeliest whose probabilities first reach p in sum; 0 < p <= 1
-  int64_t seed = 1;
-};
 
 /// Draws one token after another. The same options and logits give the same tokens.
 class Sampler {

@@ -12,5 +12,6 @@ ExitCode run_choices(int argc, const char* const* argv);
 ExitCode run_inspect(int argc, const char* const* argv);
 ExitCode run_export(int argc, const char* const* argv);
 ExitCode run_compare(int argc, const char* const* argv);
+ExitCode run_serve(int argc, const char* const* argv);
 
 }  // namespace pgolf

@@ -1,0 +1,65 @@
+// Work for one thread from many, in the order in which it was asked for. LibTorch keeps a team of threads for every thread that
+// calls it, so one thread does all of a model's work.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+namespace pgolf {
+
+class Turns {
+ public:
+  /// Does work() on the thread that calls run(), and returns or throws what it does. After finish() nothing may be asked any
+  /// more.
+  template <typename Work>
+  auto take(Work&& work) {
+    using Result = std::invoke_result_t<Work>;
+    auto task = std::make_shared<std::packaged_task<Result()>>(std::forward<Work>(work));
+    auto result = task->get_future();
+    {
+      const std::lock_guard lock(mutex_);
+      queue_.emplace_back([task] { (*task)(); });
+    }
+    ready_.notify_one();
+    return result.get();
+  }
+
+  /// Does what is asked for until finish(). idle is called about ten times a second, and between tasks.
+  void run(const std::function<void()>& idle) {
+    std::unique_lock lock(mutex_);
+    while (!finished_) {
+      if (queue_.empty()) ready_.wait_for(lock, std::chrono::milliseconds(100));
+      std::function<void()> task;
+      if (!queue_.empty()) {
+        task = std::move(queue_.front());
+        queue_.pop_front();
+      }
+      lock.unlock();
+      if (task) task();
+      idle();
+      lock.lock();
+    }
+  }
+
+  void finish() {
+    {
+      const std::lock_guard lock(mutex_);
+      finished_ = true;
+    }
+    ready_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::function<void()>> queue_;
+  bool finished_ = false;
+};
+
+}  // namespace pgolf

@@ -1,0 +1,80 @@
+// eval_gpt serve: a stored model behind an HTTP server.
+#include <cstdio>
+#include <filesystem>
+
+#include "commands.h"
+#include "common.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
+#include "pgolf/data/tokenizer.h"
+#include "pgolf/serve/gpt_language_model.h"
+#include "pgolf/serve/server.h"
+
+namespace pgolf {
+namespace {
+
+/// The run's folder, or the file without its suffixes.
+std::string name_of(const std::string& checkpoint) {
+  std::filesystem::path path = std::filesystem::path(checkpoint).lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  std::string name = path.filename().string();
+  for (const char* suffix : {".ptz", ".int8", ".pt", ".safetensors"}) {
+    if (name.ends_with(suffix)) name.resize(name.size() - std::string_view(suffix).size());
+  }
+  return name.empty() ? "model" : printable(name);
+}
+
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host.starts_with("127.");
+}
+
+}  // namespace
+
+ExitCode run_serve(int argc, const char* const* argv) {
+  Common common;
+  ServerOptions options;
+  OptionTable table("eval_gpt serve CHECKPOINT [--OPTION VALUE]...",
+                    "Answers OpenAI's completions API over HTTP, and shows a page to try the model on (docs/serving.md).");
+  add_common(table, common);
+  table.group("Serve");
+  table.add("HOST", bind::text(&options.host), "",
+            "Address to listen at. There is no authentication: whoever reaches another one than this machine's own can use it.");
+  table.add("PORT", bind::integer(&options.port, 0, 65535), "", "0 = a free one; the first line that is printed names it.");
+  Binding name = bind::text(&options.model_name);
+  name.default_text = "the file's or folder's";
+  table.add("MODEL_NAME", name, "", "What clients call the model.");
+  table.add("MAX_TOKENS", bind::integer(&options.max_tokens, 1, 1 << 20), "tokens", "Most that a client may ask for.");
+  table.add("MAX_CHOICES", bind::integer(&options.max_choices, 1, 1 << 16), "", "Most texts in a request.");
+  table.add("MAX_REQUESTS", bind::integer(&options.max_requests, 1, 4096), "",
+            "Most completions at once; the next one is told to come back.");
+  table.add("MAX_BODY_BYTES", bind::integer(&options.max_body_bytes, 1024, int64_t{1} << 30), "bytes", "Largest request.");
+  const auto options_given = table.resolve(argc, argv, {}).options;
+  if (common.help) {
+    std::fputs(table.help().c_str(), stdout);
+    return ExitCode::ok;
+  }
+  if (common.positional.size() != 1)
+    throw Error(ExitCode::usage, "serve takes exactly one checkpoint", "see eval_gpt serve --help");
+  if (options.model_name.empty()) options.model_name = name_of(common.positional[0]);
+  install_stop_signals();
+  const Runtime runtime = start_runtime(common.runtime, 0);
+  const ModelFile file = read_model(common.positional[0], common, options_given);
+  const Tokenizer tokenizer(common.tokenizer_path);
+  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  const auto model = make_language_model(build_model(file, runtime.dtype, common.runtime.ops, runtime.device),
+                                         file.stored.train_seq_len, runtime.device);
+  Server server(*model, tokenizer, options);
+  if (!is_loopback(options.host))
+    log::warn(format("HOST=%s can be reached from elsewhere, and asks nobody who they are", printable(options.host).c_str()));
+  server.run(
+      [&] {
+        const bool v6 = options.host.find(':') != std::string::npos;
+        log::info(format("serving %s at http://%s%s%s:%d", options.model_name.c_str(), v6 ? "[" : "", options.host.c_str(),
+                         v6 ? "]" : "", server.port()));
+      },
+      [] { return stop_signal() != 0; });
+  return ExitCode::ok;
+}
+
+}  // namespace pgolf

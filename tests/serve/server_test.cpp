@@ -1,0 +1,289 @@
+#include "pgolf/serve/server.h"
+
+#include <httplib.h>
+
+#include <atomic>
+#include <thread>
+
+#include "support.h"
+
+namespace pgolf::testing {
+namespace {
+
+class ServerTest : public ::testing::Test {
+ protected:
+  void start() {
+    server_.emplace(model_, tokenizer_, options_);
+    std::promise<void> ready;
+    thread_ = std::thread([this, &ready] { server_->run([&] { ready.set_value(); }, [] { return false; }); });
+    ready.get_future().wait();
+  }
+  void finish() {
+    if (!thread_.joinable()) return;
+    server_->stop();
+    thread_.join();
+  }
+  void TearDown() override { finish(); }
+
+  httplib::Client client() const {
+    httplib::Client client("127.0.0.1", server_->port());
+    client.set_read_timeout(60);
+    return client;
+  }
+  struct Reply {
+    int status = 0;
+    json body;
+    std::string text;
+  };
+  static Reply reply_of(const httplib::Result& result) {
+    if (!result) return {.status = -1, .body = {}, .text = httplib::to_string(result.error())};
+    return {.status = result->status, .body = json::parse(result->body, nullptr, false), .text = result->body};
+  }
+  Reply get(const std::string& path) const { return reply_of(client().Get(path)); }
+  Reply post(const std::string& path, const std::string& body) const {
+    return reply_of(client().Post(path, body, "application/json"));
+  }
+  Reply complete(const json& body) const { return post("/v1/completions", body.dump()); }
+  /// The objects of a stream's events; the last one has to be [DONE].
+  std::vector<json> stream(json body) const {
+    body["stream"] = true;
+    const auto result = client().Post("/v1/completions", body.dump(), "application/json");
+    EXPECT_TRUE(result);
+    EXPECT_EQ(result->get_header_value("Content-Type"), "text/event-stream");
+    std::vector<std::string> events;
+    for (size_t at = 0; at < result->body.size();) {
+      const size_t end = result->body.find("\n\n", at);
+      EXPECT_EQ(result->body.substr(at, 6), "data: ");
+      events.push_back(result->body.substr(at + 6, end - at - 6));
+      at = end + 2;
+    }
+    EXPECT_EQ(events.back(), "[DONE]");
+    events.pop_back();
+    std::vector<json> objects;
+    for (const auto& event : events) objects.push_back(json::parse(event));
+    return objects;
+  }
+
+  Tokenizer tokenizer_{Dataset::get().tokenizer_path()};
+  ScriptedModel model_{tokenizer_.encode("river walks under the bridge")};
+  ServerOptions options_{.port = 0, .model_name = "tiny"};
+  std::optional<Server> server_;
+  std::thread thread_;
+};
+
+TEST_F(ServerTest, TellsOfItself) {
+  start();
+  EXPECT_EQ(get("/health").body, json::parse(R"({"status":"ok"})"));
+  const json model = get("/v1/models").body["data"][0];
+  EXPECT_EQ(model["id"], "tiny");
+  EXPECT_EQ(model["max_model_len"], 64);
+  EXPECT_EQ(get("/v1/models/tiny").body, model);
+  EXPECT_EQ(get("/v1/models/other").status, 404);
+  EXPECT_EQ(get("/tokenizer_info").body["eos_token"], "</s>");
+  EXPECT_NE(get("/").text.find("<!DOCTYPE html>"), std::string::npos);
+}
+
+TEST_F(ServerTest, TokenizesBothWays) {
+  start();
+  const auto ids = tokenizer_.encode("the river");
+  const json body = post("/tokenize", R"({"prompt":"the river","add_special_tokens":false})").body;
+  EXPECT_EQ(body["tokens"], ids);
+  EXPECT_EQ(body["count"], ids.size());
+  EXPECT_EQ(body["max_model_len"], 64);
+  EXPECT_EQ(post("/detokenize", json{{"tokens", ids}}.dump()).body["prompt"], "the river");
+}
+
+TEST_F(ServerTest, Completes) {
+  start();
+  const Reply reply = complete({{"prompt", "the"}, {"max_tokens", 50}, {"seed", 4}});
+  ASSERT_EQ(reply.status, 200) << reply.text;
+  EXPECT_EQ(reply.body["object"], "text_completion");
+  EXPECT_EQ(reply.body["model"], "tiny");
+  const json& choice = reply.body["choices"][0];
+  EXPECT_EQ(choice["text"], " river walks under the bridge");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(choice["index"], 0);
+  EXPECT_TRUE(choice["logprobs"].is_null());
+  const auto drawn = static_cast<int>(model_.script.size()) + 1;  // and the end
+  EXPECT_EQ(reply.body["usage"], json({{"prompt_tokens", tokenizer_.encode("the").size()},
+                                       {"completion_tokens", drawn},
+                                       {"total_tokens", tokenizer_.encode("the").size() + static_cast<size_t>(drawn)}}));
+  EXPECT_EQ(model_.seeds, std::vector<int64_t>{4});
+}
+
+TEST_F(ServerTest, ScoresPrompts) {
+  start();
+  // As lm-evaluation-harness asks: one more token than the prompt has.
+  const json body{
+      {"prompt", json::parse("[[9,10,11],[9,12]]")}, {"max_tokens", 1}, {"logprobs", 1}, {"echo", true}, {"temperature", 0}};
+  const Reply reply = complete(body);
+  ASSERT_EQ(reply.status, 200) << reply.text;
+  ASSERT_EQ(reply.body["choices"].size(), 2u);
+  EXPECT_EQ(reply.body["choices"][0]["logprobs"]["token_logprobs"], json::parse("[null,-2.0,-3.0,-0.5]"));
+  EXPECT_EQ(reply.body["choices"][1]["logprobs"]["token_logprobs"], json::parse("[null,-2.0,-0.5]"));
+  const json& logprobs = reply.body["choices"][0]["logprobs"];
+  for (const char* name : {"tokens", "top_logprobs", "text_offset"}) EXPECT_EQ(logprobs[name].size(), 4u) << name;
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  const json& top = logprobs["top_logprobs"][1];
+  EXPECT_EQ(top[logprobs["tokens"][1].get<std::string>()], -2.0);
+  EXPECT_EQ(top.size(), 2u);
+  EXPECT_EQ(reply.body["usage"]["prompt_tokens"], 5);
+  EXPECT_EQ(reply.body["usage"]["completion_tokens"], 2);
+}
+
+TEST_F(ServerTest, SeveralTextsOfAPromptHaveTheirOwnSeeds) {
+  start();
+  const Reply reply = complete({{"prompt", json::parse(R"(["a","the"])")}, {"n", 2}, {"seed", 7}, {"max_tokens", 1}});
+  ASSERT_EQ(reply.status, 200) << reply.text;
+  EXPECT_EQ(model_.seeds, (std::vector<int64_t>{7, 8, 7, 8}));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(reply.body["choices"][static_cast<size_t>(i)]["index"], i);
+}
+
+TEST_F(ServerTest, StreamsTheSame) {
+  start();
+  const json body{{"prompt", "the"},
+                  {"max_tokens", 50},
+                  {"logprobs", 2},
+                  {"echo", true},
+                  {"stop", "the bridge"},
+                  {"seed", 1},
+                  {"stream_options", {{"include_usage", true}}}};
+  const Reply whole = complete(body);
+  const auto events = stream(body);
+  std::string text;
+  json tokens = json::array(), finish;
+  for (const auto& event : events) {
+    if (event["choices"].empty()) continue;
+    const json& choice = event["choices"][0];
+    text += choice["text"].get<std::string>();
+    if (!choice["logprobs"].is_null()) {
+      for (const auto& token : choice["logprobs"]["tokens"]) tokens.push_back(token);
+    }
+    if (!choice["finish_reason"].is_null()) finish = choice["finish_reason"];
+  }
+  EXPECT_GT(events.size(), 4u);
+  EXPECT_EQ(text, whole.body["choices"][0]["text"]);
+  EXPECT_EQ(text, "the river walks under ");
+  EXPECT_EQ(tokens, whole.body["choices"][0]["logprobs"]["tokens"]);
+  EXPECT_EQ(finish, "stop");
+  EXPECT_EQ(events.back()["usage"], whole.body["usage"]);
+}
+
+TEST_F(ServerTest, ErrorsHaveBodies) {
+  options_.max_body_bytes = 2000;
+  start();
+  const auto expect_error = [](const Reply& reply, int status) {
+    EXPECT_EQ(reply.status, status) << reply.text;
+    ASSERT_TRUE(reply.body.is_object()) << reply.text;
+    EXPECT_FALSE(reply.body["error"]["message"].get<std::string>().empty());
+    EXPECT_TRUE(reply.body["error"].contains("code"));
+  };
+  expect_error(get("/v1/nothing"), 404);
+  expect_error(get("/v1/completions"), 404);
+  expect_error(post("/v1/completions", "{"), 400);
+  expect_error(complete({{"prompt", "a"}, {"model", "other"}}), 404);
+  expect_error(complete({{"prompt", std::vector<int>(64, 9)}}), 400);
+  expect_error(complete({{"prompt", "a"}, {"max_tokens", 4097}}), 400);
+  expect_error(complete({{"prompt", std::string(3000, 'a')}}), 413);
+  expect_error(post("/tokenize", "{}"), 400);
+  EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
+}
+
+TEST_F(ServerTest, AModelThatFailsIsAServerError) {
+  model_.before_token = [] { throw Error(ExitCode::non_finite, "the logits are no numbers"); };
+  start();
+  const Reply reply = complete({{"prompt", "a"}});
+  EXPECT_EQ(reply.status, 500);
+  EXPECT_EQ(reply.body["error"]["message"], "the logits are no numbers");
+  EXPECT_EQ(reply.body["error"]["type"], "server_error");
+}
+
+TEST_F(ServerTest, RequestsTakeTurnsTokenByToken) {
+  std::atomic<int> drawn = 0;
+  std::promise<void> begun;
+  model_.script.assign(2000, 9);
+  model_.before_token = [&] {
+    if (++drawn == 1) begun.set_value();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  start();
+  std::thread long_one([&] { EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1500}}).status, 200); });
+  begun.get_future().wait();
+  EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 2}}).status, 200);
+  EXPECT_LT(drawn, 1502) << "the short one waited for the whole long one";
+  long_one.join();
+}
+
+TEST_F(ServerTest, TooManyAtOnceAreToldToComeBack) {
+  options_.max_requests = 1;
+  std::promise<void> begun, go_on;
+  bool first = true;
+  model_.before_token = [&] {
+    if (!std::exchange(first, false)) return;
+    begun.set_value();
+    go_on.get_future().wait();
+  };
+  start();
+  std::thread busy([&] { EXPECT_EQ(complete({{"prompt", "a"}}).status, 200); });
+  begun.get_future().wait();
+  const auto refused = client().Post("/v1/completions", R"({"prompt":"a"})", "application/json");
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 503);
+  EXPECT_EQ(refused->get_header_value("Retry-After"), "1");
+  EXPECT_EQ(get("/health").status, 200);
+  go_on.set_value();
+  busy.join();
+  EXPECT_EQ(complete({{"prompt", "a"}}).status, 200);
+}
+
+TEST_F(ServerTest, AClientThatLeavesEndsItsText) {
+  std::atomic<int> drawn = 0;
+  model_.script.assign(4000, 9);
+  model_.before_token = [&] {
+    ++drawn;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  options_.max_requests = 1;
+  start();
+  int chunks = 0;
+  const httplib::Request request = [&] {
+    httplib::Request made;
+    made.method = "POST";
+    made.path = "/v1/completions";
+    made.body = R"({"prompt":"a","max_tokens":4000,"stream":true})";
+    made.set_header("Content-Type", "application/json");
+    made.content_receiver = [&](const char*, size_t, uint64_t, uint64_t) { return ++chunks < 3; };
+    return made;
+  }();
+  client().send(request);
+  // Its slot becomes free long before 4000 tokens are drawn.
+  while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_LT(drawn, 4000);
+}
+
+TEST_F(ServerTest, StopsInTheMiddleOfAText) {
+  std::promise<void> begun;
+  bool first = true;
+  model_.script.assign(4000, 9);
+  model_.before_token = [&] {
+    if (std::exchange(first, false)) begun.set_value();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  start();
+  Reply reply;
+  std::thread cut([&] { reply = complete({{"prompt", "a"}, {"max_tokens", 4000}}); });
+  begun.get_future().wait();
+  finish();
+  cut.join();
+  EXPECT_EQ(reply.status, 503) << reply.text;
+}
+
+TEST_F(ServerTest, APortThatIsTakenIsAnError) {
+  start();
+  ServerOptions same = options_;
+  same.port = server_->port();
+  expect_error(ExitCode::unavailable, {"cannot listen at 127.0.0.1", "--port 0"}, [&] { Server(model_, tokenizer_, same); });
+}
+
+}  // namespace
+}  // namespace pgolf::testing
