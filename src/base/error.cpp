@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "pgolf/base/progress.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 
@@ -20,7 +21,7 @@ int run_main(const std::function<ExitCode()>& body) {
   try {
     return static_cast<int>(body());
   } catch (const Error& e) {
-    report(e.what(), e.hint());
+    report(printable(e.what(), std::string::npos).c_str(), e.hint());
     return static_cast<int>(e.code());
   } catch (const std::exception& e) {
     // LibTorch's allocators throw exceptions of their own, one text on the host and one on devices.

@@ -30,15 +30,15 @@ void collect(const fs::path& folder) {
                 "a run is a folder with config.env and metrics.jsonl");
   }
   const Summary summary = summarise(std::move(results));
-  for (const auto& run : summary.runs) write_atomic(run.result.folder / "trajectory.csv", trajectory_table(run).text());
-  write_atomic(folder / "timing.csv", timing_table(summary).text());
-  write_atomic(folder / "arms.csv", arms_table(summary).text());
-  write_atomic(folder / "lengths.csv", lengths_table(summary).text());
-  write_atomic(folder / "positions.csv", positions_table(summary).text());
-  write_atomic(folder / "retrieval.csv", retrieval_table(summary).text());
-  write_atomic(folder / "attention.csv", attention_table(summary).text());
-  write_atomic(folder / "memory.csv", memory_table(summary).text());
-  write_atomic(folder / "sweep.csv", sweep_table(summary).text());
+  for (const auto& run : summary.runs) write_atomic(run.result.folder / "trajectory.csv", trajectory_table(run).csv());
+  write_atomic(folder / "timing.csv", timing_table(summary).csv());
+  write_atomic(folder / "arms.csv", arms_table(summary).csv());
+  write_atomic(folder / "lengths.csv", lengths_table(summary).csv());
+  write_atomic(folder / "positions.csv", positions_table(summary).csv());
+  write_atomic(folder / "retrieval.csv", retrieval_table(summary).csv());
+  write_atomic(folder / "attention.csv", attention_table(summary).csv());
+  write_atomic(folder / "memory.csv", memory_table(summary).csv());
+  write_atomic(folder / "sweep.csv", sweep_table(summary).csv());
   const auto plots = draw_plots(summary, folder);
   write_atomic(folder / "report.md", report_text(summary, read_calls({folder}), problems, plots));
   log::info(format("%zu runs of %zu arms: %s, sweep.csv and other tables%s", summary.runs.size(), summary.arms.size(),

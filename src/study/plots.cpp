@@ -59,7 +59,7 @@ std::string title_of(const std::string& family, const std::string& otherwise) {
 }
 
 std::string loss_script(const Summary& summary) {
-  const CsvTable table = arms_table(summary);
+  const Table table = arms_table(summary);
   const auto column = [&](const char* name) { return table.column(name); };
   std::string out =
       preamble("loss", families(summary).size()) +
@@ -109,7 +109,7 @@ std::string trajectory_script(const Summary& summary) {
         std::find_if(arm.runs.begin(), arm.runs.end(), [&](size_t r) { return !summary.runs[r].result.train.empty(); });
     if (run == arm.runs.end()) continue;
     const auto& shown = summary.runs[*run];
-    const CsvTable table = trajectory_table(shown);
+    const Table table = trajectory_table(shown);
     const std::string file = quoted((fs::path("..") / shown.result.name / "trajectory.csv").lexically_normal().string());
     const int step = table.column("step"), loss = table.column("train_loss");
     parts.push_back(
@@ -127,7 +127,7 @@ std::string trajectory_script(const Summary& summary) {
 }
 
 std::string positions_script(const Summary& summary) {
-  const CsvTable table = positions_table(summary);
+  const Table table = positions_table(summary);
   if (table.empty()) return {};
   std::vector<std::string> parts;
   for (const auto& arm : summary.arms) {
@@ -147,7 +147,7 @@ std::string positions_script(const Summary& summary) {
 }
 
 std::string lengths_script(const Summary& summary, const std::string& name, const std::string& value, const std::string& title) {
-  const CsvTable table = lengths_table(summary);
+  const Table table = lengths_table(summary);
   if (table.empty()) return {};
   const int x = table.column("length_number"), y = table.column("arm_number"), z = table.column(value);
   return preamble(name, 0) + "unset key\nunset grid\nset xlabel \"evaluation length, tokens\"\nset title " + quoted(title) +
@@ -159,7 +159,7 @@ std::string lengths_script(const Summary& summary, const std::string& name, cons
 }
 
 std::string memory_script(const Summary& summary) {
-  const CsvTable table = memory_table(summary);
+  const Table table = memory_table(summary);
   const int arm_column = table.column("arm"), length = table.column("seq_len");
   std::vector<std::string> parts;
   int color = 0;

@@ -4,7 +4,8 @@
 #include <cmath>
 #include <set>
 
-#include "markdown.h"
+#include "decimals.h"
+#include "pgolf/base/table.h"
 #include "pgolf/study/plan.h"
 #include "report_measures.h"
 
@@ -24,9 +25,8 @@ std::string difference_text(const PairedDifference& difference) {
 }
 
 std::string arms_part(const Summary& summary) {
-  std::string out = "\n## Arms\n\n" + markdown_head({"arm", "rotated lanes", "seeds", "val_loss", "val_bpb",
-                                                     format("val_loss, last %d", kLastValidations), "difference to full (95 %)",
-                                                     "in deviations of full's seeds", "val_loss is"});
+  Table table({"arm", "rotated lanes", "seeds", "val_loss", "val_bpb", format("val_loss, last %d", kLastValidations),
+               "difference to full (95 %)", "in deviations of full's seeds", "val_loss is"});
   bool missing = false;
   for (const Arm& arm : summary.arms) {
     std::string seeds = std::to_string(arm.counted.size());
@@ -42,12 +42,13 @@ std::string arms_part(const Summary& summary) {
       const auto deviation = sample_deviation(summary.values(summary.arms[*arm.baseline], &RunFacts::final_val_loss));
       if (deviation && *deviation > 0) noise = format("%+.1f", arm.loss_difference.mean / *deviation);
     }
-    out += markdown_row({arm.label, format("%g of %d", arm.lanes, arm.head_dim), seeds,
-                         mean_and_deviation(summary.values(arm, &RunFacts::final_val_loss), 4),
-                         mean_and_deviation(summary.values(arm, &RunFacts::final_val_bpb), 4),
-                         mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4),
-                         arm.full ? "" : difference_text(arm.loss_difference), noise, said});
+    table.add({arm.label, format("%g of %d", arm.lanes, arm.head_dim), seeds,
+               mean_and_deviation(summary.values(arm, &RunFacts::final_val_loss), 4),
+               mean_and_deviation(summary.values(arm, &RunFacts::final_val_bpb), 4),
+               mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4),
+               arm.full ? "" : difference_text(arm.loss_difference), noise, said});
   }
+  std::string out = "\n## Arms\n\n" + table.markdown();
   if (missing)
     out +=
         "\nWhere there is \"no full arm\", no run has full rotation in all layers and otherwise the same settings; add `full` to "
@@ -103,7 +104,8 @@ std::string reading_part() {
 
 std::string spikes_part(const Summary& summary) {
   const SpikeRule rule;
-  std::string rows;
+  Table table({"arm", "runs", "spikes", "greatest height", "longest recovery, steps", "not recovered", "diverged runs",
+               "largest gradient norm"});
   for (const Arm& arm : summary.arms) {
     int64_t spikes = 0, unrecovered = 0, runs = 0;
     double height = 0;
@@ -122,9 +124,9 @@ std::string spikes_part(const Summary& summary) {
       if (facts.max_grad_norm) norm = std::max(norm.value_or(0), *facts.max_grad_norm);
     }
     if (runs == 0) continue;
-    rows += markdown_row({arm.label, std::to_string(runs), std::to_string(spikes), spikes > 0 ? format("%.3f", height) : "",
-                          spikes > unrecovered ? std::to_string(recovery) : "", std::to_string(unrecovered),
-                          std::to_string(arm.diverged), norm ? format("%.3g", *norm) : ""});
+    table.add({arm.label, std::to_string(runs), std::to_string(spikes), spikes > 0 ? format("%.3f", height) : "",
+               spikes > unrecovered ? std::to_string(recovery) : "", std::to_string(unrecovered), std::to_string(arm.diverged),
+               norm ? format("%.3g", *norm) : ""});
   }
   return format(
              "\n## Spikes\n\nA spike begins at a step whose training loss is more than %g robust standard deviations above the "
@@ -135,9 +137,7 @@ std::string spikes_part(const Summary& summary) {
              "steps until the loss is within one deviation of it again, and a spike that takes more than %d has not "
              "recovered.\n\n",
              rule.factor, rule.window, rule.floor, rule.window, rule.window) +
-         markdown_head({"arm", "runs", "spikes", "greatest height", "longest recovery, steps", "not recovered", "diverged runs",
-                        "largest gradient norm"}) +
-         rows;
+         table.markdown();
 }
 
 std::string left_out_part(const Summary& summary, const std::vector<std::string>& problems) {

@@ -5,9 +5,9 @@
 #include <map>
 #include <set>
 
-#include "markdown.h"
+#include "decimals.h"
+#include "pgolf/base/table.h"
 #include "pgolf/config/cache_size.h"
-#include "pgolf/study/tables.h"
 
 namespace pgolf {
 namespace {
@@ -25,18 +25,18 @@ class ArmGrid {
   bool empty() const { return values_.empty(); }
 
   std::string text(const Summary& summary, const std::function<std::string(const Column&)>& title, int places) const {
-    Cells head{"arm"};
+    std::vector<Table::Column> head{"arm"};
     for (const auto& column : columns_) head.push_back(title(column));
-    std::string out = markdown_head(head);
+    Table table(std::move(head));
     for (const auto& [arm, row] : values_) {
       Cells cells{summary.arms[arm].label};
       for (const auto& column : columns_) {
         const auto found = row.find(column);
         cells.push_back(found == row.end() ? "" : mean_and_deviation(found->second, places));
       }
-      out += markdown_row(cells);
+      table.add(std::move(cells));
     }
-    return out;
+    return table.markdown();
   }
 
  private:
@@ -139,19 +139,11 @@ std::string report_attention(const Summary& summary) {
 
 std::string report_memory(const Summary& summary) {
   constexpr int64_t lengths[] = {1024, 8192, 65'536, 1'048'576};
-  Cells head{"arm"};
+  std::vector<Table::Column> head{"arm"};
   for (const int64_t length : lengths) head.push_back("table at " + with_commas(length));
   for (const int64_t length : lengths) head.push_back("KV cache at " + with_commas(length));
   head.insert(head.end(), {"measured", "parameters"});
-  std::string out =
-      "\n## Memory\n\nBytes of the cos/sin tables (float32, shared by layers that rotate alike) beside those of the keys and "
-      "values of "
-      "one sequence in bfloat16, by formula; \"measured\" is the size of the tables that eval_gpt held, at its longest window. "
-      "Rotating "
-      "fewer lanes makes the tables smaller, in proportion for ROPE_SELECT=prefix, and nothing else: parameters and KV cache "
-      "stay "
-      "the same.\n\n" +
-      markdown_head(head);
+  Table table(std::move(head));
   for (const Arm& arm : summary.arms) {
     const RunResult& run = summary.runs[arm.runs.front()].result;
     const ModelConfig& model = run.command.config.model;
@@ -166,13 +158,17 @@ std::string report_memory(const Summary& summary) {
         measured += format(" (eval_gpt computes %s)", bytes_text(*longest.table_bytes_computed).c_str());
     }
     cells.insert(cells.end(), {measured, with_commas(model.parameter_count())});
-    out += markdown_row(cells);
+    table.add(std::move(cells));
   }
-  return out;
+  return "\n## Memory\n\nBytes of the cos/sin tables (float32, shared by layers that rotate alike) beside those of the keys and "
+         "values of one sequence in bfloat16, by formula; \"measured\" is the size of the tables that eval_gpt held, at its "
+         "longest window. Rotating fewer lanes makes the tables smaller, in proportion for ROPE_SELECT=prefix, and nothing else: "
+         "parameters and KV cache stay the same.\n\n" +
+         table.markdown();
 }
 
 std::string report_times(const Summary& summary) {
-  std::string rows;
+  Table table({"arm", "median", "p10", "p90", "tokens/s", "peak memory"});
   for (const Arm& arm : summary.arms) {
     std::vector<double> median, p10, p90;
     std::optional<double> peak;
@@ -188,15 +184,15 @@ std::string report_times(const Summary& summary) {
     if (median.empty()) continue;
     const auto tokens = static_cast<double>(summary.runs[arm.runs.front()].result.command.config.data.train_batch_tokens);
     const double step = quantile(median, 0.5);
-    rows += markdown_row({arm.label, decimals(step, 2), decimals(quantile(p10, 0.5), 2), decimals(quantile(p90, 0.5), 2),
-                          with_commas(static_cast<int64_t>(1000 * tokens / step)), peak ? human_bytes(*peak) : ""});
+    table.add({arm.label, decimals(step, 2), decimals(quantile(p10, 0.5), 2), decimals(quantile(p90, 0.5), 2),
+               with_commas(static_cast<int64_t>(1000 * tokens / step)), peak ? human_bytes(*peak) : ""});
   }
-  if (rows.empty()) return {};
+  if (table.empty()) return {};
   return "\n## Step time\n\nMilliseconds of a training step after the first steps: median, 10th and 90th percentile of a run, "
          "and of "
          "these the median over seeds. Runs that shared a machine slowed one another, so small differences here are no "
          "finding.\n\n" +
-         markdown_head({"arm", "median", "p10", "p90", "tokens/s", "peak memory"}) + rows;
+         table.markdown();
 }
 
 }  // namespace pgolf

@@ -31,14 +31,15 @@ std::string requested(const RunResult& run) {
 }
 
 /// The columns in front of every table of measurements.
-const Cells kRunColumns = {"run", "arm", "rotation", "family", "lanes", "seed"};
+const std::vector<Table::Column> kRunColumns = {"run", "arm", "rotation", "family", "lanes", "seed"};
 
 Cells run_cells(const Summary& summary, const SummaryRun& run) {
   const Arm& arm = summary.arms[run.arm];
   return {run.result.name, arm.label, arm.rotation, arm.family, cell(arm.lanes), cell(run.result.seed())};
 }
 
-Cells joined(Cells first, const Cells& second) {
+template <class T>
+std::vector<T> joined(std::vector<T> first, const std::vector<T>& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
 }
@@ -105,57 +106,57 @@ Cells result_cells(const SummaryRun& run) {
 
 }  // namespace
 
-CsvTable sweep_table(const Summary& summary) {
-  CsvTable table({"schema_version",
-                  "run",
-                  "arm",
-                  "seed",
-                  "status",
-                  "repeat",
-                  "requested",
-                  "rope_dims",
-                  "lanes",
-                  "fraction",
-                  "rope_base",
-                  "rope_select",
-                  "rope_style",
-                  "rope_layers",
-                  "rope_scaling",
-                  "rope_scaling_factor",
-                  "qk_norm",
-                  "parallel_block",
-                  "train_seq_len",
-                  "train_batch_tokens",
-                  "head_dim",
-                  "heads",
-                  "kv_heads",
-                  "layers",
-                  "parameters",
-                  "steps",
-                  "tokens",
-                  "program_version",
-                  "checkpoint",
-                  "final_train_loss",
-                  "final_val_loss",
-                  "final_val_bpb",
-                  "last_k_val_loss",
-                  "last_k_val_bpb",
-                  "spikes",
-                  "spike_height",
-                  "spike_recovery_steps",
-                  "spikes_unrecovered",
-                  "diverged",
-                  "max_grad_norm",
-                  "shift_max_change",
-                  "eval_seq_len",
-                  "length_tokens",
-                  "length_val_loss",
-                  "length_stderr",
-                  "length_val_bpb",
-                  "length_last_bucket_loss",
-                  "table_bytes",
-                  "table_bytes_computed",
-                  "kv_cache_bytes"});
+Table sweep_table(const Summary& summary) {
+  Table table({"schema_version",
+               "run",
+               "arm",
+               "seed",
+               "status",
+               "repeat",
+               "requested",
+               "rope_dims",
+               "lanes",
+               "fraction",
+               "rope_base",
+               "rope_select",
+               "rope_style",
+               "rope_layers",
+               "rope_scaling",
+               "rope_scaling_factor",
+               "qk_norm",
+               "parallel_block",
+               "train_seq_len",
+               "train_batch_tokens",
+               "head_dim",
+               "heads",
+               "kv_heads",
+               "layers",
+               "parameters",
+               "steps",
+               "tokens",
+               "program_version",
+               "checkpoint",
+               "final_train_loss",
+               "final_val_loss",
+               "final_val_bpb",
+               "last_k_val_loss",
+               "last_k_val_bpb",
+               "spikes",
+               "spike_height",
+               "spike_recovery_steps",
+               "spikes_unrecovered",
+               "diverged",
+               "max_grad_norm",
+               "shift_max_change",
+               "eval_seq_len",
+               "length_tokens",
+               "length_val_loss",
+               "length_stderr",
+               "length_val_bpb",
+               "length_last_bucket_loss",
+               "table_bytes",
+               "table_bytes_computed",
+               "kv_cache_bytes"});
   for (const auto& run : summary.runs) {
     const RunResult& result = run.result;
     Cells front = joined({cell(int64_t{kSweepSchema}), result.name, summary.arms[run.arm].label, cell(result.seed()),
@@ -175,9 +176,9 @@ CsvTable sweep_table(const Summary& summary) {
   return table;
 }
 
-CsvTable timing_table(const Summary& summary) {
-  CsvTable table(joined(kRunColumns, {"timed_steps", "step_ms_median", "step_ms_p10", "step_ms_p90", "tokens_per_second",
-                                      "peak_allocated_bytes", "peak_reserved_bytes"}));
+Table timing_table(const Summary& summary) {
+  Table table(joined(kRunColumns, {"timed_steps", "step_ms_median", "step_ms_p10", "step_ms_p90", "tokens_per_second",
+                                   "peak_allocated_bytes", "peak_reserved_bytes"}));
   for (const auto& run : summary.runs) {
     const RunFacts& facts = run.facts;
     std::optional<double> speed;
@@ -190,12 +191,12 @@ CsvTable timing_table(const Summary& summary) {
   return table;
 }
 
-CsvTable arms_table(const Summary& summary) {
-  CsvTable table({"arm",           "rotation",       "family",       "lanes",           "head_dim",
-                  "full",          "plain",          "seeds",        "diverged",        "unfinished",
-                  "val_loss_mean", "val_loss_sd",    "val_loss_min", "val_loss_max",    "val_bpb_mean",
-                  "val_bpb_sd",    "baseline",       "pairs",        "loss_difference", "loss_low",
-                  "loss_high",     "bpb_difference", "bpb_low",      "bpb_high",        "verdict"});
+Table arms_table(const Summary& summary) {
+  Table table({"arm",           "rotation",       "family",       "lanes",           "head_dim",
+               "full",          "plain",          "seeds",        "diverged",        "unfinished",
+               "val_loss_mean", "val_loss_sd",    "val_loss_min", "val_loss_max",    "val_bpb_mean",
+               "val_bpb_sd",    "baseline",       "pairs",        "loss_difference", "loss_low",
+               "loss_high",     "bpb_difference", "bpb_low",      "bpb_high",        "verdict"});
   for (const Arm& arm : summary.arms) {
     const auto loss = summary.values(arm, &RunFacts::final_val_loss), bpb = summary.values(arm, &RunFacts::final_val_bpb);
     const bool compared = arm.baseline && !arm.full && arm.loss_difference.pairs > 0;
@@ -229,9 +230,9 @@ CsvTable arms_table(const Summary& summary) {
   return table;
 }
 
-CsvTable lengths_table(const Summary& summary) {
-  CsvTable table({"arm", "rotation", "family", "arm_number", "train_seq_len", "eval_seq_len", "length_number", "seeds",
-                  "val_loss_mean", "val_loss_sd", "val_bpb_mean", "last_bucket_mean", "last_bucket_sd"});
+Table lengths_table(const Summary& summary) {
+  Table table({"arm", "rotation", "family", "arm_number", "train_seq_len", "eval_seq_len", "length_number", "seeds",
+               "val_loss_mean", "val_loss_sd", "val_bpb_mean", "last_bucket_mean", "last_bucket_sd"});
   std::set<int64_t> lengths;
   for (const auto& run : summary.runs) {
     for (const auto& length : run.result.lengths) lengths.insert(length.seq_len);
@@ -261,8 +262,8 @@ CsvTable lengths_table(const Summary& summary) {
   return table;
 }
 
-CsvTable positions_table(const Summary& summary) {
-  CsvTable table(joined(kRunColumns, {"seq_len", "from", "to", "loss", "tokens"}));
+Table positions_table(const Summary& summary) {
+  Table table(joined(kRunColumns, {"seq_len", "from", "to", "loss", "tokens"}));
   for (const auto& run : summary.runs) {
     for (const auto& m : run.result.positions)
       table.add(joined(run_cells(summary, run), {cell(m.seq_len), cell(m.from), cell(m.to), cell(m.loss), cell(m.tokens)}));
@@ -270,8 +271,8 @@ CsvTable positions_table(const Summary& summary) {
   return table;
 }
 
-CsvTable retrieval_table(const Summary& summary) {
-  CsvTable table(joined(kRunColumns, {"task", "seq_len", "distance", "items", "accuracy", "stderr", "loss"}));
+Table retrieval_table(const Summary& summary) {
+  Table table(joined(kRunColumns, {"task", "seq_len", "distance", "items", "accuracy", "stderr", "loss"}));
   for (const auto& run : summary.runs) {
     for (const auto& m : run.result.retrieval) {
       table.add(joined(run_cells(summary, run), {m.task, cell(m.seq_len), cell(m.distance), cell(m.items), cell(m.accuracy),
@@ -281,8 +282,8 @@ CsvTable retrieval_table(const Summary& summary) {
   return table;
 }
 
-CsvTable attention_table(const Summary& summary) {
-  CsvTable table(joined(kRunColumns, {"layer", "head", "distance", "entropy", "first_token", "previous_token", "rotated_share"}));
+Table attention_table(const Summary& summary) {
+  Table table(joined(kRunColumns, {"layer", "head", "distance", "entropy", "first_token", "previous_token", "rotated_share"}));
   for (const auto& run : summary.runs) {
     for (const auto& m : run.result.attention) {
       table.add(joined(run_cells(summary, run), {cell(m.layer), cell(m.head), cell(m.distance), cell(m.entropy),
@@ -292,8 +293,8 @@ CsvTable attention_table(const Summary& summary) {
   return table;
 }
 
-CsvTable memory_table(const Summary& summary) {
-  CsvTable table({"arm", "rotation", "family", "seq_len", "table_bytes_computed", "table_bytes_measured", "kv_cache_bytes"});
+Table memory_table(const Summary& summary) {
+  Table table({"arm", "rotation", "family", "seq_len", "table_bytes_computed", "table_bytes_measured", "kv_cache_bytes"});
   for (const Arm& arm : summary.arms) {
     const ModelConfig& model = summary.runs[arm.runs.front()].result.command.config.model;
     std::map<int64_t, std::optional<int64_t>> lengths;  // -> measured
@@ -309,8 +310,8 @@ CsvTable memory_table(const Summary& summary) {
   return table;
 }
 
-CsvTable trajectory_table(const SummaryRun& run) {
-  CsvTable table({"step", "tokens", "train_loss", "val_loss", "val_bpb", "grad_norm", "spike"});
+Table trajectory_table(const SummaryRun& run) {
+  Table table({"step", "tokens", "train_loss", "val_loss", "val_bpb", "grad_norm", "spike"});
   struct Row {
     std::optional<int64_t> tokens;
     std::optional<double> train, val, bpb, norm;

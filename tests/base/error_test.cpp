@@ -32,6 +32,12 @@ TEST(RunMain, AnErrorBecomesItsCodeAndItsText) {
             std::pair(6, std::string("error: disk full\n")));
 }
 
+TEST(RunMain, AnErrorIsOneLineWhateverItQuotes) {
+  const auto result =
+      run_body([]() -> ExitCode { throw Error(ExitCode::bad_input, "no file a\n\x1b[2Jb " + std::string(500, 'x')); });
+  EXPECT_EQ(result, std::pair(3, "error: no file a??[2Jb " + std::string(500, 'x') + "\n"));
+}
+
 TEST(RunMain, OtherExceptionsAreCaughtToo) {
   const auto other = run_body([]() -> ExitCode { throw std::logic_error("index 7"); });
   EXPECT_EQ(other.first, 1);

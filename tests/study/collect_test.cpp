@@ -68,11 +68,11 @@ TEST_F(ShellSweep, TablesReportAndTrajectories) {
 }
 
 TEST_F(ShellSweep, TimesStayOutOfTheTableOfResults) {
-  const auto before = sweep_table(summary_of(folder_.path())).text();
+  const auto before = sweep_table(summary_of(folder_.path())).csv();
   std::string metrics = read_text(folder_ / "run_16_2/metrics.jsonl");
   metrics.replace(metrics.find("\"train_time_ms\":100"), 19, "\"train_time_ms\":777");
   write_file(folder_ / "run_16_2/metrics.jsonl", metrics);
-  EXPECT_EQ(sweep_table(summary_of(folder_.path())).text(), before);
+  EXPECT_EQ(sweep_table(summary_of(folder_.path())).csv(), before);
 }
 
 TEST_F(ShellSweep, UnfinishedRunsAreListedAndLeftOut) {
@@ -191,7 +191,7 @@ TEST(Collect, Measurements) {
       "{\"kind\":\"relative_shift\",\"shift\":7,\"max_change\":1e-05,\"max_logit\":3}\n"
       "{\"kind\":\"relative_shift\",\"shift\":9,\"max_change\":1e-06,\"max_logit\":3}\n");
   const auto summary = summary_of(folder.path());
-  const auto rows = rows_of(sweep_table(summary).text());
+  const auto rows = rows_of(sweep_table(summary).csv());
   ASSERT_EQ(rows.size(), 3u);
   const auto column = [&](const std::string& name) { return static_cast<size_t>(sweep_table(summary).column(name)) - 1; };
   EXPECT_EQ(rows[1][column("eval_seq_len")], "128");
@@ -203,9 +203,9 @@ TEST(Collect, Measurements) {
   EXPECT_EQ(rows[1][column("max_grad_norm")], "0.5");
   EXPECT_EQ(rows[1][column("rope_dims")], "16");
   EXPECT_EQ(rows[1][column("fraction")], "0.25");
-  EXPECT_TRUE(contains(positions_table(summary).text(), "r,16,16,,16.0,1,128,64,128,3.125,9\n"));
-  EXPECT_TRUE(contains(retrieval_table(summary).text(), "passkey,128,32,40,0.5,0.08,2.0\n"));
-  EXPECT_TRUE(contains(attention_table(summary).text(), "1,0,5.5,1.5,0.25,0.75,0.625\n"));
+  EXPECT_TRUE(contains(positions_table(summary).csv(), "r,16,16,,16.0,1,128,64,128,3.125,9\n"));
+  EXPECT_TRUE(contains(retrieval_table(summary).csv(), "passkey,128,32,40,0.5,0.08,2.0\n"));
+  EXPECT_TRUE(contains(attention_table(summary).csv(), "1,0,5.5,1.5,0.25,0.75,0.625\n"));
 }
 
 TEST(Collect, AScriptForEveryPictureThatHasNumbers) {

@@ -174,6 +174,24 @@ TEST_F(EvalGpt, FlagsSayWhatAPythonFileDoesNot) {
   EXPECT_NE(score({run_.model().string(), "--mlp-kind", "gelu"}).err.find("trained with MLP_KIND=relu2"), std::string::npos);
 }
 
+TEST_F(EvalGpt, PathsOfAnyBytesDoNoHarm) {
+  const std::string odd = (folder_ / "caf\xe9\n\x1b[2J|.pt").string();
+  fs::copy_file(run_.model(), odd);
+  const auto lines = score({odd, "--format", "jsonl"});
+  ASSERT_EQ(lines.code, 0) << lines.err;
+  EXPECT_EQ(nlohmann::json::parse(lines.out).at("checkpoint"), (folder_ / "caf\ufffd\n\x1b[2J|.pt").string());
+  const std::pair<const char*, const char*> shown[] = {{"text", "caf\xe9??[2J|.pt_exact"},
+                                                       {"table", "caf\xe9??[2J|.pt "},
+                                                       {"md", "caf\xe9??[2J\\|.pt |"},
+                                                       {"csv", "caf\xe9\n\x1b[2J|.pt\","}};
+  for (const auto& [form, name] : shown) {
+    const auto result = score({odd, "--format", form});
+    EXPECT_EQ(result.code, 0) << result.err;
+    EXPECT_NE(result.out.find(name), std::string::npos) << result.out;
+  }
+  EXPECT_NE(score({odd + "no", odd + "no"}).err.find("caf\xe9??[2J|.ptno"), std::string::npos) << "in warnings, too";
+}
+
 TEST_F(EvalGpt, MistakesAreNamed) {
   const auto expect_mistake = [](const ProgramResult& result, int code, const std::string& part) {
     EXPECT_EQ(result.code, code) << result.err;
@@ -209,6 +227,27 @@ TEST_F(EvalGpt, GeneratesTheSameTextForTheSameSeed) {
   EXPECT_EQ(first.out.rfind("[3] the river", 0), 0u) << first.out;
   EXPECT_NE(first.out.find("\n[4] the river"), std::string::npos) << first.out;
   EXPECT_EQ(first.out, again.out);
+}
+
+TEST(EvalGptHelp, ListsEveryCommand) {
+  const auto help = run_program("eval_gpt", {"--help"});
+  ASSERT_EQ(help.code, 0) << help.err;
+  EXPECT_NE(help.out.find("\nUsage: eval_gpt [score] "), std::string::npos) << help.out;
+  const std::string list = help.out.substr(0, help.out.find("\n\n") + 1);
+  size_t commands = 0;
+  for (const auto& line : split(read_text(PGOLF_SOURCE_DIR "/src/apps/eval/commands.h"), '\n')) {
+    const std::string start = "ExitCode run_";
+    if (line.rfind(start, 0) != 0) continue;
+    const std::string name = line.substr(start.size(), line.find('(') - start.size());
+    const size_t at = list.find("\n  " + name + " ");
+    ASSERT_NE(at, std::string::npos) << name << " is not among\n" << list;
+    EXPECT_GT(trim(list.substr(at, list.find('\n', at + 1) - at)).size(), name.size() + 10) << "what it does";
+    const auto own = run_program("eval_gpt", {name, "--help"});
+    EXPECT_EQ(own.code, 0) << own.err;
+    EXPECT_EQ(own.out.rfind("Usage: eval_gpt " + (name == "score" ? "[score]" : name) + " ", 0), 0u) << own.out;
+    ++commands;
+  }
+  EXPECT_EQ(static_cast<size_t>(std::count(list.begin(), list.end(), '\n')), 1 + commands) << list;
 }
 
 }  // namespace

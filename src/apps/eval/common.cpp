@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "pgolf/base/error.h"
-#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/config/shape_options.h"
@@ -130,11 +129,6 @@ void add_unsaid(OptionTable& table, Unsaid& unsaid) {
   add_rope_options(table, &model, &unsaid.rope, Resume::may_differ);
   add_activation_options(table, &model, Resume::may_differ);
   table.add("TRAIN_SEQ_LEN", bind::integer(&unsaid.stored.train_seq_len, 1, 1 << 24), "tokens", "Window length of the training.");
-}
-
-void check_writable(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", path.c_str()));
-  const AtomicFile created_and_removed(path);
 }
 
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {

@@ -1,7 +1,6 @@
 // What the commands of eval_gpt share: the options about a stored model and the machine.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -39,8 +38,5 @@ void add_unsaid(OptionTable& table, Unsaid& unsaid);
 /// Reads a model for a command whose table gave these options. They fill in what the file does not say; one that contradicts
 /// what it says is an Error(usage).
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);
-
-/// Error(io) now, not after all the work, if a file cannot be written.
-void check_writable(const std::filesystem::path& path);
 
 }  // namespace pgolf

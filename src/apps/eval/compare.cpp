@@ -4,23 +4,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "commands.h"
 #include "common.h"
-#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
-#include "pgolf/base/text_table.h"
 #include "pgolf/data/tokenizer.h"
+#include "results.h"
 
 namespace pgolf {
 namespace {
-
-enum class Form { table, markdown, csv, jsonl };
 
 /// Everything there is to print.
 struct Report {
@@ -59,14 +54,14 @@ std::string mean_bits(const std::vector<TensorDifference>& tensors, double Tenso
   return count == 0 ? "" : format("%.3f", sum / count);
 }
 
-TextTable losses_table(const Report& report) {
+Table losses_table(const Report& report) {
   const Comparison& n = report.numbers;
-  TextTable table{{{"model"}, {"val_loss", true}, {"val_bpb", true}}, {}};
+  Table table({"model", {"val_loss", true}, {"val_bpb", true}});
   const auto add = [&](std::string name, double loss, double bpb) {
-    table.rows.push_back({std::move(name), format("%.6f", loss), format("%.6f", bpb)});
+    table.add({std::move(name), format("%.6f", loss), format("%.6f", bpb)});
   };
-  add("A " + printable(report.path_a, 400), n.a.val_loss, n.a.val_bpb);
-  add("B " + printable(report.path_b, 400), n.b.val_loss, n.b.val_bpb);
+  add("A " + report.path_a, n.a.val_loss, n.a.val_bpb);
+  add("B " + report.path_b, n.b.val_loss, n.b.val_bpb);
   add("B - A", report.difference(), report.bpb(report.difference()));
   add("standard error of B - A", n.stderr_difference, report.bpb(n.stderr_difference));
   add("KL(A||B)", n.kl, report.bpb(n.kl));
@@ -74,35 +69,32 @@ TextTable losses_table(const Report& report) {
   return table;
 }
 
-TextTable tensors_table(const Report& report) {
-  TextTable table{{{"tensor"},
-                   {"shape"},
-                   {"relative RMS", true},
-                   {"max abs", true},
-                   {"bytes A", true},
-                   {"bytes B", true},
-                   {"bits A", true},
-                   {"bits B", true}},
-                  {}};
+Table tensors_table(const Report& report) {
+  Table table({"tensor",
+               "shape",
+               {"relative RMS", true},
+               {"max abs", true},
+               {"bytes A", true},
+               {"bytes B", true},
+               {"bits A", true},
+               {"bits B", true}});
   int64_t bytes_a = 0, bytes_b = 0;
   for (const auto& row : report.tensors) {
-    table.rows.push_back({printable(row.name), shape_words(row.shape), format("%.3e", row.relative_rms),
-                          format("%.3e", row.max_abs), with_commas(row.bytes_a), with_commas(row.bytes_b), bits(row.bits_a),
-                          bits(row.bits_b)});
+    table.add({printable(row.name), shape_words(row.shape), format("%.3e", row.relative_rms), format("%.3e", row.max_abs),
+               with_commas(row.bytes_a), with_commas(row.bytes_b), bits(row.bits_a), bits(row.bits_b)});
     bytes_a += row.bytes_a;
     bytes_b += row.bytes_b;
   }
-  table.rows.push_back({"all", "", "", "", with_commas(bytes_a), with_commas(bytes_b),
-                        mean_bits(report.tensors, &TensorDifference::bits_a),
-                        mean_bits(report.tensors, &TensorDifference::bits_b)});
+  table.add({"all", "", "", "", with_commas(bytes_a), with_commas(bytes_b), mean_bits(report.tensors, &TensorDifference::bits_a),
+             mean_bits(report.tensors, &TensorDifference::bits_b)});
   return table;
 }
 
 /// One row per thing: first the comparison, then the tensors.
-std::vector<nlohmann::ordered_json> json_rows(const Report& report) {
+JsonRows json_rows(const Report& report) {
   const Comparison& n = report.numbers;
   const auto number = [](double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr; };
-  std::vector<nlohmann::ordered_json> rows;
+  JsonRows rows;
   rows.push_back({{"kind", "compare"},
                   {"a", report.path_a},
                   {"b", report.path_b},
@@ -138,54 +130,20 @@ std::vector<nlohmann::ordered_json> json_rows(const Report& report) {
   return rows;
 }
 
-/// The rows of jsonl in columns: those of the comparison and of the tensors, empty where a row has none.
-std::string csv_text(const Report& report) {
-  const auto rows = json_rows(report);
-  TextTable table;
-  for (const auto& row : rows) {
-    for (const auto& [key, value] : row.items()) {
-      const auto same = [&key = key](const TextTable::Column& column) { return column.title == key; };
-      if (std::none_of(table.columns.begin(), table.columns.end(), same)) table.columns.push_back({key});
-    }
-  }
-  for (const auto& row : rows) {
-    std::vector<std::string> texts;
-    for (const auto& column : table.columns) {
-      const auto found = row.find(column.title);
-      if (found == row.end() || found->is_null()) {
-        texts.emplace_back();
-      } else if (column.title == "shape") {
-        texts.push_back(shape_words(found->get<std::vector<int64_t>>()));
-      } else if (found->is_array()) {
-        texts.push_back(join(found->get<std::vector<std::string>>(), " "));
-      } else {
-        texts.push_back(found->is_string() ? found->get<std::string>() : found->dump());
-      }
-    }
-    table.rows.push_back(std::move(texts));
-  }
-  return table.csv();
-}
-
-std::string words(const Report& report, bool markdown) {
+std::string words(const Report& report, Format form) {
   const Comparison& n = report.numbers;
-  const auto text = [&](const TextTable& table) { return markdown ? table.markdown() : table.aligned(); };
-  std::string out = text(losses_table(report)) + "\n";
+  std::string out = table_text(losses_table(report), form) + "\n";
   out += format("top-1 agreement %.4f%%; %s tokens, %s bytes, %s windows of %d\n", 100 * n.top1_agreement,
                 with_commas(n.a.tokens).c_str(), with_commas(n.a.bytes).c_str(), with_commas(n.windows).c_str(), report.seq_len);
   if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a, " ") + "\n";
   if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b, " ") + "\n";
   if (!report.no_tensors.empty()) return out + "no table of tensors: " + report.no_tensors + "\n";
-  return out + "\n" + text(tensors_table(report));
+  return out + "\n" + table_text(tensors_table(report), form);
 }
 
-std::string report_text(const Report& report, Form form) {
-  if (form == Form::csv) return csv_text(report);
-  if (form != Form::jsonl) return words(report, form == Form::markdown);
-  std::string out;
-  for (const auto& row : json_rows(report))
-    out += row.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-  return out;
+std::string report_text(const Report& report, Format form) {
+  if (form == Format::csv) return table_of(json_rows(report)).csv();
+  return form == Format::jsonl ? json_lines(json_rows(report)) : words(report, form);
 }
 
 }  // namespace
@@ -195,7 +153,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   std::string val_files, output;
   int seq_len = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
-  Form form = Form::table;
+  Format form = Format::table;
   OptionTable table(
       "eval_gpt compare A B --val-files GLOB [--OPTION VALUE]...",
       "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor: the full\n"
@@ -206,9 +164,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of A's training.");
   table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
-  table.add("FORMAT",
-            bind::choice(&form, {{"table", Form::table}, {"md", Form::markdown}, {"csv", Form::csv}, {"jsonl", Form::jsonl}}), "",
-            "Form of the result.");
+  table.add("FORMAT", format_choice(&form), "", "Form of the result.");
   table.add("OUTPUT", bind::text(&output), "", "File for the result, instead of standard output.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
@@ -217,10 +173,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 2)
     throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
-  if (!output.empty()) {
-    if (std::filesystem::is_directory(output)) throw Error(ExitCode::io, format("OUTPUT=%s is a folder", output.c_str()));
-    const AtomicFile fails_now_if_it_must(output);
-  }
+  check_writable("OUTPUT", output);
   const Runtime runtime = start_runtime(common.runtime, 0);
   const ModelFile a = read_model(common.positional[0], common, options_given);
   const ModelFile b = read_model(common.positional[1], common, options_given);
@@ -254,12 +207,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
   report.numbers = compare_models(model_a, model_b, validation, byte_counts, options);
   bar.finish();
-  const std::string text = report_text(report, form);
-  if (output.empty()) {
-    std::fputs(text.c_str(), stdout);
-  } else {
-    write_atomic(output, text);
-  }
+  write_result(output, report_text(report, form));
   return ExitCode::ok;
 }
 

@@ -3,7 +3,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "commands.h"
@@ -11,12 +10,11 @@
 #include "pgolf/artifact/contents.h"
 #include "pgolf/artifact/tensors.h"
 #include "pgolf/base/format.h"
-#include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
-#include "pgolf/base/text_table.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/rope_options.h"
 #include "pgolf/eval/model_file.h"
+#include "results.h"
 
 namespace pgolf {
 namespace {
@@ -105,10 +103,10 @@ std::string model_text(const ModelFile& file) {
                 model.tie_embeddings ? "tied" : "not tied");
 }
 
-std::string table_text(const Inspected& file, const fs::path& path, int64_t budget) {
+std::string overview(const Inspected& file, const fs::path& path, int64_t budget) {
   const FileContents& contents = file.contents;
   const auto file_bytes = static_cast<int64_t>(file.container.file_bytes);
-  std::string out = path.string() + "\n";
+  std::string out = printable(path.string(), std::string::npos) + "\n";
   const auto line = [&](const std::string& name, const std::string& value) {
     out += "  " + name + std::string(name.size() < 8 ? 8 - name.size() : 1, ' ') + value + "\n";
   };
@@ -122,24 +120,23 @@ std::string table_text(const Inspected& file, const fs::path& path, int64_t budg
                         file_bytes <= budget ? "left for the code" : "too many"));
   line("tensors", format("%zu, %s values, %s bytes", contents.tensors.size(), with_commas(file.values()).c_str(),
                          with_commas(file.bytes()).c_str()));
-  line("model", file.model ? model_text(*file.model) : "none that can be used: " + file.no_model);
+  line("model", file.model ? model_text(*file.model) : "none that can be used: " + printable(file.no_model, std::string::npos));
   if (file.model) line("rope", rope_text(file.model->stored.model));
   if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed, " "));
   std::vector<std::string> stored;
   for (const auto& [key, value] : contents.config) stored.push_back(printable(key + "=" + value));
   line("config", stored.empty() ? "none stored" : join(stored, " "));
   for (const auto& [key, value] : contents.notes) line(printable(key, 60), printable(value, 100));
-  TextTable table{{{"tensor"}, {"shape"}, {"stored"}, {"read as"}, {"bytes", true}, {"scales"}, {"codes"}, {"bits", true}}, {}};
+  Table table({"tensor", "shape", "stored", "read as", {"bytes", true}, "scales", "codes", {"bits", true}});
   for (const auto& tensor : contents.tensors) {
-    table.rows.push_back({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype),
-                          printable(tensor.dtype, 40), with_commas(tensor.bytes()), scale_text(tensor),
-                          has_codes(tensor) ? range_text(tensor.data) : "",
-                          has_codes(tensor) ? format("%.3f", code_entropy(tensor.data)) : ""});
+    table.add({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype), printable(tensor.dtype, 40),
+               with_commas(tensor.bytes()), scale_text(tensor), has_codes(tensor) ? range_text(tensor.data) : "",
+               has_codes(tensor) ? format("%.3f", code_entropy(tensor.data)) : ""});
   }
   return out + "\n" + table.aligned();
 }
 
-std::string json_lines(const Inspected& file, const fs::path& path, int64_t budget) {
+JsonRows json_rows(const Inspected& file, const fs::path& path, int64_t budget) {
   const FileContents& contents = file.contents;
   ordered_json head{{"kind", "file"},
                     {"file", path.string()},
@@ -161,10 +158,7 @@ std::string json_lines(const Inspected& file, const fs::path& path, int64_t budg
   }
   auto& notes = head["notes"] = ordered_json::object();
   for (const auto& [key, value] : contents.notes) notes[key] = value;
-  const auto text = [](const ordered_json& row) {
-    return row.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-  };
-  std::string out = text(head);
+  JsonRows rows{std::move(head)};
   for (const auto& tensor : contents.tensors) {
     ordered_json row{{"kind", "tensor"},           {"name", tensor.name},
                      {"shape", tensor.data.shape}, {"stored", dtype_name(tensor.data.dtype)},
@@ -178,15 +172,14 @@ std::string json_lines(const Inspected& file, const fs::path& path, int64_t budg
       if (const auto range = range_of(tensor.data)) row["code_min"] = range->first, row["code_max"] = range->second;
       row["code_bits"] = code_entropy(tensor.data);
     }
-    out += text(row);
+    rows.push_back(std::move(row));
   }
-  return out;
+  return rows;
 }
 
 }  // namespace
 
 ExitCode run_inspect(int argc, const char* const* argv) {
-  enum class Format { table, jsonl };
   std::vector<std::string> paths;
   bool help = false;
   Format form = Format::table;
@@ -198,7 +191,7 @@ ExitCode run_inspect(int argc, const char* const* argv) {
   table.accept_positional(&paths);
   table.add_action({.name = "help", .field = &help, .help = "Print this and stop.", .stops = true});
   table.group("Inspect");
-  table.add("FORMAT", bind::choice(&form, {{"table", Format::table}, {"jsonl", Format::jsonl}}), "", "Form of the output.");
+  table.add("FORMAT", format_choice(&form, {Format::table, Format::jsonl}), "", "Form of the output.");
   table.add("BUDGET_BYTES", bind::integer(&budget, 1), "bytes", "What model and code may take together.");
   table.resolve(argc, argv, {});
   if (help) {
@@ -206,22 +199,12 @@ ExitCode run_inspect(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (paths.empty()) throw Error(ExitCode::usage, "no file given", "eval_gpt inspect FILE...");
-  ExitCode code = ExitCode::ok;
-  for (size_t i = 0; i < paths.size(); ++i) {
-    try {
-      const fs::path path = model_path(paths[i]);
-      const Inspected file = inspect(path);
-      if (form == Format::table && i > 0) std::fputs("\n", stdout);
-      std::fputs((form == Format::table ? table_text(file, path, budget) : json_lines(file, path, budget)).c_str(), stdout);
-      std::fflush(stdout);
-    } catch (const Error& e) {
-      // One bad file among many does not hide the others.
-      if (paths.size() == 1) throw;
-      log::warn(e.what());
-      code = e.code();
-    }
-  }
-  return code;
+  return for_each_file(paths, [&](const std::string& given) {
+    const fs::path path = model_path(given);
+    const Inspected file = inspect(path);
+    const char* between = &given == paths.data() ? "" : "\n";
+    write_result("", form == Format::jsonl ? json_lines(json_rows(file, path, budget)) : between + overview(file, path, budget));
+  });
 }
 
 }  // namespace pgolf

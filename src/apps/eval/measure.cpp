@@ -3,22 +3,18 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "commands.h"
 #include "common.h"
-#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
+#include "results.h"
 
 namespace pgolf {
 namespace {
-
-using Rows = std::vector<nlohmann::ordered_json>;
 
 /// One bar at a time, a new one for every thing that is measured.
 class Bars {
@@ -42,7 +38,7 @@ class Bars {
 };
 
 /// Mean of a field over the rows of a kind; nothing if there are none.
-std::optional<double> mean_of(const Rows& rows, const char* kind, const char* field) {
+std::optional<double> mean_of(const JsonRows& rows, const char* kind, const char* field) {
   double sum = 0;
   int count = 0;
   for (const auto& row : rows) {
@@ -53,7 +49,7 @@ std::optional<double> mean_of(const Rows& rows, const char* kind, const char* fi
   return count == 0 ? std::nullopt : std::optional(sum / count);
 }
 
-void log_summary(const Rows& rows) {
+void log_summary(const JsonRows& rows) {
   std::vector<std::pair<std::string, std::string>> accuracies;  // by task, in the rows' order
   for (const auto& row : rows) {
     if (row.at("kind") == "length") {
@@ -110,7 +106,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 1)
     throw Error(ExitCode::usage, "measure takes exactly one checkpoint", "see eval_gpt measure --help");
-  if (!output.empty()) check_writable(output);
+  check_writable("OUTPUT", output);
   const std::string& checkpoint = common.positional[0];
   const Runtime runtime = start_runtime(common.runtime, 0);
   const Tokenizer tokenizer(common.tokenizer_path);
@@ -121,16 +117,10 @@ ExitCode run_measure(int argc, const char* const* argv) {
   Bars bars;
   options.progress = [&bars](const std::string& what, int64_t done, int64_t total) { bars.update(what, done, total); };
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
-  const Rows rows = measure_model(model, file, checkpoint, tokenizer, options);
+  const JsonRows rows = measure_model(model, file, checkpoint, tokenizer, options);
   bars.finish();
-  std::string lines;
-  for (const auto& row : rows) lines += row.dump() + "\n";
-  if (output.empty()) {
-    std::fputs(lines.c_str(), stdout);
-  } else {
-    write_atomic(output, lines);
-    log_summary(rows);
-  }
+  write_result(output, json_lines(rows));
+  if (!output.empty()) log_summary(rows);
   return ExitCode::ok;
 }
 

@@ -5,25 +5,20 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <set>
 
 #include "commands.h"
 #include "common.h"
-#include "pgolf/base/error.h"
-#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
-#include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
-#include "pgolf/base/table.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/data/validation_set.h"
+#include "results.h"
 
 namespace pgolf {
 namespace {
-
-enum class Form { text, table, md, csv, jsonl };
 
 struct ScoreCommand {
   std::string data_path, val_files, output;
@@ -31,7 +26,7 @@ struct ScoreCommand {
   int stride = 0, by_document = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
   bool by_position = false;
-  Form form = Form::text;
+  Format form = Format::text;
 };
 
 /// One model at one length.
@@ -63,12 +58,6 @@ ValidationSet stream_of(const ScoreCommand& command, int seq_len, int vocab_size
   return ValidationSet(command.val_files, command.stride > 0 ? 1 : seq_len, command.eval_tokens, vocab_size);
 }
 
-std::string join(const std::vector<std::string>& parts) {
-  std::string out;
-  for (const auto& part : parts) out += (out.empty() ? "" : " ") + part;
-  return out;
-}
-
 std::string finite(double value, const char* form) {
   return std::isfinite(value) ? format(form, value) : std::string();
 }
@@ -76,19 +65,18 @@ std::string finite(double value, const char* form) {
 /// What the Python program prints of its artifact, for this file; then its digits, then what they are about.
 void print_text(const Row& row) {
   const auto& total = row.summary.total;
-  std::printf("%s val_loss:%.4f val_bpb:%.4f stderr_bpb:%s eval_time:%.0fms tokens_per_s:%.0f\n", row.checkpoint.c_str(),
-              total.val_loss, total.val_bpb, finite(row.summary.stderr_bpb, "%.4f").c_str(), 1000 * row.seconds,
-              row.tokens_per_second());
-  std::printf("%s_exact val_loss:%.8f val_bpb:%.8f\n", row.checkpoint.c_str(), total.val_loss, total.val_bpb);
+  const std::string name = printable(row.checkpoint, std::string::npos);
+  std::printf("%s val_loss:%.4f val_bpb:%.4f stderr_bpb:%s eval_time:%.0fms tokens_per_s:%.0f\n", name.c_str(), total.val_loss,
+              total.val_bpb, finite(row.summary.stderr_bpb, "%.4f").c_str(), 1000 * row.seconds, row.tokens_per_second());
+  std::printf("%s_exact val_loss:%.8f val_bpb:%.8f\n", name.c_str(), total.val_loss, total.val_bpb);
   std::printf("%s_scored tokens:%lld bytes:%lld seq_len:%lld stride:%lld rope_dims:%s format:%s split:%s stream_sha256:%s%s%s\n",
-              row.checkpoint.c_str(), static_cast<long long>(total.tokens), static_cast<long long>(total.bytes),
+              name.c_str(), static_cast<long long>(total.tokens), static_cast<long long>(total.bytes),
               static_cast<long long>(row.seq_len), static_cast<long long>(row.stride), row.rope_dims.c_str(), row.format.c_str(),
               row.split.empty() ? "unknown" : row.split.c_str(), row.stream_sha256.c_str(),
-              row.assumed.empty() ? "" : " assumed:", join(row.assumed).c_str());
+              row.assumed.empty() ? "" : " assumed:", join(row.assumed, " ").c_str());
   for (const auto& bucket : row.positions) {
-    std::printf("%s_position from:%lld to:%lld loss:%.6f tokens:%lld\n", row.checkpoint.c_str(),
-                static_cast<long long>(bucket.from), static_cast<long long>(bucket.to), bucket.loss,
-                static_cast<long long>(bucket.tokens));
+    std::printf("%s_position from:%lld to:%lld loss:%.6f tokens:%lld\n", name.c_str(), static_cast<long long>(bucket.from),
+                static_cast<long long>(bucket.to), bucket.loss, static_cast<long long>(bucket.tokens));
   }
   std::fflush(stdout);
 }
@@ -117,20 +105,16 @@ nlohmann::ordered_json to_json(const Row& row) {
 }
 
 Table to_table(const std::vector<Row>& rows) {
-  Table table{
-      {"checkpoint", "seq_len", "stride", "val_loss", "val_bpb", "stderr_bpb", "tokens", "bytes", "rope_dims", "tokens_per_s"},
-      {}};
-  const bool positions = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return !row.positions.empty(); });
-  std::vector<int64_t> ends;
-  if (positions) {
-    for (const auto& row : rows) {
-      for (const auto& bucket : row.positions) {
-        if (std::find(ends.begin(), ends.end(), bucket.to) == ends.end()) ends.push_back(bucket.to);
-      }
-    }
-    std::sort(ends.begin(), ends.end());
-    for (const int64_t end : ends) table.columns.push_back(format("loss to %lld", static_cast<long long>(end)));
+  std::set<int64_t> ends;
+  for (const auto& row : rows) {
+    for (const auto& bucket : row.positions) ends.insert(bucket.to);
   }
+  std::vector<Table::Column> columns{"checkpoint"};
+  for (const char* number :
+       {"seq_len", "stride", "val_loss", "val_bpb", "stderr_bpb", "tokens", "bytes", "rope_dims", "tokens_per_s"})
+    columns.emplace_back(number, true);
+  for (const int64_t end : ends) columns.emplace_back(format("loss to %lld", static_cast<long long>(end)), true);
+  Table table(std::move(columns));
   for (const auto& row : rows) {
     const auto& total = row.summary.total;
     std::vector<std::string> cells{row.checkpoint,
@@ -148,7 +132,7 @@ Table to_table(const std::vector<Row>& rows) {
                                       [&](const PositionBucket& bucket) { return bucket.to == end; });
       cells.push_back(found == row.positions.end() ? "" : format("%.4f", found->loss));
     }
-    table.rows.push_back(std::move(cells));
+    table.add(std::move(cells));
   }
   return table;
 }
@@ -194,7 +178,7 @@ class Scorer {
                                             command_.stride, seq_len));
       }
       rows_.push_back(score_length(path, file, model, seq_len));
-      if (command_.form == Form::text) print_text(rows_.back());
+      if (command_.form == Format::text) print_text(rows_.back());
       if (command_.by_document > 0) print_documents(documents_, stream_tokens_, tokenizer_, command_.by_document);
     }
   }
@@ -237,7 +221,7 @@ class Scorer {
     return row;
   }
 
-  /// Says how much more work a stride is, and how long it will take by the time of a first batch.
+  /// Says how much more work a stride is, and how long it will take by the time of a first batch; not among the results.
   void announce(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
     const auto targets = static_cast<int64_t>(tokens.size()) - 1;
     const auto windows = static_cast<int64_t>(plan_windows(targets, options.seq_len, options.stride).size());
@@ -250,9 +234,9 @@ class Scorer {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch));
     }
-    log::info(format("stride %lld: %s windows, %.1f times the work of windows side by side%s",
-                     static_cast<long long>(options.stride), with_commas(windows).c_str(),
-                     static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str()));
+    std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of windows side by side%s\n",
+                 static_cast<long long>(options.stride), with_commas(windows).c_str(),
+                 static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str());
   }
 
   const ScoreCommand& command_;
@@ -266,15 +250,11 @@ class Scorer {
   std::vector<uint16_t> stream_tokens_;
 };
 
-std::string rows_text(const std::vector<Row>& rows, Form form) {
-  if (form == Form::jsonl) {
-    std::string lines;
-    for (const auto& row : rows) lines += to_json(row).dump() + "\n";
-    return lines;
-  }
-  return table_text(to_table(rows), form == Form::md    ? TableForm::markdown
-                                    : form == Form::csv ? TableForm::csv
-                                                        : TableForm::aligned);
+std::string rows_text(const std::vector<Row>& rows, Format form) {
+  if (form != Format::jsonl) return table_text(to_table(rows), form);
+  JsonRows lines;
+  for (const auto& row : rows) lines.push_back(to_json(row));
+  return json_lines(lines);
 }
 
 }  // namespace
@@ -285,7 +265,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   command.seq_lens = {"0"};
   OptionTable table("eval_gpt [score] CHECKPOINT... --val-files GLOB [--OPTION VALUE]...",
                     "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and "
-                    "training checkpoints.\nOther commands: generate, measure; eval_gpt COMMAND --help.");
+                    "training checkpoints.\nThe command if none is named; eval_gpt --help lists them.");
   add_common(table, common);
   table.group("Score");
   Binding data_path = bind::text(&command.data_path), val_files = bind::text(&command.val_files);
@@ -301,11 +281,8 @@ ExitCode run_score(int argc, const char* const* argv) {
   table.add("BY_POSITION", bind::boolean(&command.by_position), "", "Loss by position in the window too, in powers of two.");
   table.add("BY_DOCUMENT", bind::integer(&command.by_document, 0, 1 << 20), "documents",
             "Show as many of the worst and of the best documents; 0 = none.");
-  table.add(
-      "FORMAT",
-      bind::choice(&command.form,
-                   {{"text", Form::text}, {"table", Form::table}, {"md", Form::md}, {"csv", Form::csv}, {"jsonl", Form::jsonl}}),
-      "", "text: lines as each model is done, and a table if there were several. Others: all at the end.");
+  table.add("FORMAT", format_choice(&command.form, {Format::text, Format::table, Format::md, Format::csv, Format::jsonl}), "",
+            "text: lines as each model is done, and a table if there were several. Others: all at the end.");
   Binding output = bind::text(&command.output);
   output.default_text = "none";
   table.add("OUTPUT", output, "", "File for the table or the JSON lines, instead of the terminal.");
@@ -322,28 +299,17 @@ ExitCode run_score(int argc, const char* const* argv) {
                 "say one of them: --val-files 'data/datasets/NAME/fineweb_val_*.bin', or --data-path data/datasets/NAME");
   }
   if (command.val_files.empty()) command.val_files = command.data_path + "/fineweb_val_*.bin";
-  if (!command.output.empty() && command.form == Form::text)
+  if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT needs a FORMAT that is a table or jsonl", "say --format table, md, csv or jsonl");
-  if (!command.output.empty()) check_writable(command.output);
-  if (command.by_document > 0 && command.form != Form::text)
+  check_writable("OUTPUT", command.output);
+  if (command.by_document > 0 && command.form != Format::text)
     throw Error(ExitCode::usage, "BY_DOCUMENT prints words, which only FORMAT=text does");
 
   Scorer scorer(command, common, options_given);
-  ExitCode code = ExitCode::ok;
-  for (const auto& path : common.positional) {
-    try {
-      scorer.score(path);
-    } catch (const Error& e) {
-      // One bad file among many does not hide the others' numbers.
-      if (common.positional.size() == 1) throw;
-      log::warn(e.what());
-      code = e.code();
-    }
-  }
+  const ExitCode code = for_each_file(common.positional, [&](const std::string& path) { scorer.score(path); });
   const auto& rows = scorer.rows();
-  if (rows.empty() || (command.form == Form::text && rows.size() < 2)) return code;
-  const std::string text = rows_text(rows, command.form);
-  command.output.empty() ? void(std::fputs(text.c_str(), stdout)) : write_atomic(command.output, text);
+  if (rows.empty() || (command.form == Format::text && rows.size() < 2)) return code;
+  write_result(command.output, rows_text(rows, command.form));
   return code;
 }
 

@@ -1,4 +1,4 @@
-// Tables of a report.
+// Numbers of a report.
 #pragma once
 
 #include <optional>
@@ -9,21 +9,6 @@
 #include "pgolf/study/statistics.h"
 
 namespace pgolf {
-
-inline std::string markdown_row(const std::vector<std::string>& cells) {
-  std::string out = "|";
-  for (const auto& text : cells) {
-    out += ' ';
-    for (const char c : text) out += c == '|' || c == '*' ? std::string("\\") + c : std::string(1, c);
-    out += " |";
-  }
-  return out + "\n";
-}
-
-/// Header and the line below it.
-inline std::string markdown_head(const std::vector<std::string>& cells) {
-  return markdown_row(cells) + markdown_row(std::vector<std::string>(cells.size(), "---"));
-}
 
 inline std::string decimals(const std::optional<double>& value, int places) {
   return value ? format("%.*f", places, *value) : "";
