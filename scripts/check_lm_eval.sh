@@ -88,7 +88,8 @@ harness() {
   [ "$limit" = 0 ] || set -- "$@" --limit "$limit"
   "$environment/bin/lm-eval" run --model local-completions --tasks checked --include_path "$work/tasks" --log_samples \
     --model_args "model=checked,base_url=$address/v1/completions,max_length=$context$arguments" \
-    --output_path "$work/$name" "$@" >"$work/$name.txt" 2>&1 || { tail -n 20 "$work/$name.txt" >&2 && die "lm-eval failed, see above"; }
+    --output_path "$work/$name" "$@" >"$work/$name.txt" 2>&1 ||
+    { tail -n 20 "$work/$name.txt" >&2 && die "lm-eval failed, see above"; }
   check compare "$work/$name" "$work/choices.jsonl" "$work/samples.jsonl" "$name" || failed=1
 }
 harness "one prompt a request" "" --batch_size 1
