@@ -69,7 +69,10 @@ at::Tensor GptImpl::raw_logits(const at::Tensor& features) {
 }
 
 at::Tensor GptImpl::capped_logits(const at::Tensor& features) {
-  const auto logits = ops::softcap(raw_logits(features.reshape({-1, features.size(-1)})), config_.logit_softcap);
+  auto raw = raw_logits(features.reshape({-1, features.size(-1)}));
+  // As in the fused loss: the product's rounding is the only one.
+  if (path_ == OpsPath::fast) raw = raw.to(at::kFloat);
+  const auto logits = ops::softcap(raw, config_.logit_softcap);
   return logits.view({features.size(0), features.size(1), -1});
 }
 

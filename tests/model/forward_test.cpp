@@ -216,5 +216,17 @@ TEST(Forward, FastAndReferencePathsAgree) {
   }
 }
 
+// What compares or samples by logits and what scores by losses must not differ by a rounding.
+TEST(Forward, LogitsAndTokenLossesAgreeInBfloat16) {
+  Gpt model = make_random_model(tiny_config(), 5, OpsPath::fast);
+  set_parameter_precision(model, at::kBFloat16, {"attn_scale", "mlp_scale", "resid_mix", "q_gain", "skip_weight"});
+  const auto ids = random_ids(2, 16, 48), targets = random_ids(2, 16, 48, 12);
+  torch::NoGradGuard no_grad;
+  const auto logits = model->logits(ids);
+  ASSERT_EQ(logits.scalar_type(), at::kFloat);
+  const auto losses = -at::log_softmax(logits, -1).gather(2, targets.unsqueeze(2)).squeeze(2);
+  EXPECT_LT(distance(model->token_losses(ids, targets), losses), 1e-5);
+}
+
 }  // namespace
 }  // namespace pgolf::testing

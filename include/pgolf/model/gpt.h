@@ -26,7 +26,7 @@ class GptImpl : public torch::nn::Module {
   /// The targets' cross-entropies, of which forward() is the mean: [B, T] float32. Without gradient.
   at::Tensor token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids);
 
-  /// Logits after the soft cap, in the compute dtype: [B, T, vocab_size].
+  /// Logits after the soft cap: [B, T, vocab_size], float32; with OpsPath::reference in the compute dtype.
   at::Tensor logits(const at::Tensor& input_ids);
 
   enum class Positions { all, last };
