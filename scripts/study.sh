@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The study of docs/study: how many lanes of a head have to rotate? Two model shapes, seven arms, three seeds, trained on the
+# The study of docs/study: how many lanes of a head have to rotate? Two model shapes, seven arms, three to six seeds, trained on the
 # sample text. About two hours on two cores; stop it at any time, the next call goes on. Results: runs/study_sequential and
 # runs/study_parallel, each with report.md, sweep.csv and plots. Arguments go to every train_gpt:
 # scripts/study.sh --iterations 100
@@ -11,19 +11,20 @@ source "$root/scripts/sample_data.sh"
 build_release train_gpt eval_gpt prepare_data sweep_gpt
 make_sample_data
 
-# sweep SHAPE TRAIN_GPT_OPTION VALUES...: one job a core, so that a run's bits do not depend on how many cores there are.
+# sweep SHAPE SEEDS TRAIN_GPT_OPTION VALUES...: one job a core, so that a run's bits do not depend on how many cores there are.
 sweep() {
-  local shape=$1
-  shift
-  build/bin/sweep_gpt "$@" --seed 1,2,3 --jobs "$(nproc)" --out-dir "runs/study_$shape" -- --config "configs/study_$shape.env" \
+  local shape=$1 seeds=$2
+  shift 2
+  build/bin/sweep_gpt "$@" --seed "$seeds" --jobs "$(nproc)" --out-dir "runs/study_$shape" -- --config "configs/study_$shape.env" \
     --data-path "$dataset" --tokenizer-path "$tokenizer" --num-threads 1 "${extra[@]}"
 }
 
 extra=("$@")
 for shape in sequential parallel; do
   say "the $shape arms, into runs/study_$shape"
-  sweep "$shape" --rope-dims none,2,6,16,full
-  sweep "$shape" --rope-dims 16 --rope-select high # p-RoPE
-  sweep "$shape" --rope-layers 'full*3,none'
+  sweep "$shape" 1,2,3 --rope-dims none,2,6,16,full
+  sweep "$shape" 1,2,3 --rope-dims 16 --rope-select high # p-RoPE
+  sweep "$shape" 1,2,3 --rope-layers 'full*3,none'
+  sweep "$shape" 4,5,6 --rope-dims 16,full # three seeds do not settle this pair
 done
 say "done: report.md, sweep.csv and plots are in runs/study_sequential and runs/study_parallel"

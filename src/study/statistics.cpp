@@ -47,9 +47,10 @@ PairedDifference paired_difference(const std::vector<double>& differences) {
 Verdict verdict(const PairedDifference& difference, double arm_mean, const std::vector<double>& baseline) {
   if (!difference.low || baseline.empty()) return Verdict::not_decided;
   const auto [least, most] = std::minmax_element(baseline.begin(), baseline.end());
+  if (arm_mean >= *least && arm_mean <= *most) return Verdict::no_difference;
   if (*difference.high < 0 && arm_mean < *least) return Verdict::lower;
   if (*difference.low > 0 && arm_mean > *most) return Verdict::higher;
-  return Verdict::no_difference;
+  return Verdict::not_decided;
 }
 
 std::string verdict_text(Verdict verdict) {

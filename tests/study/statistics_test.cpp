@@ -45,7 +45,8 @@ TEST(Statistics, VerdictNeedsTheIntervalAndTheRange) {
   EXPECT_EQ(verdict(below, 2.8, {3.0, 2.99, 3.01}), Verdict::lower);
   EXPECT_EQ(verdict(below, 2.995, {3.0, 2.99, 3.01}), Verdict::no_difference);
   const auto noisy = paired_difference({0.1, 0.2, 0.3});
-  EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.01}), Verdict::no_difference) << "the interval holds 0";
+  EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.01}), Verdict::not_decided) << "the interval holds 0";
+  EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.21}), Verdict::no_difference);
   EXPECT_EQ(verdict(paired_difference({0, 0, 0}), 3, {3, 3, 3}), Verdict::no_difference);
   EXPECT_EQ(verdict(paired_difference({0.2}), 3.2, {3.0}), Verdict::not_decided);
   EXPECT_EQ(verdict(paired_difference({}), 3.2, {}), Verdict::not_decided);

@@ -31,7 +31,8 @@ PairedDifference paired_difference(const std::vector<double>& differences);
 
 enum class Verdict { not_decided, no_difference, lower, higher };
 
-/// lower or higher only if the interval leaves out 0 and the arm's mean lies outside of the range of the baseline's seeds.
+/// no_difference: the arm's mean lies within the range of the baseline's seeds. Outside of it, lower or higher if the interval
+/// leaves out 0, too; else these seeds decide nothing.
 Verdict verdict(const PairedDifference& difference, double arm_mean, const std::vector<double>& baseline);
 
 /// "not decided", "no difference", "lower", "higher".
