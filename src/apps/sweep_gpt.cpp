@@ -38,7 +38,7 @@ OptionTable own_table(Command& command) {
       "Trains a model for every combination of the values given, each run a train_gpt process of its own, measures it with\n"
       "eval_gpt, and writes sweep.csv, report.md and plots. Called again, it continues and adds.\n"
       "\n"
-      "  sweep_gpt --rope-dims none,2,6,16,32,48,full --seed 1..3 --out-dir runs/partial -- --config configs/tiny.env\n"
+      "  sweep_gpt --rope-dims none,2,6,16,32,48,full --seed 1..3 -- --config configs/study_sequential.env\n"
       "\n"
       "Before --: any option of train_gpt with a list a,b,c (a;b;c where a value may hold commas, as in --rope-layers) or a\n"
       "range 1..5 or 0.1..0.5:0.2. After --: what every run gets. train_gpt --help lists the options.");
@@ -99,12 +99,25 @@ int thread_share(const Command& command, const SweepRequest& request, const Envi
       std::any_of(request.fixed.begin(), request.fixed.end(), decided)) {
     return 0;
   }
-  // A config file may say it too.
-  std::vector<const char*> argv{"train_gpt"};
-  for (const auto& word : request.fixed) argv.push_back(word.c_str());
+  // A config file may say it too. Some fixed options are valid beside the varied ones only.
+  std::vector<std::string> words{"train_gpt"};
+  words.insert(words.end(), request.fixed.begin(), request.fixed.end());
+  for (const auto& [name, values] : request.varied) words.insert(words.end(), {flag_of(name), values.front()});
+  std::vector<const char*> argv;
+  for (const auto& word : words) argv.push_back(word.c_str());
   const auto probe = resolve_train_command(static_cast<int>(argv.size()), argv.data(), environment);
   if (!probe.resolved.empty() && probe.config.runtime.num_threads > 0) return 0;
   return std::max(1, usable_physical_cores() / command.jobs);
+}
+
+/// What the environment decides for the runs, as it would stand before a command.
+std::string environment_words(const SweepPlan& plan) {
+  std::string words;
+  if (plan.runs.empty()) return words;
+  for (const auto& option : plan.runs.front().command.resolved) {
+    if (option.source == Source::environment) words += option.name + "=" + shell_quoted(option.text) + " ";
+  }
+  return words;
 }
 
 /// What is meant for this program and stands among the options of the runs.
@@ -187,7 +200,7 @@ ExitCode run(int argc, char** argv) {
   for (const auto& note : plan.notes) log::info(note);
   log::info(format("%zu runs in %s, %d at a time%s", plan.runs.size(), command.out_dir.c_str(), options.jobs,
                    request.threads > 0 ? format(", %d threads each", request.threads).c_str() : ""));
-  if (whole) note_call(folder, "sweep_gpt " + shell_line({argv + 1, argv + argc}));
+  if (whole) note_call(folder, environment_words(plan) + "sweep_gpt " + shell_line({argv + 1, argv + argc}));
   for (const auto& planned : plan.runs) note_plan(folder, plan, planned);
   const ExitCode code = run_sweep(plan.runs, folder, options);
   if (whole && code != ExitCode::interrupted) {

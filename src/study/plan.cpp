@@ -83,7 +83,7 @@ void judge(SweepPlan& plan) {
   const auto varies = [&](const char* name) {
     return std::find(plan.varied.begin(), plan.varied.end(), name) != plan.varied.end();
   };
-  if (varies("ROPE_DIMS") || varies("ROPE_FRACTION") || varies("ROPE_LAYERS")) {
+  if (varies("ROPE_DIMS") || varies("ROPE_FRACTION") || varies("ROPE_LAYERS") || varies("ROPE_SELECT") || varies("ROPE_STYLE")) {
     const bool fraction = varies("ROPE_FRACTION");
     if (!none)
       plan.notes.push_back(format("suggestion: add %s, the model without rotation, as the lower end", fraction ? "0" : "none"));

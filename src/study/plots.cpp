@@ -39,7 +39,7 @@ std::string preamble(const std::string& name, size_t entries) {
          ".\" . picture\n"
          "set datafile separator comma\n"
          "set datafile missing NaN\n"
-         "set grid\nset key below width 2\n";
+         "set grid\nset key below width 2 height 1.5\n";
 }
 
 std::string plot_command(const std::vector<std::string>& parts) {
@@ -130,14 +130,16 @@ std::string positions_script(const Summary& summary) {
   const Table table = positions_table(summary);
   if (table.empty()) return {};
   std::vector<std::string> parts;
-  for (const auto& arm : summary.arms) {
+  // By number: gnuplot cuts quoted texts with commas, such as "full*3,none".
+  for (size_t number = 0; number < summary.arms.size(); ++number) {
+    const Arm& arm = summary.arms[number];
     if (arm.counted.empty()) continue;
     const auto length = summary.runs[arm.counted.front()].result.command.config.data.train_seq_len;
-    parts.push_back(
-        format("\"../positions.csv\" skip 1 using ((strcol(%d) eq %s && $%d == %d) ? ($%d + $%d + 1) / 2.0 : NaN):%d smooth "
-               "unique with linespoints title %s",
-               table.column("arm"), quoted(arm.label).c_str(), table.column("seq_len"), length, table.column("from"),
-               table.column("to"), table.column("loss"), quoted(arm.label).c_str()));
+    parts.push_back(format(
+        "\"../positions.csv\" skip 1 using (($%d == %zu && $%d == 1 && $%d == %d) ? ($%d + $%d + 1) / 2.0 : NaN):%d smooth "
+        "unique with linespoints title %s",
+        table.column("arm_number"), number, table.column("counted"), table.column("seq_len"), length, table.column("from"),
+        table.column("to"), table.column("loss"), quoted(arm.label).c_str()));
   }
   if (parts.empty()) return {};
   return preamble("positions", parts.size()) +
@@ -160,14 +162,14 @@ std::string lengths_script(const Summary& summary, const std::string& name, cons
 
 std::string memory_script(const Summary& summary) {
   const Table table = memory_table(summary);
-  const int arm_column = table.column("arm"), length = table.column("seq_len");
+  const int arm_column = table.column("arm_number"), length = table.column("seq_len");
   std::vector<std::string> parts;
   int color = 0;
   for (const auto& arm : summary.arms) {
-    ++color;
+    const int number = color++;
     if (rotates_nowhere(summary.runs[arm.runs.front()].result.command.config.model))
       continue;  // 0 bytes: not on a logarithmic axis
-    const std::string x = format("(strcol(%d) eq %s ? $%d : NaN)", arm_column, quoted(arm.label).c_str(), length);
+    const std::string x = format("($%d == %d ? $%d : NaN)", arm_column, number, length);
     parts.push_back(format("\"../memory.csv\" skip 1 using %s:%d with lines lt %d lw 2 title %s", x.c_str(),
                            table.column("table_bytes_computed"), color, quoted("cos/sin tables, " + arm.label).c_str()));
     const bool measured =
@@ -177,9 +179,9 @@ std::string memory_script(const Summary& summary) {
                              table.column("table_bytes_measured"), color));
   }
   parts.push_back(
-      format("\"../memory.csv\" skip 1 using (strcol(%d) eq %s ? $%d : NaN):%d with lines lc \"black\" dashtype 2 lw 2 title "
+      format("\"../memory.csv\" skip 1 using ($%d == 0 ? $%d : NaN):%d with lines lc \"black\" dashtype 2 lw 2 title "
              "\"KV cache of one sequence\"",
-             arm_column, quoted(summary.arms.front().label).c_str(), length, table.column("kv_cache_bytes")));
+             arm_column, length, table.column("kv_cache_bytes")));
   return preamble("memory", summary.arms.size() + 1) +
          "set logscale xy 2\nset format x \"%.0b%B\"\nset format y \"%.0b %BB\"\nset xlabel \"tokens\"\nset ylabel \"bytes\"\n"
          "set title \"bytes of tables by formula (points: measured) and of the KV cache\"\n" +

@@ -26,27 +26,31 @@ std::string difference_text(const PairedDifference& difference) {
 
 std::string arms_part(const Summary& summary) {
   Table table({"arm", "rotated lanes", "seeds", "val_loss", "val_bpb", format("val_loss, last %d", kLastValidations),
-               "difference to full (95 %)", "in deviations of full's seeds", "val_loss is"});
+               "difference to full (95 %)", "pairs", "in deviations of full's seeds", "val_loss is"});
   bool missing = false;
   for (const Arm& arm : summary.arms) {
     std::string seeds = std::to_string(arm.counted.size());
     if (arm.diverged > 0) seeds += format(", %d diverged", arm.diverged);
     if (arm.unfinished > 0) seeds += format(", %d unfinished", arm.unfinished);
-    std::string noise, said = verdict_text(arm.verdict);
+    std::string pairs, noise, said = verdict_text(arm.verdict);
+    const PairedDifference& difference = arm.loss_difference;
+    if (arm.verdict == Verdict::no_difference && difference.low && (*difference.low > 0 || *difference.high < 0))
+      said += " (though the interval leaves out 0)";
     if (arm.full) {
       said = "baseline";
     } else if (!arm.baseline) {
       said = kBaselineMissing;
       missing = true;
-    } else if (arm.loss_difference.pairs > 0) {
+    } else if (difference.pairs > 0) {
+      pairs = std::to_string(difference.pairs);
       const auto deviation = sample_deviation(summary.values(summary.arms[*arm.baseline], &RunFacts::final_val_loss));
-      if (deviation && *deviation > 0) noise = format("%+.1f", arm.loss_difference.mean / *deviation);
+      if (deviation && *deviation > 0) noise = format("%+.1f", difference.mean / *deviation);
     }
     table.add({arm.label, format("%g of %d", arm.lanes, arm.head_dim), seeds,
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_loss), 4),
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_bpb), 4),
                mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4),
-               arm.full ? "" : difference_text(arm.loss_difference), noise, said});
+               arm.full ? "" : difference_text(difference), pairs, noise, said});
   }
   std::string out = "\n## Arms\n\n" + table.markdown();
   if (missing)
@@ -88,9 +92,13 @@ std::string reading_part() {
       "\n## How to read this\n\n"
       "Losses are means over seeds ± their standard deviation, of the validation after the last step (nats per token; val_bpb: "
       "bits "
-      "per byte). A difference is arm minus full, taken seed by seed, since runs of one seed share initial weights and data, and "
-      "then averaged; the brackets hold the 95 %% confidence interval of that mean (Student's t over the seeds). **An arm whose "
-      "mean lies within the range of full's seeds is \"no difference\". Outside of it, it is lower or higher if the interval "
+      "per byte). A difference is arm minus full, taken seed by seed, since runs of one seed share their initial weights, and "
+      "then "
+      "averaged over the seeds that both have. Seeds change the initial weights alone: all runs read the same data in the same "
+      "order, so what another order or another text would change is not in these bars. The brackets hold the 95 %% confidence "
+      "interval of that mean (Student's t over the seeds). **An arm whose "
+      "mean lies within the range of full's same seeds is \"no difference\". Outside of it, it is lower or higher if the "
+      "interval "
       "leaves out 0, and else \"not decided\": more seeds would tell.** \"Full\" is the arm with full rotation in all layers and "
       "otherwise equal settings. With many arms some interval leaves out 0 by chance: one in twenty would.\n\n"
       "A diverged run stopped because a number was not finite, or ended no better than guessing (validation loss >= ln "

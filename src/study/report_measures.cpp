@@ -102,10 +102,11 @@ std::string report_retrieval(const Summary& summary) {
   });
   if (grids.empty()) return {};
   std::string out =
-      "\n## Retrieval\n\nShare of synthetic items answered right, by the distance of what must be found, in tokens. The standard "
+      "\n## Retrieval\n\nShare of the asked tokens of synthetic items that are the likeliest ones, by the distance of what must "
+      "be found, in tokens. The standard "
       "error of each item count is in retrieval.csv; differences below two of them mean nothing.\n";
   for (const auto& [key, grid] : grids) {
-    out += format("\n%s, windows of %s tokens:\n\n", key.first.c_str(), with_commas(key.second).c_str()) +
+    out += format("\n%s, in up to %s tokens:\n\n", key.first.c_str(), with_commas(key.second).c_str()) +
            grid.text(summary, number_text, 3);
   }
   return out;

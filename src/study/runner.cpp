@@ -162,7 +162,7 @@ class Runner {
     stopping_ = signal;
     log::info(again ? "killing what still runs" : "stopping: waiting for checkpoints; once more kills");
     for (const Job& job : jobs_) {
-      if (job.pid != 0) ::kill(job.pid, again ? SIGKILL : signal);
+      if (job.pid != 0) ::kill(job.pid, again ? SIGKILL : signal == SIGHUP ? SIGTERM : signal);  // a lost terminal asks to save
     }
   }
 

@@ -54,19 +54,32 @@ std::optional<size_t> find_baseline(const std::vector<Arm>& arms, const std::vec
   return found;
 }
 
-PairedDifference compare(const Summary& summary, const Arm& arm, const Arm& baseline, std::optional<double> RunFacts::*fact) {
+/// Values of the seeds that both arms have, in the same order.
+struct CommonSeeds {
+  std::vector<double> arm, baseline;
+
+  PairedDifference difference() const {
+    std::vector<double> differences;
+    for (size_t i = 0; i < arm.size(); ++i) differences.push_back(arm[i] - baseline[i]);
+    return paired_difference(differences);
+  }
+};
+
+CommonSeeds common_seeds(const Summary& summary, const Arm& arm, const Arm& baseline, std::optional<double> RunFacts::*fact) {
   std::map<int64_t, double> theirs;
   for (const size_t i : baseline.counted) {
     const auto& run = summary.runs[i];
     if (run.facts.*fact) theirs[run.result.seed()] = *(run.facts.*fact);
   }
-  std::vector<double> differences;
+  CommonSeeds common;
   for (const size_t i : arm.counted) {
     const auto& run = summary.runs[i];
     const auto other = theirs.find(run.result.seed());
-    if (other != theirs.end() && run.facts.*fact) differences.push_back(*(run.facts.*fact) - other->second);
+    if (other == theirs.end() || !(run.facts.*fact)) continue;
+    common.arm.push_back(*(run.facts.*fact));
+    common.baseline.push_back(other->second);
   }
-  return paired_difference(differences);
+  return common;
 }
 
 }  // namespace
@@ -99,11 +112,12 @@ RunFacts facts_of(const RunResult& run) {
   facts.final_val_loss = run.val.back().loss;
   facts.final_val_bpb = run.val.back().bpb;
   std::vector<double> loss, bpb;
-  const size_t last = std::min<size_t>(run.val.size(), kLastValidations);
-  for (size_t i = run.val.size() - last; i < run.val.size(); ++i) {
-    loss.push_back(run.val[i].loss);
-    bpb.push_back(run.val[i].bpb);
+  for (auto val = run.val.rbegin(); val != run.val.rend() && static_cast<int>(loss.size()) < kLastValidations && val->step > 0;
+       ++val) {
+    loss.push_back(val->loss);
+    bpb.push_back(val->bpb);
   }
+  if (loss.empty()) return facts;  // validated before the training only
   facts.last_k_val_loss = mean(loss);
   facts.last_k_val_bpb = mean(bpb);
   return facts;
@@ -170,11 +184,10 @@ Summary summarise(std::vector<RunResult> results) {
     arm.baseline = find_baseline(summary.arms, summary.runs, arm);
     if (!arm.baseline || arm.full) continue;
     const Arm& baseline = summary.arms[*arm.baseline];
-    arm.loss_difference = compare(summary, arm, baseline, &RunFacts::final_val_loss);
-    arm.bpb_difference = compare(summary, arm, baseline, &RunFacts::final_val_bpb);
-    const auto losses = summary.values(arm, &RunFacts::final_val_loss);
-    if (losses.empty()) continue;
-    arm.verdict = verdict(arm.loss_difference, mean(losses), summary.values(baseline, &RunFacts::final_val_loss));
+    const CommonSeeds losses = common_seeds(summary, arm, baseline, &RunFacts::final_val_loss);
+    arm.loss_difference = losses.difference();
+    arm.bpb_difference = common_seeds(summary, arm, baseline, &RunFacts::final_val_bpb).difference();
+    if (!losses.arm.empty()) arm.verdict = verdict(arm.loss_difference, mean(losses.arm), losses.baseline);
   }
   return summary;
 }

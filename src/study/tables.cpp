@@ -31,11 +31,19 @@ std::string requested(const RunResult& run) {
 }
 
 /// The columns in front of every table of measurements.
-const std::vector<Table::Column> kRunColumns = {"run", "arm", "rotation", "family", "lanes", "seed"};
+const std::vector<Table::Column> kRunColumns = {"run", "arm", "arm_number", "counted", "rotation", "family", "lanes", "seed"};
 
 Cells run_cells(const Summary& summary, const SummaryRun& run) {
   const Arm& arm = summary.arms[run.arm];
-  return {run.result.name, arm.label, arm.rotation, arm.family, cell(arm.lanes), cell(run.result.seed())};
+  const bool counted = std::any_of(arm.counted.begin(), arm.counted.end(), [&](size_t i) { return &summary.runs[i] == &run; });
+  return {run.result.name,
+          arm.label,
+          cell(static_cast<int64_t>(run.arm)),
+          cell(int64_t{counted}),
+          arm.rotation,
+          arm.family,
+          cell(arm.lanes),
+          cell(run.result.seed())};
 }
 
 template <class T>
@@ -294,7 +302,9 @@ Table attention_table(const Summary& summary) {
 }
 
 Table memory_table(const Summary& summary) {
-  Table table({"arm", "rotation", "family", "seq_len", "table_bytes_computed", "table_bytes_measured", "kv_cache_bytes"});
+  Table table(
+      {"arm", "arm_number", "rotation", "family", "seq_len", "table_bytes_computed", "table_bytes_measured", "kv_cache_bytes"});
+  int64_t number = 0;
   for (const Arm& arm : summary.arms) {
     const ModelConfig& model = summary.runs[arm.runs.front()].result.command.config.model;
     std::map<int64_t, std::optional<int64_t>> lengths;  // -> measured
@@ -303,9 +313,10 @@ Table memory_table(const Summary& summary) {
       for (const auto& length : summary.runs[r].result.lengths) lengths[length.seq_len] = length.table_bytes;
     }
     for (const auto& [length, measured] : lengths) {
-      table.add({arm.label, arm.rotation, arm.family, cell(length), cell(rope_table_bytes(model, length)), cell(measured),
-                 cell(kv_cache_bytes(model, length))});
+      table.add({arm.label, cell(number), arm.rotation, arm.family, cell(length), cell(rope_table_bytes(model, length)),
+                 cell(measured), cell(kv_cache_bytes(model, length))});
     }
+    ++number;
   }
   return table;
 }

@@ -59,7 +59,7 @@ TEST_F(ShellSweep, TablesReportAndTrajectories) {
       "step,tokens,train_loss,val_loss,val_bpb,grad_norm,spike\n1,8192,6.0,4.02,2.01,0.5,0\n2,16384,3.02,3.02,1.51,0.5,0\n");
   const auto report = read_text(folder_ / "report.md");
   EXPECT_TRUE(contains(report, "| none | 0 of 64 | 3 | 3.5200 ± 0.0100 |")) << report;
-  EXPECT_TRUE(contains(report, "| +0.5000 [+0.5000, +0.5000] | +50.0 | higher |"));
+  EXPECT_TRUE(contains(report, "| +0.5000 [+0.5000, +0.5000] | 3 | +50.0 | higher |"));
   EXPECT_TRUE(contains(report, "no difference"));
   EXPECT_TRUE(contains(report, "Every finished run was trained on 16,384 tokens.")) << report;
   const std::string before = read_text(folder_ / "sweep.csv");
@@ -141,6 +141,22 @@ TEST(Collect, LayerSchedulesAndSelections) {
   EXPECT_FALSE(arm_named(summary, "full*3,none").plain);
   EXPECT_TRUE(arm_named(summary, "16 high").baseline);
   EXPECT_TRUE(arm_named(summary, "full").full);
+}
+
+TEST_F(ShellSweep, OtherSeedsOfTheBaselineDoNotMoveAVerdict) {
+  add("full", 4, 3.6);  // would put even "none" into the range of full's seeds
+  const auto summary = summary_of(folder_.path());
+  EXPECT_EQ(arm_named(summary, "none").verdict, Verdict::higher);
+  EXPECT_EQ(arm_named(summary, "none").loss_difference.pairs, 3);
+}
+
+TEST(Collect, TheUntrainedModelIsNoneOfTheLastValidations) {
+  TempFolder folder;
+  fs::create_directories(folder / "a");
+  write_file(folder / "a/config.env", config_text("ROPE_DIMS=full\n"));
+  write_file(folder / "a/metrics.jsonl", "{\"kind\":\"run\",\"run_id\":\"x\"}\n" + val_line(0, 6.9) + train_line(1, 6) +
+                                             train_line(2, 3) + val_line(2, 3) + kFinalLine);
+  EXPECT_EQ(summary_of(folder.path()).runs.at(0).facts.last_k_val_loss, 3);
 }
 
 TEST(Collect, OneSeedDecidesNothing) {

@@ -181,6 +181,21 @@ TEST_F(SweepGpt, ASignalIsPassedOnAndTheSameCommandContinues) {
   expect_in(sweep({"--seed", "1..4"}), 0, {"[4/4]"});
 }
 
+TEST_F(SweepGpt, ALostTerminalAsksTheRunsToSave) {
+  write_file(folder_ / "hold", "");
+  Program running("sweep_gpt", arguments({"--seed", "1,2", "--jobs", "2"}), variables({{"HOLD", (folder_ / "hold").string()}}));
+  ASSERT_TRUE(running.wait_for([&] { return started().size() == 2; }));
+  running.signal(SIGHUP);
+  EXPECT_EQ(running.wait().code, 130);
+  EXPECT_EQ(split(read_text(fs::path(notes().string() + ".stopped")), '\n').size(), 3u) << "by SIGTERM, which train_gpt handles";
+}
+
+TEST_F(SweepGpt, TheReportNamesWhatTheEnvironmentDecided) {
+  ASSERT_EQ(sweep({"--seed", "1"}, {{"QK_GAIN_INIT", "2.5"}}).code, 0);
+  EXPECT_NE(read_text(out() / "report.md").find("\nQK_GAIN_INIT=2.5 sweep_gpt --seed 1 "), std::string::npos)
+      << read_text(out() / "report.md");
+}
+
 TEST_F(SweepGpt, NothingOutlivesAKilledSweepAndTheFolderIsFree) {
   write_file(folder_ / "hold", "");
   Program running("sweep_gpt", arguments({"--seed", "1..4", "--jobs", "2"}), variables({{"HOLD", (folder_ / "hold").string()}}));
@@ -226,6 +241,11 @@ TEST_F(SweepGpt, JobsShareTheCoresUnlessToldOtherwise) {
   EXPECT_FALSE(says_threads(list({"--jobs", "2"}, {{"NUM_THREADS", "1"}})));
   EXPECT_FALSE(says_threads(list({"--jobs", "2", "--devices", "0,1"})));
   EXPECT_NE(list({"--jobs", "2", "--num-threads", "3"}).find("--num-threads 3 "), std::string::npos);
+  // What is fixed may be valid beside the varied options only.
+  const auto mixed = run_program("sweep_gpt", {"--list", "--jobs", "2", "--train-gpt", (folder_ / "train").string(), "--eval-gpt",
+                                               (folder_ / "eval").string(), "--rope-scaling-factor", "2,4", "--",
+                                               "--rope-scaling", "linear", "--max-wallclock-seconds", "0"});
+  EXPECT_EQ(mixed.code, 0) << mixed.err;
 }
 
 }  // namespace

@@ -25,8 +25,8 @@ std::vector<std::string> train_command(const RunnerOptions& options, const Plann
 std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run);
 
 /// Trains and measures what is not yet, in the order of the plan. A run that fails is reported and does not stop the others.
-/// SIGINT, SIGTERM and SIGHUP are passed on; train_gpt saves a checkpoint, and this waits for it. A second one kills.
-/// Returns ok, interrupted, or the exit code of the first run that failed.
+/// SIGINT, SIGTERM and SIGHUP are passed on, the last as SIGTERM; train_gpt saves a checkpoint, and this waits for it. A second
+/// one kills. Returns ok, interrupted, or the exit code of the first run that failed.
 ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
 
 }  // namespace pgolf

@@ -19,7 +19,8 @@ inline constexpr int kLastValidations = 3;
 /// What is derived from one run.
 struct RunFacts {
   std::optional<double> final_train_loss, final_val_loss, final_val_bpb;  ///< of the last step
-  std::optional<double> last_k_val_loss, last_k_val_bpb;                  ///< means over the last kLastValidations
+  std::optional<double> last_k_val_loss,
+      last_k_val_bpb;  ///< means over the last kLastValidations, the untrained model's left out
   std::optional<double> max_grad_norm;
   std::optional<double> step_ms_median, step_ms_p10, step_ms_p90;  ///< after the warm-up
   int64_t steps = 0, tokens = 0, timed_steps = 0;
@@ -48,8 +49,8 @@ struct Arm {
   std::vector<size_t> counted;  ///< finished, one per seed
   int diverged = 0, unfinished = 0;
   std::optional<size_t> baseline;                    ///< the arm with full rotation and otherwise equal settings
-  PairedDifference loss_difference, bpb_difference;  ///< to the baseline
-  Verdict verdict = Verdict::not_decided;            ///< on the validation loss
+  PairedDifference loss_difference, bpb_difference;  ///< to the baseline, over the seeds that both have
+  Verdict verdict = Verdict::not_decided;            ///< on the validation loss of these seeds
 };
 
 struct Summary {
