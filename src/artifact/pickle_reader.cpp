@@ -20,6 +20,7 @@ constexpr size_t max_dimensions = 16;
 constexpr size_t max_global_chars = 200;
 // Tensors that are views must be copied. A few views of each byte are plausible, thousands are an attack.
 constexpr size_t max_copies_of_storage = 4;
+constexpr size_t max_key_bytes = 1000;  // names of tensors are built of them
 
 struct Storage {
   DType dtype;
@@ -177,6 +178,7 @@ class Unpickler {
     for (size_t i = 0; i < items.size(); i += 2) {
       const Text* key = items[i].value_if<Text>();
       if (key == nullptr) fail("has a dict key that is not a string");
+      if ((*key)->size() > max_key_bytes) fail(format("has a dict key of %zu bytes", (*key)->size()));
       if (dict->find(**key) != nullptr) fail(format("has the dict key \"%s\" twice", printable(**key).c_str()));
       deepen(items[i + 1].depth);
       dict->set(*key, to_value(std::move(items[i + 1])));
@@ -200,6 +202,7 @@ class Unpickler {
     const auto found = memo_.find(index);
     if (found == memo_.end()) fail(format("refers to object %u, which is not there", index));
     if (!found->second) fail("uses one container in two places, or within itself");
+    if (const RawTensor* tensor = found->second->value_if<RawTensor>()) count_tensor(tensor->bytes->size());
     push(*found->second);
   }
 
@@ -327,8 +330,15 @@ class Unpickler {
       if (numel > available) fail("has a tensor whose elements share memory (an expanded view)");
     }
     if (*offset > available || (!empty && last >= available)) fail("has a tensor that reaches beyond its storage");
+    count_tensor(static_cast<size_t>(numel) * dtype_size(storage->dtype));
     if (contiguous && numel == available) return {storage->dtype, shape, storage->bytes};
     return {storage->dtype, shape, gather(*storage, *offset, shape, strides, numel)};
+  }
+
+  /// Whoever reads the values copies them, once for each name, so that a small file could ask for any amount of memory.
+  void count_tensor(size_t bytes) {
+    tensor_bytes_ += bytes;
+    if (tensor_bytes_ > max_copies_of_storage * storage_bytes_) fail("has too many overlapping views of the same storages");
   }
 
   /// The elements of a view in row-major order.
@@ -336,8 +346,6 @@ class Unpickler {
                                       const std::vector<int64_t>& strides, int64_t numel) {
     const size_t size = dtype_size(storage.dtype);
     auto out = std::make_shared<Bytes>();
-    copied_bytes_ += static_cast<size_t>(numel) * size;
-    if (copied_bytes_ > max_copies_of_storage * storage_bytes_) fail("has too many overlapping views of the same storages");
     out->resize(static_cast<size_t>(numel) * size);
     std::vector<int64_t> index(shape.size(), 0);
     int64_t from = offset;
@@ -485,7 +493,7 @@ class Unpickler {
   const std::string& name_;
   const StorageSource& source_;
   size_t position_ = 0, op_start_ = 0;
-  size_t objects_ = 0, storage_bytes_ = 0, copied_bytes_ = 0;
+  size_t objects_ = 0, storage_bytes_ = 0, tensor_bytes_ = 0;
   Items stack_;
   std::vector<size_t> marks_;  // stack heights
   std::unordered_map<uint32_t, std::optional<Item>> memo_;

@@ -30,7 +30,7 @@ std::vector<Field> fields(StoredModel* stored) {
       {"LOGIT_SOFTCAP", shape.logit_softcap},
       {"ROPE_BASE", rope.base},
       {"ROPE_TABLE_DTYPE", rope.table_dtype},
-      {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1)},
+      {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1, 1 << 24)},
       {"ROPE_STYLE", rope.style, true},
       {"ROPE_SELECT", rope.select, true},
       {"ROPE_SCALING", rope.scaling, true},

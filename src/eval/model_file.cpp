@@ -16,6 +16,8 @@ namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr int64_t kWidestMlp = 1 << 10;  // in widths of the model, as in a stored configuration
+
 const at::Tensor* find(const StateDict& state, const std::string& name) {
   for (const auto& [key, tensor] : state) {
     if (key == name) return &tensor;
@@ -61,11 +63,13 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   const int head_dim = model.head_dim();
   if (head_dim == 0 || head_dim % 2 != 0) throw misfit("head_dim is zero or odd");
   const auto kv_rows = need(state, "blocks.0.attn.c_k.weight", 2, path).size(0);
-  if (kv_rows == 0 || kv_rows % head_dim != 0) throw misfit("the rows of c_k are no whole number of heads");
+  if (kv_rows == 0 || kv_rows > model.model_dim || kv_rows % head_dim != 0)
+    throw misfit("the rows of c_k are no whole number of heads");
   model.num_kv_heads = static_cast<int>(kv_rows / head_dim);
   if (model.num_heads % model.num_kv_heads != 0) throw misfit("the key/value heads do not divide the query heads");
   const auto hidden = need(state, "blocks.0.mlp.fc.weight", 2, path).size(0);
-  if (hidden == 0 || hidden % model.model_dim != 0) throw misfit("the MLP's width is no multiple of the model's");
+  if (hidden == 0 || hidden % model.model_dim != 0 || hidden / model.model_dim > kWidestMlp)
+    throw misfit("the MLP's width is no multiple of the model's");
   model.mlp_mult = static_cast<int>(hidden / model.model_dim);
   model.tie_embeddings = find(state, "lm_head.weight") == nullptr;
   if (find(state, "blocks.0.mlp.gate.weight") != nullptr) model.mlp_kind = MlpKind::swiglu;
@@ -78,6 +82,8 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   *assumed = {format("TRAIN_SEQ_LEN=%d", stored.train_seq_len), "LOGIT_SOFTCAP=" + python_float(model.logit_softcap),
               "ROPE_DIMS=full", "ROPE_BASE=" + python_float(model.rope.base), "ROPE_TABLE_DTYPE=float32"};
   if (model.mlp_kind != MlpKind::swiglu) assumed->push_back("MLP_KIND=relu2");
+  if (!model.norm_weights) assumed->push_back("PARALLEL_BLOCK=0");
+  assumed->insert(assumed->end(), {"QK_NORM=1", "ROPE_STYLE=half", "ROPE_SELECT=prefix", "ROPE_SCALING=none"});
   return stored;
 }
 

@@ -332,6 +332,18 @@ TEST(Unpickle, ManyViewsOfOneStorageAreRefused) {
   for (int i = 0; i < 4; ++i) list += rebuild(small(0), pair(3, 2), pair(1, 3));
   EXPECT_NO_THROW(read(list + "e."));
   refuse(list + rebuild(small(0), pair(3, 2), pair(1, 3)) + "e.", "too many overlapping views");
+  // One tensor in many places, too: whoever reads them copies each.
+  const std::string one = "](" + rebuild(small(0), pair(2, 3), pair(3, 1)) + "q\1";
+  EXPECT_NO_THROW(read(one + "h\1h\1h\1e."));
+  refuse(one + "h\1h\1h\1h\1e.", "too many overlapping views");
+}
+
+TEST(Unpickle, NamesHaveALimit) {
+  const auto named = [](char low_byte, size_t length) {  // 0x3e8 bytes and one more
+    return "}(X" + std::string{low_byte, '\x03', '\0', '\0'} + std::string(length, 'k') + "Nu.";
+  };
+  EXPECT_NO_THROW(read(named('\xe8', 1000)));
+  refuse(named('\xe9', 1001), "a dict key of 1001 bytes");
 }
 
 Bytes sample_pickle() {

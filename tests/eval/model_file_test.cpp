@@ -257,6 +257,8 @@ TEST_F(ModelFiles, ImpossibleShapesAreRefused) {
   refused("blocks.0.attn.q_gain", torch::zeros({0}), "q_gain");
   refused("blocks.0.attn.c_k.weight", torch::zeros({7, 32}), "c_k");
   refused("blocks.0.attn.c_k.weight", torch::zeros({24, 32}), "key/value heads");
+  refused("blocks.0.attn.c_k.weight", torch::zeros({int64_t{8} << 32, 0}), "c_k");
+  refused("blocks.0.mlp.fc.weight", torch::zeros({int64_t{32} << 32, 0}), "MLP");
   refused("blocks.0.mlp.fc.weight", torch::zeros({33, 32}), "MLP");
 }
 
