@@ -67,9 +67,13 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Devic
   return {cos.to(device), sin.to(device), spec.style};
 }
 
+// Texts of ever new lengths, as a server sees them, must not collect tables for ever.
+constexpr size_t kMostTables = 64;
+
 const RopeTable& RopeTableCache::get(const RopeSpec& spec, int64_t seq_len, const at::Device& device) {
   const Key key{spec, seq_len, static_cast<int>(device.type()), device.index()};
   auto found = tables_.find(key);
+  if (found == tables_.end() && tables_.size() >= kMostTables) tables_.clear();
   if (found == tables_.end()) found = tables_.emplace(key, make_rope_table(spec, seq_len, device)).first;
   return found->second;
 }

@@ -168,9 +168,11 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
   SamplingOptions& sampling = request.sampling;
   sampling.temperature = fields.number("temperature", sampling.temperature, 0, 100);
   sampling.top_p = fields.number("top_p", sampling.top_p, 0, 1);
-  if (sampling.top_p == 0) sampling.top_k = 1;  // nothing but the likeliest
-  if (sampling.top_p == 0) sampling.top_p = 1;
-  if (sampling.top_k == 0) sampling.top_k = static_cast<int>(fields.integer("top_k", 0, 0, std::numeric_limits<int>::max()));
+  if (sampling.top_p == 0) {  // nothing but the likeliest
+    sampling.temperature = 0;
+    sampling.top_p = 1;
+  }
+  sampling.top_k = static_cast<int>(fields.integer("top_k", 0, 0, std::numeric_limits<int>::max()));
   sampling.seed = fields.find("seed") ? fields.integer("seed", 0, std::numeric_limits<int64_t>::min() / 2,
                                                        std::numeric_limits<int64_t>::max() / 2)
                                       : random_seed();

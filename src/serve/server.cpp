@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <semaphore>
 #include <thread>
@@ -12,7 +13,6 @@
 #include "page.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
 #include "pgolf/serve/completion.h"
 #include "pgolf/serve/turns.h"
@@ -35,6 +35,12 @@ int64_t seconds_since_1970() {
 }
 
 }  // namespace
+
+bool is_loopback(const std::string& host) {
+  // Of names only this one: 127.example.org is anybody's.
+  const bool address = host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos;
+  return address || host == "localhost" || host == "::1" || host == "[::1]";
+}
 
 struct Server::Impl {
   Impl(LanguageModel& model, const Tokenizer& tokenizer, const ServerOptions& options)
@@ -69,60 +75,98 @@ struct Server::Impl {
     if (!response.body.empty()) return;
     std::string message = "the request cannot be answered";
     if (response.status == 404) message = "there is no " + request.method + " " + printable(request.path);
-    if (response.status == 413)
-      message = format("the body is larger than %lld bytes", static_cast<long long>(options.max_body_bytes));
+    if (response.status == 413) message = too_large();
     response.set_content(error_body(response.status, message), kJson);
   }
 
+  /// A page of another site, open in a browser on this machine, can send requests here. Browsers name its origin, or, if a name
+  /// of its own leads to this address, that name as the host.
+  bool is_foreign(const httplib::Request& request) const {
+    const std::string host = request.get_header_value("Host"), origin = request.get_header_value("Origin");
+    if (!origin.empty() && origin != "http://" + host) return true;
+    const std::string name = host.substr(0, host.find(':', host.starts_with('[') ? host.find(']') : 0));
+    return is_loopback(options.host) && !host.empty() && !is_loopback(name);
+  }
+
   using Handler = std::function<void(const httplib::Request&, httplib::Response&)>;
-  /// handle with its exceptions turned into answers.
-  static Handler guarded(Handler handle) {
-    return [handle = std::move(handle)](const httplib::Request& request, httplib::Response& response) {
-      const auto answer = [&](int status, const std::string& body) {
-        response.status = status;
-        if (status == 503) response.set_header("Retry-After", "1");
-        response.set_content(body, kJson);
-        log::info(format("%s %s: %d %s", request.method.c_str(), printable(request.path).c_str(), status, body.c_str()));
-      };
-      try {
-        handle(request, response);
-      } catch (const ApiError& e) {
-        answer(e.status, error_body(e.status, e.what(), e.param, e.code));
-      } catch (const std::exception& e) {
-        answer(500, error_body(500, e.what()));
-      }
+
+  /// handle's exceptions become answers; requests of other sites' pages are refused.
+  void answer(const Handler& handle, const httplib::Request& request, httplib::Response& response) const {
+    const auto refuse = [&](int status, const std::string& body) {
+      response.status = status;
+      if (status == 503) response.set_header("Retry-After", "1");
+      response.set_content(body, kJson);
+      std::fprintf(stderr, "%s %s: %d %s\n", request.method.c_str(), printable(request.path).c_str(), status, body.c_str());
     };
+    try {
+      if (is_foreign(request)) throw ApiError(403, "requests of other sites' pages are not answered");
+      handle(request, response);
+    } catch (const ApiError& e) {
+      refuse(e.status, error_body(e.status, e.what(), e.param, e.code));
+    } catch (const std::exception& e) {
+      refuse(500, error_body(500, e.what()));
+    }
+  }
+
+  void get(const std::string& pattern, Handler handle) {
+    http.Get(pattern, [this, handle = std::move(handle)](const httplib::Request& request, httplib::Response& response) {
+      answer(handle, request, response);
+    });
+  }
+
+  using BodyHandler = std::function<void(const std::string& body, httplib::Response&)>;
+  /// Bodies are read to their end in any case, since what is left would be taken for the next request, and counted as they come:
+  /// the library's own limit looks at the length that the client gives, not at what it sends or what that unpacks to.
+  void post(const std::string& pattern, BodyHandler handle) {
+    http.Post(pattern, [this, handle = std::move(handle)](const httplib::Request& request, httplib::Response& response,
+                                                          const httplib::ContentReader& reader) {
+      std::string body;
+      int64_t length = 0;
+      const bool whole = reader([&](const char* data, size_t size) {
+        length += static_cast<int64_t>(size);
+        if (length <= options.max_body_bytes) body.append(data, size);
+        return true;
+      });
+      const auto handle_body = [&](const httplib::Request&, httplib::Response& out) {
+        if (length > options.max_body_bytes) throw ApiError(413, too_large());
+        handle(body, out);
+      };
+      if (whole) answer(handle_body, request, response);
+    });
+  }
+
+  std::string too_large() const {
+    return format("the body is larger than %lld bytes", static_cast<long long>(options.max_body_bytes));
   }
 
   void add_routes() {
     const auto answer_json = [](httplib::Response& response, const ordered_json& body) {
       response.set_content(dump_json(body), kJson);
     };
-    http.Get("/", [](const httplib::Request&, httplib::Response& response) {
+    get("/", [](const httplib::Request&, httplib::Response& response) {
       response.set_header("Content-Security-Policy", kPagePolicy);
       response.set_content(page_html(), "text/html; charset=utf-8");
     });
-    http.Get("/health", [=](const httplib::Request&, httplib::Response& response) { answer_json(response, {{"status", "ok"}}); });
-    http.Get("/v1/models", [=, this](const httplib::Request&, httplib::Response& response) {
+    get("/health", [=](const httplib::Request&, httplib::Response& response) { answer_json(response, {{"status", "ok"}}); });
+    get("/v1/models", [=, this](const httplib::Request&, httplib::Response& response) {
       answer_json(response, {{"object", "list"}, {"data", ordered_json::array({model_object()})}});
     });
-    http.Get("/v1/models/(.+)", guarded([=, this](const httplib::Request& request, httplib::Response& response) {
-               if (request.matches[1] != options.model_name)
-                 throw ApiError(404, "there is no such model, only \"" + options.model_name + "\"", "model", "model_not_found");
-               answer_json(response, model_object());
-             }));
-    http.Get("/tokenizer_info", [=](const httplib::Request&, httplib::Response& response) {
+    get("/v1/models/(.+)", [=, this](const httplib::Request& request, httplib::Response& response) {
+      if (request.matches[1] != options.model_name)
+        throw ApiError(404, "there is no such model, only \"" + options.model_name + "\"", "model", "model_not_found");
+      answer_json(response, model_object());
+    });
+    get("/tokenizer_info", [=](const httplib::Request&, httplib::Response& response) {
       answer_json(response, {{"tokenizer_class", "SentencePiece"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
     });
-    http.Post("/tokenize", guarded([=, this](const httplib::Request& request, httplib::Response& response) {
-                const auto ids = parse_tokenize_request(request.body, tokenizer);
-                answer_json(response, {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", model.context()}});
-              }));
-    http.Post("/detokenize", guarded([=, this](const httplib::Request& request, httplib::Response& response) {
-                answer_json(response, {{"prompt", tokenizer.decode(parse_detokenize_request(request.body, tokenizer))}});
-              }));
-    http.Post("/v1/completions",
-              guarded([this](const httplib::Request& request, httplib::Response& response) { complete(request, response); }));
+    post("/tokenize", [=, this](const std::string& body, httplib::Response& response) {
+      const auto ids = parse_tokenize_request(body, tokenizer);
+      answer_json(response, {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", model.context()}});
+    });
+    post("/detokenize", [=, this](const std::string& body, httplib::Response& response) {
+      answer_json(response, {{"prompt", tokenizer.decode(parse_detokenize_request(body, tokenizer))}});
+    });
+    post("/v1/completions", [this](const std::string& body, httplib::Response& response) { complete(body, response); });
   }
 
   ordered_json model_object() const {
@@ -146,10 +190,10 @@ struct Server::Impl {
     return turns.take(std::forward<Work>(work));
   }
 
-  void complete(const httplib::Request& request, httplib::Response& response) {
+  void complete(const std::string& body, httplib::Response& response) {
     auto slot = take_slot();
     auto answer = std::make_shared<Answer>(
-        model, tokenizer, parse_completion_request(request.body, options.model_name, tokenizer, limits()),
+        model, tokenizer, parse_completion_request(body, options.model_name, tokenizer, limits()),
         format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(), options.model_name);
     if (!answer->request().stream) {
       while (!answer->done()) in_turn([&] { answer->step(); });
@@ -174,10 +218,6 @@ struct Server::Impl {
     });
   }
 
-  void stop() {
-    if (!stopping.exchange(true)) http.stop();
-  }
-
   LanguageModel& model;
   const Tokenizer& tokenizer;
   const ServerOptions options;
@@ -200,7 +240,7 @@ int Server::port() const {
 }
 
 void Server::stop() {
-  impl_->stop();
+  impl_->stopping = true;
 }
 
 void Server::run(const std::function<void()>& on_ready, const std::function<bool()>& should_stop) {
@@ -208,10 +248,12 @@ void Server::run(const std::function<void()>& on_ready, const std::function<bool
     impl_->http.listen_after_bind();  // returns when all connections have ended
     impl_->turns.finish();
   });
-  while (!impl_->http.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  on_ready();
+  bool ready = false, told = false;
   impl_->turns.run([&] {
+    if (!impl_->http.is_running()) return;
+    if (!std::exchange(ready, true)) on_ready();
     if (should_stop()) stop();
+    if (impl_->stopping && !std::exchange(told, true)) impl_->http.stop();
   });
   listener.join();
 }

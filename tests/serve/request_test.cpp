@@ -83,7 +83,7 @@ TEST_F(Request, TakesWhatIsGiven) {
   EXPECT_EQ(parse({{"prompt", "a"}, {"stop", "x"}}).stop, std::vector<std::string>{"x"});
   EXPECT_EQ(parse({{"prompt", "a"}, {"max_tokens", 5.0}}).max_tokens, 5);
   const auto greedy = parse({{"prompt", "a"}, {"top_p", 0}});
-  EXPECT_EQ(greedy.sampling.top_k, 1);
+  EXPECT_EQ(greedy.sampling.temperature, 0);
   EXPECT_EQ(greedy.sampling.top_p, 1);
 }
 

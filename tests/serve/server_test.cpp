@@ -21,7 +21,7 @@ class ServerTest : public ::testing::Test {
     ready.get_future().wait();
   }
   void finish() {
-    if (!thread_.joinable()) return;
+    if (!thread_.joinable()) return;  // never begun, or ended
     server_->stop();
     thread_.join();
   }
@@ -196,6 +196,74 @@ TEST_F(ServerTest, ErrorsHaveBodies) {
   expect_error(complete({{"prompt", std::string(3000, 'a')}}), 413);
   expect_error(post("/tokenize", "{}"), 400);
   EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
+}
+
+TEST_F(ServerTest, PagesOfOtherSitesGetNothing) {
+  start();
+  const std::string here = "127.0.0.1:" + std::to_string(server_->port());
+  const auto status = [&](const httplib::Headers& headers) {
+    return client().Post("/v1/completions", headers, R"({"prompt":"a"})", "text/plain")->status;
+  };
+  EXPECT_EQ(status({{"Host", here}, {"Origin", "http://" + here}}), 200);
+  EXPECT_EQ(status({{"Host", "localhost:8000"}}), 200);
+  EXPECT_EQ(status({{"Host", "[::1]:8000"}}), 200);
+  EXPECT_EQ(status({{"Host", here}, {"Origin", "https://example.org"}}), 403);
+  EXPECT_EQ(status({{"Host", here}, {"Origin", "null"}}), 403);
+  EXPECT_EQ(status({{"Host", "example.org:8000"}, {"Origin", "http://example.org:8000"}}), 403);
+}
+
+// A body that is not read would be taken for the next request of the connection, and that one claims to be no page's.
+TEST_F(ServerTest, ARefusedBodyIsNoRequest) {
+  bool drawn = false;
+  model_.before_token = [&] { drawn = true; };
+  start();
+  const std::string inner = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}";
+  auto one_connection = client();
+  one_connection.set_keep_alive(true);
+  const auto refused = one_connection.Post("/v1/completions", {{"Origin", "https://example.org"}}, inner, "text/plain");
+  ASSERT_TRUE(refused);
+  EXPECT_EQ(refused->status, 403);
+  const auto next = one_connection.Get("/health");
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->body, R"({"status":"ok"})");
+  EXPECT_FALSE(drawn);
+}
+
+TEST_F(ServerTest, BodiesOfUnknownLengthHaveTheSameLimit) {
+  options_.max_body_bytes = 2000;
+  start();
+  for (const size_t length : {size_t{1000}, size_t{100'000}}) {
+    const std::string body = json{{"prompt", "a"}, {"max_tokens", 1}, {"user", std::string(length, 'x')}}.dump();
+    const auto chunks = [&](size_t offset, httplib::DataSink& sink) {
+      const size_t size = std::min<size_t>(body.size() - offset, 700);
+      if (size == 0) {
+        sink.done();
+        return true;
+      }
+      return sink.write(body.data() + offset, size);
+    };
+    const auto result = client().Post("/v1/completions", httplib::Headers(), chunks, "application/json");
+    ASSERT_TRUE(result);
+    EXPECT_EQ(result->status, length < 2000 ? 200 : 413) << result->body;
+  }
+  // curl's own content type, beyond the library's limit for forms.
+  options_.max_body_bytes = 4 << 20;
+  finish();
+  start();
+  const std::string body = json{{"prompt", "a"}, {"max_tokens", 1}, {"user", std::string(20'000, 'x')}}.dump();
+  EXPECT_EQ(client().Post("/v1/completions", body, "application/x-www-form-urlencoded")->status, 200);
+}
+
+TEST(Loopback, IsAnAddressOrLocalhost) {
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"}) EXPECT_TRUE(is_loopback(host)) << host;
+  for (const char* host : {"127.example.org", "0.0.0.0", "192.168.0.1", "localhost.example.org", "", "::"})
+    EXPECT_FALSE(is_loopback(host)) << host;
+}
+
+TEST_F(ServerTest, StoppedBeforeItRunsItEndsAtOnce) {
+  server_.emplace(model_, tokenizer_, options_);
+  server_->stop();
+  server_->run([] {}, [] { return false; });
 }
 
 TEST_F(ServerTest, AModelThatFailsIsAServerError) {

@@ -39,6 +39,7 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Devic
 /// Tables by everything that determines them, shared by all layers of a model.
 class RopeTableCache {
  public:
+  /// Valid until the next call.
   const RopeTable& get(const RopeSpec& spec, int64_t seq_len, const at::Device& device);
   /// Bytes held by all tables, measured on the tensors.
   int64_t bytes() const;

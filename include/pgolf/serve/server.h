@@ -20,6 +20,9 @@ struct ServerOptions {
   int64_t max_body_bytes = 4 << 20;  ///< of a request
 };
 
+/// Whether only this machine can reach a server there.
+bool is_loopback(const std::string& host);
+
 class Server {
  public:
   /// Takes the port. Error(unavailable) if it cannot be had. model and tokenizer must outlive the server.
@@ -29,8 +32,9 @@ class Server {
   int port() const;
 
   /// Serves until stop() or until should_stop, which is asked about ten times a second, says so. All of the model's work is done
-  /// on the calling thread, a token at a time, so that requests take turns. on_ready: called when connections are accepted.
-  /// Requests still at work at the end are answered by 503.
+  /// on the calling thread, a token at a time, so that requests take turns. on_ready, which may not throw, is called when
+  /// connections are accepted. Requests still at work at the end are answered by 503. On loopback, requests that a browser sends
+  /// for another site's page are refused. Errors of requests are told on standard error.
   void run(const std::function<void()>& on_ready, const std::function<bool()>& should_stop);
   void stop();  ///< from any thread
 

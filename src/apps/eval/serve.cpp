@@ -25,10 +25,6 @@ std::string name_of(const std::string& checkpoint) {
   return name.empty() ? "model" : printable(name);
 }
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
-
 }  // namespace
 
 ExitCode run_serve(int argc, const char* const* argv) {
@@ -46,7 +42,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
   table.add("MODEL_NAME", name, "", "What clients call the model.");
   table.add("MAX_TOKENS", bind::integer(&options.max_tokens, 1, 1 << 20), "tokens", "Most that a client may ask for.");
   table.add("MAX_CHOICES", bind::integer(&options.max_choices, 1, 1 << 16), "", "Most texts in a request.");
-  table.add("MAX_REQUESTS", bind::integer(&options.max_requests, 1, 4096), "",
+  table.add("MAX_REQUESTS", bind::integer(&options.max_requests, 1, 512), "",
             "Most completions at once; the next one is told to come back.");
   table.add("MAX_BODY_BYTES", bind::integer(&options.max_body_bytes, 1024, int64_t{1} << 30), "bytes", "Largest request.");
   const auto options_given = table.resolve(argc, argv, {}).options;
