@@ -186,6 +186,7 @@ TaskResult summarise(const ChoiceTask& task, std::span<const Likelihood> likelih
       return best == item.gold ? 1.0 : 0.0;
     };
     by_sum.push_back(right([](const ChoiceOption&) { return 1; }));
+    if (task.form == TaskForm::contexts) continue;  // one continuation for all: lengths say nothing
     by_character.push_back(right([](const ChoiceOption& option) { return option.characters; }));
     by_byte.push_back(right([](const ChoiceOption& option) { return option.bytes; }));
   }

@@ -14,10 +14,11 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-/// scores [V] with those below the k-th largest out of the question.
+/// scores [V] with all but the k largest out of the question.
 at::Tensor keep_top_k(const at::Tensor& scores, int k) {
   if (k <= 0 || k >= scores.size(0)) return scores;
-  return scores.masked_fill(scores < std::get<0>(scores.topk(k))[k - 1], kNever);
+  const auto [values, order] = scores.topk(k);  // of equal ones at the edge some, so that there are k
+  return at::full_like(scores, kNever).scatter(0, order, values);
 }
 
 /// probabilities [V] with only the likeliest left whose sum first reaches p; they need not add up to 1.

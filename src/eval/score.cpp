@@ -65,7 +65,7 @@ StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const Sco
 ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
                        int64_t seq_len) {
   const auto targets = static_cast<int64_t>(score.losses.size());
-  std::vector<double> losses, bytes, means;  // of chunks
+  std::vector<double> losses, bytes, counts;  // of chunks
   ScoreSummary summary;
   double sum = 0;
   for (int64_t begin = 0; begin < targets; begin += seq_len) {
@@ -76,7 +76,7 @@ ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> token
     const int64_t chunk_bytes = byte_counts.count(part.first(part.size() - 1), part.subspan(1));
     losses.push_back(loss);
     bytes.push_back(static_cast<double>(chunk_bytes));
-    means.push_back(loss / static_cast<double>(count));
+    counts.push_back(static_cast<double>(count));
     summary.total.bytes += chunk_bytes;
     sum += loss;
   }
@@ -84,13 +84,16 @@ ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> token
   total.tokens = targets;
   total.val_loss = sum / static_cast<double>(targets);
   total.val_bpb = bits_per_byte(total.val_loss, total.tokens, total.bytes);
-  summary.stderr_loss = standard_error_of_mean(means);
-  // Of the ratio sum(bits) / sum(bytes): residuals of the chunks over their mean number of bytes.
-  std::vector<double> residuals;
-  const double mean_bytes = static_cast<double>(total.bytes) / static_cast<double>(bytes.size());
-  for (size_t i = 0; i < losses.size(); ++i)
-    residuals.push_back((losses[i] / std::log(2.0) - total.val_bpb * bytes[i]) / mean_bytes);
-  summary.stderr_bpb = standard_error_of_mean(residuals);
+  // Both are ratios of sums over chunks, the last of which may be short.
+  const auto error_of_ratio = [&](double ratio, const std::vector<double>& weights, double scale) {
+    double mean_weight = 0;
+    for (const double weight : weights) mean_weight += weight / static_cast<double>(weights.size());
+    std::vector<double> residuals;
+    for (size_t i = 0; i < weights.size(); ++i) residuals.push_back((losses[i] * scale - ratio * weights[i]) / mean_weight);
+    return standard_error_of_mean(residuals);
+  };
+  summary.stderr_loss = error_of_ratio(total.val_loss, counts, 1);
+  summary.stderr_bpb = error_of_ratio(total.val_bpb, bytes, 1 / std::log(2.0));
   return summary;
 }
 

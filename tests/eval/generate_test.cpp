@@ -140,6 +140,18 @@ TEST(Sampler, TopPKeepsTheLikeliestThatReachIt) {
   EXPECT_EQ(drawn(0.5, 2), (std::set<int>{1})) << "of the two likeliest alone it is 4/7";
 }
 
+// Logits of a product in bfloat16 are often equal.
+TEST(Sampler, TopKKeepsKOfEquals) {
+  const auto logits = at::tensor({2.0, 1.0, 2.0, 2.0, 0.0}).to(at::kFloat);
+  for (const int k : {1, 2, 4}) {
+    std::set<int> ids;
+    Sampler sampler({.temperature = 1, .top_k = k, .top_p = 1, .seed = 3});
+    for (int i = 0; i < 300; ++i) ids.insert(sampler.next(logits));
+    EXPECT_EQ(ids.size(), static_cast<size_t>(k));
+    EXPECT_EQ(ids.count(1), k == 4 ? 1u : 0u);
+  }
+}
+
 TEST(Sampler, TopPOfOneChangesNothing) {
   const auto logits = random_ids(1, 48, 9, 3)[0].to(at::kFloat);
   Sampler plain({.temperature = 2, .top_k = 0, .top_p = 1, .seed = 3}),

@@ -142,6 +142,18 @@ TEST(Summarise, StandardErrorsAreOverChunks) {
   EXPECT_TRUE(std::isnan(summarise(counted(12), tokens, byte_counts, 12).stderr_loss)) << "a single chunk";
 }
 
+TEST(Summarise, AShortLastChunkCountsForWhatItHolds) {
+  const Tokenizer tokenizer(Dataset::get().tokenizer_path());
+  const ByteCounts byte_counts(tokenizer, Dataset::vocab_size);
+  const auto validation = ValidationSet(Dataset::get().val_files(), 1, 13, Dataset::vocab_size);
+  StreamScore score = counted(13);
+  for (auto& loss : score.losses) loss = 3;
+  score.losses.back() = 29;  // alone in its chunk: the mean is 5
+  // Residuals of the sums: 12 - 5*4 three times, 29 - 5*1; over the mean number of targets, 13/4.
+  const double mean_count = 13.0 / 4, squares = 3 * 8 * 8 + 24 * 24;
+  EXPECT_DOUBLE_EQ(summarise(score, validation.tokens(), byte_counts, 4).stderr_loss, std::sqrt(squares / (4 * 3)) / mean_count);
+}
+
 TEST(ByPosition, BucketsArePowersOfTwoAndAddUp) {
   const auto buckets = by_position(counted(10), 24);
   ASSERT_EQ(buckets.size(), 3u) << "buckets without targets are left out";

@@ -19,7 +19,7 @@ struct Comparison {
   double top1_agreement = 0;     ///< part of the tokens for which both find the same next token likeliest
 };
 
-/// Scores what evaluate() scores. Logits in the models' compute dtypes, losses and divergence in float32, sums in float64. Both
+/// Scores what evaluate() scores. Logits in float32, losses and divergence in float32, sums in float64. Both
 /// models have the same vocabulary.
 Comparison compare_models(Gpt& a, Gpt& b, const ValidationSet& validation, const ByteCounts& byte_counts,
                           const EvalOptions& options);

@@ -16,7 +16,8 @@ struct ModelFile {
   StateDict state;             ///< in the order of state_dict()
   ModelMetadata metadata;      ///< as stored; empty in files that do not say it
   StoredModel stored;
-  std::vector<std::string> assumed;  ///< "NAME=value" for what the file does not say and upstream's default filled in
+  std::vector<std::string> overrides;  ///< "NAME=value" of what is evaluated otherwise than trained, on purpose
+  std::vector<std::string> assumed;    ///< "NAME=value" for what the file does not say and upstream's default filled in
 };
 
 /// The file that stands for a run folder: its final_model.int8.ptz, else final_model.pt, else its newest checkpoint. Any other

@@ -43,8 +43,8 @@ StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const Sco
 /// Sums in float64.
 struct ScoreSummary {
   EvalResult total;
-  double stderr_loss = 0;  ///< standard error of total.val_loss over chunks of seq_len targets; NaN for a single chunk
-  double stderr_bpb = 0;   ///< the same of total.val_bpb, which is a ratio of sums (delta method)
+  /// Standard errors over chunks of seq_len targets, of the ratios of sums that these are (delta method); NaN for a single chunk.
+  double stderr_loss = 0, stderr_bpb = 0;
 };
 ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
                        int64_t seq_len);

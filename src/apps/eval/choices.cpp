@@ -19,7 +19,7 @@ struct Row {
   std::string checkpoint;
   const ChoiceTask* task;
   TaskResult result;
-  std::vector<std::string> assumed;
+  std::vector<std::string> assumed, overrides;
 };
 
 std::vector<ChoiceTask> read_tasks(const std::vector<std::string>& patterns, const PromptStyle& style, int64_t limit) {
@@ -80,6 +80,7 @@ nlohmann::ordered_json as_json(const Row& row) {
   add("acc_bytes", result.acc_bytes);
   add("perplexity", result.perplexity);
   line["assumed"] = row.assumed;
+  line["overrides"] = row.overrides;
   return line;
 }
 
@@ -165,7 +166,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
       const auto scores =
           likelihoods(model, pairs[i], file.stored.train_seq_len, runtime.device, [&](int64_t done) { bar.update(done); });
       bar.finish();
-      by_task[i].push_back({path, &tasks[i], summarise(tasks[i], scores), file.assumed});
+      by_task[i].push_back({path, &tasks[i], summarise(tasks[i], scores), file.assumed, file.overrides});
       if (!samples.empty()) sample_text += json_lines(sample_rows(path, tasks[i], pairs[i], scores));
     }
   });

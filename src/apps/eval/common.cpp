@@ -62,6 +62,7 @@ void override_lanes(ModelFile& file, const Common& common) {
   used.rope.rope_dims = parse_rope_dims(common.eval_rope_dims, used.rope.head_dim, &warning);
   used.rope_layers.clear();
   if (!warning.empty()) log::warn(warning);
+  file.overrides.push_back("EVAL_ROPE_DIMS=" + common.eval_rope_dims);
   log::warn(format("%s: %s rotate by --eval-rope-dims; it was trained with %s", file.path.c_str(),
                    describe_rope_dims(used.rope).c_str(), trained.c_str()));
 }
@@ -85,6 +86,12 @@ void override_scaling(ModelFile& file, const Common& common) {
   rope.scaling_factor = factor;
   rope.original_seq_len = rope.scaling == RopeScaling::yarn ? file.stored.train_seq_len : 0;
   for (int layer = 0; layer < file.stored.model.num_layers; ++layer) check_rope_scaling(file.stored.model.rope_of(layer));
+  const char* name = rope.scaling == RopeScaling::linear ? "linear"
+                     : rope.scaling == RopeScaling::ntk  ? "ntk"
+                     : rope.scaling == RopeScaling::yarn ? "yarn"
+                                                         : "none";
+  file.overrides.push_back(format("EVAL_ROPE_SCALING=%s", name));
+  if (factor != 1) file.overrides.push_back(format("EVAL_ROPE_SCALING_FACTOR=%g", factor));
   log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));
 }
 

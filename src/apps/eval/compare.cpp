@@ -23,8 +23,8 @@ struct Report {
   int seq_len = 0;
   Comparison numbers;
   std::vector<TensorDifference> tensors;
-  std::string no_tensors;  ///< why there are none
-  std::vector<std::string> assumed_a, assumed_b;
+  std::string no_tensors;                                    ///< why there are none
+  std::vector<std::string> assumed_a, assumed_b, overrides;  ///< the last of both models
 
   double difference() const { return numbers.b.val_loss - numbers.a.val_loss; }
   /// Nats a token -> bits a byte, for differences and errors as for losses.
@@ -115,6 +115,7 @@ JsonRows json_rows(const Report& report) {
                   {"top1_agreement", n.top1_agreement},
                   {"assumed_a", report.assumed_a},
                   {"assumed_b", report.assumed_b},
+                  {"overrides", report.overrides},
                   {"no_tensors", report.no_tensors}});
   for (const auto& row : report.tensors) {
     rows.push_back({{"kind", "tensor"},
@@ -136,6 +137,7 @@ std::string words(const Report& report, Format form) {
   out += format("top-1 agreement %.4f%%; %s tokens, %s bytes, %s windows of %d\n", 100 * n.top1_agreement,
                 with_commas(n.a.tokens).c_str(), with_commas(n.a.bytes).c_str(), with_commas(n.windows).c_str(), report.seq_len);
   if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a, " ") + "\n";
+  if (!report.overrides.empty()) out += "overrides: " + join(report.overrides, " ") + "\n";
   if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b, " ") + "\n";
   if (!report.no_tensors.empty()) return out + "no table of tensors: " + report.no_tensors + "\n";
   return out + "\n" + table_text(tensors_table(report), form);
@@ -193,6 +195,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   report.seq_len = seq_len > 0 ? seq_len : a.stored.train_seq_len;
   report.assumed_a = a.assumed;
   report.assumed_b = b.assumed;
+  report.overrides = a.overrides;
   report.tensors = compare_tensors(a.state, b.state, list_contents(open_model_container(a.path), report.path_a),
                                    list_contents(open_model_container(b.path), report.path_b), &report.no_tensors);
   const ValidationSet validation(val_files, report.seq_len, eval_tokens, vocab_size);

@@ -35,7 +35,7 @@ struct Row {
   int64_t seq_len = 0, stride = 0;
   ScoreSummary summary;
   double seconds = 0;
-  std::vector<std::string> assumed;
+  std::vector<std::string> assumed, overrides;
   std::vector<PositionBucket> positions;
 
   double tokens_per_second() const { return static_cast<double>(summary.total.tokens) / seconds; }
@@ -69,11 +69,13 @@ void print_text(const Row& row) {
   std::printf("%s val_loss:%.4f val_bpb:%.4f stderr_bpb:%s eval_time:%.0fms tokens_per_s:%.0f\n", name.c_str(), total.val_loss,
               total.val_bpb, finite(row.summary.stderr_bpb, "%.4f").c_str(), 1000 * row.seconds, row.tokens_per_second());
   std::printf("%s_exact val_loss:%.8f val_bpb:%.8f\n", name.c_str(), total.val_loss, total.val_bpb);
-  std::printf("%s_scored tokens:%lld bytes:%lld seq_len:%lld stride:%lld rope_dims:%s format:%s split:%s stream_sha256:%s%s%s\n",
-              name.c_str(), static_cast<long long>(total.tokens), static_cast<long long>(total.bytes),
-              static_cast<long long>(row.seq_len), static_cast<long long>(row.stride), row.rope_dims.c_str(), row.format.c_str(),
-              row.split.empty() ? "unknown" : row.split.c_str(), row.stream_sha256.c_str(),
-              row.assumed.empty() ? "" : " assumed:", join(row.assumed, " ").c_str());
+  std::printf(
+      "%s_scored tokens:%lld bytes:%lld seq_len:%lld stride:%lld rope_dims:%s format:%s split:%s stream_sha256:%s%s%s%s%s\n",
+      name.c_str(), static_cast<long long>(total.tokens), static_cast<long long>(total.bytes),
+      static_cast<long long>(row.seq_len), static_cast<long long>(row.stride), row.rope_dims.c_str(), row.format.c_str(),
+      row.split.empty() ? "unknown" : row.split.c_str(), row.stream_sha256.c_str(),
+      row.assumed.empty() ? "" : " assumed:", join(row.assumed, " ").c_str(),
+      row.overrides.empty() ? "" : " overrides:", join(row.overrides, " ").c_str());
   for (const auto& bucket : row.positions) {
     std::printf("%s_position from:%lld to:%lld loss:%.6f tokens:%lld\n", name.c_str(), static_cast<long long>(bucket.from),
                 static_cast<long long>(bucket.to), bucket.loss, static_cast<long long>(bucket.tokens));
@@ -98,7 +100,8 @@ nlohmann::ordered_json to_json(const Row& row) {
                               {"stderr_bpb", row.summary.stderr_bpb},
                               {"seconds", row.seconds},
                               {"rope_dims", lanes ? nlohmann::ordered_json(*lanes) : nlohmann::ordered_json(row.rope_dims)},
-                              {"assumed", row.assumed}};
+                              {"assumed", row.assumed},
+                              {"overrides", row.overrides}};
   for (const auto& bucket : row.positions)
     line["positions"].push_back({{"from", bucket.from}, {"to", bucket.to}, {"loss", bucket.loss}, {"tokens", bucket.tokens}});
   return line;
@@ -125,7 +128,7 @@ Table to_table(const std::vector<Row>& rows) {
                                    finite(row.summary.stderr_bpb, "%.6f"),
                                    std::to_string(total.tokens),
                                    std::to_string(total.bytes),
-                                   row.rope_dims,
+                                   row.overrides.empty() ? row.rope_dims : row.rope_dims + " (" + join(row.overrides, " ") + ")",
                                    format("%.0f", row.tokens_per_second())};
     for (const int64_t end : ends) {
       const auto found = std::find_if(row.positions.begin(), row.positions.end(),
@@ -213,6 +216,7 @@ class Scorer {
     row.split = known_split(row.summary.total.tokens, row.summary.total.bytes);
     row.stream_sha256 = sha256_hex(std::as_bytes(validation.tokens()));
     row.assumed = file.assumed;
+    row.overrides = file.overrides;
     if (command_.by_position) row.positions = by_position(score, seq_len);
     if (command_.by_document > 0) {
       documents_ = by_document(score, validation.tokens(), byte_counts, tokenizer_.bos_id());
