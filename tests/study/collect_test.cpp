@@ -219,7 +219,7 @@ TEST(Collect, Measurements) {
   EXPECT_EQ(rows[1][column("max_grad_norm")], "0.5");
   EXPECT_EQ(rows[1][column("rope_dims")], "16");
   EXPECT_EQ(rows[1][column("fraction")], "0.25");
-  EXPECT_TRUE(contains(positions_table(summary).csv(), "r,16,16,,16.0,1,128,64,128,3.125,9\n"));
+  EXPECT_TRUE(contains(positions_table(summary).csv(), "r,16,0,1,16,,16.0,1,128,64,128,3.125,9\n"));
   EXPECT_TRUE(contains(retrieval_table(summary).csv(), "passkey,128,32,40,0.5,0.08,2.0\n"));
   EXPECT_TRUE(contains(attention_table(summary).csv(), "1,0,5.5,1.5,0.25,0.75,0.625\n"));
 }
