@@ -10,6 +10,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/evaluation_lengths.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/study/collect.h"
 #include "pgolf/study/plan.h"
@@ -26,7 +27,8 @@ namespace fs = std::filesystem;
 constexpr const char* kOwnFolder = "OUT_DIR";  // --collect without a value
 
 struct Command {
-  std::string out_dir = "runs/sweep", train_gpt, eval_gpt, eval_seq_lens = "0.5x,1x,2x,4x", only = "all", collect;
+  std::string out_dir = "runs/sweep", train_gpt, eval_gpt, only = "all", collect;
+  std::vector<std::string> eval_seq_lens{"0.5x", "1x", "2x", "4x"};
   int jobs = 0;
   std::vector<std::string> devices;
   bool measure = true, list = false, help = false;
@@ -59,7 +61,7 @@ OptionTable own_table(Command& command) {
   table.add("DEVICES", bind::list(&command.devices), "", "CUDA_VISIBLE_DEVICES of the jobs, one each in turn: 0,1.");
   table.add("ONLY", bind::text(&command.only), "", "Run one of the commands of --list, by its number: a task of a Slurm array.");
   table.add("MEASURE", bind::boolean(&command.measure), "", "Measure every model with eval_gpt after its training.");
-  table.add("EVAL_SEQ_LENS", bind::text(&command.eval_seq_lens), "tokens",
+  table.add("EVAL_SEQ_LENS", bind::list(&command.eval_seq_lens), "tokens",
             "Lengths that eval_gpt measures at; 2x is twice that of the training.");
   Binding train = bind::text(&command.train_gpt), eval = bind::text(&command.eval_gpt);
   train.default_text = eval.default_text = "beside sweep_gpt";
@@ -172,6 +174,10 @@ ExitCode run(int argc, char** argv) {
   request.out_dir = command.out_dir;
   request.threads = thread_share(command, request, environment);
   SweepPlan plan = plan_sweep(request, environment);
+  if (command.measure) {
+    for (const auto& run : plan.runs)  // an error now rather than after the first training
+      evaluation_lengths(command.eval_seq_lens, run.command.config.data.train_seq_len);
+  }
   for (const auto& warning : plan.warnings) log::warn(warning);
   RunnerOptions options{.train_gpt = program(command.train_gpt, "train_gpt"),
                         .eval_gpt = command.measure ? program(command.eval_gpt, "eval_gpt") : fs::path(),

@@ -57,7 +57,7 @@ std::string human_bytes(double bytes) {
 
 std::string human_duration(double seconds) {
   if (seconds < 0) seconds = 0;
-  if (seconds < 60) return format("%.1fs", seconds);
+  if (seconds < 59.95) return format("%.1fs", seconds);
   const auto total = static_cast<int64_t>(std::llround(seconds));
   if (total < 3600) return format("%ldm%02lds", static_cast<long>(total / 60), static_cast<long>(total % 60));
   return format("%ldh%02ldm", static_cast<long>(total / 3600), static_cast<long>(total / 60 % 60));

@@ -142,6 +142,7 @@ std::string known_split(int64_t tokens, int64_t bytes) {
   };
   // Whole windows of 1,024 and 2,048 targets, as the published logs score them.
   constexpr Split known[] = {{"fineweb10B sp1024 validation", 62'021'632, 151'080'363},
+                             {"fineweb10B sp1024 validation, older export", 63'779'840, 155'769'746},
                              {"fineweb10B sp4096 validation", 45'508'608, 151'074'053},
                              {"fineweb10B sp8192 validation", 40'540'160, 151'078'222},
                              {"fineweb10B sp8192 CaseOps validation", 47'851'520, 151'074'499}};

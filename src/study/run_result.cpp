@@ -176,6 +176,18 @@ bool is_finished(const fs::path& folder) {
   return finished;
 }
 
+std::vector<int> measured_lengths(const fs::path& measures) {
+  std::vector<int> lengths;
+  if (!fs::exists(measures)) return lengths;
+  bool cut = false;
+  std::vector<std::string> problems;
+  for_each_line(measures, &problems, &cut, [&](const std::string& kind, const json& line) {
+    if (kind == "length") lengths.push_back(static_cast<int>(need_integer(line, "seq_len")));
+  });
+  std::sort(lengths.begin(), lengths.end());
+  return lengths;
+}
+
 RunResult read_run(const fs::path& root, const std::string& name) {
   RunResult run;
   run.name = name;

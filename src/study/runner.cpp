@@ -15,6 +15,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/evaluation_lengths.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/study/process.h"
 #include "pgolf/study/run_result.h"
@@ -124,7 +125,10 @@ class Runner {
 
   Stage needed(const PlannedRun& run) const {
     if (!is_finished(folder_.run(run.run_id))) return Stage::train;
-    return options_.measure && !fs::exists(folder_.measures(run.run_id)) ? Stage::measure : Stage::nothing;
+    if (!options_.measure) return Stage::nothing;
+    const auto asked = evaluation_lengths(options_.eval_seq_lens, run.command.config.data.train_seq_len);
+    const auto there = measured_lengths(folder_.measures(run.run_id));
+    return std::includes(there.begin(), there.end(), asked.begin(), asked.end()) ? Stage::nothing : Stage::measure;
   }
 
   size_t busy() const {
@@ -184,7 +188,7 @@ class Runner {
     // An artifact over its budget is one all the same.
     const bool good = trained
                           ? (code == 0 || code == static_cast<int>(ExitCode::over_budget)) && is_finished(folder_.run(run.run_id))
-                          : code == 0 && fs::exists(folder_.measures(run.run_id));
+                          : code == 0 && needed(run) == Stage::nothing;
     if (good) {
       if (trained) note_exit(folder_, run.run_id, std::nullopt);
       if (needed(run) == Stage::measure) return true;
@@ -249,7 +253,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
                                  "--tokenizer-path",
                                  config.data.tokenizer_path,
                                  "--eval-seq-lens",
-                                 options.eval_seq_lens,
+                                 join(options.eval_seq_lens, ","),
                                  "--output",
                                  folder.measures(run.run_id).string()};
   for (const char* name : {"DEVICE", "DTYPE", "OPS", "NUM_THREADS", "EVAL_TOKENS"}) {

@@ -65,6 +65,7 @@ TEST(Format, HumanBytesUsesBinaryUnits) {
 TEST(Format, HumanDurationUsesTheUnitThatFits) {
   EXPECT_EQ(human_duration(-1), "0.0s");
   EXPECT_EQ(human_duration(12.34), "12.3s");
+  EXPECT_EQ(human_duration(59.96), "1m00s");
   EXPECT_EQ(human_duration(60), "1m00s");
   EXPECT_EQ(human_duration(245), "4m05s");
   EXPECT_EQ(human_duration(2 * 3600 + 3 * 60 + 20), "2h03m");

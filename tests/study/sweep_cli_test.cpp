@@ -28,11 +28,13 @@ mkdir -p "$out/$id"
 printf 'SEED=%s\nROPE_DIMS=%s\nMAX_WALLCLOCK_SECONDS=0\n' "$seed" "$dims" > "$out/$id/config.env"
 printf '{"kind":"val","step":1,"val_loss":3,"val_bpb":2}\n{"kind":"final"}\n' > "$out/$id/metrics.jsonl"
 )";
+constexpr size_t kLengths = 4;  // what the script below measures at, unless LENGTHS adds some
 constexpr const char* kEval = R"(#!/bin/sh
 [ "$1" = measure ] || exit 9
 case $2 in *"$FAIL_MEASURE"*) [ -z "$FAIL_MEASURE" ] || { echo 'error: no such window'; exit 3; } ;; esac
 echo "$*" >> "$NOTES.measured"
-while [ $# -gt 1 ]; do [ "$1" != --output ] || echo '{"kind":"length","seq_len":8,"val_loss":3}' > "$2"; shift; done
+while [ $# -gt 1 ]; do [ "$1" != --output ] || out=$2; shift; done
+for length in 512 1024 2048 4096 $LENGTHS; do echo '{"kind":"length","seq_len":'$length',"val_loss":3}'; done > "$out"
 )";
 
 class SweepGpt : public ::testing::Test {
@@ -98,6 +100,7 @@ TEST_F(SweepGpt, WrongUse) {
   refuse({"--run-id", "a,b"}, {"names its runs itself"});
   refuse({"--seed", "1", "--", "--seed", "2"}, {"--seed stands on both sides"});
   refuse({"--seed", "1", "--", "--jobs=2"}, {"--jobs stands after --", "before --"});
+  refuse({"--seed", "1", "--eval-seq-lens", "0.5x,two"}, {"EVAL_SEQ_LENS", "two"});
   refuse({"--collect", "x", "--seed", "1"}, {"--collect runs nothing"});
   expect_in(sweep({"--seed", "1,2", "--only", "2"}), 2, {"--only 2", "0 to 1"});
   expect_in(sweep({"--seed", "1,2", "--only", "x"}), 2, {"--only x"});
@@ -126,6 +129,22 @@ TEST_F(SweepGpt, RunsMeasuresCollectsAndThenSkips) {
   EXPECT_EQ(started().size(), 6u) << "another call adds arms";
 }
 
+TEST_F(SweepGpt, MeasuresAgainWhenALengthIsNew) {
+  const std::vector<std::string> two{"--rope-dims", "none,full", "--seed", "1"};
+  auto longer = two;
+  longer.insert(longer.end(), {"--eval-seq-lens", "1x,100"});
+  const Variables also_100{{"LENGTHS", "100"}};
+  const auto measured = [&] { return split(read_text(fs::path(notes().string() + ".measured")), '\n').size() - 1; };
+  expect_in(sweep(two), 0, {"2 runs of 2 arms"});
+  EXPECT_EQ(measured(), 2u);
+  expect_in(sweep(longer, also_100), 0, {"2 runs of 2 arms"});
+  EXPECT_EQ(measured(), 4u);
+  expect_in(sweep(longer), 0, {"2 of 2 runs are there already"});
+  expect_in(sweep(two), 0, {"2 of 2 runs are there already"});
+  EXPECT_EQ(measured(), 4u) << "more lengths than asked for do no harm";
+  EXPECT_EQ(started().size(), 2u) << "nothing was trained twice";
+}
+
 TEST_F(SweepGpt, ListAndOnlyAgree) {
   const auto list = sweep({"--rope-dims", "none,full", "--seed", "1,2", "--list"});
   ASSERT_EQ(list.code, 0) << list.err;
@@ -145,18 +164,18 @@ TEST_F(SweepGpt, ListAndOnlyAgree) {
     EXPECT_FALSE(fs::exists(out() / "sweep.csv")) << "others may be at work";
   }
   expect_in(run_program("sweep_gpt", {"--collect", "--out-dir", out().string()}), 0, {"4 runs of 2 arms"});
-  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 5u);
+  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 4 * kLengths);
 }
 
 TEST_F(SweepGpt, AFailedRunDoesNotStopTheOthersAndIsTriedAgain) {
   const auto result = sweep({"--rope-dims", "none,full", "--seed", "1,2,3"}, {{"FAIL", "2"}});
   expect_in(result, 3, {"rope_dims-none.seed-2-", "failed with exit code 3: error: it broke (log: ", "6 runs in "});
   EXPECT_EQ(started().size(), 6u);
-  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 5u);
+  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 4 * kLengths);
   forget();
   expect_in(sweep({"--rope-dims", "none,full", "--seed", "1,2,3"}), 0, {"4 of 6 runs are there already"});
   EXPECT_EQ(started().size(), 2u);
-  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 7u);
+  EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 6 * kLengths);
 }
 
 TEST_F(SweepGpt, AFailedMeasurementIsReportedAndTriedAgain) {

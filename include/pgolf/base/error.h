@@ -33,8 +33,11 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
+/// e as an Error: itself, or what running out of memory (unavailable) or a mistake of ours (internal) comes to.
+Error as_error(const std::exception& e);
+
 /// Runs a program's body; prints any exception as "error: what" plus "  hint" on standard error and
-/// turns it into the exit code. The only place in the project that catches everything.
+/// turns it into the exit code.
 int run_main(const std::function<ExitCode()>& body);
 
 }  // namespace pgolf

@@ -11,10 +11,6 @@
 
 namespace pgolf {
 
-/// Window lengths from texts such as "0.5x" (times train_seq_len, rounded) or "512", ascending, each once; train_seq_len is
-/// always among them. Error(usage) for no text at all, what is no positive length, or one above 2^24.
-std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int train_seq_len);
-
 struct MeasureOptions {
   std::vector<int> seq_lens;  ///< as evaluation_lengths() gives them
   std::string val_files;

@@ -78,6 +78,9 @@ bool is_run_folder(const std::filesystem::path& folder);
 /// Whether the run in this folder, if there is one, was trained to its end.
 bool is_finished(const std::filesystem::path& folder);
 
+/// Window lengths that a measures.jsonl has, ascending; none if there is no such file.
+std::vector<int> measured_lengths(const std::filesystem::path& measures);
+
 /// root / name. A line that is no JSON object or lacks a number is left out and listed in problems; a cut last line is
 /// what a killed run leaves, and no problem while the run is unfinished. Error(bad_input, usage) if config.env is not one of
 /// train_gpt's.

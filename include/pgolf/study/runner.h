@@ -16,7 +16,7 @@ struct RunnerOptions {
   int jobs = 1;
   std::vector<std::string> devices;  ///< CUDA_VISIBLE_DEVICES of each job, in turn; empty: left alone
   bool measure = true;
-  std::string eval_seq_lens;  ///< of eval_gpt measure
+  std::vector<std::string> eval_seq_lens;  ///< of eval_gpt measure
 };
 
 /// The command line that trains a run.
@@ -24,9 +24,9 @@ std::vector<std::string> train_command(const RunnerOptions& options, const Plann
 /// The command line that measures it.
 std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run);
 
-/// Trains and measures what is not yet, in the order of the plan. A run that fails is reported and does not stop the others.
-/// SIGINT, SIGTERM and SIGHUP are passed on, the last as SIGTERM; train_gpt saves a checkpoint, and this waits for it. A second
-/// one kills. Returns ok, interrupted, or the exit code of the first run that failed.
+/// Trains and measures what is not yet, or was measured without some of the lengths, in the order of the plan. A run that fails
+/// is reported and does not stop the others. SIGINT, SIGTERM and SIGHUP are passed on, the last as SIGTERM; train_gpt saves a
+/// checkpoint, and this waits for it. A second one kills. Returns ok, interrupted, or the exit code of the first run that failed.
 ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
 
 }  // namespace pgolf

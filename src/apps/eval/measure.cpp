@@ -11,6 +11,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/config/evaluation_lengths.h"
 #include "results.h"
 
 namespace pgolf {

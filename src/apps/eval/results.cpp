@@ -83,10 +83,12 @@ ExitCode for_each_file(const std::vector<std::string>& paths, const std::functio
   for (const auto& path : paths) {
     try {
       use(path);
-    } catch (const Error& e) {
+    } catch (const std::exception& e) {
       if (paths.size() == 1) throw;
-      log::warn(printable(e.what(), std::string::npos));
-      code = e.code();
+      const Error error = as_error(e);
+      const std::string what = error.what();
+      log::warn(printable(what.find(path) == std::string::npos ? path + ": " + what : what, std::string::npos));
+      code = error.code();
     }
   }
   return code;

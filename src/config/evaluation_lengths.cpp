@@ -1,0 +1,34 @@
+#include "pgolf/config/evaluation_lengths.h"
+
+#include <cmath>
+#include <set>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
+#include "pgolf/config/parse.h"
+
+namespace pgolf {
+
+std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int train_seq_len) {
+  constexpr double longest = 1 << 24;
+  const char* hint = "give factors of the training length or numbers of tokens, as in 0.5x,1x,2x,4096";
+  if (texts.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LENS is empty", hint);
+  std::set<int> lengths{train_seq_len};
+  for (const auto& text : texts) {
+    const bool factor = text.ends_with('x');
+    const auto number = factor ? parse_number(std::string_view(text).substr(0, text.size() - 1)) : std::nullopt;
+    const auto tokens = factor ? std::nullopt : parse_integer(text);
+    const double length = number ? std::round(*number * train_seq_len) : static_cast<double>(tokens.value_or(0));
+    if (!(length >= 1 && length <= longest)) {
+      throw Error(ExitCode::usage,
+                  format("EVAL_SEQ_LENS: %s is no length from 1 to %.0f tokens (the training's was %d)", printable(text).c_str(),
+                         longest, train_seq_len),
+                  hint);
+    }
+    lengths.insert(static_cast<int>(length));
+  }
+  return {lengths.begin(), lengths.end()};
+}
+
+}  // namespace pgolf
