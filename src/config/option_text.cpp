@@ -67,7 +67,8 @@ std::string OptionTable::help() const {
   for (const auto& option : options_) {
     if (option.group != group) out += "\n" + option.group + "\n";
     group = option.group;
-    const std::string label = upper_case(option.value.type.substr(0, option.value.type.find(' ')));
+    std::string label = upper_case(option.value.type.substr(0, option.value.type.find(' ')));
+    if (option.value.type == "boolean") label = "[" + label + "]";
     out += "  " + flag_of(option.name) + " " + label + "\n      " + option.help + "\n      " + details(option) + "\n";
   }
   return out;

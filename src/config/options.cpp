@@ -108,6 +108,14 @@ std::vector<std::string> OptionTable::flag_names() const {
 std::vector<std::string> OptionTable::checked_arguments(int argc, const char* const* argv) const {
   std::vector<std::string> arguments;
   const std::vector<std::string> known = flag_names();
+  const auto is_boolean = [&](const std::string& flag) {
+    return std::any_of(options_.begin(), options_.end(),
+                       [&](const auto& option) { return flag_of(option.name) == flag && option.value.type == "boolean"; });
+  };
+  // Where arguments without a flag are expected, what is no boolean is one of these.
+  const auto stands_alone = [&](const char* next) {
+    return next == nullptr || looks_like_flag(next) || (positional_ != nullptr && !parse_boolean(next));
+  };
   bool flags_may_come = true;
   for (int i = 0; i < argc; ++i) {
     std::string argument = argv[i];
@@ -125,6 +133,7 @@ std::vector<std::string> OptionTable::checked_arguments(int argc, const char* co
           std::find_if(actions_.begin(), actions_.end(), [&](const Action& a) { return "--" + a.name == argument; });
       const bool optional_value = action != actions_.end() && !action->implied.empty();
       if (optional_value && i + 1 < argc && argv[i + 1][0] != '-') argument += std::string("=") + argv[++i];
+      if (is_boolean(argument) && stands_alone(i + 1 < argc ? argv[i + 1] : nullptr)) argument += "=1";
     }
     arguments.push_back(std::move(argument));
   }

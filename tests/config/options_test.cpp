@@ -136,6 +136,18 @@ TEST(Options, PrecedenceOfEveryPair) {
   expect(run({"--config", high, "--config", low}), 10, Source::config_file, "file " + low + ":1");
 }
 
+TEST(Options, ABooleanAloneIsOn) {
+  EXPECT_TRUE(run({"--loud"}).settings.loud);
+  const Settings before_another = run({"--loud", "--item-count", "5"}).settings;
+  EXPECT_TRUE(before_another.loud);
+  EXPECT_EQ(before_another.count, 5);
+  EXPECT_FALSE(run({"--loud", "off"}).settings.loud);
+  EXPECT_CONTAINS(refused({"--loud", "--loud", "off"}), "given twice");
+  const Settings before_a_file = run({"--loud", "a.txt"}, {}, {.positional = true}).settings;
+  EXPECT_TRUE(before_a_file.loud);
+  EXPECT_EQ(before_a_file.files, std::vector<std::string>{"a.txt"});
+}
+
 TEST(Options, AnOverriddenValueIsNotLookedAt) {
   EXPECT_EQ(run({"--item-count=5"}, {{"ITEM_COUNT", "junk"}}).settings.count, 5);
 }

@@ -74,9 +74,28 @@ TEST_F(EvalGpt, TextLinesHaveTheRunsNumbers) {
     EXPECT_NE(lines[2].find(part), std::string::npos) << result.out;
 }
 
+TEST_F(EvalGpt, DataAndTokenizerMayBeInTheEnvironment) {
+  const Variables here{{"DATA_PATH", Dataset::get().data_path()}, {"TOKENIZER_PATH", Dataset::get().tokenizer_path()}};
+  const Variables elsewhere{{"DATA_PATH", "/nowhere"}, {"TOKENIZER_PATH", "/nowhere"}};
+  const auto score_of = [&](std::vector<std::string> words, const Variables& environment) {
+    words.insert(words.end(), {"--format", "jsonl", "--dtype", "float32", "--num-threads", "1"});
+    const auto result = run_program("eval_gpt", words, environment);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return nlohmann::json::parse(result.out).at("val_loss").get<double>();
+  };
+  const std::string model = run_.model().string();
+  const double loss = score_of({model, "--data-path", here.at("DATA_PATH"), "--tokenizer-path", here.at("TOKENIZER_PATH")}, {});
+  EXPECT_EQ(score_of({model}, here), loss);
+  EXPECT_EQ(
+      score_of({model, "--val-files", Dataset::get().val_files(), "--tokenizer-path", here.at("TOKENIZER_PATH")}, elsewhere),
+      loss)
+      << "flags win";
+  EXPECT_EQ(run_program("eval_gpt", {model}, elsewhere).code, 3);
+}
+
 TEST_F(EvalGpt, LengthsAndCheckpointsMakeATable) {
   const auto result = score({run_.model().string(), run_.artifact().string(), "--eval-seq-len", "0,8,48", "--format", "csv",
-                             "--by-position", "on", "--output", (folder_ / "scores.csv").string()});
+                             "--by-position", "--output", (folder_ / "scores.csv").string()});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.out, "");
   const auto lines = split(trim(read_text(folder_ / "scores.csv")), '\n');

@@ -1,6 +1,7 @@
 #include "common.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -95,13 +96,40 @@ void override_scaling(ModelFile& file, const Common& common) {
   log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));
 }
 
+/// The models' own options are not taken from the environment, which may be set for a training.
+std::string environment_variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
 }  // namespace
+
+std::string ValidationFiles::pattern() const {
+  if (!val_files.empty() && data_path.empty()) return val_files;
+  const std::string folder = data_path.empty() ? environment_variable("DATA_PATH") : data_path;
+  if (val_files.empty() && !folder.empty()) return folder + "/fineweb_val_*.bin";
+  throw Error(ExitCode::usage, val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
+              "say one of them: --val-files 'data/datasets/NAME/fineweb_val_*.bin', or --data-path data/datasets/NAME");
+}
+
+void add_validation_files(OptionTable& table, ValidationFiles& files) {
+  Binding data_path = bind::text(&files.data_path), val_files = bind::text(&files.val_files);
+  data_path.default_text = "that of the environment";
+  val_files.default_text = "none";
+  table.add("DATA_PATH", data_path, "", "Folder whose fineweb_val_*.bin are read.");
+  table.add("VAL_FILES", val_files, "", "Or these shards, a quoted shell pattern.");
+}
 
 void add_common(OptionTable& table, Common& common) {
   table.accept_positional(&common.positional);
   table.add_action({.name = "help", .field = &common.help, .help = "Print this and stop.", .stops = true});
   table.group("Common");
-  table.add("TOKENIZER_PATH", bind::text(&common.tokenizer_path), "", "SentencePiece model, a .model file.");
+  common.tokenizer_path = environment_variable("TOKENIZER_PATH");
+  const char* const fineweb = "./data/tokenizers/fineweb_1024_bpe.model";
+  if (common.tokenizer_path.empty()) common.tokenizer_path = fineweb;
+  Binding tokenizer = bind::text(&common.tokenizer_path);
+  tokenizer.default_text = format("that of the environment, or %s", fineweb);
+  table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
   table.add("DEVICE",
             bind::choice(&common.runtime.device,
                          {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),

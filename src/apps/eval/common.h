@@ -20,7 +20,7 @@ struct Unsaid {
 /// What every command takes.
 struct Common {
   std::vector<std::string> positional;
-  std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  std::string tokenizer_path;
   RuntimeConfig runtime;
   Unsaid unsaid;
   std::string eval_rope_dims = "stored";
@@ -31,6 +31,16 @@ struct Common {
 
 /// Adds all of the above to the table.
 void add_common(OptionTable& table, Common& common);
+
+/// Where validation tokens are: a folder's fineweb_val_*.bin, or a shell pattern.
+struct ValidationFiles {
+  std::string data_path, val_files;
+
+  /// Of the environment's DATA_PATH if neither is given. Error(usage) if there is none, or both are given.
+  std::string pattern() const;
+};
+
+void add_validation_files(OptionTable& table, ValidationFiles& files);
 
 /// Adds only what a file may not say.
 void add_unsaid(OptionTable& table, Unsaid& unsaid);

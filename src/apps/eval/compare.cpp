@@ -152,17 +152,18 @@ std::string report_text(const Report& report, Format form) {
 
 ExitCode run_compare(int argc, const char* const* argv) {
   Common common;
-  std::string val_files, output;
+  ValidationFiles files;
+  std::string output;
   int seq_len = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
   Format form = Format::table;
   OptionTable table(
-      "eval_gpt compare A B --val-files GLOB [--OPTION VALUE]...",
+      "eval_gpt compare A B --data-path DIR [--OPTION VALUE]...",
       "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor: the full\n"
       "model and its artifact, or two runs.");
   add_common(table, common);
   table.group("Compare");
-  table.add_required("VAL_FILES", bind::text(&val_files), "", "Validation shards, a quoted shell pattern.");
+  add_validation_files(table, files);
   table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of A's training.");
   table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
@@ -175,6 +176,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 2)
     throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
+  const std::string val_files = files.pattern();
   check_writable("OUTPUT", output);
   const Runtime runtime = start_runtime(common.runtime, 0);
   const ModelFile a = read_model(common.positional[0], common, options_given);

@@ -83,12 +83,13 @@ ExitCode run_measure(int argc, const char* const* argv) {
   MeasureOptions options;
   std::vector<std::string> seq_lens{"0.5x", "1x", "2x", "4x"};
   std::string output;
-  OptionTable table("eval_gpt measure CHECKPOINT --val-files GLOB [--OPTION VALUE]...",
+  OptionTable table("eval_gpt measure CHECKPOINT --data-path DIR [--OPTION VALUE]...",
                     "Measures one stored model: loss by window length and position, memory, retrieval, attention, and the share\n"
                     "of the rotation in it. Prints JSON lines (docs/measurements.md), the same for the same input.");
   add_common(table, common);
   table.group("Measure");
-  table.add_required("VAL_FILES", bind::text(&options.val_files), "", "Validation shards, a quoted shell pattern.");
+  ValidationFiles files;
+  add_validation_files(table, files);
   table.add("EVAL_SEQ_LENS", bind::list(&seq_lens), "",
             "Window lengths: factors of the training's (2x) or tokens. The training's own is always among them.");
   table.add("EVAL_TOKENS", bind::integer(&options.eval_tokens, 0), "tokens",
@@ -107,6 +108,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 1)
     throw Error(ExitCode::usage, "measure takes exactly one checkpoint", "see eval_gpt measure --help");
+  options.val_files = files.pattern();
   check_writable("OUTPUT", output);
   const std::string& checkpoint = common.positional[0];
   const Runtime runtime = start_runtime(common.runtime, 0);

@@ -21,7 +21,7 @@ namespace pgolf {
 namespace {
 
 struct ScoreCommand {
-  std::string data_path, val_files, output;
+  std::string val_files, output;
   std::vector<std::string> seq_lens;
   int stride = 0, by_document = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
@@ -267,15 +267,13 @@ ExitCode run_score(int argc, const char* const* argv) {
   Common common;
   ScoreCommand command;
   command.seq_lens = {"0"};
-  OptionTable table("eval_gpt [score] CHECKPOINT... --val-files GLOB [--OPTION VALUE]...",
+  OptionTable table("eval_gpt [score] CHECKPOINT... --data-path DIR [--OPTION VALUE]...",
                     "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and "
                     "training checkpoints.\nThe command if none is named; eval_gpt --help lists them.");
   add_common(table, common);
   table.group("Score");
-  Binding data_path = bind::text(&command.data_path), val_files = bind::text(&command.val_files);
-  data_path.default_text = val_files.default_text = "none";
-  table.add("DATA_PATH", data_path, "", "Folder whose fineweb_val_*.bin are scored.");
-  table.add("VAL_FILES", val_files, "", "Or these shards, a quoted shell pattern.");
+  ValidationFiles files;
+  add_validation_files(table, files);
   table.add("EVAL_SEQ_LEN", bind::list(&command.seq_lens), "tokens", "Window lengths, 512,1024; 0 = that of the training.");
   table.add("EVAL_STRIDE", bind::integer(&command.stride, 0, 1 << 24), "tokens",
             "Windows begin so far apart, and each scores the tokens that none before it has: every token once, with more before "
@@ -296,13 +294,8 @@ ExitCode run_score(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.empty())
-    throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --val-files GLOB; see eval_gpt --help");
-  if (command.val_files.empty() == command.data_path.empty()) {
-    throw Error(ExitCode::usage,
-                command.val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
-                "say one of them: --val-files 'data/datasets/NAME/fineweb_val_*.bin', or --data-path data/datasets/NAME");
-  }
-  if (command.val_files.empty()) command.val_files = command.data_path + "/fineweb_val_*.bin";
+    throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --data-path DIR; see eval_gpt --help");
+  command.val_files = files.pattern();
   if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT needs a FORMAT that is a table or jsonl", "say --format table, md, csv or jsonl");
   check_writable("OUTPUT", command.output);
