@@ -97,15 +97,19 @@ amx::Output output_to(const at::Tensor& y, amx::Store store, const at::Tensor& d
   return {store, type, y.mutable_data_ptr(), y.size(-1), d.defined() ? d.mutable_data_ptr() : nullptr, y.size(-1)};
 }
 
-/// The part of an output from a row on.
-amx::Output from_row(amx::Output output, int64_t row) {
-  const auto move = [row, &output](void* to, int64_t stride) -> void* {
+/// The part of an output from a row and a column on.
+amx::Output from(amx::Output output, int64_t row, int64_t column) {
+  const auto move = [&](void* to, int64_t stride) -> void* {
     const int64_t bytes = output.type == amx::Element::float32 ? sizeof(float) : sizeof(Bf16);
-    return to != nullptr ? static_cast<char*>(to) + row * stride * bytes : nullptr;
+    return to != nullptr ? static_cast<char*>(to) + (row * stride + column) * bytes : nullptr;
   };
   output.c = move(output.c, output.c_stride);
   output.d = move(output.d, output.d_stride);
   return output;
+}
+
+amx::Output from_row(const amx::Output& output, int64_t row) {
+  return from(output, row, 0);
 }
 
 /// Appends left times right, packed for activations of `dtype`; returns the end.
@@ -158,6 +162,37 @@ void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t las
     left = pack_rows(factor.rows, range, left);
   }
   amx::multiply(terms, end - terms, range.count, columns, from_row(output, range.first));
+}
+
+/// All rows. Threads share out the rows, or, where one panel holds all of them (the tokens of a text that is being generated),
+/// the columns: what takes the time is then to read the weight.
+template <size_t kCount>
+void multiply_all(const Factor (&factors)[kCount], int64_t columns, const amx::Output& output) {
+  const auto dtype = factors[0].rows.scalar_type();
+  const int64_t rows = count_rows(factors[0].rows);
+  int64_t depth = 0;
+  for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
+  const auto work = static_cast<double>(amx::round_up(rows, kPanel) * depth * columns);
+  if (rows > kPanel) {
+    return share_panels(panels_of(rows), work,
+                        [&](int64_t first, int64_t last) { multiply_panels(factors, first, last, columns, output); });
+  }
+  const RowRange range(factors[0].rows, 0, 1);
+  auto* left = packed_scratch(depth, rows, dtype);
+  amx::Term terms[4 * kCount];
+  auto* end = terms;
+  for (const auto& factor : factors) {
+    end = add_terms(end, left, rows, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
+    left = pack_rows(factor.rows, range, left);
+  }
+  share_panels(panels_of(columns), work, [&](int64_t first, int64_t last) {
+    amx::Term part[4 * kCount];
+    const auto* const part_end = std::transform(terms, end, part, [first](const amx::Term& term) {
+      return amx::Term{term.left, term.right + first * amx::packed_size(term.depth, kPanel), term.depth};
+    });
+    const int64_t column = first * kPanel;
+    amx::multiply(part, part_end - part, rows, std::min(last * kPanel, columns) - column, from(output, 0, column));
+  });
 }
 
 /// dW = dy^T x for one weight; x as packed right operand of `depth` = number of rows.
@@ -228,18 +263,10 @@ at::Tensor empty_rows(const at::Tensor& x, int64_t width) {
   return at::empty(sizes, x.options());
 }
 
-/// f(first, last) for all panels of rows.
-template <class F>
-void share_rows(const at::Tensor& x, double work, const F& f) {
-  share_panels(panels_of(count_rows(x)), work, f);
-}
-
 at::Tensor multiply_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& operand) {
   const auto y = empty_rows(x, weight.size(0));
   const Factor factor[] = {{x, operand}};
-  share_rows(x, work_of(x, weight), [&](int64_t first, int64_t last) {
-    multiply_panels(factor, first, last, weight.size(0), output_to(y, amx::Store::assign));
-  });
+  multiply_all(factor, weight.size(0), output_to(y, amx::Store::assign));
   return y;
 }
 
@@ -256,9 +283,7 @@ struct AmxLinear : Function<AmxLinear> {
     const auto dy = gradients[0].contiguous();
     const auto dx = at::empty_like(x);
     const Factor factor[] = {{dy, operand}};
-    share_rows(x, work_of(x, weight), [&](int64_t first, int64_t last) {
-      multiply_panels(factor, first, last, x.size(-1), output_to(dx, amx::Store::assign));
-    });
+    multiply_all(factor, x.size(-1), output_to(dx, amx::Store::assign));
     const auto packed_x = packed_right(x);
     const WeightGradient dw[] = {weight_gradient(dy, packed_x, weight, context->needs_input_grad(1))};
     compute_gradients(dw);
@@ -281,7 +306,14 @@ struct AmxQkv : Function<AmxQkv> {
       results.push_back(empty_rows(x, weight.size(0)));
       work += work_of(x, weight);
     }
-    share_rows(x, work, [&](int64_t first, int64_t last) {
+    if (count_rows(x) <= kPanel) {
+      for (size_t i = 0; i < 3; ++i) {
+        const Factor factor[] = {{x, operands[i]}};
+        multiply_all(factor, weights[i].size(0), output_to(results[i], amx::Store::assign));
+      }
+      return results;
+    }
+    share_panels(panels_of(count_rows(x)), work, [&](int64_t first, int64_t last) {
       const RowRange range(x, first, last);
       const int64_t width = width_of_rows(x);
       auto* const left = packed_scratch(width, range.count, x.scalar_type());
@@ -302,10 +334,7 @@ struct AmxQkv : Function<AmxQkv> {
     const auto dq = gradients[0].contiguous(), dk = gradients[1].contiguous(), dv = gradients[2].contiguous();
     const auto dx = at::empty_like(x);
     const Factor factors[] = {{dq, saved[4]}, {dk, saved[5]}, {dv, saved[6]}};
-    const double work = work_of(x, saved[1]) + work_of(x, saved[2]) + work_of(x, saved[3]);
-    share_rows(x, work, [&](int64_t first, int64_t last) {
-      multiply_panels(factors, first, last, x.size(-1), output_to(dx, amx::Store::assign));
-    });
+    multiply_all(factors, x.size(-1), output_to(dx, amx::Store::assign));
     const auto packed_x = packed_right(x);
     const WeightGradient dw[] = {weight_gradient(dq, packed_x, saved[1], context->needs_input_grad(1)),
                                  weight_gradient(dk, packed_x, saved[2], context->needs_input_grad(2)),
@@ -329,10 +358,8 @@ struct AmxMlp : Function<AmxMlp> {
     const Activations result{empty_rows(x, hidden), empty_rows(x, hidden), empty_rows(x, proj.size(0))};
     const Factor up[] = {{x, fc_operand}}, down[] = {{result.after, proj_operand}};
     const auto hidden_rows = output_to(result.after, amx::Store::relu_squared, result.before);
-    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(up, first, last, hidden, hidden_rows); });
-    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) {
-      multiply_panels(down, first, last, proj.size(0), output_to(result.y, amx::Store::assign));
-    });
+    multiply_all(up, hidden, hidden_rows);
+    multiply_all(down, proj.size(0), output_to(result.y, amx::Store::assign));
     return result;
   }
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj,
@@ -351,10 +378,8 @@ struct AmxMlp : Function<AmxMlp> {
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
     const Factor down[] = {{dy, saved[4]}}, up[] = {{dbefore, saved[3]}};
     const auto hidden_rows = output_to(dbefore, amx::Store::relu_squared_backward, before);
-    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) { multiply_panels(down, first, last, hidden, hidden_rows); });
-    share_rows(x, work_of(x, fc), [&](int64_t first, int64_t last) {
-      multiply_panels(up, first, last, x.size(-1), output_to(dx, amx::Store::assign));
-    });
+    multiply_all(down, hidden, hidden_rows);
+    multiply_all(up, x.size(-1), output_to(dx, amx::Store::assign));
     const auto packed_x = packed_right(x), packed_after = packed_right(after);
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
