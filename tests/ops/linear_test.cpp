@@ -154,18 +154,37 @@ TEST(Linear, InfinityAndNanPassThrough) {
   }
 }
 
-TEST(Linear, ThreadsDoNotChangeTheResult) {
+/// The values and gradients of one thread, from any number of them.
+void expect_same_from_any_threads(const PathOp& op, const Tensors& inputs) {
   const int threads = at::get_num_threads();
-  const Tensors inputs{random_tensor({2, 250, 128}, 1).to(at::kBFloat16), weight(256, 128, 2), weight(128, 256, 3)};
   std::vector<Results> results;
   for (const int count : {1, 2, 3}) {
     at::set_num_threads(count);
-    results.push_back(differentiate(mlp_op()(OpsPath::fast), inputs));
+    results.push_back(differentiate(op(OpsPath::fast), inputs));
   }
   at::set_num_threads(threads);
   for (size_t i = 1; i < results.size(); ++i) {
-    EXPECT_TRUE(results[i].values[0].equal(results[0].values[0]));
-    for (size_t j = 0; j < 3; ++j) EXPECT_TRUE(results[i].gradients[j].equal(results[0].gradients[j])) << j;
+    for (size_t j = 0; j < results[0].values.size(); ++j) EXPECT_TRUE(results[i].values[j].equal(results[0].values[j])) << j;
+    for (size_t j = 0; j < inputs.size(); ++j) EXPECT_TRUE(results[i].gradients[j].equal(results[0].gradients[j])) << j;
+  }
+}
+
+TEST(Linear, ThreadsDoNotChangeTheResult) {
+  const auto x = random_tensor({2, 250, 128}, 1).to(at::kBFloat16);
+  expect_same_from_any_threads(mlp_op(), {x, weight(256, 128, 2), weight(128, 256, 3)});
+}
+
+TEST(Linear, ThreadsShareOutTheColumnsOfFewRows) {
+  for (const auto dtype : {at::kBFloat16, at::kFloat}) {
+    for (const int64_t rows : {1, 3, 32}) {
+      SCOPED_TRACE(c10::str(dtype, ", rows ", rows));
+      const auto x = random_tensor({rows, 384}, 1).to(dtype);
+      const auto wide = weight(744, 384, 2);  // the last columns are no whole panel
+      expect_same_from_any_threads(linear_op(), {x, wide});
+      expect_same_from_any_threads(qkv_op(), {x, wide, weight(200, 384, 3), weight(200, 384, 4)});
+      expect_same_from_any_threads(mlp_op(), {x, wide, weight(384, 744, 5)});
+      if (dtype == at::kFloat) expect_fast_equals_reference(linear_op(), {x, wide}, /*parameters=*/1);
+    }
   }
 }
 
