@@ -108,10 +108,6 @@ amx::Output from(amx::Output output, int64_t row, int64_t column) {
   return output;
 }
 
-amx::Output from_row(const amx::Output& output, int64_t row) {
-  return from(output, row, 0);
-}
-
 /// Appends left times right, packed for activations of `dtype`; returns the end.
 amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const Bf16* right, int64_t right_width, int64_t depth,
                      at::ScalarType dtype) {
@@ -147,47 +143,41 @@ struct Factor {
   const at::Tensor &rows, &weight;
 };
 
-/// Rows of the panels first .. last-1 of a sum of products.
+/// Packs some rows of all factors; their products with the weights go to `to`. Returns the end of them.
 template <size_t kCount>
-void multiply_panels(const Factor (&factors)[kCount], int64_t first, int64_t last, int64_t columns, const amx::Output& output) {
+amx::Term* pack_terms(const Factor (&factors)[kCount], const RowRange& range, int64_t columns, amx::Term* to) {
   const auto dtype = factors[0].rows.scalar_type();
-  const RowRange range(factors[0].rows, first, last);
   int64_t depth = 0;
   for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
   auto* left = packed_scratch(depth, range.count, dtype);
-  amx::Term terms[4 * kCount];
-  auto* end = terms;
   for (const auto& factor : factors) {
-    end = add_terms(end, left, range.count, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
+    to = add_terms(to, left, range.count, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
     left = pack_rows(factor.rows, range, left);
   }
-  amx::multiply(terms, end - terms, range.count, columns, from_row(output, range.first));
+  return to;
 }
 
-/// All rows. Threads share out the rows, or, where one panel holds all of them (the tokens of a text that is being generated),
-/// the columns: what takes the time is then to read the weight.
+/// A sum of products. Threads share out the rows, or, where one panel holds all of them (the tokens of a text that is being
+/// generated), the columns: what takes the time is then to read the weight.
 template <size_t kCount>
 void multiply_all(const Factor (&factors)[kCount], int64_t columns, const amx::Output& output) {
-  const auto dtype = factors[0].rows.scalar_type();
   const int64_t rows = count_rows(factors[0].rows);
-  int64_t depth = 0;
-  for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
-  const auto work = static_cast<double>(amx::round_up(rows, kPanel) * depth * columns);
+  double work = 0;
+  for (const auto& factor : factors)
+    work += static_cast<double>(amx::round_up(rows, kPanel) * width_of_rows(factor.rows) * columns);
   if (rows > kPanel) {
-    return share_panels(panels_of(rows), work,
-                        [&](int64_t first, int64_t last) { multiply_panels(factors, first, last, columns, output); });
+    return share_panels(panels_of(rows), work, [&](int64_t first, int64_t last) {
+      const RowRange range(factors[0].rows, first, last);
+      amx::Term terms[4 * kCount];
+      const auto* const end = pack_terms(factors, range, columns, terms);
+      amx::multiply(terms, end - terms, range.count, columns, from(output, range.first, 0));
+    });
   }
-  const RowRange range(factors[0].rows, 0, 1);
-  auto* left = packed_scratch(depth, rows, dtype);
   amx::Term terms[4 * kCount];
-  auto* end = terms;
-  for (const auto& factor : factors) {
-    end = add_terms(end, left, rows, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
-    left = pack_rows(factor.rows, range, left);
-  }
+  const auto* const end = pack_terms(factors, RowRange(factors[0].rows, 0, 1), columns, terms);
   share_panels(panels_of(columns), work, [&](int64_t first, int64_t last) {
     amx::Term part[4 * kCount];
-    const auto* const part_end = std::transform(terms, end, part, [first](const amx::Term& term) {
+    const auto* const part_end = std::transform(static_cast<const amx::Term*>(terms), end, part, [first](const amx::Term& term) {
       return amx::Term{term.left, term.right + first * amx::packed_size(term.depth, kPanel), term.depth};
     });
     const int64_t column = first * kPanel;
@@ -219,7 +209,7 @@ struct WeightGradient {
       });
       amx::Term terms[4];
       const auto* const last_term = add_terms(terms, left, rows, in<Bf16>(packed_x), columns, depth, dtype);
-      amx::multiply(terms, last_term - terms, rows, columns, from_row(output_to(gradient, store), first_row));
+      amx::multiply(terms, last_term - terms, rows, columns, from(output_to(gradient, store), first_row, 0));
     }
   }
 };
@@ -322,7 +312,7 @@ struct AmxQkv : Function<AmxQkv> {
         const int64_t columns = weights[i].size(0);
         amx::Term terms[4];
         const auto* const end = add_terms(terms, left, range.count, in<Bf16>(operands[i]), columns, width, x.scalar_type());
-        amx::multiply(terms, end - terms, range.count, columns, from_row(output_to(results[i], amx::Store::assign), range.first));
+        amx::multiply(terms, end - terms, range.count, columns, from(output_to(results[i], amx::Store::assign), range.first, 0));
       }
     });
     return results;
