@@ -136,11 +136,11 @@ class OptionTable {
   /// Without this the options have no environment variables.
   void accept_environment() { environment_ = true; }
 
-  /// Fills the bound fields. A boolean's flag without a value is 1. Errors (usage): unknown flag or key (naming the nearest known one), a flag or a file's key
-  /// given twice, a missing, unreadable or out-of-range value, a required option left out, an unexpected argument.
-  /// Warnings: an environment variable one slip away from an option's name; an empty environment variable, which
-  /// counts as not set, as shells and containers leave such behind (for a list it is the empty list).
-  /// A value that is overridden by a source of higher precedence is not looked at.
+  /// Fills the bound fields. A boolean's flag without a value is 1. Errors (usage): unknown flag or key (naming the nearest known
+  /// one), a flag or a file's key given twice, a missing, unreadable or out-of-range value, a required option left out, an
+  /// unexpected argument. Warnings: an environment variable one slip away from an option's name; an empty environment variable,
+  /// which counts as not set, as shells and containers leave such behind (for a list it is the empty list). A value that is
+  /// overridden by a source of higher precedence is not looked at.
   Resolution resolve(int argc, const char* const* argv, const Environment& environment) const;
 
   std::string help() const;
