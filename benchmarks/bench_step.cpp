@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "machine.h"
+#include "pgolf/base/cpu_level.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/config/train_options.h"
@@ -261,9 +262,10 @@ ExitCode run(int argc, char** argv) {
   const double flops = static_cast<double>(tokens) * flops_per_token(config) / (options.validation ? 3 : 1);
   const double tokens_per_s = static_cast<double>(tokens) * 1000 / median_ms, flops_per_s = flops * 1000 / median_ms;
   const double peak_flops_per_s = matrix_peak(runtime.device, runtime.dtype);
-  const char* dtype = runtime.dtype == at::kBFloat16 ? "bfloat16" : "float32";
+  const std::string dtype = dtype_name(runtime.dtype);
   const std::string ops = find_option(command.resolved, "OPS").text,
-                    muon_dtype = find_option(command.resolved, "MUON_DTYPE").text;
+                    muon_dtype = dtype_name(pgolf::muon_dtype(config.optim.muon_dtype, runtime.dtype)),
+                    level = runtime.device.is_cpu() ? cpu_level_name(cpu_level()) : "";
 
   const auto plan = plan_passes(config, runtime, process);
   std::printf(
@@ -272,8 +274,8 @@ ExitCode run(int argc, char** argv) {
       config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
       describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.passes,
       plan.at_once, config.data.train_seq_len);
-  std::printf("device %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
-              runtime.device.str().c_str(), dtype, muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
+  std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
+              runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
               options.steps, options.warmup);
   std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
   nlohmann::ordered_json rows;
@@ -296,7 +298,9 @@ ExitCode run(int argc, char** argv) {
     nlohmann::ordered_json settings;
     for (const auto& option : command.resolved) settings[option.name] = option.text;
     const nlohmann::ordered_json out = {{"device", runtime.device.str()},
+                                        {"cpu_level", level},
                                         {"dtype", dtype},
+                                        {"muon_dtype", muon_dtype},
                                         {"ops", ops},
                                         {"threads", runtime.num_threads},
                                         {"torch", TORCH_VERSION},

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "../src/ops/kernels/amx/gemm.h"
+#include "../src/ops/kernels/select.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {

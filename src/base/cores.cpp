@@ -4,13 +4,63 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <string>
 
 #include "pgolf/base/format.h"
 
 namespace pgolf {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
+/// Version 2's cpu.max is "QUOTA PERIOD", with "max" for no quota.
+double quota_v2(const fs::path& group) {
+  std::ifstream file(group / "cpu.max");
+  double quota = 0, period = 0;
+  return file >> quota >> period && quota > 0 && period > 0 ? quota / period : kNoLimit;
+}
+
+/// Version 1 has a file for each, with -1 for no quota.
+double quota_v1(const fs::path& group) {
+  std::ifstream quota_file(group / "cpu.cfs_quota_us"), period_file(group / "cpu.cfs_period_us");
+  double quota = 0, period = 0;
+  return quota_file >> quota && period_file >> period && quota > 0 && period > 0 ? quota / period : kNoLimit;
+}
+
+/// The least quota of a group and those around it. A container may see its own group as the root, whatever its path says.
+double least_quota(const fs::path& mount, const std::string& group, double (*quota)(const fs::path&)) {
+  double least = quota(mount);
+  fs::path path = mount;
+  for (const auto& part : fs::path(group).relative_path()) {
+    path /= part;
+    least = std::min(least, quota(path));
+  }
+  return least;
+}
+
+}  // namespace
+
+double cgroup_quota(const fs::path& membership, const fs::path& mount) {
+  double least = kNoLimit;
+  std::ifstream file(membership);
+  for (std::string line; std::getline(file, line);) {  // HIERARCHY:CONTROLLERS:PATH
+    const size_t first = line.find(':'), second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1), group = line.substr(second + 1);
+    if (controllers.empty()) {
+      for (const auto& root : {mount, mount / "unified"}) least = std::min(least, least_quota(root, group, quota_v2));
+    } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
+      for (const auto& root : {mount / controllers, mount / "cpu"}) least = std::min(least, least_quota(root, group, quota_v1));
+    }
+  }
+  return least;
+}
 
 int usable_physical_cores() {
   cpu_set_t allowed;
@@ -24,11 +74,15 @@ int usable_physical_cores() {
     if (!std::getline(siblings, line)) line = std::to_string(cpu);
     cores.insert(line);
   }
-  int count = std::max<int>(1, static_cast<int>(cores.size()));
-  std::ifstream quota_file("/sys/fs/cgroup/cpu.max");
-  double quota = 0, period = 0;
-  if (quota_file >> quota >> period && period > 0) count = std::clamp(static_cast<int>(std::ceil(quota / period)), 1, count);
-  return count;
+  const double count = std::min(std::ceil(cgroup_quota()), static_cast<double>(cores.size()));
+  return std::max(1, static_cast<int>(count));
+}
+
+int default_threads() {
+  // The standard allows a list, one number per level of nesting; only the first level is used here.
+  const char* const given = std::getenv("OMP_NUM_THREADS");
+  const long threads = given != nullptr ? std::strtol(given, nullptr, 10) : 0;
+  return threads > 0 && threads <= 4096 ? static_cast<int>(threads) : usable_physical_cores();
 }
 
 }  // namespace pgolf

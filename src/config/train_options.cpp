@@ -174,7 +174,7 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
             must_match);
   table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
             "reference: the plain definition of every operation.", must_match);
-  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = the physical cores this process may use.");
+  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
   table.add("CUDA_GRAPHS",
             bind::choice<SwitchChoice>(&runtime.cuda_graphs,
                                        {{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}),

@@ -3,7 +3,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cpu_ops.h"
-#include "kernels/attention.h"
 
 namespace pgolf::ops::cpu {
 namespace {

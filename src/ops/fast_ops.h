@@ -17,7 +17,7 @@
 #include "cuda/kernels.h"
 #endif
 #include "cuda/limits.h"
-#include "kernels/kernels.h"
+#include "kernels/select.h"
 #include "pgolf/ops/residual.h"
 #include "pgolf/ops/rope.h"
 #include "share.h"

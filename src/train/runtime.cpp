@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "pgolf/base/cores.h"
+#include "pgolf/base/cpu_level.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
@@ -30,15 +31,6 @@ volatile std::sig_atomic_t stop_requested = 0;
 void on_stop_signal(int signal) {
   if (stop_requested != 0) ::_exit(128 + signal);
   stop_requested = signal;
-}
-
-// Every processor with AMX's bfloat16 products has AVX-512 BF16 too.
-bool cpu_has_fast_bfloat16() {
-#ifdef __x86_64__
-  return __builtin_cpu_supports("avx512bf16") != 0;
-#else
-  return false;
-#endif
 }
 
 }  // namespace
@@ -59,7 +51,7 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   if (have_cuda && config.device != DeviceChoice::cpu)
     runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
   if (config.dtype == DtypeChoice::bfloat16 ||
-      (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_has_fast_bfloat16()))) {
+      (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_level() >= CpuLevel::avx512bf16))) {
     runtime.dtype = at::kBFloat16;
   }
   if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {
@@ -69,7 +61,7 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
 #ifdef PGOLF_WITH_CUDA
   if (runtime.cuda_graphs) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(false, runtime.device.index()));
 #endif
-  runtime.num_threads = config.num_threads > 0 ? config.num_threads : usable_physical_cores();
+  runtime.num_threads = config.num_threads > 0 ? config.num_threads : default_threads();
   at::set_num_threads(runtime.num_threads);
   auto& context = at::globalContext();
   context.setAllowTF32CuBLAS(true);
@@ -84,6 +76,10 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   // CUDA's flash attention knows half precision only.
   context.setSDPUseMath(runtime.device.is_cuda() && runtime.dtype == at::kFloat);
   return runtime;
+}
+
+const char* dtype_name(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 ? "bfloat16" : "float32";
 }
 
 void synchronize(const at::Device& device) {

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
@@ -110,9 +111,9 @@ void Trainer::log_setup() const {
   log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
   log::info("rope_dims:" + rope_summary(model, resolved_));
   if (runtime_.device.is_cuda()) log::info(format("cuda_graphs:%s", runtime_.cuda_graphs ? "on" : "off"));
-  log::info(format("device:%s dtype:%s ops:%s threads:%d", runtime_.device.str().c_str(),
-                   runtime_.dtype == at::kBFloat16 ? "bfloat16" : "float32",
-                   config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads));
+  log::info(format("device:%s dtype:%s ops:%s threads:%d cpu_level:%s", runtime_.device.str().c_str(), dtype_name(runtime_.dtype),
+                   config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads,
+                   cpu_level_name(cpu_level())));
 }
 
 EvalResult Trainer::validate() {

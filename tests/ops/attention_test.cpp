@@ -1,6 +1,4 @@
 // The fast path's own attention against LibTorch's: values and gradients over shapes, layouts, instruction sets and threads.
-#include "../../src/ops/kernels/attention.h"
-
 #include <cstdlib>
 #include <limits>
 #include <memory>
@@ -193,8 +191,8 @@ TEST(FastAttention, LeavesOtherShapesAndTypesToTheReference) {
 }
 
 /// Everything that the float32 kernels of one instruction set write for one head.
-std::vector<float> float_kernel_outputs(Isa isa, int64_t time, int64_t dim) {
-  const auto& kernels = attention_kernels(isa);
+std::vector<float> float_kernel_outputs(CpuLevel level, int64_t time, int64_t dim) {
+  const auto& kernels = attention_kernels(level);
   const auto matrix = [&](int64_t seed) { return random_tensor({time, dim}, seed); };
   const auto q = matrix(1), k = matrix(2), v = matrix(3), dout = matrix(4);
   const auto rows = [&](const at::Tensor& x) { return Rows<const float*>{x.const_data_ptr<float>(), dim}; };
@@ -214,12 +212,12 @@ std::vector<float> float_kernel_outputs(Isa isa, int64_t time, int64_t dim) {
 
 TEST(AttentionKernels, Float32AgreesOnAllInstructionSets) {
   for (const auto& [time, dim] : {std::pair<int64_t, int64_t>{1, 16}, {33, 48}, {150, 32}, {131, 128}}) {
-    const auto expected = float_kernel_outputs(Isa::baseline, time, dim);
+    const auto expected = float_kernel_outputs(CpuLevel::portable, time, dim);
     const float largest =
         std::abs(*std::max_element(expected.begin(), expected.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
-    for (int isa = 1; isa <= static_cast<int>(best_isa()); ++isa) {
-      const auto got = float_kernel_outputs(static_cast<Isa>(isa), time, dim);
-      for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 2e-6f * largest) << "instruction set " << isa;
+    for (int level = 1; level <= static_cast<int>(cpu_level()); ++level) {
+      const auto got = float_kernel_outputs(static_cast<CpuLevel>(level), time, dim);
+      for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 2e-6f * largest) << cpu_level_name(static_cast<CpuLevel>(level));
     }
   }
 }

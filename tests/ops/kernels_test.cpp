@@ -1,5 +1,5 @@
-// Every instruction set that this processor has against the baseline compilation of the same kernels.
-#include "../../src/ops/kernels/kernels.h"
+// Every level that this processor has against the portable compilation of the same kernels.
+#include "../../src/ops/kernels/select.h"
 
 #include <gtest/gtest.h>
 
@@ -40,8 +40,8 @@ std::vector<T> numbers(size_t count, unsigned seed) {
 
 /// All outputs of all kernels, one after the other. 2 x 11 rows of 6 heads of 22 lanes, 10 of them rotated.
 template <class T>
-std::vector<float> outputs(Isa isa) {
-  const auto& kernels = cpu_kernels<T>(isa);
+std::vector<float> outputs(CpuLevel level) {
+  const auto& kernels = cpu_kernels<T>(level);
   constexpr int64_t time = 11, rows = 2 * time, heads = 6, dim = 22, half = 5, width = heads * dim;
   const auto x = numbers<T>(rows * width, 1), x0 = numbers<T>(rows * width, 2), dy = numbers<T>(rows * width, 3);
   const auto mix = numbers<float>(2 * width, 4), gain = numbers<float>(heads, 5);
@@ -103,13 +103,13 @@ std::vector<float> outputs(Isa isa) {
 
 template <class T>
 void expect_equal_instruction_sets(float tolerance) {
-  const auto expected = outputs<T>(Isa::baseline);
-  for (int isa = 1; isa <= static_cast<int>(best_isa()); ++isa) {
-    const auto got = outputs<T>(static_cast<Isa>(isa));
+  const auto expected = outputs<T>(CpuLevel::portable);
+  for (int level = 1; level <= static_cast<int>(cpu_level()); ++level) {
+    const auto got = outputs<T>(static_cast<CpuLevel>(level));
     ASSERT_EQ(got.size(), expected.size());
     for (size_t i = 0; i < got.size(); ++i) {
       const float allowed = tolerance * std::max(1.0f, std::abs(expected[i]));
-      ASSERT_NEAR(got[i], expected[i], allowed) << "instruction set " << isa << ", output " << i;
+      ASSERT_NEAR(got[i], expected[i], allowed) << cpu_level_name(static_cast<CpuLevel>(level)) << ", output " << i;
     }
   }
 }
@@ -123,11 +123,11 @@ TEST(Kernels, Bfloat16AgreesOnAllInstructionSets) {
 
 TEST(Kernels, Bfloat16RoundsToNearestEven) {
   // 1 + k / 256 lies between the bfloat16 numbers 1 + k / 128, at odd k: ties go to the even one.
-  for (int isa = 0; isa <= static_cast<int>(best_isa()); ++isa) {
+  for (int level = 0; level <= static_cast<int>(cpu_level()); ++level) {
     const std::vector<float> scale{1.00390625f, 1.01171875f, 1.00390637f, 1.0f};
     const std::vector<Bf16> zeros(4), ones(4, Bf16{0x3f80});
     std::vector<Bf16> y(4);
-    cpu_kernels<Bf16>(static_cast<Isa>(isa))
+    cpu_kernels<Bf16>(static_cast<CpuLevel>(level))
         .scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), nullptr, nullptr, 1, 4);
     EXPECT_EQ(to_float(y[0]), 1.0f);
     EXPECT_EQ(to_float(y[1]), 1.015625f);

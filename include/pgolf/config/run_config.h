@@ -113,7 +113,7 @@ struct RuntimeConfig {
   DeviceChoice device = DeviceChoice::automatic;
   DtypeChoice dtype = DtypeChoice::automatic;
   OpsPath ops = OpsPath::fast;
-  int num_threads = 0;  ///< 0 = physical cores this process may use
+  int num_threads = 0;  ///< 0 = default_threads()
   SwitchChoice cuda_graphs = SwitchChoice::automatic;
 };
 

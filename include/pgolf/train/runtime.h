@@ -18,8 +18,12 @@ struct Runtime {
 /// Resolves and applies the choices (thread count, attention back ends). automatic: a CUDA device if this build and
 /// machine have one; bfloat16 on CUDA and on processors with bfloat16 matrix instructions (AMX, AVX-512 BF16), else float32.
 /// With CUDA graphs the calling thread's current stream becomes another one than the default, which cannot be recorded.
+/// Warns of DTYPE=bfloat16 on a processor that has no instructions for it.
 /// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
 Runtime start_runtime(const RuntimeConfig& config, int local_rank);
+
+/// "float32" or "bfloat16".
+const char* dtype_name(at::ScalarType dtype);
 
 /// Waits until the device has finished everything given to it.
 void synchronize(const at::Device& device);

@@ -142,7 +142,7 @@ void add_common(OptionTable& table, Common& common) {
   table.add("OPS", bind::choice(&common.runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
             "Fused operations or their definitions.");
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
-            "0 = physical cores allowed to the process.");
+            "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
   table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
             "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
   using Choice = Common::EvalScaling;

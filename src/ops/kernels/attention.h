@@ -43,9 +43,6 @@ struct AttentionKernels {
   void (*sum_heads)(const float* from, int64_t heads, Rows<T*> to, int64_t time, int64_t dim);
 };
 
-/// float32; isa must not exceed best_isa().
-const AttentionKernels<float>& attention_kernels(Isa isa = best_isa());
-
 /// bfloat16; only if amx_usable().
 const AttentionKernels<Bf16>& amx_attention_kernels();
 

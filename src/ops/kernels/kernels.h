@@ -1,5 +1,5 @@
 // The arithmetic of OpsPath::fast on the CPU: loops over raw memory, without LibTorch, without threads.
-// isa/kernels.cpp is compiled once per instruction set; cpu_kernels() picks at run time. All arithmetic is float32
+// isa/kernels.cpp is compiled once per instruction set; select.h picks at run time. All arithmetic is float32
 // whatever the storage type, and every output is rounded once. Tensors are dense unless strides are given.
 #pragma once
 
@@ -87,17 +87,5 @@ struct Kernels {
   /// x *= *factor.
   void (*scale)(T* x, const float* factor, int64_t count);
 };
-
-enum class Isa { baseline, avx2, avx512, avx512bf16 };
-
-/// The widest instruction set that both this build and this processor have.
-Isa best_isa();
-
-/// Whether the kernels in amx/ may be called: the build has them, the processor has AMX-BF16, the system permits it.
-bool amx_usable();
-
-/// T float or Bf16. isa must not exceed best_isa().
-template <class T>
-const Kernels<T>& cpu_kernels(Isa isa = best_isa());
 
 }  // namespace pgolf::ops

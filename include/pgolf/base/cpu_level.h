@@ -1,0 +1,23 @@
+// Which vector instructions the processor has, in the levels that the kernels are compiled for.
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+namespace pgolf {
+
+/// Each level includes those before it. portable: whatever the compiler takes for granted (SSE2 on x86-64).
+/// avx2: with FMA. avx512: F, BW, DQ and VL. avx512bf16: products of bfloat16 in vectors. amx: the same in tiles.
+enum class CpuLevel { portable, avx2, avx512, avx512bf16, amx };
+
+const char* cpu_level_name(CpuLevel level);
+std::optional<CpuLevel> cpu_level_of(std::string_view name);
+
+/// The environment variable that caps cpu_level(), for tests and comparisons: the name of a level.
+constexpr const char* kCpuLevelVariable = "PGOLF_CPU_LEVEL";
+
+/// The highest level that this processor and operating system have and kCpuLevelVariable allows. The first call reads the
+/// variable, and asks Linux for the use of tiles. Error(usage) if it names no level.
+CpuLevel cpu_level();
+
+}  // namespace pgolf

@@ -1,0 +1,22 @@
+// The kernels of a level of instructions.
+#pragma once
+
+#include "attention.h"
+#include "kernels.h"
+#include "pgolf/base/cpu_level.h"
+
+namespace pgolf::ops {
+
+/// T float or Bf16. level must not exceed cpu_level(); amx has the kernels of avx512bf16, and those in amx/ besides.
+template <class T>
+const Kernels<T>& cpu_kernels(CpuLevel level = cpu_level());
+
+/// float32, likewise.
+const AttentionKernels<float>& attention_kernels(CpuLevel level = cpu_level());
+
+/// Whether the kernels in amx/ may be called.
+inline bool amx_usable() {
+  return cpu_level() == CpuLevel::amx;
+}
+
+}  // namespace pgolf::ops
