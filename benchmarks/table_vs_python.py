@@ -7,7 +7,13 @@ import statistics
 import sys
 from pathlib import Path
 
-PROGRAMS = {"fast": "ours", "reference": "ours, OPS=reference", "eager": "Python, eager", "compiled": "Python, compiled"}
+PROGRAMS = {
+    "fast": "ours",
+    "own": "ours, by itself",
+    "reference": "ours, OPS=reference",
+    "eager": "Python, eager",
+    "compiled": "Python, compiled",
+}
 PYTHON = ("eager", "compiled")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
@@ -46,19 +52,26 @@ def processor():
 
 def load(folder):
     """{config: {(dtype, program): Variant}} in the order of PROGRAMS, and the lines of *.failed by the same names."""
-    runs, failed = {}, {}
+    failed = {}
+    for path in Path(folder).glob("*.failed"):
+        failed[tuple(path.name.split(".")[:3])] = path.read_text(encoding="utf-8").strip()
+    configs = {}
     for path in sorted(Path(folder).glob("*.json"), key=lambda path: int(path.name.split(".")[3])):
         config, dtype, program, _ = path.name.split(".", 3)
-        runs.setdefault(config, {}).setdefault((dtype, program), []).append(json.loads(path.read_text(encoding="utf-8")))
-    for path in Path(folder).glob("*.failed"):
-        config, dtype, program, _ = path.name.split(".")
-        failed[config, dtype, program] = path.read_text(encoding="utf-8").strip()
-        runs.get(config, {}).pop((dtype, program), None)
+        if (config, dtype, program) not in failed:
+            of = configs.setdefault(config, {}).setdefault((dtype, program), [])
+            of.append(json.loads(path.read_text(encoding="utf-8")))
+    return {config: make_variants(runs) for config, runs in configs.items()}, failed
+
+
+def make_variants(runs):
+    """A Variant for each (dtype, program), with what `own` chose as its dtype."""
+    variants = {}
+    for (dtype, program), of in runs.items():
+        chosen = "/".join(sorted({run["dtype"] for run in of})) if program == "own" else dtype
+        variants[chosen, program] = Variant(of)
     order = list(PROGRAMS)
-    return {
-        config: {key: Variant(of[key]) for key in sorted(of, key=lambda key: (key[0] != "float32", order.index(key[1])))}
-        for config, of in runs.items()
-    }, failed
+    return {key: variants[key] for key in sorted(variants, key=lambda key: (key[0] != "float32", order.index(key[1])))}
 
 
 def best(variants, programs, dtype=None):
@@ -79,18 +92,53 @@ def summary(config, variants):
     return lines
 
 
+def summary_of_own(config, variants):
+    """The fastest Python variant over ours, both as they start by themselves."""
+    own, python = best(variants, ("own",)), best(variants, PYTHON)
+    if not own or not python:
+        return []
+    ours, theirs = variants[own], variants[python]
+    chosen = own[0]
+    if config != "eval" and ours.runs[0].get("muon_dtype"):
+        chosen += f", Muon in {ours.runs[0]['muon_dtype']}"
+    line = (
+        f"- {config}: as each program starts by itself, Python's best ({', '.join(python)}) takes {theirs.times(ours)} "
+        f"times as long as ours ({chosen})."
+    )
+    if theirs.runs[0]["threads"] != ours.runs[0]["threads"]:
+        line += f" Python had {theirs.runs[0]['threads']} thread(s), ours chose {ours.runs[0]['threads']}."
+    return [line]
+
+
+def distinct(runs, field):
+    """What the programs say of themselves: "ours: 2.11.0, Python: 2.11.0"."""
+    who = {True: "Python", False: "ours"}
+    return ", ".join(sorted({f"{who[program in PYTHON]}: {run[field]}" for program, run in runs if run.get(field)}))
+
+
+def setting(configs):
+    """Processor, device, threads, versions."""
+    runs = [(key[1], run) for of in configs.values() for key, variant in of.items() for run in variant.runs]
+    devices = sorted({run["device"] for _, run in runs})
+    threads = sorted({run["threads"] for _, run in runs})
+    levels = distinct(runs, "cpu_level")
+    parts = [processor()]
+    if levels:
+        parts.append(f"level of instructions {levels}")
+    if runs:
+        parts += [f"device {', '.join(devices)}", f"{', '.join(map(str, threads))} thread(s)"]
+        parts.append(f"PyTorch {distinct(runs, 'torch')}")
+    return "; ".join(parts)
+
+
 def main():
     configs, failed = load(sys.argv[1])
-    everything = [(key[1], run) for of in configs.values() for key, variant in of.items() for run in variant.runs]
-    versions = sorted({f"{'Python' if program in PYTHON else 'ours'}: {run['torch']}" for program, run in everything})
-    devices = sorted({run["device"] for _, run in everything})
-    threads = sorted({run["threads"] for _, run in everything})
-    print(f"{processor()}; device {', '.join(devices)}; {', '.join(map(str, threads))} thread(s); PyTorch {', '.join(versions)}.")
+    print(f"{setting(configs)}.")
     print()
-    print("ms: median of all steps (4x128, 9x512) or validations (eval), with the lowest and highest round's. Ratio: how many")
-    print("times as long as ours in the same dtype and round. CPU: CPU time over wall time x threads, lowest round; on the CPU")
-    print("well below 1.00 something else was running and the times mean little. Preparation: what the first calls took longer")
-    print("than later ones, compilation mostly.")
+    print("ms: median of all steps (4x128, 9x512) or validations (eval), with the lowest and highest round's. Ratio: how")
+    print("many times as long as ours in the same dtype and round. By itself: with its own choice of dtype and threads. CPU:")
+    print("CPU time over wall time x threads, lowest round; on the CPU well below 1.00 something else was running and the")
+    print("times mean little. Preparation: what the first calls took longer than later ones, compilation mostly.")
     print()
     print("| config | dtype | program | ms | tokens/s | ratio | CPU | peak MiB | preparation s | first loss |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -108,7 +156,10 @@ def main():
         for line in summary(config, variants):
             print(line)
     for (config, dtype, program), reason in sorted(failed.items()):
-        print(f"- {config}: {PROGRAMS[program]} in {dtype} failed: {reason}")
+        print(f"- {config}: {PROGRAMS[program]}{'' if program == 'own' else f' in {dtype}'} {reason}")
+    for config, variants in configs.items():
+        for line in summary_of_own(config, variants):
+            print(line)
 
 
 if __name__ == "__main__":

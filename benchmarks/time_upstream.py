@@ -176,6 +176,7 @@ def main():
                 "device": torch.cuda.get_device_name() if on_gpu else "cpu",
                 "threads": args.threads,
                 "torch": torch.__version__,
+                "cpu_level": torch.backends.cpu.get_cpu_capability().lower(),
                 "ms": {"total": {"samples": samples}},
                 "warmup_ms": [ms for _, ms, _ in warmup],
                 "tokens": work.tokens,

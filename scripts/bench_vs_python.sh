@@ -11,20 +11,29 @@ usage() {
   cat <<'USAGE'
 Usage: scripts/bench_vs_python.sh [OPTION...] PATH_TO/train_gpt.py
 
-Every program is started anew in every round: ours, Python eager, Python compiled, and so on, on the same shards with the
-same arithmetic (Muon in bfloat16). PYTHON names a Python with PyTorch, NumPy and SentencePiece (default: python3).
-Compiling takes minutes in the first round, setuptools and, on the CPU, g++. A Python variant that fails is reported and left
-out.
+Every program is started anew in every round: ours, Python eager, Python compiled, and so on, on the same shards. They do the
+same arithmetic (Muon in bfloat16) on as many threads, except for `own`, which is ours as it starts by itself: with its own
+choice of DTYPE, MUON_DTYPE and threads, once a round. Python by itself takes the physical cores too, so at the default of
+--threads its runs serve for that comparison as well: the table ends with the best of them against `own`.
+
+PYTHON names a Python with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant needs minutes in the first
+round for compiling, setuptools and, on the CPU, g++. A Python variant that fails is reported and left out, any program also
+when it is stopped at the time limit.
+
+PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: ours take it as it is, for
+Python the variables of its libraries are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
+code that torch.compile writes keeps to it too, but g++ may use all of the processor in the rest (-march=native).
 
   --configs LIST        4x128 (sequences of 128), 9x512 (the baseline, sequences of 1,024), and eval: a validation of
                         --eval-tokens tokens by a 7x384 model with its initial weights (default: 4x128,9x512)
-  --programs LIST       fast and reference (ours), eager and compiled (Python) (default: fast,eager,compiled)
+  --programs LIST       fast, own and reference (ours), eager and compiled (Python) (default: fast,own,eager,compiled)
   --dtypes LIST         default: float32,bfloat16
   --device NAME         cpu or cuda (default: cpu)
   --threads N           default: the physical cores
   --rounds N            default: 3
   --steps N             measured in each process (default: 10 for 4x128, 3 for 9x512, 1 for eval)
   --warmup N            before them (default: 2, 1 for eval)
+  --time-limit SECONDS  for one run of a program, compiling included; 0 = none (default: 600)
   --batch-tokens N      tokens of a step, in 8 micro-steps (default: 8192; 524288 with --device cuda)
   --eval-tokens N       default: 1000000
   --bench-step PATH     default: build/bin/bench_step
@@ -34,8 +43,8 @@ out.
 USAGE
 }
 
-configs=4x128,9x512 programs=fast,eager,compiled dtypes=float32,bfloat16 device=cpu rounds=3 eval_tokens=1000000
-steps="" warmup="" batch_tokens="" keep="" upstream="" python=${PYTHON:-python3}
+configs=4x128,9x512 programs=fast,own,eager,compiled dtypes=float32,bfloat16 device=cpu rounds=3
+eval_tokens=1000000 time_limit=600 steps="" warmup="" batch_tokens="" keep="" upstream="" python=${PYTHON:-python3}
 threads=$(lscpu -p=CORE,SOCKET | grep -v '^#' | sort -u | wc -l)
 bench_step=$root/build/bin/bench_step
 data=$root/data/datasets/fineweb10B_sp1024
@@ -52,6 +61,7 @@ while [ $# -gt 0 ]; do
     --rounds) rounds=$2; shift ;;
     --steps) steps=$2; shift ;;
     --warmup) warmup=$2; shift ;;
+    --time-limit) time_limit=$2; shift ;;
     --batch-tokens) batch_tokens=$2; shift ;;
     --eval-tokens) eval_tokens=$2; shift ;;
     --bench-step) bench_step=$2; shift ;;
@@ -73,31 +83,66 @@ require_all() { # flag, list, what it may hold
   done
 }
 require_all --configs "$configs" "4x128 9x512 eval"
-require_all --programs "$programs" "fast reference eager compiled"
+require_all --programs "$programs" "fast own reference eager compiled"
 require_all --dtypes "$dtypes" "float32 bfloat16"
+[[ $time_limit =~ ^[0-9]+$ ]] || die "--time-limit takes whole seconds, not $time_limit"
 if [ -z "$batch_tokens" ]; then
   batch_tokens=8192
   [ "$device" != cuda ] || batch_tokens=524288
 fi
 
+# Takes the name of a capability and what lscpu calls it. PyTorch would obey without asking the processor, and crash.
+cap_aten() {
+  ! lscpu | grep -w "$2" >/dev/null || library_caps+=(ATEN_CPU_CAPABILITY="$1")
+}
+library_caps=()
+case ${PGOLF_CPU_LEVEL-} in
+  "") ;;
+  portable) library_caps=(ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2) ;;
+  avx2) library_caps=(ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2); cap_aten avx2 avx2 ;;
+  avx512) library_caps=(ONEDNN_MAX_CPU_ISA=AVX512_CORE); cap_aten avx512 avx512vl ;;
+  avx512bf16) library_caps=(ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16); cap_aten avx512 avx512vl ;;
+  amx) cap_aten avx512 avx512vl ;;
+  *) die "PGOLF_CPU_LEVEL is portable, avx2, avx512, avx512bf16 or amx, not $PGOLF_CPU_LEVEL" ;;
+esac
+
 work=$keep
-if [ -z "$work" ]; then
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-fi
+[ -n "$work" ] || work=$(mktemp -d)
+running=""
+finish() {
+  [ -z "$running" ] || { kill "$running" && wait "$running"; } 2>/dev/null || true
+  [ -n "$keep" ] || rm -rf "$work"
+}
+trap finish EXIT
 mkdir -p "$work"
 [ -z "$(ls -A "$work")" ] || die "--keep $work is not empty; name a new folder"
 
 # Both programs take their settings from the environment, and nothing of the caller's may reach one of them only. The
 # compiler's cache is new, so that the first round shows what compiling costs, and shared by the rounds.
-common=(PATH="$PATH" HOME="$HOME" LD_LIBRARY_PATH="${LD_LIBRARY_PATH-}" OMP_NUM_THREADS="$threads"
+common=(PATH="$PATH" HOME="$HOME" LD_LIBRARY_PATH="${LD_LIBRARY_PATH-}"
   TORCHINDUCTOR_CACHE_DIR="$work/compiled" TRITON_CACHE_DIR="$work/compiled/triton"
   DATA_PATH="$data" TOKENIZER_PATH="$tokenizer" TRAIN_BATCH_TOKENS="$batch_tokens" VOCAB_SIZE=1024)
 [ -z "${CUDA_VISIBLE_DEVICES+set}" ] || common+=(CUDA_VISIBLE_DEVICES="$CUDA_VISIBLE_DEVICES")
 
+# Runs a command within the time limit. `timeout` leaves the terminal's process group, so Ctrl-C does not reach it, and bash
+# would not act on it before a command in the foreground has ended.
+limited() {
+  local status=0 started=$SECONDS
+  timeout -k 10 "$time_limit" "$@" &
+  running=$!
+  wait "$running" || status=$?
+  running=""
+  # 124 and 137 may also be the program's own status, or what is left of it when memory ran out.
+  was_stopped=""
+  if [[ $status == @(124|137) ]] && ((time_limit > 0 && SECONDS - started >= time_limit)); then was_stopped=1; fi
+  return "$status"
+}
+
 # time_one CONFIG DTYPE PROGRAM SAMPLES.json
 time_one() {
-  local shape counts ours=(--total-only) theirs=()
+  local shape counts command ours=(--total-only) theirs=() same_threads=OMP_NUM_THREADS=$threads
+  local status=0 failed=$work/$1.$2.$3.failed
+  [ ! -e "$failed" ] || return 0
   case $1 in
     4x128) shape=(NUM_LAYERS=4 MODEL_DIM=128 NUM_HEADS=4 NUM_KV_HEADS=2 TRAIN_SEQ_LEN=128) counts=(10 2) ;;
     9x512) shape=(NUM_LAYERS=9 MODEL_DIM=512 NUM_HEADS=8 NUM_KV_HEADS=4 TRAIN_SEQ_LEN=1024) counts=(3 2) ;;
@@ -106,28 +151,41 @@ time_one() {
       ours=(--validation) theirs=(--eval-tokens "$eval_tokens")
       ;;
   esac
-  counts=(--steps "${steps:-${counts[0]}}" --warmup "${warmup:-${counts[1]}}")
+  counts=(--steps "${steps:-${counts[0]}}" --warmup "${warmup:-${counts[1]}}" --json "$4")
+  ours=(${PGOLF_CPU_LEVEL:+PGOLF_CPU_LEVEL="$PGOLF_CPU_LEVEL"} "$bench_step" "${ours[@]}" "${counts[@]}" -- --device "$device")
+  theirs=("${library_caps[@]}" "$python" "$root/benchmarks/time_upstream.py" "$upstream" "${theirs[@]}" "${counts[@]}"
+    --device "$device" --dtype "$2" --threads "$threads")
   case $3 in
-    fast|reference)
-      env -i "${common[@]}" "${shape[@]}" "$bench_step" "${ours[@]}" "${counts[@]}" --json "$4" \
-        -- --device "$device" --dtype "$2" --muon-dtype bfloat16 --ops "$3" --num-threads "$threads" >"$work/output.txt"
-      return
-      ;;
-    compiled) theirs+=(--compile) ;;
-    eager) ;;
+    own) command=("${ours[@]}") ;;
+    eager) command=("$same_threads" "${theirs[@]}") ;;
+    compiled) command=("$same_threads" "${theirs[@]}" --compile) ;;
+    *) command=("$same_threads" "${ours[@]}" --dtype "$2" --muon-dtype bfloat16 --ops "$3" --num-threads "$threads") ;;
   esac
-  [ ! -e "$work/$1.$2.$3.failed" ] || return 0
-  env -i "${common[@]}" "${shape[@]}" "$python" "$root/benchmarks/time_upstream.py" "$upstream" "${theirs[@]}" "${counts[@]}" \
-    --device "$device" --dtype "$2" --threads "$threads" --json "$4" 2>"$work/output.txt" ||
-    { grep -E 'Error|Exception' "$work/output.txt" || tail "$work/output.txt"; } | tail -n 1 | tee "$work/$1.$2.$3.failed" >&2
+  limited env -i "${common[@]}" "${shape[@]}" "${command[@]}" >"$work/output.txt" 2>"$work/errors.txt" || status=$?
+  [[ $3 == @(eager|compiled) ]] || cat "$work/errors.txt" >&2
+  if [ -n "$was_stopped" ]; then
+    echo "was stopped after $time_limit s" | tee "$failed" >&2
+  elif [[ $3 != @(eager|compiled) ]]; then
+    return "$status"
+  elif [ "$status" -ne 0 ]; then
+    echo "failed: $(reason "$status")" | tee "$failed" >&2
+  fi
+}
+reason() { # exit status
+  { grep -E 'Error|Exception' "$work/errors.txt" || tail "$work/errors.txt"; } | tail -n 1 | grep . || echo "exit status $1"
 }
 
 for config in ${configs//,/ }; do
   for round in $(seq "$rounds"); do
     for dtype in ${dtypes//,/ }; do
       for program in ${programs//,/ }; do
-        echo "$config, round $round of $rounds: $dtype, $program" >&2
-        time_one "$config" "$dtype" "$program" "$work/$config.$dtype.$program.$round.json"
+        arithmetic=$dtype
+        if [ "$program" = own ]; then
+          [ "$dtype" = "${dtypes%%,*}" ] || continue
+          arithmetic=own
+        fi
+        echo "$config, round $round of $rounds: $arithmetic, $program" >&2
+        time_one "$config" "$arithmetic" "$program" "$work/$config.$arithmetic.$program.$round.json"
       done
     done
   done

@@ -32,19 +32,6 @@ bool tiles_usable() {
 #endif
 }
 
-/// Exactly the features that src/CMakeLists.txt compiles for.
-CpuLevel highest_level(CpuLevel cap) {
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuLevel::portable;
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (!avx512) return CpuLevel::avx2;
-  if (!__builtin_cpu_supports("avx512bf16")) return CpuLevel::avx512;
-  return cap == CpuLevel::amx && tiles_usable() ? CpuLevel::amx : CpuLevel::avx512bf16;
-}
-#else
-CpuLevel highest_level(CpuLevel) {
-  return CpuLevel::portable;
-}
 #endif
 
 CpuLevel cap_from_environment() {
@@ -57,6 +44,21 @@ CpuLevel cap_from_environment() {
 
 }  // namespace
 
+/// Exactly the features that src/CMakeLists.txt compiles for.
+CpuLevel processor_level() {
+#ifdef __x86_64__
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuLevel::portable;
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (!avx512) return CpuLevel::avx2;
+  if (!__builtin_cpu_supports("avx512bf16")) return CpuLevel::avx512;
+  return tiles_usable() ? CpuLevel::amx : CpuLevel::avx512bf16;
+#else
+  return CpuLevel::portable;
+#endif
+}
+
 const char* cpu_level_name(CpuLevel level) {
   return kNames[static_cast<int>(level)];
 }
@@ -68,10 +70,7 @@ std::optional<CpuLevel> cpu_level_of(std::string_view name) {
 }
 
 CpuLevel cpu_level() {
-  static const CpuLevel level = [] {
-    const CpuLevel cap = cap_from_environment();
-    return std::min(cap, highest_level(cap));
-  }();
+  static const CpuLevel level = std::min(cap_from_environment(), processor_level());
   return level;
 }
 

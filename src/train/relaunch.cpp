@@ -52,12 +52,12 @@ void relaunch(int, char** argv, char** environment) {
   };
   // The user's own choice wins.
   if (find(environment, "OMP_WAIT_POLICY") == nullptr) add(kShortWait);
-  if (const char* const given = find(environment, kCpuLevelVariable)) {
-    for (const auto& cap : kLibraryCaps) {
-      if (std::strcmp(given, cpu_level_name(cap.level)) != 0) continue;
-      for (const char* const setting : cap.settings) {
-        if (setting != nullptr) add(setting);
-      }
+  const char* const given = find(environment, kCpuLevelVariable);
+  for (const auto& cap : kLibraryCaps) {
+    // The libraries would believe a level that the processor does not have.
+    if (given == nullptr || std::strcmp(given, cpu_level_name(cap.level)) != 0 || processor_level() <= cap.level) continue;
+    for (const char* const setting : cap.settings) {
+      if (setting != nullptr) add(setting);
     }
   }
   if (add_count == 0) return;

@@ -119,8 +119,8 @@ class BenchVsPythonTest(SandboxTest):
         self.assertEqual(own[:3], ["20.0 (20.0-20.0)", "409600", "0.50 (0.50-0.50)"])
         self.assertEqual(
             result.stdout.splitlines()[-1],
-            "- 9x512: as each program starts by itself, Python's best (bfloat16, eager) takes 1.50 (1.50-1.50) times as "
-            "long as ours (float32, Muon in float32).",
+            "- 9x512: as each program starts by itself, Python's best (bfloat16, eager) takes 1.50 (1.50-1.50) times "
+            "as long as ours (float32, Muon in float32).",
         )
         own = [call for call in self.called("bench_step") if "--dtype" not in call]
         self.assertEqual(len(own), 2, "once a round, not once a dtype")

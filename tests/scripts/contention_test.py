@@ -2,6 +2,7 @@
 """benchmarks/contention.py with a stand-in for bench_step whose times are known: the neighbors, and the table."""
 
 import contextlib
+import io
 import os
 import pathlib
 import signal
@@ -137,8 +138,9 @@ class Contention(SandboxTest):
         self.fake("eval_gpt", LOOK_AROUND + "sleep 0.2")
         self.environment["CALLS_A_ROUND"] = "100"
         result = self.measure(
-            "--vs", self.fakes / "older_step", "--env", "PASSIVE=1", "--env", "OTHER=a=b", "--neighbors", "0,1", "--rounds",
-            "2", "--total-only", "--eval-gpt", self.fakes / "eval_gpt", "--score", "'my model.bin' --data-path there",
+            "--vs", self.fakes / "older_step", "--env", "PASSIVE=1", "--env", "OTHER=a=b", "--neighbors", "0,1",
+            "--rounds", "2", "--total-only", "--eval-gpt", self.fakes / "eval_gpt",
+            "--score", "'my model.bin' --data-path there",
         )  # fmt: skip
         self.assertEqual(result.returncode, 0, result.stderr)
         rows = {(name, count): cells for name, count, *cells in self.rows(result)}
@@ -168,7 +170,7 @@ class Contention(SandboxTest):
             return contention.Run(len(events), None, 1)
 
         variants = [contention.Variant("a", []), contention.Variant("b", [])]
-        with contextlib.redirect_stderr(None):
+        with contextlib.redirect_stderr(io.StringIO()):
             runs = contention.measure(variants, [0, 2], 2, neighbors, run)
         self.assertEqual(" ".join(events), "+0 a b -0 +2 a b -2 +0 b a -0 +2 b a -2")
         self.assertEqual([run.ms for run in runs["a", 2]], [6, 15])

@@ -13,11 +13,13 @@ enum class CpuLevel { portable, avx2, avx512, avx512bf16, amx };
 const char* cpu_level_name(CpuLevel level);
 std::optional<CpuLevel> cpu_level_of(std::string_view name);
 
+/// The highest level that this processor and operating system have. Allocates nothing; asks Linux for the use of tiles.
+CpuLevel processor_level();
+
 /// The environment variable that caps cpu_level(), for tests and comparisons: the name of a level.
 constexpr const char* kCpuLevelVariable = "PGOLF_CPU_LEVEL";
 
-/// The highest level that this processor and operating system have and kCpuLevelVariable allows. The first call reads the
-/// variable, and asks Linux for the use of tiles. Error(usage) if it names no level.
+/// processor_level(), capped. The first call reads the variable: Error(usage) if it names no level.
 CpuLevel cpu_level();
 
 }  // namespace pgolf
