@@ -8,8 +8,7 @@
 #include <chrono>
 #include <functional>
 
-#include "../src/ops/kernels/amx/gemm.h"
-#include "../src/ops/kernels/select.h"
+#include "../src/ops/cpu_gemm.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {
@@ -33,29 +32,37 @@ inline double best_seconds(const at::Device& device, const std::function<void()>
   return best;
 }
 
-/// FLOP/s of a matrix product, all threads: a large square one by LibTorch or, where that is faster, the project's own
-/// kernel on operands that stay in each core's cache.
+/// FLOP/s of the project's own kernels, all threads, on operands that stay in each core's cache.
+template <class Gemm>
+double cached_product_rate(at::ScalarType dtype) {
+  constexpr int64_t side = 384, repeats = 64;
+  const int64_t threads = at::get_num_threads();
+  const auto packed = torch::randn(
+      {2, threads, std::max(Gemm::left_size(side, side, dtype), Gemm::right_size(side, side, dtype))}, Gemm::kPackedType);
+  const auto product = torch::empty({threads, side, side}, dtype);
+  const double seconds = best_seconds(at::kCPU, [&] {
+    at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const auto data = [i](const at::Tensor& x) { return static_cast<typename Gemm::Packed*>(x[i].mutable_data_ptr()); };
+        typename Gemm::Term terms[Gemm::kTerms];
+        const auto* const end = Gemm::add_terms(terms, data(packed[0]), side, data(packed[1]), side, side, dtype);
+        const auto type = dtype == at::kFloat ? ops::Element::float32 : ops::Element::bfloat16;
+        const ops::Output output{ops::Store::assign, type, product[i].mutable_data_ptr(), side};
+        for (int64_t n = 0; n < repeats; ++n) Gemm::multiply(terms, end - terms, side, side, output);
+      }
+    });
+  });
+  return 2.0 * static_cast<double>(threads * repeats * side * side * side) / seconds;
+}
+
+/// FLOP/s of a matrix product, all threads: a large square one by LibTorch or, where that is faster, the project's own.
 inline double matrix_peak(const at::Device& device, at::ScalarType dtype) {
   const int64_t size = device.is_cuda() ? 8192 : 2048;
   const auto a = torch::randn({size, size}, at::TensorOptions().device(device).dtype(dtype)), b = torch::randn_like(a);
   auto c = torch::empty_like(a);
   double peak = 2.0 * static_cast<double>(size * size * size) / best_seconds(device, [&] { at::mm_out(c, a, b); });
-  if (device.is_cpu() && dtype == at::kBFloat16 && ops::amx_usable()) {
-    constexpr int64_t side = 384, repeats = 64;
-    const int64_t threads = at::get_num_threads();
-    const auto left = torch::randn({threads, side, side}, at::kBFloat16), product = torch::empty_like(left);
-    const auto right = torch::randn({threads, ops::amx::packed_size(side, side)}, at::kBFloat16);
-    const double seconds = best_seconds(device, [&] {
-      at::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i) {
-          const auto data = [i](const at::Tensor& x) { return static_cast<ops::Bf16*>(x[i].mutable_data_ptr()); };
-          const ops::amx::Term term{data(left), data(right), side};
-          const ops::amx::Output output{ops::amx::Store::assign, ops::amx::Element::bfloat16, data(product), side};
-          for (int64_t n = 0; n < repeats; ++n) ops::amx::multiply(&term, 1, side, side, output);
-        }
-      });
-    });
-    peak = std::max(peak, 2.0 * static_cast<double>(threads * repeats * side * side * side) / seconds);
+  if (device.is_cpu()) {
+    ops::cpu::with_gemm(dtype, [&](auto gemm) { peak = std::max(peak, cached_product_rate<decltype(gemm)>(dtype)); });
   }
   return peak;
 }

@@ -31,7 +31,7 @@ LOCAL = "abdnrt"  # nm's types; lower-case u, v, w and i are not local symbols
 # Of folder pgolf_kernels_<key>.dir: the instruction set, and the demangled names that may be seen from outside. Of select
 # whatever it is, weak symbols too: it is compiled as all other files are.
 FOLDERS = {isa: (isa, rf"pgolf::ops::{isa}::\w+_kernels") for isa in LEVELS[:-1]}
-FOLDERS["amx"] = ("amx", r"pgolf::ops::amx::\w+(\(.*\))?|pgolf::ops::amx_attention_kernels\(\)")
+FOLDERS["amx"] = ("amx", r"pgolf::ops::amx::\w+(\(.*\))?|pgolf::ops::amx_(attention|muon)_kernels\(\)")
 FOLDERS["select"] = ("portable", None)
 
 # A weak symbol for all that, but harmless: a pointer in the data, of the same value in whichever object it is taken from.

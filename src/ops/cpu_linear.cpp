@@ -1,9 +1,9 @@
-// Linear layers on AMX tiles, in bfloat16 or, as four products of bfloat16 parts, in float32. Threads share out the rows of
-// the activations, and for weight gradients the rows of the weight.
+// Linear layers over the products of cpu_gemm.h. Threads share out the rows of the activations, and for weight gradients the rows
+// of the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "cpu_gemm.h"
 #include "cpu_ops.h"
-#include "kernels/amx/gemm.h"
 #include "weight_forms.h"
 
 namespace pgolf::ops {
@@ -16,13 +16,11 @@ using torch::autograd::tensor_list;
 using cpu::in;
 using cpu::out;
 
-constexpr int64_t kPanel = amx::kPanel;
-
-int64_t panels_of(int64_t width) {
-  return amx::round_up(width, kPanel) / kPanel;
-}
-
 constexpr int64_t kPart = 2;  ///< panels that a thread takes at a time
+
+int64_t panels_of(int64_t width, int64_t panel) {
+  return round_up(width, panel) / panel;
+}
 
 /// f(first, last) for all panels; `work` in multiply-adds decides whether threads are worth it.
 template <class F>
@@ -36,38 +34,26 @@ double work_of(const at::Tensor& rows, const at::Tensor& weight) {
   return static_cast<double>(rows.numel()) * static_cast<double>(weight.size(0));
 }
 
-/// Packed operands are kept in tensors of bfloat16, those of float32 products in two parts, see packing_in_parts.
-int64_t parts_of(at::ScalarType dtype) {
-  return dtype == at::kFloat ? 2 : 1;
+template <class Gemm>
+at::Tensor packed_buffer(int64_t depth, int64_t columns, at::ScalarType activations) {
+  return at::empty({Gemm::right_size(depth, columns, activations)}, at::TensorOptions().dtype(Gemm::kPackedType));
 }
 
-at::Tensor packed_buffer(int64_t depth, int64_t width, at::ScalarType dtype) {
-  return at::empty({parts_of(dtype) * amx::packed_size(depth, width)}, at::TensorOptions().dtype(at::kBFloat16));
-}
-Bf16* packed_scratch(int64_t depth, int64_t width, at::ScalarType dtype) {
-  return thread_scratch<Bf16>(parts_of(dtype) * amx::packed_size(depth, width));
-}
-
-/// f(packing, data) for activations.
-template <class F>
-void with_packing(const at::Tensor& x, const F& f) {
-  x.scalar_type() == at::kFloat ? f(amx::packing_in_parts, in<float>(x)) : f(amx::packing, in<Bf16>(x));
-}
-
-at::Tensor pack_weight(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
+template <class Gemm>
+at::Tensor pack_weight_for(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
   const auto dense = weight.detach().contiguous();
   const int64_t rows = dense.size(0), columns = dense.size(1);
   // x W^T: depth `columns`, width `rows`; dy W: the other way round.
   const int64_t depth = transposed ? columns : rows, width = transposed ? rows : columns;
-  const auto packed = packed_buffer(depth, width, activations);
-  share_panels(panels_of(width), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
+  const auto packed = packed_buffer<Gemm>(depth, width, activations);
+  share_panels(panels_of(width, Gemm::kRightPanel), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
     const auto pack = [&](const auto& packing, const auto* data) {
-      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<Bf16>(packed), first, last);
+      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<typename Gemm::Packed>(packed), first, last);
     };
     if (activations == at::kBFloat16 && dense.scalar_type() == at::kFloat) {
-      pack(amx::packing_rounded, in<float>(dense));
+      Gemm::with_rounding(dense, pack);
     } else {
-      with_packing(dense, pack);
+      Gemm::with_packing(dense, pack);
     }
   });
   return packed;
@@ -81,26 +67,27 @@ int64_t count_rows(const at::Tensor& x) {
 }
 
 /// Rows of activations as right operand; the depth is their number.
+template <class Gemm>
 at::Tensor packed_right(const at::Tensor& x) {
   const int64_t rows = count_rows(x), width = width_of_rows(x);
-  const auto packed = packed_buffer(rows, width, x.scalar_type());
-  share_panels(panels_of(width), 32.0 * static_cast<double>(x.numel()), [&](int64_t first, int64_t last) {
-    with_packing(x, [&](const auto& packing, const auto* data) {
-      packing.right(data, width, rows, width, out<Bf16>(packed), first, last);
+  const auto packed = packed_buffer<Gemm>(rows, width, x.scalar_type());
+  share_panels(panels_of(width, Gemm::kRightPanel), 32.0 * static_cast<double>(x.numel()), [&](int64_t first, int64_t last) {
+    Gemm::with_packing(x, [&](const auto& packing, const auto* data) {
+      packing.right(data, width, rows, width, out<typename Gemm::Packed>(packed), first, last);
     });
   });
   return packed;
 }
 
-amx::Output output_to(const at::Tensor& y, amx::Store store, const at::Tensor& d = {}) {
-  const auto type = y.scalar_type() == at::kFloat ? amx::Element::float32 : amx::Element::bfloat16;
+Output output_to(const at::Tensor& y, Store store, const at::Tensor& d = {}) {
+  const auto type = y.scalar_type() == at::kFloat ? Element::float32 : Element::bfloat16;
   return {store, type, y.mutable_data_ptr(), y.size(-1), d.defined() ? d.mutable_data_ptr() : nullptr, y.size(-1)};
 }
 
 /// The part of an output from a row and a column on.
-amx::Output from(amx::Output output, int64_t row, int64_t column) {
+Output from(Output output, int64_t row, int64_t column) {
   const auto move = [&](void* to, int64_t stride) -> void* {
-    const int64_t bytes = output.type == amx::Element::float32 ? sizeof(float) : sizeof(Bf16);
+    const int64_t bytes = output.type == Element::float32 ? sizeof(float) : sizeof(Bf16);
     return to != nullptr ? static_cast<char*>(to) + (row * stride + column) * bytes : nullptr;
   };
   output.c = move(output.c, output.c_stride);
@@ -108,34 +95,21 @@ amx::Output from(amx::Output output, int64_t row, int64_t column) {
   return output;
 }
 
-/// Appends left times right, packed for activations of `dtype`; returns the end.
-amx::Term* add_terms(amx::Term* to, const Bf16* left, int64_t left_width, const Bf16* right, int64_t right_width, int64_t depth,
-                     at::ScalarType dtype) {
-  if (dtype == at::kFloat) {
-    const Bf16* const left_rest = left + amx::packed_size(depth, left_width);
-    const Bf16* const right_rest = right + amx::packed_size(depth, right_width);
-    *to++ = {left_rest, right_rest, depth};
-    *to++ = {left_rest, right, depth};
-    *to++ = {left, right_rest, depth};
-  }
-  *to++ = {left, right, depth};
-  return to;
-}
-
 /// The rows of some panels of activations, and how many of them there are.
 struct RowRange {
-  RowRange(const at::Tensor& x, int64_t first_panel, int64_t last_panel)
-      : first(first_panel * kPanel), count(std::min(last_panel * kPanel, count_rows(x)) - first) {}
+  RowRange(const at::Tensor& x, int64_t panel, int64_t first_panel, int64_t last_panel)
+      : first(first_panel * panel), count(std::min(last_panel * panel, count_rows(x)) - first) {}
   int64_t first, count;
 };
 
 /// Packs them as left operand; returns the end of it.
-Bf16* pack_rows(const at::Tensor& x, const RowRange& range, Bf16* to) {
+template <class Gemm>
+typename Gemm::Packed* pack_rows(const at::Tensor& x, const RowRange& range, typename Gemm::Packed* to) {
   const int64_t width = width_of_rows(x);
-  with_packing(x, [&](const auto& packing, const auto* data) {
-    packing.left(data + range.first * width, width, width, range.count, to, 0, panels_of(range.count));
+  Gemm::with_packing(x, [&](const auto& packing, const auto* data) {
+    packing.left(data + range.first * width, width, width, range.count, to, 0, panels_of(range.count, Gemm::kLeftPanel));
   });
-  return to + parts_of(x.scalar_type()) * amx::packed_size(width, range.count);
+  return to + Gemm::left_size(width, range.count, x.scalar_type());
 }
 
 /// Rows of activations times a packed weight.
@@ -144,44 +118,52 @@ struct Factor {
 };
 
 /// Packs some rows of all factors; their products with the weights go to `to`. Returns the end of them.
-template <size_t kCount>
-amx::Term* pack_terms(const Factor (&factors)[kCount], const RowRange& range, int64_t columns, amx::Term* to) {
+template <class Gemm, size_t kCount>
+typename Gemm::Term* pack_terms(const Factor (&factors)[kCount], const RowRange& range, int64_t columns,
+                                typename Gemm::Term* to) {
   const auto dtype = factors[0].rows.scalar_type();
-  int64_t depth = 0;
-  for (const auto& factor : factors) depth += amx::round_up(width_of_rows(factor.rows), amx::kDepthStep);
-  auto* left = packed_scratch(depth, range.count, dtype);
+  int64_t size = 0;
+  for (const auto& factor : factors) size += Gemm::left_size(width_of_rows(factor.rows), range.count, dtype);
+  auto* left = thread_scratch<typename Gemm::Packed>(size);
   for (const auto& factor : factors) {
-    to = add_terms(to, left, range.count, in<Bf16>(factor.weight), columns, width_of_rows(factor.rows), dtype);
-    left = pack_rows(factor.rows, range, left);
+    to = Gemm::add_terms(to, left, range.count, in<typename Gemm::Packed>(factor.weight), columns, width_of_rows(factor.rows),
+                         dtype);
+    left = pack_rows<Gemm>(factor.rows, range, left);
   }
   return to;
 }
 
-/// A sum of products. Threads share out the rows, or, where one panel holds all of them (the tokens of a text that is being
-/// generated), the columns: what takes the time is then to read the weight.
-template <size_t kCount>
-void multiply_all(const Factor (&factors)[kCount], int64_t columns, const amx::Output& output) {
+/// Rows of one panel are few (the tokens of a text that is being generated): what takes the time is then to read the weight.
+template <class Gemm>
+bool few_rows(const at::Tensor& x) {
+  return count_rows(x) <= Gemm::kLeftPanel;
+}
+
+/// A sum of products. Threads share out the rows or, where those are few, the columns.
+template <class Gemm, size_t kCount>
+void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output& output) {
   const int64_t rows = count_rows(factors[0].rows);
   double work = 0;
   for (const auto& factor : factors)
-    work += static_cast<double>(amx::round_up(rows, kPanel) * width_of_rows(factor.rows) * columns);
-  if (rows > kPanel) {
-    return share_panels(panels_of(rows), work, [&](int64_t first, int64_t last) {
-      const RowRange range(factors[0].rows, first, last);
-      amx::Term terms[4 * kCount];
-      const auto* const end = pack_terms(factors, range, columns, terms);
-      amx::multiply(terms, end - terms, range.count, columns, from(output, range.first, 0));
+    work += static_cast<double>(round_up(rows, Gemm::kLeftPanel) * width_of_rows(factor.rows) * columns);
+  typename Gemm::Term terms[Gemm::kTerms * kCount];
+  if (!few_rows<Gemm>(factors[0].rows)) {
+    return share_panels(panels_of(rows, Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
+      const RowRange range(factors[0].rows, Gemm::kLeftPanel, first, last);
+      typename Gemm::Term mine[Gemm::kTerms * kCount];
+      const auto* const end = pack_terms<Gemm>(factors, range, columns, mine);
+      Gemm::multiply(mine, end - mine, range.count, columns, from(output, range.first, 0));
     });
   }
-  amx::Term terms[4 * kCount];
-  const auto* const end = pack_terms(factors, RowRange(factors[0].rows, 0, 1), columns, terms);
-  share_panels(panels_of(columns), work, [&](int64_t first, int64_t last) {
-    amx::Term part[4 * kCount];
-    const auto* const part_end = std::transform(static_cast<const amx::Term*>(terms), end, part, [first](const amx::Term& term) {
-      return amx::Term{term.left, term.right + first * amx::packed_size(term.depth, kPanel), term.depth};
-    });
-    const int64_t column = first * kPanel;
-    amx::multiply(part, part_end - part, rows, std::min(last * kPanel, columns) - column, from(output, 0, column));
+  const auto* const end = pack_terms<Gemm>(factors, RowRange(factors[0].rows, Gemm::kLeftPanel, 0, 1), columns, terms);
+  share_panels(panels_of(columns, Gemm::kRightPanel), work, [&](int64_t first, int64_t last) {
+    const int64_t column = first * Gemm::kRightPanel;
+    typename Gemm::Term part[Gemm::kTerms * kCount];
+    const auto* const part_end = std::transform(
+        static_cast<const typename Gemm::Term*>(terms), end, part, [column](const typename Gemm::Term& term) {
+          return typename Gemm::Term{term.left, term.right + Gemm::columns_before(column, term.depth), term.depth};
+        });
+    Gemm::multiply(part, part_end - part, rows, std::min(last * Gemm::kRightPanel, columns) - column, from(output, 0, column));
   });
 }
 
@@ -191,42 +173,48 @@ struct WeightGradient {
   const at::Tensor& packed_x;
   int64_t columns;      ///< of the weight
   at::Tensor gradient;  ///< undefined: not wanted
-  amx::Store store;
+  Store store;
 
-  int64_t panels() const { return gradient.defined() ? panels_of(dy.size(-1)) : 0; }
   double work() const { return gradient.defined() ? static_cast<double>(dy.numel()) * static_cast<double>(columns) : 0; }
 
-  /// Rows of the weight first * kPanel .. last * kPanel - 1. Whoever needs panels of dy^T packs them.
+  template <class Gemm>
+  int64_t panels() const {
+    return gradient.defined() ? panels_of(dy.size(-1), Gemm::kLeftPanel) : 0;
+  }
+
+  /// Rows of the weight from panel `first` to panel `last`. Whoever needs panels of dy^T packs them.
+  template <class Gemm>
   void compute(int64_t first, int64_t last) const {
     const auto dtype = dy.scalar_type();
     const int64_t depth = count_rows(dy), width = width_of_rows(dy);
-    auto* const left = packed_scratch(depth, kPart * kPanel, dtype);
+    auto* const left = thread_scratch<typename Gemm::Packed>(Gemm::left_size(depth, kPart * Gemm::kLeftPanel, dtype));
     for (int64_t panel = first; panel < last; panel += kPart) {
-      const int64_t end = std::min(panel + kPart, last), first_row = panel * kPanel,
-                    rows = std::min(end * kPanel, width) - first_row;
-      with_packing(dy, [&](const auto& packing, const auto* data) {
+      const int64_t end = std::min(panel + kPart, last), first_row = panel * Gemm::kLeftPanel,
+                    rows = std::min(end * Gemm::kLeftPanel, width) - first_row;
+      Gemm::with_packing(dy, [&](const auto& packing, const auto* data) {
         packing.left_transposed(data + first_row, width, depth, rows, left, 0, end - panel);
       });
-      amx::Term terms[4];
-      const auto* const last_term = add_terms(terms, left, rows, in<Bf16>(packed_x), columns, depth, dtype);
-      amx::multiply(terms, last_term - terms, rows, columns, from(output_to(gradient, store), first_row, 0));
+      typename Gemm::Term terms[Gemm::kTerms];
+      const auto* const last_term =
+          Gemm::add_terms(terms, left, rows, in<typename Gemm::Packed>(packed_x), columns, depth, dtype);
+      Gemm::multiply(terms, last_term - terms, rows, columns, from(output_to(gradient, store), first_row, 0));
     }
   }
 };
 
 /// All at once, so that the shares are even.
-template <size_t kCount>
+template <class Gemm, size_t kCount>
 void compute_gradients(const WeightGradient (&weights)[kCount]) {
   int64_t units = 0;
   double work = 0;
   for (const auto& weight : weights) {
-    units += weight.panels();
+    units += weight.template panels<Gemm>();
     work += weight.work();
   }
   share_panels(units, work, [&](int64_t first, int64_t last) {
     for (const auto& weight : weights) {
-      const int64_t count = weight.panels();
-      if (first < count && last > 0) weight.compute(std::max<int64_t>(first, 0), std::min(last, count));
+      const int64_t count = weight.template panels<Gemm>();
+      if (first < count && last > 0) weight.template compute<Gemm>(std::max<int64_t>(first, 0), std::min(last, count));
       first -= count;
       last -= count;
     }
@@ -235,12 +223,12 @@ void compute_gradients(const WeightGradient (&weights)[kCount]) {
 
 /// gradient is W.grad() itself for a float32 weight, and a new tensor to hand to autograd for a bfloat16 one.
 WeightGradient weight_gradient(const at::Tensor& dy, const at::Tensor& packed_x, const at::Tensor& weight, bool wanted) {
-  if (!wanted) return {dy, packed_x, weight.size(1), {}, amx::Store::assign};
+  if (!wanted) return {dy, packed_x, weight.size(1), {}, Store::assign};
   if (weight.scalar_type() == at::kBFloat16) {
-    return {dy, packed_x, weight.size(1), at::empty_like(weight.detach()), amx::Store::assign};
+    return {dy, packed_x, weight.size(1), at::empty_like(weight.detach()), Store::assign};
   }
   const auto [gradient, fresh] = gradient_slot(weight);
-  return {dy, packed_x, weight.size(1), gradient, fresh ? amx::Store::assign : amx::Store::add};
+  return {dy, packed_x, weight.size(1), gradient, fresh ? Store::assign : Store::add};
 }
 
 at::Tensor for_autograd(const WeightGradient& weight) {
@@ -253,18 +241,20 @@ at::Tensor empty_rows(const at::Tensor& x, int64_t width) {
   return at::empty(sizes, x.options());
 }
 
+template <class Gemm>
 at::Tensor multiply_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& operand) {
   const auto y = empty_rows(x, weight.size(0));
   const Factor factor[] = {{x, operand}};
-  multiply_all(factor, weight.size(0), output_to(y, amx::Store::assign));
+  multiply_all<Gemm>(factor, weight.size(0), output_to(y, Store::assign));
   return y;
 }
 
-struct AmxLinear : Function<AmxLinear> {
+template <class Gemm>
+struct PackedLinear : Function<PackedLinear<Gemm>> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
                             const at::Tensor& forward_operand, const at::Tensor& backward_operand) {
     context->save_for_backward({x, weight, backward_operand});
-    return multiply_rows(x, weight, forward_operand);
+    return multiply_rows<Gemm>(x, weight, forward_operand);
   }
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
     cpu::refuse_second_derivative("linear");
@@ -273,15 +263,16 @@ struct AmxLinear : Function<AmxLinear> {
     const auto dy = gradients[0].contiguous();
     const auto dx = at::empty_like(x);
     const Factor factor[] = {{dy, operand}};
-    multiply_all(factor, x.size(-1), output_to(dx, amx::Store::assign));
-    const auto packed_x = packed_right(x);
+    multiply_all<Gemm>(factor, x.size(-1), output_to(dx, Store::assign));
+    const auto packed_x = packed_right<Gemm>(x);
     const WeightGradient dw[] = {weight_gradient(dy, packed_x, weight, context->needs_input_grad(1))};
-    compute_gradients(dw);
+    compute_gradients<Gemm>(dw);
     return {dx, for_autograd(dw[0]), at::Tensor(), at::Tensor()};
   }
 };
 
-struct AmxQkv : Function<AmxQkv> {
+template <class Gemm>
+struct PackedQkv : Function<PackedQkv<Gemm>> {
   static tensor_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& wq, const at::Tensor& wk,
                              const at::Tensor& wv, const at::Tensor& fq, const at::Tensor& fk, const at::Tensor& fv,
                              const at::Tensor& bq, const at::Tensor& bk, const at::Tensor& bv) {
@@ -296,23 +287,24 @@ struct AmxQkv : Function<AmxQkv> {
       results.push_back(empty_rows(x, weight.size(0)));
       work += work_of(x, weight);
     }
-    if (count_rows(x) <= kPanel) {
+    if (few_rows<Gemm>(x)) {
       for (size_t i = 0; i < 3; ++i) {
         const Factor factor[] = {{x, operands[i]}};
-        multiply_all(factor, weights[i].size(0), output_to(results[i], amx::Store::assign));
+        multiply_all<Gemm>(factor, weights[i].size(0), output_to(results[i], Store::assign));
       }
       return results;
     }
-    share_panels(panels_of(count_rows(x)), work, [&](int64_t first, int64_t last) {
-      const RowRange range(x, first, last);
+    share_panels(panels_of(count_rows(x), Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
+      const RowRange range(x, Gemm::kLeftPanel, first, last);
       const int64_t width = width_of_rows(x);
-      auto* const left = packed_scratch(width, range.count, x.scalar_type());
-      pack_rows(x, range, left);
+      auto* const left = thread_scratch<typename Gemm::Packed>(Gemm::left_size(width, range.count, x.scalar_type()));
+      pack_rows<Gemm>(x, range, left);
       for (size_t i = 0; i < 3; ++i) {
         const int64_t columns = weights[i].size(0);
-        amx::Term terms[4];
-        const auto* const end = add_terms(terms, left, range.count, in<Bf16>(operands[i]), columns, width, x.scalar_type());
-        amx::multiply(terms, end - terms, range.count, columns, from(output_to(results[i], amx::Store::assign), range.first, 0));
+        typename Gemm::Term terms[Gemm::kTerms];
+        const auto* const end = Gemm::add_terms(terms, left, range.count, in<typename Gemm::Packed>(operands[i]), columns, width,
+                                                x.scalar_type());
+        Gemm::multiply(terms, end - terms, range.count, columns, from(output_to(results[i], Store::assign), range.first, 0));
       }
     });
     return results;
@@ -324,12 +316,12 @@ struct AmxQkv : Function<AmxQkv> {
     const auto dq = gradients[0].contiguous(), dk = gradients[1].contiguous(), dv = gradients[2].contiguous();
     const auto dx = at::empty_like(x);
     const Factor factors[] = {{dq, saved[4]}, {dk, saved[5]}, {dv, saved[6]}};
-    multiply_all(factors, x.size(-1), output_to(dx, amx::Store::assign));
-    const auto packed_x = packed_right(x);
+    multiply_all<Gemm>(factors, x.size(-1), output_to(dx, Store::assign));
+    const auto packed_x = packed_right<Gemm>(x);
     const WeightGradient dw[] = {weight_gradient(dq, packed_x, saved[1], context->needs_input_grad(1)),
                                  weight_gradient(dk, packed_x, saved[2], context->needs_input_grad(2)),
                                  weight_gradient(dv, packed_x, saved[3], context->needs_input_grad(3))};
-    compute_gradients(dw);
+    compute_gradients<Gemm>(dw);
     tensor_list results(10);
     results[0] = dx;
     for (size_t i = 0; i < 3; ++i) results[i + 1] = for_autograd(dw[i]);
@@ -338,7 +330,8 @@ struct AmxQkv : Function<AmxQkv> {
 };
 
 /// Keeps fc(x) (before) and its squared positive part (after).
-struct AmxMlp : Function<AmxMlp> {
+template <class Gemm>
+struct PackedMlp : Function<PackedMlp<Gemm>> {
   struct Activations {
     at::Tensor before, after, y;
   };
@@ -347,9 +340,9 @@ struct AmxMlp : Function<AmxMlp> {
     const int64_t hidden = fc.size(0);
     const Activations result{empty_rows(x, hidden), empty_rows(x, hidden), empty_rows(x, proj.size(0))};
     const Factor up[] = {{x, fc_operand}}, down[] = {{result.after, proj_operand}};
-    const auto hidden_rows = output_to(result.after, amx::Store::relu_squared, result.before);
-    multiply_all(up, hidden, hidden_rows);
-    multiply_all(down, proj.size(0), output_to(result.y, amx::Store::assign));
+    const auto hidden_rows = output_to(result.after, Store::relu_squared, result.before);
+    multiply_all<Gemm>(up, hidden, hidden_rows);
+    multiply_all<Gemm>(down, proj.size(0), output_to(result.y, Store::assign));
     return result;
   }
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj,
@@ -367,21 +360,20 @@ struct AmxMlp : Function<AmxMlp> {
     const int64_t hidden = fc.size(0);
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
     const Factor down[] = {{dy, saved[4]}}, up[] = {{dbefore, saved[3]}};
-    const auto hidden_rows = output_to(dbefore, amx::Store::relu_squared_backward, before);
-    multiply_all(down, hidden, hidden_rows);
-    multiply_all(up, x.size(-1), output_to(dx, amx::Store::assign));
-    const auto packed_x = packed_right(x), packed_after = packed_right(after);
+    const auto hidden_rows = output_to(dbefore, Store::relu_squared_backward, before);
+    multiply_all<Gemm>(down, hidden, hidden_rows);
+    multiply_all<Gemm>(up, x.size(-1), output_to(dx, Store::assign));
+    const auto packed_x = packed_right<Gemm>(x), packed_after = packed_right<Gemm>(after);
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
-    compute_gradients(dw);
+    compute_gradients<Gemm>(dw);
     return {dx, for_autograd(dw[0]), for_autograd(dw[1]), {}, {}, {}, {}};
   }
 };
 
 bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights) {
   const auto dtype = x.scalar_type();
-  if (!amx_usable() || !x.is_cpu() || x.layout() != at::kStrided || x.numel() == 0) return false;
-  if (dtype != at::kBFloat16 && dtype != at::kFloat) return false;
+  if (!cpu::covered(x) || x.numel() == 0) return false;
   return std::all_of(weights.begin(), weights.end(), [dtype](const LinearWeight& weight) {
     const auto& value = weight.value;
     return value.is_cpu() && value.dim() == 2 && value.numel() > 0 &&
@@ -394,6 +386,13 @@ const at::Tensor& forward_operand(const LinearWeight& weight, const at::Tensor& 
 }
 const at::Tensor& backward_operand(const LinearWeight& weight, const at::Tensor& x) {
   return weight.forms->backward_operand(weight.value, x.scalar_type());
+}
+
+at::Tensor pack_weight(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
+  at::Tensor packed;
+  cpu::with_gemm(activations,
+                 [&](auto gemm) { packed = pack_weight_for<decltype(gemm)>(weight, transposed, activations); });
+  return packed;
 }
 
 }  // namespace
@@ -413,33 +412,48 @@ const at::Tensor& WeightForms::backward_operand(const at::Tensor& weight, at::Sc
 namespace cpu {
 
 at::Tensor linear(const at::Tensor& x_in, const LinearWeight& weight) {
-  if (!covers_linear(x_in, {weight})) return {};
-  const auto x = x_in.contiguous();
-  if (!needs_gradient(x, weight.value)) return multiply_rows(x, weight.value, ops::forward_operand(weight, x));
-  return AmxLinear::apply(x, weight.value, ops::forward_operand(weight, x), ops::backward_operand(weight, x));
+  at::Tensor y;
+  if (!covers_linear(x_in, {weight})) return y;
+  with_gemm(x_in.scalar_type(), [&](auto gemm) {
+    using Gemm = decltype(gemm);
+    const auto x = x_in.contiguous();
+    const auto& forward = ops::forward_operand(weight, x);
+    y = needs_gradient(x, weight.value)
+            ? PackedLinear<Gemm>::apply(x, weight.value, forward, ops::backward_operand(weight, x))
+            : multiply_rows<Gemm>(x, weight.value, forward);
+  });
+  return y;
 }
 
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight& q, const LinearWeight& k,
                                      const LinearWeight& v) {
-  if (!covers_linear(x_in, {q, k, v})) return {};
-  const auto x = x_in.contiguous();
-  const std::array<at::Tensor, 3> operands{ops::forward_operand(q, x), ops::forward_operand(k, x), ops::forward_operand(v, x)};
-  tensor_list results;
-  if (needs_gradient(x, q.value, k.value, v.value)) {
-    results = AmxQkv::apply(x, q.value, k.value, v.value, operands[0], operands[1], operands[2], ops::backward_operand(q, x),
-                            ops::backward_operand(k, x), ops::backward_operand(v, x));
-  } else {
-    results = AmxQkv::compute(x, {q.value, k.value, v.value}, operands);
+  tensor_list results(3);
+  if (covers_linear(x_in, {q, k, v})) {
+    with_gemm(x_in.scalar_type(), [&](auto gemm) {
+      using Qkv = PackedQkv<decltype(gemm)>;
+      const auto x = x_in.contiguous();
+      const auto &fq = ops::forward_operand(q, x), &fk = ops::forward_operand(k, x), &fv = ops::forward_operand(v, x);
+      results = needs_gradient(x, q.value, k.value, v.value)
+                    ? Qkv::apply(x, q.value, k.value, v.value, fq, fk, fv, ops::backward_operand(q, x),
+                                 ops::backward_operand(k, x), ops::backward_operand(v, x))
+                    : Qkv::compute(x, {q.value, k.value, v.value}, {fq, fk, fv});
+    });
   }
   return {std::move(results[0]), std::move(results[1]), std::move(results[2])};
 }
 
 at::Tensor relu_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, const LinearWeight& proj) {
-  if (!covers_linear(x_in, {fc, proj})) return {};
-  const auto x = x_in.contiguous();
-  const auto &up = ops::forward_operand(fc, x), &down = ops::forward_operand(proj, x);
-  if (!needs_gradient(x, fc.value, proj.value)) return AmxMlp::compute(x, fc.value, proj.value, up, down).y;
-  return AmxMlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc, x), ops::backward_operand(proj, x));
+  at::Tensor y;
+  if (!covers_linear(x_in, {fc, proj})) return y;
+  with_gemm(x_in.scalar_type(), [&](auto gemm) {
+    using Mlp = PackedMlp<decltype(gemm)>;
+    const auto x = x_in.contiguous();
+    const auto &up = ops::forward_operand(fc, x), &down = ops::forward_operand(proj, x);
+    y = needs_gradient(x, fc.value, proj.value)
+            ? Mlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc, x), ops::backward_operand(proj, x))
+            : Mlp::compute(x, fc.value, proj.value, up, down).y;
+  });
+  return y;
 }
 
 }  // namespace cpu

@@ -17,7 +17,7 @@ inline bool covered(const at::Tensor& x) {
 /// tiles false: bfloat16 is computed in float32, as on a processor without AMX.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles = amx_usable());
 
-/// False, and nothing done, for what is not covered.
-bool muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step);
+/// Returns the matrices that are not covered; nothing is done to those.
+std::vector<MuonMatrix> muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step);
 
 }  // namespace pgolf::ops::cpu

@@ -17,9 +17,9 @@ void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step,
   at::NoGradGuard no_grad;
   if (path == OpsPath::fast) {
     if (!matrices.empty() && matrices[0].parameter.is_cuda()) return batched_muon_update_(matrices, step);
-    if (cpu::muon_update_(matrices, step)) return;
   }
-  for (const auto& [parameter, gradient, momentum_buffer] : matrices) {
+  const auto by_definition = path == OpsPath::fast ? cpu::muon_update_(matrices, step) : matrices;
+  for (const auto& [parameter, gradient, momentum_buffer] : by_definition) {
     momentum_buffer.mul_(step.momentum).add_(gradient);
     auto update = newton_schulz(gradient.add(momentum_buffer, step.momentum), step.backend_steps, step.dtype);
     const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));

@@ -11,6 +11,9 @@ namespace pgolf::ops {
   extern const Kernels<float> float_kernels;                    \
   extern const Kernels<Bf16> bfloat16_kernels;                  \
   extern const AttentionKernels<float> float_attention_kernels; \
+  extern const VectorGemm gemm_kernels;                         \
+  extern const MuonKernels<float> float_muon_kernels;           \
+  extern const MuonKernels<Bf16> bfloat16_muon_kernels;         \
   }
 PGOLF_DECLARE(portable)
 #ifdef __x86_64__
@@ -49,6 +52,17 @@ const Kernels<Bf16>& cpu_kernels(CpuLevel level) {
 }
 const AttentionKernels<float>& attention_kernels(CpuLevel level) {
   return table_of<AttentionKernels<float>>(level, PGOLF_TABLES(float_attention_kernels));
+}
+template <>
+const MuonKernels<float>& muon_kernels(CpuLevel level) {
+  return table_of<MuonKernels<float>>(level, PGOLF_TABLES(float_muon_kernels));
+}
+template <>
+const MuonKernels<Bf16>& muon_kernels(CpuLevel level) {
+  return table_of<MuonKernels<Bf16>>(level, PGOLF_TABLES(bfloat16_muon_kernels));
+}
+const VectorGemm& gemm_kernels(CpuLevel level) {
+  return table_of<VectorGemm>(level, PGOLF_TABLES(gemm_kernels));
 }
 
 }  // namespace pgolf::ops

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "attention.h"
+#include "gemm.h"
 #include "kernels.h"
+#include "muon.h"
 #include "pgolf/base/cpu_level.h"
 
 namespace pgolf::ops {
@@ -13,6 +15,12 @@ const Kernels<T>& cpu_kernels(CpuLevel level = cpu_level());
 
 /// float32, likewise.
 const AttentionKernels<float>& attention_kernels(CpuLevel level = cpu_level());
+
+/// T float or Bf16.
+template <class T>
+const MuonKernels<T>& muon_kernels(CpuLevel level = cpu_level());
+
+const VectorGemm& gemm_kernels(CpuLevel level = cpu_level());
 
 /// Whether the kernels in amx/ may be called.
 inline bool amx_usable() {

@@ -1,4 +1,5 @@
-#include "newton_schulz.h"
+// Muon's update on bfloat16 tiles.
+#include "../muon.h"
 
 #include "../newton_schulz_coefficients.h"
 #include "gemm.h"
@@ -8,8 +9,6 @@ namespace pgolf::ops::amx {
 namespace {
 
 constexpr int64_t kVector = 32;
-
-}  // namespace
 
 double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, int64_t count) {
   const __m512 m = _mm512_set1_ps(momentum);
@@ -64,18 +63,18 @@ void add_update(float* parameter, const Bf16* x, float factor, float alpha, int6
   }
 }
 
-int64_t newton_schulz_scratch(int64_t rows, int64_t columns) {
+int64_t scratch_bytes(int64_t rows, int64_t columns) {
   const int64_t small = rows < columns ? rows : columns;
-  return 3 * rows * columns + 4 * small * small;
+  return (3 * rows * columns + 4 * small * small) * static_cast<int64_t>(sizeof(Bf16));
 }
 
-void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scratch) {
+void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, void* scratch) {
   constexpr auto a = static_cast<float>(NewtonSchulzCoefficients::a), b = static_cast<float>(NewtonSchulzCoefficients::b),
                  c = static_cast<float>(NewtonSchulzCoefficients::c);
   const bool tall = rows > columns;
   const int64_t size = tall ? columns : rows, depth = tall ? rows : columns, count = rows * columns;
   const int64_t panels = size / kPanel;
-  Bf16* const next = scratch;
+  Bf16* const next = static_cast<Bf16*>(scratch);
   Bf16* const left = next + count;
   Bf16* const right = left + count;
   Bf16* const product = right + count;
@@ -115,4 +114,15 @@ void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, Bf16* scra
   }
 }
 
+constexpr MuonKernels<Bf16> kernels{kPanel, nesterov, scale, newton_schulz, scratch_bytes, add_update};
+
+}  // namespace
 }  // namespace pgolf::ops::amx
+
+namespace pgolf::ops {
+
+const MuonKernels<Bf16>& amx_muon_kernels() {
+  return amx::kernels;
+}
+
+}  // namespace pgolf::ops

@@ -1,0 +1,210 @@
+// Matrix products of packed float32 operands in vectors. Compiled once per instruction set like kernels.cpp, under the same rules.
+//
+// A tile of the result, kRows by two vectors, stays in registers while the whole depth goes by: per step one row of the right
+// operand's strip is loaded and one value of each row of the left operand is broadcast. Both lie in memory in that order.
+#include "../gemm.h"
+
+#include "lanes.h"
+
+namespace pgolf::ops {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int64_t kRows = 12;  ///< of 32 registers 24 hold sums
+#else
+constexpr int64_t kRows = 6;  ///< of 16 registers 12 hold sums
+#endif
+constexpr int64_t kStrip = 2 * kLanes;  ///< columns of a tile
+static_assert(VectorGemm::kLeftPanel % kRows == 0 && VectorGemm::kRightPanel % kStrip == 0);
+
+PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+struct Exact {
+  static PGOLF_INLINE float of(float x) { return x; }
+  static PGOLF_INLINE float of(Bf16 x) {
+    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+    float result;
+    __builtin_memcpy(&result, &bits, sizeof(result));
+    return result;
+  }
+};
+struct Rounded {
+  static PGOLF_INLINE float of(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof(bits));
+    const uint32_t nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+    bits = x == x ? nearest_even : bits;
+    __builtin_memcpy(&x, &bits, sizeof(bits));
+    return x;
+  }
+};
+
+/// `width` values a step of depth, those of rows or columns first .. first + kWidth - 1; zeros beyond.
+template <int64_t kWidth, class Convert, class T>
+void pack_along(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
+  const int64_t count = least(kWidth, width - first);
+  for (int64_t step = 0; step < depth; ++step, to += kWidth) {
+    const T* const from = x + step * stride + first;
+    if (count == kWidth) {
+#pragma GCC unroll 32
+      for (int64_t i = 0; i < kWidth; ++i) to[i] = Convert::of(from[i]);
+    } else {
+      for (int64_t i = 0; i < kWidth; ++i) to[i] = i < count ? Convert::of(from[i]) : 0;
+    }
+  }
+}
+
+/// The same from a matrix whose rows are the operand's rows or columns.
+template <int64_t kWidth, class Convert, class T>
+void pack_across(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
+  const int64_t count = least(kWidth, width - first);
+  constexpr int64_t kBlock = 16;  // steps at a time: a cache line of every row
+  for (int64_t start = 0; start < depth; start += kBlock) {
+    const int64_t end = least(start + kBlock, depth);
+    for (int64_t i = 0; i < kWidth; ++i) {
+      const T* const from = x + (first + i) * stride;
+      for (int64_t step = start; step < end; ++step) to[step * kWidth + i] = i < count ? Convert::of(from[step]) : 0;
+    }
+  }
+}
+
+/// Tiles of kWidth rows or columns; kPanel of them make a panel.
+template <int64_t kWidth, int64_t kPanel, bool kAcross, class Convert, class T>
+void pack(const T* x, int64_t stride, int64_t depth, int64_t width, float* packed, int64_t first_panel, int64_t last_panel) {
+  const int64_t end = least(last_panel * kPanel, width);
+  for (int64_t first = first_panel * kPanel; first < end; first += kWidth) {
+    if constexpr (kAcross) {
+      pack_across<kWidth, Convert>(x, stride, depth, first, width, packed + first * depth);
+    } else {
+      pack_along<kWidth, Convert>(x, stride, depth, first, width, packed + first * depth);
+    }
+  }
+}
+
+template <class T, class Convert>
+constexpr Packing<T, float> packing_of() {
+  return {pack<kRows, VectorGemm::kLeftPanel, true, Convert, T>, pack<kRows, VectorGemm::kLeftPanel, false, Convert, T>,
+          pack<kStrip, VectorGemm::kRightPanel, false, Convert, T>, pack<kStrip, VectorGemm::kRightPanel, true, Convert, T>};
+}
+
+PGOLF_INLINE Floats positive(Floats x) {
+  return x < Floats{} ? Floats{} : x;  // NaN passes through
+}
+
+/// What a value is after its way through memory.
+template <class T>
+PGOLF_INLINE Floats as_stored(Floats x) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return x;
+  } else {
+    return from_bf16(to_bf16(x));
+  }
+}
+
+template <Store kStore, class T, class Part>
+PGOLF_INLINE void store_sum(Floats sum, T* c, T* d, const Output& output, Part part) {
+  if constexpr (kStore == Store::assign) {
+    store(c, sum, part);
+  } else if constexpr (kStore == Store::add) {
+    store(c, load(c, part) + sum, part);
+  } else if constexpr (kStore == Store::combine) {
+    store(c, output.p * load(d, part) + output.q * sum, part);
+  } else if constexpr (kStore == Store::relu_squared) {
+    store(d, sum, part);
+    const Floats x = positive(as_stored<T>(sum));
+    store(c, x * x, part);
+  } else {
+    const Floats x = positive(load(d, part));
+    store(c, (x + x) * sum, part);
+  }
+}
+
+/// The tile at a row and a column, multiples of kRows and kStrip.
+template <Store kStore, class T>
+void multiply_tile(const Term<float>* terms, int64_t term_count, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                   const Output& output) {
+  Floats sum[kRows][2] = {};
+  for (int64_t term = 0; term < term_count; ++term) {
+    const int64_t depth = terms[term].depth;
+    const float* left = terms[term].left + row * depth;
+    const float* right = terms[term].right + column * depth;
+    for (int64_t step = 0; step < depth; ++step, left += kRows, right += kStrip) {
+      const Floats b0 = load(right), b1 = load(right + kLanes);
+#pragma GCC unroll 12
+      for (int64_t i = 0; i < kRows; ++i) {
+        const Floats a = all(left[i]);
+        sum[i][0] += a * b0;
+        sum[i][1] += a * b1;
+      }
+    }
+  }
+  const int64_t row_count = least(kRows, rows - row), column_count = columns - column;
+  T* c = static_cast<T*>(output.c) + row * output.c_stride + column;
+  T* d = static_cast<T*>(output.d) + row * output.d_stride + column;
+#pragma GCC unroll 12
+  for (int64_t i = 0; i < kRows; ++i) {
+    if (i >= row_count) break;
+    if (column_count >= kStrip) {
+      store_sum<kStore>(sum[i][0], c, d, output, All{});
+      store_sum<kStore>(sum[i][1], c + kLanes, d + kLanes, output, All{});
+    } else {
+      for_lanes(column_count, [&](int64_t lane, auto part) PGOLF_INLINE_LAMBDA {
+        store_sum<kStore>(lane == 0 ? sum[i][0] : sum[i][1], c + lane, d + lane, output, part);
+      });
+    }
+    c += output.c_stride;
+    d += output.d_stride;
+  }
+}
+
+/// A group of rows stays in the second-level cache while all strips of columns go by, a strip in the first-level cache while it
+/// meets them.
+constexpr int64_t kRowGroup = 96;
+
+template <Store kStore, class T>
+void multiply_all(const Term<float>* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
+  for (int64_t group = 0; group < rows; group += kRowGroup) {
+    const int64_t group_end = least(group + kRowGroup, rows);
+    for (int64_t column = 0; column < columns; column += kStrip) {
+      for (int64_t row = group; row < group_end; row += kRows) {
+        if (output.upper && column + kStrip <= row) break;
+        multiply_tile<kStore, T>(terms, term_count, row, rows, column, columns, output);
+      }
+    }
+  }
+}
+
+template <class T>
+void multiply_into(const Term<float>* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
+  switch (output.store) {
+    case Store::assign:
+      return multiply_all<Store::assign, T>(terms, term_count, rows, columns, output);
+    case Store::add:
+      return multiply_all<Store::add, T>(terms, term_count, rows, columns, output);
+    case Store::combine:
+      return multiply_all<Store::combine, T>(terms, term_count, rows, columns, output);
+    case Store::relu_squared:
+      return multiply_all<Store::relu_squared, T>(terms, term_count, rows, columns, output);
+    case Store::relu_squared_backward:
+      return multiply_all<Store::relu_squared_backward, T>(terms, term_count, rows, columns, output);
+  }
+}
+
+void multiply(const Term<float>* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
+  if (output.type == Element::float32) {
+    multiply_into<float>(terms, term_count, rows, columns, output);
+  } else {
+    multiply_into<Bf16>(terms, term_count, rows, columns, output);
+  }
+}
+
+}  // namespace
+
+namespace PGOLF_ISA {
+extern const VectorGemm gemm_kernels;
+constexpr VectorGemm gemm_kernels{packing_of<float, Exact>(), packing_of<Bf16, Exact>(), packing_of<float, Rounded>(), multiply};
+}  // namespace PGOLF_ISA
+
+}  // namespace pgolf::ops
