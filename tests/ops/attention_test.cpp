@@ -41,7 +41,7 @@ TEST(FastAttention, EqualsTheReferenceOverShapes) {
       const int64_t kv_heads = time % 2 == 0 ? 1 : 2, group = int64_t{1} << ((time + dim / 16) % 3);
       // The errors of bfloat16 are compared in the mean. A query of two keys has a single error in its gradient, that of the
       // stored output's product with the arriving gradient, so it takes many queries to have a mean.
-      constexpr int64_t queries = 300;
+      constexpr int64_t queries = 1000;
       const AttentionShape shape{std::max<int64_t>(1, queries / time), kv_heads * group, kv_heads, time, dim};
       SCOPED_TRACE(describe(shape));
       expect_fast_equals_reference(attention_op, attention_inputs(shape));
