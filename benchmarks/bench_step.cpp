@@ -219,6 +219,8 @@ ExitCode run(int argc, char** argv) {
       !command.write_source.empty()) {
     throw Error(ExitCode::usage, "bench_step takes train_gpt's configuration, not its actions", "see bench_step --help");
   }
+  if (command.config.schedule.min_steps > 0)
+    refuse(command.resolved, {"MIN_STEPS"}, "bench_step times steps as they are given", "leave it out");
   for (const auto& warning : command.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   const auto& config = command.config;
   const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });

@@ -3,6 +3,10 @@
 # minutes on two cores, writes and re-reads the compressed artifact, samples from it and draws the loss curve.
 # Published shards in data/datasets/ (scripts/download_fineweb.sh) are used if there; otherwise documentation packages of
 # the distribution serve as English text. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
+
+# With fewer steps a model learns little: where three minutes hold fewer, they are smaller (--min-steps in train_gpt --help).
+min_steps=300
+
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/sample_data.sh
@@ -19,10 +23,18 @@ else
   say "data: sample text in $dataset"
 fi
 
+# Whoever says how large or how many the steps are, or lifts the cap on the time, gets just that.
+said=" $* MIN_STEPS=${MIN_STEPS-} TRAIN_BATCH_TOKENS=${TRAIN_BATCH_TOKENS-} --max-wallclock-seconds=${MAX_WALLCLOCK_SECONDS-} "
+fit=(--min-steps "$min_steps")
+if [[ $said =~ \ --(min-steps|train-batch-tokens)[=\ ] || $said =~ \ (MIN_STEPS|TRAIN_BATCH_TOKENS)=[^\ ] ||
+  $said =~ \ --max-wallclock-seconds[=\ ][0.]+\  ]]; then
+  fit=()
+fi
+
 run=quickstart_$(date +%Y%m%d_%H%M%S)
 say "training a small model into runs/$run (about three minutes on two cores)"
 build/bin/train_gpt --config configs/cpu_small.env --rope-dims 16 --data-path "$dataset" --tokenizer-path "$tokenizer" \
-  --out-dir runs --run-id "$run" "$@"
+  --out-dir runs --run-id "$run" "${fit[@]}" "$@"
 say "sampling from it"
 build/bin/eval_gpt generate "runs/$run" --tokenizer-path "$tokenizer" --num-samples 3 --max-new-tokens 64 --seed 1 \
   --prompt "The first thing to know about"

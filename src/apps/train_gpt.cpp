@@ -10,6 +10,7 @@
 #include "pgolf/config/train_options.h"
 #include "pgolf/train/estimate.h"
 #include "pgolf/train/export.h"
+#include "pgolf/train/min_steps.h"
 
 extern "C" const unsigned char pgolf_source_bundle[];
 extern "C" const unsigned long pgolf_source_bundle_size;
@@ -47,6 +48,10 @@ void dry_run(const TrainCommand& command, const Process& process) {
   std::printf("dataset: training shards: %zu, %s tokens; %s validation tokens scored\n", train.files().size(),
               with_commas(train.total_tokens()).c_str(),
               with_commas(static_cast<int64_t>(validation.tokens().size()) - 1).c_str());
+  if (config.schedule.min_steps > 0) {
+    std::printf("min_steps: a run first times a few steps, and takes fewer tokens or blocks if %s s do not hold %d steps\n",
+                find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str(), config.schedule.min_steps);
+  }
 }
 
 /// The run folder under out_dir whose newest checkpoint is the newest of all.
@@ -119,7 +124,10 @@ void make_folder(Start& start, RunConfig& config, const std::vector<ResolvedOpti
 }
 
 ExitCode run(int argc, char** argv) {
-  TrainCommand command = resolve_train_command(argc, argv, read_environment(environ));
+  const auto resolve = [argc, argv, environment = read_environment(environ)](const Overrides& overrides) {
+    return resolve_train_command(argc, argv, environment, overrides);
+  };
+  TrainCommand command = resolve({});
   if (command.help) {
     std::fputs(train_help().c_str(), stdout);
     return ExitCode::ok;
@@ -153,6 +161,8 @@ ExitCode run(int argc, char** argv) {
   install_stop_signals();
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
   Start start = find_start(command.resume, config);
+  const std::string fit =
+      config.schedule.min_steps > 0 ? apply_min_steps(command, start.checkpoint, resolve, runtime, process) : "";
   if (start.checkpoint) require_same_settings(*start.checkpoint, command.resolved);
   // Everything that can be wrong with data and settings shows here, before a folder is made.
   Trainer trainer(config, command.resolved, runtime, process);
@@ -163,6 +173,7 @@ ExitCode run(int argc, char** argv) {
   log::info(start.folder.log().string());
   log::file_only(format("train_gpt %s, LibTorch %s", program_version(), TORCH_VERSION));
   for (const auto& warning : command.warnings) log::file_only("warning: " + warning);
+  if (!fit.empty()) log::info(fit);
   trainer.log_setup();
   const ExitCode trained = trainer.train(start.folder);
   if (trained != ExitCode::ok) return trained;

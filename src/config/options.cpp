@@ -240,7 +240,8 @@ void OptionTable::take_environment(const Environment& environment, std::map<std:
   }
 }
 
-Resolution OptionTable::resolve(int argc, const char* const* argv, const Environment& environment) const {
+Resolution OptionTable::resolve(int argc, const char* const* argv, const Environment& environment,
+                                const Overrides& overrides) const {
   Resolution resolution;
   CommandLine line = parse_command_line(argc, argv);
   resolution.stopped = line.stopped;
@@ -250,6 +251,7 @@ Resolution OptionTable::resolve(int argc, const char* const* argv, const Environ
   for (const std::string& path : line.config_files) read_config_file(path, &given);
   if (environment_) take_environment(environment, &given, &resolution.warnings);
   for (auto& [name, value] : line.options) given[name] = std::move(value);
+  for (const auto& [name, text, origin] : overrides) given[name] = {text, Source::override, origin};
 
   for (const auto& option : options_) {
     ResolvedOption resolved{option.name,  option.value.default_text,          Source::default_value, "default",

@@ -148,6 +148,10 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
   table.add("ITERATIONS", integer(&schedule.iterations, 0), "steps", "Optimiser steps at most.", must_match);
   table.add("MAX_WALLCLOCK_SECONDS", number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
             "Of training, without validation; 0 = no cap.", must_match);
+  table.add("MIN_STEPS", integer(&schedule.min_steps, 0), "steps",
+            "Before training, time a few steps; if MAX_WALLCLOCK_SECONDS would hold fewer than this many (or ITERATIONS), take "
+            "fewer tokens a step, then fewer blocks. TRAIN_BATCH_TOKENS and NUM_LAYERS, however given, are the most that is "
+            "taken. 0 = off.");
   table.add("WARMUP_STEPS", integer(&schedule.warmup_steps, 0), "steps",
             "Run first to warm the machine up, then undone; not timed, not repeated on --resume.");
   table.add("LR_SCHEDULE",
@@ -307,6 +311,10 @@ void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOp
   must_be_default("LR_MIN_SCALE", cosine || schedule.lr_min_scale == fresh.lr_min_scale);
   must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == fresh.warmdown_iters);
   must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == fresh.warmdown_frac);
+  if (schedule.min_steps > 0 && schedule.max_wallclock_seconds == 0) {
+    refuse(options, {"MIN_STEPS", "MAX_WALLCLOCK_SECONDS"}, "without a cap on the time any number of steps fits",
+           "give MAX_WALLCLOCK_SECONDS, or say MIN_STEPS=0");
+  }
 }
 
 void resolve_warmdown(std::vector<ResolvedOption>& options) {
@@ -342,10 +350,11 @@ void resolve_run_id(TrainCommand& command) {
 
 }  // namespace
 
-TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment) {
+TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment,
+                                   const Overrides& overrides) {
   TrainCommand command;
   RopeRequest rope;
-  Resolution resolution = train_table(command, rope).resolve(argc, argv, environment);
+  Resolution resolution = train_table(command, rope).resolve(argc, argv, environment, overrides);
   if (resolution.stopped) return command;
   command.resolved = std::move(resolution.options);
   command.warnings = std::move(resolution.warnings);

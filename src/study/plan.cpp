@@ -151,6 +151,8 @@ SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment
     if (request.threads > 0) arguments.insert(arguments.end(), {"--num-threads", std::to_string(request.threads)});
     arguments.insert(arguments.end(), {"--out-dir", request.out_dir});
     TrainCommand command = resolve(arguments, environment);
+    if (command.config.schedule.min_steps > 0)
+      refuse(command.resolved, {"MIN_STEPS"}, "every run of a sweep would choose sizes of its own", "leave it out");
     for (const auto& warning : command.warnings) add_unique(plan.warnings, warning);
     const std::string identity = run_identity(command, plan.varied);
     const auto [position, fresh] = known.emplace(identity, plan.runs.size());

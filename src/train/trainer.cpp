@@ -218,15 +218,19 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
 }
 
+void Trainer::rehearse() {
+  forward_backward();
+  // As the Python program's warm-up has them.
+  update_weights(1.0, config_.optim.muon_momentum);
+}
+
 void Trainer::warm_up() {
   const int steps = config_.schedule.warmup_steps;
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
   for (int i = 0; i < steps && stop_signal() == 0; ++i) {
-    forward_backward();
-    // Base learning rates and momentum, as the Python program's warm-up has them; everything is put back below.
-    update_weights(1.0, config_.optim.muon_momentum);
+    rehearse();  // everything is put back below
     if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
   }
   torch::NoGradGuard no_grad;

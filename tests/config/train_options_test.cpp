@@ -78,7 +78,7 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"EVAL_TOKENS", "0"},      {"MICRO_BATCH_TOKENS", "0"},
                                                   {"PARALLEL_PASSES", "0"},  {"NUM_THREADS", "0"},
                                                   {"WARMDOWN_FRAC", "none"}, {"BUDGET_BYTES", "16000000"},
-                                                  {"PROFILE", "0"}};
+                                                  {"PROFILE", "0"},          {"MIN_STEPS", "0"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
   EXPECT_TRUE(command.config.model.rope.full());
   EXPECT_EQ(command.config.model.rope.head_dim, 64);
@@ -138,6 +138,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"CONTROL_TENSOR_NAME_PATTERNS", "a,b"},
                                                      {"ITERATIONS", "100"},
                                                      {"MAX_WALLCLOCK_SECONDS", "60.0"},
+                                                     {"MIN_STEPS", "150"},
                                                      {"WARMUP_STEPS", "2"},
                                                      {"WARMDOWN_FRAC", "0.4"},
                                                      {"SEED", "7"},
@@ -213,6 +214,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.optim.control_patterns, (std::vector<std::string>{"a", "b"}));
     EXPECT_EQ(c.schedule.iterations, 100);
     EXPECT_EQ(c.schedule.max_wallclock_seconds, 60.0);
+    EXPECT_EQ(c.schedule.min_steps, 150);
     EXPECT_EQ(c.schedule.warmup_steps, 2);
     EXPECT_EQ(c.schedule.warmdown_frac, 0.4);
     EXPECT_EQ(c.runtime.seed, 7);
@@ -415,6 +417,28 @@ TEST(TrainOptions, WarmdownInTwoWays) {
   const TrainCommand overridden = train({"--config", preset("cpu_small.env"), "--warmdown-frac=none", "--warmdown-iters=50"});
   EXPECT_LT(overridden.config.schedule.warmdown_frac, 0);
   EXPECT_EQ(overridden.config.schedule.warmdown_iters, 50);
+}
+
+TEST(TrainOptions, MinStepsNeedACap) {
+  EXPECT_CONTAINS(train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),
+                  "MIN_STEPS=5 (flag --min-steps), MAX_WALLCLOCK_SECONDS=0.0 (flag --max-wallclock-seconds): without a cap");
+  EXPECT_CONTAINS(train_error({"--min-steps=-1"}), "is not an integer >= 0");
+  EXPECT_NO_THROW(train({"--max-wallclock-seconds=0"}));
+}
+
+TEST(TrainOptions, OverridesBeatEverythingAndAreChecked) {
+  const testing::Arguments given({"--train-batch-tokens=65536", "--rope-layers=full*2,none", "--num-layers=6"});
+  const auto with = [&](const Overrides& overrides) {
+    return resolve_train_command(given.argc(), given.argv(), {{"NUM_LAYERS", "5"}}, overrides);
+  };
+  const TrainCommand command = with({{"TRAIN_BATCH_TOKENS", "8_192", "measured"}, {"NUM_LAYERS", "4", "measured"}});
+  EXPECT_EQ(command.config.data.train_batch_tokens, 8192);
+  EXPECT_EQ(find_option(command.resolved, "TRAIN_BATCH_TOKENS").text, "8192");
+  EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").origin, "measured");
+  EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").source, Source::override);
+  EXPECT_EQ(command.config.model.rope_layers, (std::vector<int>{64, 64, 0, 64}));
+  EXPECT_THROW(with({{"TRAIN_BATCH_TOKENS", "4096", "measured"}}), Error);
+  EXPECT_THROW(with({{"NUM_LAYERS", "2", "measured"}}), Error);
 }
 
 TEST(TrainOptions, KeepFloatPatternsFollowTheControlPatterns) {

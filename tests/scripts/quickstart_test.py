@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """scripts/quickstart.sh with stand-ins for the build, apt and our programs: which steps it takes, in which order."""
 
+import re
 import shutil
 import sys
 import unittest
@@ -86,6 +87,30 @@ class QuickstartTest(SandboxTest):
         self.assertEqual(self.called("apt-get") + self.called("prepare_data"), [])
         self.assertIn("--data-path data/datasets/fineweb10B_sp1024 --tokenizer-path data/tokenizers/fineweb_1024_bpe.model",
                       self.called("train_gpt")[0])
+
+    def test_steps_are_fitted_unless_something_is_said_about_them(self):
+        cases = [((), {}, True),
+                 (("--max-wallclock-seconds", "60"), {}, True),
+                 (("--max-wallclock-seconds=0.5", "--iterations", "40"), {"MAX_WALLCLOCK_SECONDS": ""}, True),
+                 ((), {"MAX_WALLCLOCK_SECONDS": "60"}, True),
+                 (("--min-steps", "50"), {}, False),
+                 (("--iterations", "9", "--min-steps=0"), {}, False),
+                 (("--train-batch-tokens", "4096"), {}, False),
+                 (("--max-wallclock-seconds", "0", "--iterations", "40"), {}, False),
+                 (("--max-wallclock-seconds=0.0",), {}, False),
+                 ((), {"MIN_STEPS": "5"}, False),
+                 ((), {"TRAIN_BATCH_TOKENS": "4096"}, False),
+                 ((), {"MAX_WALLCLOCK_SECONDS": "0"}, False)]
+        number = re.search(r"^min_steps=([0-9]+)$", (self.root / "scripts/quickstart.sh").read_text(), re.M)[1]
+        usual = self.environment
+        for arguments, environment, fitted in cases:
+            with self.subTest(arguments=arguments, environment=environment):
+                self.calls.unlink(missing_ok=True)
+                self.environment = {**usual, **environment}
+                self.assert_good(self.quickstart(*arguments))
+                (train,) = self.called("train_gpt")
+                self.assertEqual(f" --min-steps {number} " in train + " ", fitted, train)
+                self.assertTrue(train.endswith(" ".join(arguments)), train)
 
     def test_failed_download_says_what_to_do(self):
         self.fake("apt-get", "exit 100")

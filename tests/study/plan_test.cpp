@@ -101,6 +101,8 @@ TEST(SweepPlan, WrongOptionsFailBeforeAnythingRuns) {
   expect_error(ExitCode::usage, {"--out-dir after --"}, [] { plan({{"SEED", {"1"}}}, {"--out-dir", "x"}); });
   expect_error(ExitCode::usage, {"--run-id after --"}, [] { plan({{"SEED", {"1"}}}, {"--run-id", "x"}); });
   expect_error(ExitCode::usage, {"--dry-run"}, [] { plan({{"SEED", {"1"}}}, {"--dry-run"}); });
+  expect_error(ExitCode::usage, {"MIN_STEPS=9 (flag --min-steps): every run of a sweep"},
+               [] { plan_sweep({.varied = {{"SEED", {"1"}}}, .fixed = {"--min-steps", "9"}, .out_dir = "x"}, {}); });
   expect_error(ExitCode::usage, {"contradict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
 }
 

@@ -263,6 +263,7 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"no_config_file", {"--config", "missing.env"}, {}, 3, {"missing.env"}},
         Mistake{"nothing_to_resume", {"--resume"}, {}, 3, {"no run below"}},
         Mistake{"resume_from_nowhere", {"--resume", "nowhere"}, {}, 3, {"nowhere does not exist"}},
+        Mistake{"min_steps_without_a_cap", {"--min-steps", "5"}, {}, 2, {"MIN_STEPS=5", "MAX_WALLCLOCK_SECONDS=0"}},
         Mistake{"several_processes", {}, {{"RANK", "0"}, {"WORLD_SIZE", "2"}}, 7, {"WORLD_SIZE=2"}},
         Mistake{"world_size_that_does_not_divide", {}, {{"RANK", "0"}, {"WORLD_SIZE", "3"}}, 2, {"WORLD_SIZE=3"}}),
     [](const auto& info) { return std::string(info.param.name); });

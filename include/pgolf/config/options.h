@@ -3,6 +3,7 @@
 //
 // One mechanical rule ties the spellings: TRAIN_BATCH_TOKENS in the environment and in a config file,
 // --train-batch-tokens on the command line. Precedence: flag > environment > config file (a later file wins) > default.
+// A program that decides a value itself resolves again with an Override, which beats all of these.
 //
 // Words: an *option* has a value that belongs to the configuration. An *action* (--help, --dry-run, --resume) is a
 // flag only: it has no environment variable and no config-file key.
@@ -100,17 +101,23 @@ struct Action {
   bool stops = false;        ///< given, the options are not looked at (so that --help always works)
 };
 
-enum class Source { default_value, config_file, environment, flag };
+enum class Source { default_value, config_file, environment, flag, override };
 
 struct ResolvedOption {
   std::string name;
   std::string text;  ///< canonical: reads back to the same value
   Source source = Source::default_value;
-  std::string origin;  ///< "flag --rope-dims", "environment ROPE_DIMS", "file PATH:LINE" or "default"
+  std::string origin;  ///< "flag --rope-dims", "environment ROPE_DIMS", "file PATH:LINE", "default" or an Override's
   std::string group;
   bool matters = false;    ///< Resume::must_match
   bool replayable = true;  ///< false: stays out of config_env_text
 };
+
+/// A value in place of what was given, checked like any other.
+struct Override {
+  std::string name, text, origin;
+};
+using Overrides = std::vector<Override>;
 
 struct Resolution {
   bool stopped = false;                 ///< an action with `stops` was given; options is empty
@@ -141,7 +148,7 @@ class OptionTable {
   /// unexpected argument. Warnings: an environment variable one slip away from an option's name; an empty environment variable,
   /// which counts as not set, as shells and containers leave such behind (for a list it is the empty list). A value that is
   /// overridden by a source of higher precedence is not looked at.
-  Resolution resolve(int argc, const char* const* argv, const Environment& environment) const;
+  Resolution resolve(int argc, const char* const* argv, const Environment& environment, const Overrides& overrides = {}) const;
 
   std::string help() const;
   std::string markdown() const;  ///< a table per group

@@ -106,6 +106,7 @@ struct ScheduleConfig {
   double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
   int warmup_steps = 20;                 ///< run first, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
+  int min_steps = 0;                     ///< that the cap should hold (train/min_steps.h); 0 = as many as it holds
 };
 
 struct RuntimeConfig {

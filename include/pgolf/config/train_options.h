@@ -25,7 +25,8 @@ struct TrainCommand {
 
 /// Resolves, checks each value and their combinations. Error(usage) names the options at fault, their values and where each
 /// came from. Whether paths exist is not looked at.
-TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment);
+TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment,
+                                   const Overrides& overrides = {});
 
 std::string train_help();
 std::string train_options_markdown();

@@ -67,6 +67,8 @@ class Trainer {
   StepRecord forward_backward();
   /// Checks, clips and applies the gradients of step `done + 1`; elapsed_ms feeds the schedule.
   void apply_gradients(StepRecord* record, double elapsed_ms);
+  /// A step with base learning rates and momentum that does not count and is not checked: to warm up, or to be timed.
+  void rehearse();
 
  private:
   void accumulate_gradients();

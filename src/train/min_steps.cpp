@@ -1,0 +1,173 @@
+#include "pgolf/train/min_steps.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+#include "pgolf/config/parse.h"
+#include "pgolf/train/trainer.h"
+
+namespace pgolf {
+namespace {
+
+constexpr double kBudgetMs = 5000;            ///< for all timing, except that every size timed has one step at least
+constexpr double kFirstMs = 0.8 * kBudgetMs;  ///< of that for the first size
+constexpr int kSteps = 3;                     ///< timed if there is time: the first warms the caches up ...
+constexpr double kQuickMs = 500;              ///< ... and more if they are done in less than this
+constexpr int kFewestLayers = 2;
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+/// Through two times, (x1, y1) being the one to trust if the line falls: time grows with size, so that this is noise.
+struct Line {
+  double x, y, slope;
+  Line(double x0, double y0, double x1, double y1) : x(x1), y(y1), slope(std::max((y1 - y0) / (x1 - x0), 0.0)) {}
+  double at(double other) const { return y + slope * (other - x); }
+};
+
+StepFit fit_tokens(const std::vector<int64_t>& tokens, int layers, double most_ms, const StepTimes& smallest,
+                   const TimeSteps& time_steps) {
+  const int64_t fewest = tokens.back();
+  const double left = kBudgetMs - smallest.spent_ms;
+  // The update takes its time however few tokens there are, so that this is the most.
+  const auto at_most = [&](int64_t n) { return smallest.best_ms * static_cast<double>(n) / static_cast<double>(fewest); };
+  std::function<double(int64_t)> predicted = at_most;
+  const auto timed = std::find_if(tokens.begin(), tokens.end() - 1, [&](int64_t n) { return 1.5 * at_most(n) <= left; });
+  if (timed != tokens.end() - 1) {
+    const double ms = time_steps({*timed, layers}, left).best_ms;
+    const Line line(static_cast<double>(fewest), smallest.best_ms, static_cast<double>(*timed), ms);
+    predicted = [line](int64_t n) { return line.at(static_cast<double>(n)); };
+  }
+  for (const int64_t n : tokens) {
+    if (n != fewest && predicted(n) <= most_ms) return {{n, layers}, predicted(n), true};
+  }
+  return {{fewest, layers}, smallest.best_ms, true};
+}
+
+StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double most_ms, const StepTimes& all,
+                   const TimeSteps& time_steps) {
+  if (layers.size() == 1) return {{tokens, layers.front()}, all.best_ms, false};
+  // The largest below one of these; else the smallest.
+  const auto largest = [&](int below, const std::function<double(int)>& predicted) {
+    const auto found = std::find_if(layers.begin(), layers.end(), [&](int n) { return n < below && predicted(n) <= most_ms; });
+    return found == layers.end() ? layers.back() : *found;
+  };
+  const int first = largest(layers.front(), [&](int n) { return all.best_ms * n / layers.front(); });
+  const double ms = time_steps({tokens, first}, kBudgetMs - all.spent_ms).best_ms;
+  if (ms <= most_ms || first == layers.back()) return {{tokens, first}, ms, ms <= most_ms};
+  // Embedding and head take their time however few layers there are.
+  const Line line(layers.front(), all.best_ms, first, ms);
+  const int second = largest(first, [&](int n) { return line.at(n); });
+  return {{tokens, second}, line.at(second), line.at(second) <= most_ms};
+}
+
+StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, const Process& process, double allowed_ms) {
+  const auto begin = Clock::now();
+  Trainer trainer(command.config, command.resolved, runtime, process);
+  StepTimes times{.best_ms = std::numeric_limits<double>::infinity()};
+  for (int steps = 1;; ++steps) {
+    const auto start = Clock::now();
+    trainer.rehearse();
+    synchronize(runtime.device);
+    const double ms = milliseconds_since(start);
+    if (stop_signal() != 0) throw Error(ExitCode::interrupted, "interrupted before the run began, while MIN_STEPS timed steps");
+    times = {std::min(times.best_ms, ms), milliseconds_since(begin)};
+    if (times.spent_ms + ms > allowed_ms || (steps >= kSteps && times.spent_ms > kQuickMs)) return times;
+  }
+}
+
+Overrides overrides_of(const StepSize& size, const StepSize& given, const std::string& origin) {
+  Overrides overrides;
+  if (size.tokens != given.tokens) overrides.push_back({"TRAIN_BATCH_TOKENS", std::to_string(size.tokens), origin});
+  if (size.layers != given.layers) overrides.push_back({"NUM_LAYERS", std::to_string(size.layers), origin});
+  return overrides;
+}
+
+/// The checkpoint's, where that may have been chosen.
+StepSize size_of(const Checkpoint& checkpoint, const StepSize& given) {
+  const auto stored = [&](const char* name, int64_t most) {
+    const auto found = checkpoint.state.config.find(name);
+    if (found == checkpoint.state.config.end()) return most;
+    return std::min(parse_integer(found->second).value_or(most), most);
+  };
+  return {stored("TRAIN_BATCH_TOKENS", given.tokens), static_cast<int>(stored("NUM_LAYERS", given.layers))};
+}
+
+/// "TRAIN_BATCH_TOKENS=4096 (of 16384)".
+std::string choice_text(const char* name, int64_t chosen, int64_t given) {
+  const std::string text = format("%s=%lld", name, static_cast<long long>(chosen));
+  return chosen == given ? text : text + format(" (of %lld)", static_cast<long long>(given));
+}
+
+}  // namespace
+
+StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& layers, double most_ms,
+                  const TimeSteps& time_steps) {
+  const StepTimes smallest = time_steps({tokens.back(), layers.front()}, kFirstMs);
+  if (smallest.best_ms > most_ms) return fit_layers(tokens.back(), layers, most_ms, smallest, time_steps);
+  return fit_tokens(tokens, layers.front(), most_ms, smallest, time_steps);
+}
+
+std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoint>& checkpoint, const Resolve& resolve,
+                            const Runtime& runtime, const Process& process) {
+  const ScheduleConfig& schedule = command.config.schedule;
+  const StepSize given{command.config.data.train_batch_tokens, command.config.model.num_layers};
+  const ResolvedOption asked = find_option(command.resolved, "MIN_STEPS");
+  const auto decide = [&](const StepSize& size, const std::string& who) {
+    Overrides overrides = overrides_of(size, given, who + " for MIN_STEPS=" + asked.text);
+    overrides.push_back({"MIN_STEPS", "0", "was " + asked.text + " (" + asked.origin + ")"});
+    TrainCommand decided = resolve(overrides);
+    // The run's folder is known by now, and a name that nobody gave is another one every time.
+    decided.config.output = command.config.output;
+    find_option(decided.resolved, "RUN_ID") = find_option(command.resolved, "RUN_ID");
+    command = std::move(decided);
+  };
+  if (checkpoint) {
+    decide(size_of(*checkpoint, given), "the checkpoint's");
+    return "";
+  }
+  if (process.world_size() > 1) refuse(command.resolved, {"MIN_STEPS"}, "this is for a single process", "leave it out");
+
+  const auto sized = [&](const StepSize& size) { return resolve(overrides_of(size, given, "tried")); };
+  const auto legal = [&](const StepSize& size) {
+    try {
+      sized(size);
+      return true;
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::usage) throw;
+      return false;
+    }
+  };
+  std::vector<int64_t> tokens{given.tokens};
+  while (tokens.back() % 2 == 0 && legal({tokens.back() / 2, given.layers})) tokens.push_back(tokens.back() / 2);
+  std::vector<int> layers{given.layers};
+  for (int n = given.layers - 1; n >= kFewestLayers; --n) {
+    if (legal({given.tokens, n})) layers.push_back(n);
+  }
+  const int steps = std::max(std::min(schedule.min_steps, schedule.iterations), 1);
+  const double cap_ms = 1000 * schedule.max_wallclock_seconds;
+  const StepFit fit = fit_steps(tokens, layers, cap_ms / steps, [&](const StepSize& size, double allowed_ms) {
+    return time_steps(sized(size), runtime, process, allowed_ms);
+  });
+  const double predicted_steps = std::floor(cap_ms / fit.step_ms);
+  decide(fit.size, "chosen");
+  if (!fit.enough) {
+    command.warnings.push_back(format(
+        "MIN_STEPS=%s: the smallest step takes about %.0f ms, MAX_WALLCLOCK_SECONDS=%s holds %.0f of them", asked.text.c_str(),
+        fit.step_ms, find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str(), predicted_steps));
+    log::warn(command.warnings.back());
+  }
+  return format("min_steps:%s %s:%s %s predicted_step:%.0fms predicted_steps:%.0f", asked.text.c_str(),
+                fit.enough ? "fits" : "smallest", choice_text("TRAIN_BATCH_TOKENS", fit.size.tokens, given.tokens).c_str(),
+                choice_text("NUM_LAYERS", fit.size.layers, given.layers).c_str(), fit.step_ms, predicted_steps);
+}
+
+}  // namespace pgolf
