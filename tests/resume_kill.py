@@ -239,7 +239,7 @@ def prove(args, work, rng):
     }  # fmt: skip
     flags = [text for name, value in options.items() for text in ("--" + name.lower().replace("_", "-"), str(value))]
     # No setting of the caller may slip in, and nothing of the machine's thread settings either.
-    kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+    kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "PGOLF_CPU_LEVEL")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
 
     def start(out_dir, *extra):

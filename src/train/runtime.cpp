@@ -16,6 +16,7 @@
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
 
 #ifdef PGOLF_WITH_CUDA
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -53,6 +54,12 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   if (config.dtype == DtypeChoice::bfloat16 ||
       (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_level() >= CpuLevel::avx512bf16))) {
     runtime.dtype = at::kBFloat16;
+  }
+  if (runtime.device.is_cpu() && runtime.dtype == at::kBFloat16 && cpu_level() < CpuLevel::avx512bf16) {
+    log::warn(
+        format("DTYPE=bfloat16 on a processor without instructions for it (%s): products are computed in float32 and then "
+               "rounded, or with OPS=reference emulated at a tenth of the speed; DTYPE=float32 is quicker and more exact",
+               cpu_level_name(cpu_level())));
   }
   if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {
     throw Error(ExitCode::unavailable, "CUDA_GRAPHS=on, but the run is not on a CUDA device", "use CUDA_GRAPHS=auto");

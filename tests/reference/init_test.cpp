@@ -1,4 +1,4 @@
-// Initial weights: same seed, same bits as the Python program, whatever the processor.
+// Initial weights: same seed, same bits as the Python program, on every processor with AVX2.
 #include "pgolf/base/format.h"
 #include "support.h"
 
@@ -11,6 +11,26 @@ struct InitCase {
   bool tied;
   bool big;
 };
+
+/// LibTorch's code without vectors is off by two units in the last place of the largest number at most (normal numbers go through
+/// a logarithm, a root and a cosine, each rounded); where that tips a rounding to bfloat16 (`rounded`), by one of bfloat16's
+/// units.
+void expect_initial(const at::Tensor& tensor, const json& described, bool rounded, const std::string& what) {
+  if (vectors_in_libtorch()) {
+    EXPECT_EQ(sha256_hex(tensor), described.at("sha256").get<std::string>()) << what;
+    return;
+  }
+  const double largest = described.at("abs_max").get<double>(), unit = 0x1p-22 * largest;
+  const auto off_by = [&](double value) { return unit + (rounded ? 0x1p-7 * std::abs(value) : 0); };
+  const auto values = tensor.to(at::kDouble).flatten();
+  const auto first = described.at("first").get<std::vector<double>>();
+  for (size_t i = 0; i < first.size(); ++i) {
+    EXPECT_NEAR(values[static_cast<int64_t>(i)].item<double>(), first[i], off_by(first[i])) << what;
+  }
+  const double l2 = described.at("l2").get<double>();
+  EXPECT_NEAR(values.norm().item<double>(), l2, 1e-6 * l2) << what;
+  EXPECT_NEAR(values.abs().max().item<double>(), largest, off_by(largest)) << what;
+}
 
 class Init : public ReferenceTest, public ::testing::WithParamInterface<InitCase> {};
 
@@ -32,8 +52,7 @@ TEST_P(Init, EveryParameterHasTheRecordedBits) {
     std::vector<std::string> order;
     for (const auto& [name, tensor] : state_dict(model)) {
       order.push_back(name);
-      EXPECT_EQ(sha256_hex(tensor), params.at(name).at("sha256").get<std::string>())
-          << name << (main_dtypes ? " as main() leaves it" : " unrounded");
+      expect_initial(tensor, params.at(name), main_dtypes, name + (main_dtypes ? " as main() leaves it" : " unrounded"));
     }
     EXPECT_EQ(order, recorded.at("state_dict_order").get<std::vector<std::string>>());
   }

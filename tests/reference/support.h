@@ -43,6 +43,11 @@ inline bool same_processor() {
 #endif
 }
 
+/// Whether LibTorch draws random numbers with vector instructions, as it did for the recordings.
+inline bool vectors_in_libtorch() {
+  return at::get_cpu_capability() != "DEFAULT";
+}
+
 /// Single thread, as the recordings were made; skips without them.
 class ReferenceTest : public ::testing::Test {
  protected:

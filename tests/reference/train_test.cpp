@@ -35,8 +35,8 @@ std::string tokenizer() {
   return (shared_folder() / "fineweb/tokenizers/fineweb_1024_bpe.model").string();
 }
 
-/// Tolerances on losses by step, absolute (reference/README.md, "Sensible tolerances"). Newton-Schulz in bfloat16 makes of the last
-/// bits of step 1's gradients, which differ from processor to processor, up to 4.2e-5 in step 2's loss.
+/// Tolerances on losses by step, absolute (reference/README.md, "Sensible tolerances"). Newton-Schulz in bfloat16 makes of the
+/// last bits of step 1's gradients, which differ from processor to processor, up to 4.2e-5 in step 2's loss.
 struct LossTolerance {
   double step_1, step_2, steps_3_5, later, micro_factor;
 
@@ -84,7 +84,7 @@ TEST_P(ThirtySteps, EqualTheRecordedRun) {
   }
   for (const auto& [name, described] : recorded.at("initial_state").items()) {
     for (const auto& [key, tensor] : state_dict(trainer.model())) {
-      if (key == name) {
+      if (key == name && vectors_in_libtorch()) {
         EXPECT_EQ(sha256_hex(tensor), described.get<std::string>()) << name;
       }
     }

@@ -49,7 +49,7 @@ def train(args, work):
 
 
 def environment():
-    kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS")
+    kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "PGOLF_CPU_LEVEL")
     return {name: os.environ[name] for name in kept if name in os.environ}
 
 

@@ -27,8 +27,9 @@ class Program {
   Program(const std::string& name, const std::vector<std::string>& arguments, const Variables& environment = {}) {
     std::vector<std::string> words{(fs::path(PGOLF_BIN_DIR) / name).string()}, variables{"OMP_NUM_THREADS=1"};
     words.insert(words.end(), arguments.begin(), arguments.end());
-    for (const char* inherited : {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH"}) {
-      if (const char* value = std::getenv(inherited); value != nullptr) variables.push_back(std::string(inherited) + "=" + value);
+    for (const char* inherited : {"PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PGOLF_CPU_LEVEL"}) {
+      if (const char* value = std::getenv(inherited); value != nullptr && !environment.contains(inherited))
+        variables.push_back(std::string(inherited) + "=" + value);
     }
     for (const auto& [key, value] : environment) variables.push_back(key + "=" + value);
     const auto pointers = [](std::vector<std::string>& texts) {
