@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
 """scripts/bench_vs_python.sh: who is run how often and with what, and the arithmetic of its table."""
 
-import os
 import signal
 import subprocess
-import time
 import unittest
 
-from sandbox import SCRIPTS, SandboxTest
+from sandbox import SCRIPTS, SandboxTest, alive, wait_until
 
 # Takes --json FILE and writes two samples there: the first argument of `sample`, and 2 ms more.
 SAMPLE = r"""
@@ -42,23 +40,6 @@ esac
 )
 OLDER = SAMPLE + """sample 19 ',"dtype":"bfloat16"' "$@" """
 ENDLESS = "echo $$ >>$HOME/endless; sleep 60 & echo $! >>$HOME/endless; wait"
-
-
-def alive(pid):
-    """Also a process that has ended is there until somebody waits for it."""
-    try:
-        os.kill(pid, 0)
-        return True
-    except ProcessLookupError:
-        return False
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("waited for too long")
-        time.sleep(0.02)
 
 
 class BenchVsPythonTest(SandboxTest):

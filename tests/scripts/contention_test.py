@@ -8,11 +8,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from sandbox import SandboxTest
+from sandbox import SandboxTest, alive, wait_until
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -40,23 +39,6 @@ ms=$((10 * (1 + count * round) * round ${PASSIVE:+/ 2}))
 printf '{"ms":{"total":{"median":%s},"update":{"median":%s}},"cpu_share":0.%s}' $ms $((ms / 5)) $((9 - count)) >"$2"
 """
 )
-
-
-def alive(pid):
-    """Also a process that has ended is there until somebody waits for it."""
-    try:
-        os.kill(pid, 0)
-        return True
-    except ProcessLookupError:
-        return False
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError("waited for too long")
-        time.sleep(0.02)
 
 
 class Contention(SandboxTest):

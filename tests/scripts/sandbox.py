@@ -5,9 +5,27 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 import unittest
 
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
+
+
+def alive(pid):
+    """Also a process that has ended is there until somebody waits for it."""
+    try:
+        os.kill(pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("waited for too long")
+        time.sleep(0.02)
 
 
 class SandboxTest(unittest.TestCase):
