@@ -5,7 +5,7 @@
 # the distribution serve as English text. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
 
 # With fewer steps a model learns little: where three minutes hold fewer, they are smaller (--min-steps in train_gpt --help).
-min_steps=300
+min_steps=250
 
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
