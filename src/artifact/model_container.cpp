@@ -25,6 +25,8 @@ bool starts_like_zlib(BytesView file) {
   return (method & 15) == 8 && method >> 4 <= 7 && (method * 256 + flags) % 31 == 0;
 }
 
+/// To be asked before starts_like_zlib: the length of a header may begin like a zlib stream, but no stream of zlib's goes on like
+/// the length of a header.
 bool starts_like_safetensors(BytesView file) {
   uint64_t header = 0;
   if (file.size() < sizeof header + 1) return false;
@@ -55,11 +57,6 @@ ModelContainer parse_model_container(BytesView file, const std::string& name) {
   ModelContainer container;
   if (starts_like_zip(file)) {
     container = from_torch(file, name);
-  } else if (starts_like_zlib(file)) {
-    const Bytes archive = zlib_decompress(file, std::max(always_unpacked, unpacked_per_byte * file.size()), name);
-    if (!starts_like_zip(archive)) refuse(name, "the zlib stream holds ", archive);
-    container = from_torch(archive, name);
-    container.format += "+zlib";
   } else if (starts_like_safetensors(file)) {
     Safetensors tensors = parse_safetensors(file, name);
     const auto format = tensors.metadata.find("format");
@@ -67,6 +64,11 @@ ModelContainer parse_model_container(BytesView file, const std::string& name) {
     container.format = checkpoint ? ModelContainer::checkpoint_format : "safetensors";
     container.content = std::move(tensors);
     container.unpacked_bytes = file.size();
+  } else if (starts_like_zlib(file)) {
+    const Bytes archive = zlib_decompress(file, std::max(always_unpacked, unpacked_per_byte * file.size()), name);
+    if (!starts_like_zip(archive)) refuse(name, "the zlib stream holds ", archive);
+    container = from_torch(archive, name);
+    container.format += "+zlib";
   } else {
     refuse(name, "", file);
   }

@@ -84,6 +84,14 @@ TEST(ModelContainer, ContentTellsTheForm) {
   EXPECT_EQ(format_of(save_torch(int8_object())), "int8");
   EXPECT_EQ(format_of(zlib_compress(torch_file(), 1)), "torch+zlib");
   EXPECT_EQ(format_of(plain_safetensors()), "safetensors");
+  // The length of a header of 376 bytes begins like a zlib stream: 78 01.
+  std::string padding;
+  Bytes file;
+  do {
+    file = safetensors_file({{"padding", padding += 'x'}});
+  } while (file[0] != std::byte{0x78} && padding.size() < 400);
+  ASSERT_EQ(file[1], std::byte{0x01});
+  EXPECT_EQ(format_of(file), "safetensors");
   EXPECT_EQ(format_of(checkpoint_file()), "training checkpoint");
   const Bytes artifact = artifact_file();
   const auto container = parse_model_container(artifact, "f");
