@@ -277,8 +277,8 @@ ExitCode run(int argc, char** argv) {
       describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.passes,
       plan.at_once, config.data.train_seq_len);
   std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
-              runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads, TORCH_VERSION,
-              options.steps, options.warmup);
+              runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
+              TORCH_VERSION, options.steps, options.warmup);
   std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
   nlohmann::ordered_json rows;
   for (int row = 0; row < kRows; ++row) {

@@ -1,5 +1,5 @@
-// The two ways to multiply matrices on the CPU, under one interface: what cpu_linear.cpp is written over. Both pack their operands;
-// activations of a step are packed by the thread that needs them, weights once per optimizer step.
+// The two ways to multiply matrices on the CPU, under one interface: what cpu_linear.cpp is written over. Both pack their
+// operands; activations of a step are packed by the thread that needs them, weights once per optimizer step.
 #pragma once
 
 #include <torch/types.h>

@@ -48,7 +48,8 @@ at::Tensor pack_weight_for(const at::Tensor& weight, bool transposed, at::Scalar
   const auto packed = packed_buffer<Gemm>(depth, width, activations);
   share_panels(panels_of(width, Gemm::kRightPanel), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
     const auto pack = [&](const auto& packing, const auto* data) {
-      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<typename Gemm::Packed>(packed), first, last);
+      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<typename Gemm::Packed>(packed),
+                                                              first, last);
     };
     if (activations == at::kBFloat16 && dense.scalar_type() == at::kFloat) {
       Gemm::with_rounding(dense, pack);
@@ -159,8 +160,8 @@ void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output
   share_panels(panels_of(columns, Gemm::kRightPanel), work, [&](int64_t first, int64_t last) {
     const int64_t column = first * Gemm::kRightPanel;
     typename Gemm::Term part[Gemm::kTerms * kCount];
-    const auto* const part_end = std::transform(
-        static_cast<const typename Gemm::Term*>(terms), end, part, [column](const typename Gemm::Term& term) {
+    const auto* const part_end =
+        std::transform(static_cast<const typename Gemm::Term*>(terms), end, part, [column](const typename Gemm::Term& term) {
           return typename Gemm::Term{term.left, term.right + Gemm::columns_before(column, term.depth), term.depth};
         });
     Gemm::multiply(part, part_end - part, rows, std::min(last * Gemm::kRightPanel, columns) - column, from(output, 0, column));
@@ -302,8 +303,8 @@ struct PackedQkv : Function<PackedQkv<Gemm>> {
       for (size_t i = 0; i < 3; ++i) {
         const int64_t columns = weights[i].size(0);
         typename Gemm::Term terms[Gemm::kTerms];
-        const auto* const end = Gemm::add_terms(terms, left, range.count, in<typename Gemm::Packed>(operands[i]), columns, width,
-                                                x.scalar_type());
+        const auto* const end =
+            Gemm::add_terms(terms, left, range.count, in<typename Gemm::Packed>(operands[i]), columns, width, x.scalar_type());
         Gemm::multiply(terms, end - terms, range.count, columns, from(output_to(results[i], Store::assign), range.first, 0));
       }
     });
@@ -390,8 +391,7 @@ const at::Tensor& backward_operand(const LinearWeight& weight, const at::Tensor&
 
 at::Tensor pack_weight(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
   at::Tensor packed;
-  cpu::with_gemm(activations,
-                 [&](auto gemm) { packed = pack_weight_for<decltype(gemm)>(weight, transposed, activations); });
+  cpu::with_gemm(activations, [&](auto gemm) { packed = pack_weight_for<decltype(gemm)>(weight, transposed, activations); });
   return packed;
 }
 
@@ -418,9 +418,8 @@ at::Tensor linear(const at::Tensor& x_in, const LinearWeight& weight) {
     using Gemm = decltype(gemm);
     const auto x = x_in.contiguous();
     const auto& forward = ops::forward_operand(weight, x);
-    y = needs_gradient(x, weight.value)
-            ? PackedLinear<Gemm>::apply(x, weight.value, forward, ops::backward_operand(weight, x))
-            : multiply_rows<Gemm>(x, weight.value, forward);
+    y = needs_gradient(x, weight.value) ? PackedLinear<Gemm>::apply(x, weight.value, forward, ops::backward_operand(weight, x))
+                                        : multiply_rows<Gemm>(x, weight.value, forward);
   });
   return y;
 }

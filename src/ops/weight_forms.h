@@ -36,9 +36,9 @@ class WeightForms {
   at::Tensor joined_;
 };
 
-/// linear, linear_qkv and relu_squared_mlp over cpu_gemm.h; undefined tensors for what is not covered: other devices, dtypes other
-/// than bfloat16 and float32, bfloat16 where the processor multiplies it in vectors only. On tiles float32 products are within
-/// 2^-17 of each term (packing_in_parts).
+/// linear, linear_qkv and relu_squared_mlp over cpu_gemm.h; undefined tensors for what is not covered: other devices, dtypes
+/// other than bfloat16 and float32, bfloat16 where the processor multiplies it in vectors only. On tiles float32 products are
+/// within 2^-17 of each term (packing_in_parts).
 namespace cpu {
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);

@@ -61,7 +61,8 @@ TEST(Cores, ThreadsOfTheUserWin) {
   };
   EXPECT_EQ(threads_with("3"), 3);
   EXPECT_EQ(threads_with("5,2"), 5);
-  for (const char* const nonsense : {"", "0", "-2", "many"}) EXPECT_EQ(threads_with(nonsense), usable_physical_cores()) << nonsense;
+  for (const char* const nonsense : {"", "0", "-2", "many"})
+    EXPECT_EQ(threads_with(nonsense), usable_physical_cores()) << nonsense;
   before != nullptr ? ::setenv("OMP_NUM_THREADS", saved.c_str(), 1) : ::unsetenv("OMP_NUM_THREADS");
   EXPECT_GE(usable_physical_cores(), 1);
 }

@@ -11,8 +11,8 @@ constexpr int64_t round_up(int64_t value, int64_t unit) {
   return (value + unit - 1) / unit * unit;
 }
 
-/// Packs from a matrix with `stride` elements between rows, to panels first_panel .. last_panel-1 of the rows of a left or columns
-/// of a right operand, so that threads can share it. width: all rows or columns of the operand.
+/// Packs from a matrix with `stride` elements between rows, to panels first_panel .. last_panel-1 of the rows of a left or
+/// columns of a right operand, so that threads can share it. width: all rows or columns of the operand.
 template <class T, class Packed>
 struct Packing {
   using Pack = void (*)(const T* x, int64_t stride, int64_t depth, int64_t width, Packed* packed, int64_t first_panel,

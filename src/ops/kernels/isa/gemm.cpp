@@ -1,4 +1,5 @@
-// Matrix products of packed float32 operands in vectors. Compiled once per instruction set like kernels.cpp, under the same rules.
+// Matrix products of packed float32 operands in vectors. Compiled once per instruction set like kernels.cpp, under the same
+// rules.
 //
 // A tile of the result, kRows by two vectors, stays in registers while the whole depth goes by: per step one row of the right
 // operand's strip is loaded and one value of each row of the left operand is broadcast. Both lie in memory in that order.

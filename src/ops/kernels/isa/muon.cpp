@@ -107,7 +107,8 @@ class Iteration {
     const auto& pack = packing_of(from);
     // product = x x^T or x^T x
     (tall_ ? pack.left_transposed : pack.left)(from, columns_, depth_, size_, left_, 0, panels(size_, VectorGemm::kLeftPanel));
-    (tall_ ? pack.right : pack.right_transposed)(from, columns_, depth_, size_, right_, 0, panels(size_, VectorGemm::kRightPanel));
+    (tall_ ? pack.right : pack.right_transposed)(from, columns_, depth_, size_, right_, 0,
+                                                 panels(size_, VectorGemm::kRightPanel));
     multiply(depth_, size_, size_, output(Store::assign, product_, size_, nullptr, 0, 0, /*upper=*/true));
     mirror(product_);
     // polynomial = b product + c product^2
