@@ -147,7 +147,6 @@ void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output
   double work = 0;
   for (const auto& factor : factors)
     work += static_cast<double>(round_up(rows, Gemm::kLeftPanel) * width_of_rows(factor.rows) * columns);
-  typename Gemm::Term terms[Gemm::kTerms * kCount];
   if (!few_rows<Gemm>(factors[0].rows)) {
     return share_panels(panels_of(rows, Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
       const RowRange range(factors[0].rows, Gemm::kLeftPanel, first, last);
@@ -156,6 +155,7 @@ void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output
       Gemm::multiply(mine, end - mine, range.count, columns, from(output, range.first, 0));
     });
   }
+  typename Gemm::Term terms[Gemm::kTerms * kCount];
   const auto* const end = pack_terms<Gemm>(factors, RowRange(factors[0].rows, Gemm::kLeftPanel, 0, 1), columns, terms);
   share_panels(panels_of(columns, Gemm::kRightPanel), work, [&](int64_t first, int64_t last) {
     const int64_t column = first * Gemm::kRightPanel;

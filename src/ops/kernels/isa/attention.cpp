@@ -22,9 +22,6 @@ constexpr float kLog2E = 1.44269504f;
 PGOLF_INLINE Floats larger(Floats a, Floats b) {
   return a > b ? a : b;
 }
-PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 /// 2^x within 1e-7 for x <= 127; 0 below -126.
 PGOLF_INLINE Floats exp2_of(Floats x) {

@@ -18,10 +18,6 @@ constexpr int64_t kRows = 6;  ///< of 16 registers 12 hold sums
 constexpr int64_t kStrip = 2 * kLanes;  ///< columns of a tile
 static_assert(VectorGemm::kLeftPanel % kRows == 0 && VectorGemm::kRightPanel % kStrip == 0);
 
-PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
 struct Exact {
   static PGOLF_INLINE float of(float x) { return x; }
   static PGOLF_INLINE float of(Bf16 x) {

@@ -28,6 +28,13 @@ using Ints = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
 using Bits = uint32_t __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 using Halves = uint16_t __attribute__((vector_size(kLanes * sizeof(uint16_t))));
 
+PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+PGOLF_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+
 PGOLF_INLINE Floats all(float value) {
   return value - Floats{};
 }

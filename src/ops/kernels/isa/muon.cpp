@@ -11,10 +11,6 @@ extern const VectorGemm gemm_kernels;
 }
 namespace {
 
-PGOLF_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-
 template <class T>
 double nesterov(const float* gradient, float* buffer, float momentum, T* x, int64_t count) {
   double total = 0;
