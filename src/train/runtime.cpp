@@ -58,7 +58,7 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   if (runtime.device.is_cpu() && runtime.dtype == at::kBFloat16 && cpu_level() < CpuLevel::avx512bf16) {
     log::warn(
         format("DTYPE=bfloat16 on a processor without instructions for it (%s): products are computed in float32 and then "
-               "rounded, or with OPS=reference emulated at a tenth of the speed; DTYPE=float32 is quicker and more exact",
+               "rounded, or with OPS=reference emulated, ten times as slow; DTYPE=float32 is as quick and more exact",
                cpu_level_name(cpu_level())));
   }
   if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {
