@@ -16,7 +16,7 @@
 
 #include "cuda/kernels.h"
 #endif
-#include "cuda/limits.h"
+#include "cuda/coverage.h"
 #include "kernels/select.h"
 #include "pgolf/ops/residual.h"
 #include "pgolf/ops/rope.h"
@@ -46,7 +46,7 @@ inline bool covered(const at::Tensor& x) {
   return device && x.layout() == at::kStrided && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-/// Whether the CUDA kernels take rows as long as x's, one of the limits of cuda/limits.h; the CPU's take any.
+/// Whether the CUDA kernels take rows as long as x's, one of the limits of cuda/coverage.h; the CPU's take any.
 inline bool within(int64_t most_bytes, const at::Tensor& x) {
   return !x.is_cuda() || x.size(-1) * static_cast<int64_t>(x.element_size()) <= most_bytes;
 }

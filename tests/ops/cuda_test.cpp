@@ -4,7 +4,7 @@
 #include <random>
 #include <typeinfo>
 
-#include "../../src/ops/cuda/limits.h"
+#include "../../src/ops/cuda/coverage.h"
 #include "../../src/ops/cuda/row_math.h"
 #include "ops/ops_testing.h"
 #include "pgolf/ops/cross_entropy.h"

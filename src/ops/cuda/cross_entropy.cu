@@ -78,8 +78,8 @@ void LossKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targe
   const int64_t threads = quotient_up<int64_t>(one_each ? packs : quotient_up<int64_t>(packs, 8), kWarp) * kWarp;
   const bool aligned = vocab % kPack<T> == 0 && on_boundaries(logits, gradient);
   const auto kernel = one_each ? softcap_cross_entropy_kernel<T, 1> : softcap_cross_entropy_kernel<T, 8>;
-  kernel<<<static_cast<unsigned>(rows), static_cast<unsigned>(threads), 0, stream>>>(logits, targets, Capped{cap}, grad_scale,
-                                                                                     loss, gradient, vocab, aligned);
+  launch<kMaxThreads>(kernel, static_cast<unsigned>(rows), static_cast<unsigned>(threads), stream, logits, targets, Capped{cap},
+                      grad_scale, loss, gradient, vocab, aligned);
 }
 
 template struct LossKernels<float>;

@@ -71,28 +71,28 @@ unsigned blocks_for(int64_t count) {
 
 template <class T>
 void ElementKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
-  relu_squared_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(x, y, count, on_boundaries(x, y));
+  launch(relu_squared_kernel<T>, blocks_for<T>(count), kThreads, stream, x, y, count, on_boundaries(x, y));
 }
 
 template <class T>
 void ElementKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
-  relu_squared_backward_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(dy, x, dx, count, on_boundaries(dy, x, dx));
+  launch(relu_squared_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, x, dx, count, on_boundaries(dy, x, dx));
 }
 
 template <class T>
 void ElementKernels<T>::swiglu(const T* gate, const T* up, T* y, int64_t count) const {
-  swiglu_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(gate, up, y, count, on_boundaries(gate, up, y));
+  launch(swiglu_kernel<T>, blocks_for<T>(count), kThreads, stream, gate, up, y, count, on_boundaries(gate, up, y));
 }
 
 template <class T>
 void ElementKernels<T>::swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const {
-  swiglu_backward_kernel<T>
-      <<<blocks_for<T>(count), kThreads, 0, stream>>>(dy, gate, up, dgate, dup, count, on_boundaries(dy, gate, up, dgate, dup));
+  launch(swiglu_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, gate, up, dgate, dup, count,
+         on_boundaries(dy, gate, up, dgate, dup));
 }
 
 template <class T>
 void ElementKernels<T>::scale(T* x, const float* factor, int64_t count) const {
-  scale_kernel<T><<<blocks_for<T>(count), kThreads, 0, stream>>>(x, factor, count, on_boundaries(x));
+  launch(scale_kernel<T>, blocks_for<T>(count), kThreads, stream, x, factor, count, on_boundaries(x));
 }
 
 template struct ElementKernels<float>;

@@ -112,7 +112,7 @@ void HeadKernels<T>::norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, Ro
                                  HeadShape shape, int64_t, int64_t rows) const {
   const Layout layout =
       layout_of<T>(shape, rows, heads_on_boundaries<T>(x) && heads_on_boundaries<T>(y) && on_boundaries(table.cos, table.sin));
-  norm_rotate_kernel<T><<<blocks_of(layout), kThreads, 0, stream>>>(x, y, rstd, table, gain, layout);
+  launch<kThreads>(norm_rotate_kernel<T>, blocks_of(layout), kThreads, stream, x, y, rstd, table, gain, layout);
 }
 
 template <class T>
@@ -122,7 +122,8 @@ void HeadKernels<T>::norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x,
   const bool aligned = heads_on_boundaries<T>(dy) && heads_on_boundaries<T>(x) && heads_on_boundaries<T>(dx) &&
                        on_boundaries(table.cos, table.sin);
   const Layout layout = layout_of<T>(shape, rows, aligned);
-  norm_rotate_backward_kernel<T><<<blocks_of(layout), kThreads, 0, stream>>>(dy, x, rstd, table, gain, dx, dgain, layout);
+  launch<kThreads>(norm_rotate_backward_kernel<T>, blocks_of(layout), kThreads, stream, dy, x, rstd, table, gain, dx, dgain,
+                   layout);
 }
 
 template struct HeadKernels<float>;

@@ -9,7 +9,7 @@
 #include <cuda_runtime_api.h>
 
 #include "../kernels/kernels.h"
-#include "limits.h"
+#include "coverage.h"
 
 namespace pgolf::ops::cuda {
 

@@ -6,6 +6,8 @@
 namespace pgolf::ops::cuda {
 namespace {
 
+constexpr int kMostThreads = kMaxRowBytes / 16;
+
 /// Teams for kernels that leave no partial sums behind.
 constexpr int64_t kMostTeams = 4096;
 
@@ -87,14 +89,14 @@ __device__ Pack<T> norm_backward_row(Team& team, const Columns<T>& columns, cons
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMaxRowBytes / 16) rms_norm_kernel(const T* x, T* y, float* rstd, Rows shape) {
+__global__ void __launch_bounds__(kMostThreads) rms_norm_kernel(const T* x, T* y, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
   for_rows(shape, [&](int64_t row) { norm_row(team, columns, columns.load(x, row), y, rstd, row); });
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMaxRowBytes / 16)
+__global__ void __launch_bounds__(kMostThreads)
     rms_norm_backward_kernel(const T* dy, const T* x, const float* rstd, T* dx, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
@@ -117,7 +119,7 @@ __device__ Pack<T> arriving(Team& team, const Columns<T>& columns, const T* dy, 
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMaxRowBytes / 16)
+__global__ void __launch_bounds__(kMostThreads)
     residual_mix_kernel(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> m = columns.parameters(mix), m0 = columns.parameters(mix + shape.width);
@@ -131,7 +133,7 @@ __global__ void __launch_bounds__(kMaxRowBytes / 16)
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMaxRowBytes / 16)
+__global__ void __launch_bounds__(kMostThreads)
     residual_mix_backward_kernel(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
                                  float* dmix, Rows shape) {
   const Columns<T> columns(shape);
@@ -154,7 +156,7 @@ __global__ void __launch_bounds__(kMaxRowBytes / 16)
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMaxRowBytes / 16)
+__global__ void __launch_bounds__(kMostThreads)
     scaled_add_kernel(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> s = columns.parameters(scale);
@@ -168,7 +170,7 @@ __global__ void __launch_bounds__(kMaxRowBytes / 16)
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMaxRowBytes / 16)
+__global__ void __launch_bounds__(kMostThreads)
     scaled_add_backward_kernel(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                                float* dscale, Rows shape) {
   const Columns<T> columns(shape);
@@ -195,14 +197,14 @@ template <class T>
 void RowKernels<T>::rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, y);
   const Grid grid = grid_for<T>(shape);
-  rms_norm_kernel<T><<<grid.blocks, grid.threads, 0, stream>>>(x, y, rstd, shape);
+  launch<kMostThreads>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, y, rstd, shape);
 }
 
 template <class T>
 void RowKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), dy, x, dx);
   const Grid grid = grid_for<T>(shape);
-  rms_norm_backward_kernel<T><<<grid.blocks, grid.threads, 0, stream>>>(dy, x, rstd, dx, shape);
+  launch<kMostThreads>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, dx, shape);
 }
 
 template <class T>
@@ -211,7 +213,7 @@ void RowKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, x0, mix, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? residual_mix_kernel<T, true> : residual_mix_kernel<T, false>;
-  kernel<<<grid.blocks, grid.threads, 0, stream>>>(x, x0, mix, y, normed, rstd, shape);
+  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, x, x0, mix, y, normed, rstd, shape);
 }
 
 template <class T>
@@ -220,7 +222,7 @@ void RowKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> normed, c
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, x, x0, mix, dx, dx0);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? residual_mix_backward_kernel<T, true> : residual_mix_backward_kernel<T, false>;
-  kernel<<<grid.blocks, grid.threads, 0, stream>>>(dy, normed, x, x0, mix, dx, dx0, dmix, shape);
+  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, dy, normed, x, x0, mix, dx, dx0, dmix, shape);
 }
 
 template <class T>
@@ -229,7 +231,7 @@ void RowKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, 
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, scale, branch, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? scaled_add_kernel<T, true> : scaled_add_kernel<T, false>;
-  kernel<<<grid.blocks, grid.threads, 0, stream>>>(x, scale, branch, y, normed, rstd, shape);
+  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, x, scale, branch, y, normed, rstd, shape);
 }
 
 template <class T>
@@ -238,7 +240,7 @@ void RowKernels<T>::scaled_add_backward(const T* dy, NormedOutput<T> normed, con
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, scale, branch, dx, dbranch);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? scaled_add_backward_kernel<T, true> : scaled_add_backward_kernel<T, false>;
-  kernel<<<grid.blocks, grid.threads, 0, stream>>>(dy, normed, scale, branch, dx, dbranch, dscale, shape);
+  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, dy, normed, scale, branch, dx, dbranch, dscale, shape);
 }
 
 template struct RowKernels<float>;

@@ -1,12 +1,12 @@
 // How the kernels divide rows among threads, and sums among threads.
 #pragma once
 
+#include "launch.cuh"
 #include "row_math.h"
 
 namespace pgolf::ops::cuda {
 
 constexpr int kWarp = 32;
-constexpr int kMaxThreads = 1024;  // of a block
 
 /// Whether all pointers lie on 16-byte boundaries; null does.
 template <class... Pointers>
