@@ -65,8 +65,8 @@ inline double matrix_peak(const at::Device& device, at::ScalarType dtype) {
   if (device.is_cuda() || dtype == at::kFloat || cpu_level() >= CpuLevel::avx512bf16) {
     peak = 2.0 * static_cast<double>(size * size * size) / best_seconds(device, [&] { at::mm_out(c, a, b); });
   }
-  if (device.is_cpu()) {
-    ops::cpu::with_gemm(dtype, [&](auto gemm) { peak = std::max(peak, cached_product_rate<decltype(gemm)>(dtype)); });
+  if (device.is_cpu() && ops::cpu::has_gemm(dtype)) {
+    ops::cpu::with_gemm([&](auto gemm) { peak = std::max(peak, cached_product_rate<decltype(gemm)>(dtype)); });
   }
   return peak;
 }

@@ -3,6 +3,7 @@
 #include <torch/types.h>
 
 #include "pgolf/ops/attention.h"
+#include "pgolf/ops/heads.h"
 
 namespace pgolf {
 
@@ -26,11 +27,8 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int 
 }
 
 CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& x, const ops::RopeTable* table) {
-  const int64_t batch = x.size(0), time = x.size(1);
-  const auto projected = ops::linear_qkv(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), path_);
-  const auto split = [&](size_t i, int64_t count) { return projected[i].view({batch, time, count, head_dim_}); };
-  const auto [q, k] = ops::qk_norm_rope_gain(split(0, num_heads_), split(1, num_kv_heads_), q_gain, table, path_, qk_norm_);
-  return {q, k, split(2, num_kv_heads_).transpose(1, 2)};
+  const auto [q, k, v] = ops::qkv_heads(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), q_gain, table, path_, qk_norm_);
+  return {q, k, v};
 }
 
 at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, KvCache* cache) {

@@ -93,19 +93,17 @@ struct FloatGemm {
   }
 };
 
-/// f(TileGemm()) or f(FloatGemm()), whichever this processor takes for activations of a dtype; false, without a call, where
-/// LibTorch's products are the best there are (bfloat16 in vectors), and for other dtypes.
+/// Whether this processor has products of ours for activations of a dtype. bfloat16 it may multiply in vectors of its own: then
+/// LibTorch's products are the best there are.
+inline bool has_gemm(at::ScalarType activations) {
+  if (activations == at::kFloat) return true;
+  return activations == at::kBFloat16 && (amx_usable() || cpu_level() < CpuLevel::avx512bf16);
+}
+
+/// f(TileGemm()) or f(FloatGemm()), whichever this processor takes for activations of a dtype that it has products for.
 template <class F>
-bool with_gemm(at::ScalarType activations, const F& f) {
-  if (activations != at::kFloat && activations != at::kBFloat16) return false;
-  if (amx_usable()) {
-    f(TileGemm());
-  } else if (activations == at::kFloat || cpu_level() < CpuLevel::avx512bf16) {
-    f(FloatGemm());
-  } else {
-    return false;
-  }
-  return true;
+void with_gemm(const F& f) {
+  amx_usable() ? f(TileGemm()) : f(FloatGemm());
 }
 
 }  // namespace pgolf::ops::cpu

@@ -372,16 +372,6 @@ struct PackedMlp : Function<PackedMlp<Gemm>> {
   }
 };
 
-bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights) {
-  const auto dtype = x.scalar_type();
-  if (!cpu::covered(x) || x.numel() == 0) return false;
-  return std::all_of(weights.begin(), weights.end(), [dtype](const LinearWeight& weight) {
-    const auto& value = weight.value;
-    return value.is_cpu() && value.dim() == 2 && value.numel() > 0 &&
-           (value.scalar_type() == at::kFloat || value.scalar_type() == dtype);
-  });
-}
-
 const at::Tensor& forward_operand(const LinearWeight& weight, const at::Tensor& x) {
   return weight.forms->forward_operand(weight.value, x.scalar_type());
 }
@@ -391,7 +381,7 @@ const at::Tensor& backward_operand(const LinearWeight& weight, const at::Tensor&
 
 at::Tensor pack_weight(const at::Tensor& weight, bool transposed, at::ScalarType activations) {
   at::Tensor packed;
-  cpu::with_gemm(activations, [&](auto gemm) { packed = pack_weight_for<decltype(gemm)>(weight, transposed, activations); });
+  cpu::with_gemm([&](auto gemm) { packed = pack_weight_for<decltype(gemm)>(weight, transposed, activations); });
   return packed;
 }
 
@@ -411,10 +401,20 @@ const at::Tensor& WeightForms::backward_operand(const at::Tensor& weight, at::Sc
 
 namespace cpu {
 
+bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights) {
+  const auto dtype = x.scalar_type();
+  if (!cpu::covered(x) || x.numel() == 0 || !has_gemm(dtype)) return false;
+  return std::all_of(weights.begin(), weights.end(), [dtype](const LinearWeight& weight) {
+    const auto& value = weight.value;
+    return value.is_cpu() && value.dim() == 2 && value.numel() > 0 &&
+           (value.scalar_type() == at::kFloat || value.scalar_type() == dtype);
+  });
+}
+
 at::Tensor linear(const at::Tensor& x_in, const LinearWeight& weight) {
   at::Tensor y;
   if (!covers_linear(x_in, {weight})) return y;
-  with_gemm(x_in.scalar_type(), [&](auto gemm) {
+  with_gemm([&](auto gemm) {
     using Gemm = decltype(gemm);
     const auto x = x_in.contiguous();
     const auto& forward = ops::forward_operand(weight, x);
@@ -428,7 +428,7 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight&
                                      const LinearWeight& v) {
   tensor_list results(3);
   if (covers_linear(x_in, {q, k, v})) {
-    with_gemm(x_in.scalar_type(), [&](auto gemm) {
+    with_gemm([&](auto gemm) {
       using Qkv = PackedQkv<decltype(gemm)>;
       const auto x = x_in.contiguous();
       const auto &fq = ops::forward_operand(q, x), &fk = ops::forward_operand(k, x), &fv = ops::forward_operand(v, x);
@@ -444,7 +444,7 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight&
 at::Tensor relu_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, const LinearWeight& proj) {
   at::Tensor y;
   if (!covers_linear(x_in, {fc, proj})) return y;
-  with_gemm(x_in.scalar_type(), [&](auto gemm) {
+  with_gemm([&](auto gemm) {
     using Mlp = PackedMlp<decltype(gemm)>;
     const auto x = x_in.contiguous();
     const auto &up = ops::forward_operand(fc, x), &down = ops::forward_operand(proj, x);

@@ -17,9 +17,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::tensor_list;
 
-/// W.grad() += dy^T x, for dy [rows, out] and x [rows, in] of one dtype and a float32 weight.
-void accumulate_gradient(const at::Tensor& weight, const at::Tensor& dy, const at::Tensor& x) {
-  const auto [gradient, fresh] = gradient_slot(weight);
+/// gradient = beta gradient + dy^T x, beta 0 if it is fresh.
+void add_product(const GradientSlot& slot, const at::Tensor& dy, const at::Tensor& x) {
+  const auto& [gradient, fresh] = slot;
   at::Tensor into = gradient;
   const int beta = fresh ? 0 : 1;
   if (x.scalar_type() == at::kFloat) {
@@ -30,6 +30,34 @@ void accumulate_gradient(const at::Tensor& weight, const at::Tensor& dy, const a
     const auto product = at::mm(dy.t(), x);
     fresh ? gradient.copy_(product) : gradient.add_(product);
   }
+}
+
+/// The gradients of several weights as one matrix, made if there are none; undefined if they do not lie one under the other.
+GradientSlot joined_slot(const std::vector<at::Tensor>& weights) {
+  int64_t rows = 0, undefined = 0;
+  for (const auto& weight : weights) {
+    rows += weight.size(0);
+    undefined += weight.grad().defined() ? 0 : 1;
+  }
+  const int64_t width = weights[0].size(1);
+  if (undefined == static_cast<int64_t>(weights.size())) {
+    const auto joined = at::empty({rows, width}, weights[0].detach().options());
+    int64_t first = 0;
+    for (const auto& weight : weights) {
+      weight.mutable_grad() = joined.narrow(0, first, weight.size(0));
+      first += weight.size(0);
+    }
+    return {joined, true};
+  }
+  if (undefined > 0) return {};
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const auto& gradient = weights[i].grad();
+    if (!gradient.is_contiguous()) return {};
+    if (i == 0) continue;
+    const auto& above = weights[i - 1].grad();
+    if (!gradient.is_alias_of(above) || gradient.storage_offset() != above.storage_offset() + above.numel()) return {};
+  }
+  return {weights[0].grad().as_strided({rows, width}, {width, 1}), false};
 }
 
 /// Any device and dtype; the gradient of a float32 weight goes straight to W.grad().
@@ -45,32 +73,8 @@ struct AccumulatingLinear : Function<AccumulatingLinear> {
     const auto dy = gradients[0].reshape({-1, cast.size(0)});
     at::Tensor dx;
     if (context->needs_input_grad(0)) dx = at::mm(dy, cast).view(x.sizes());
-    if (context->needs_input_grad(1)) accumulate_gradient(weight, dy, x.reshape({-1, cast.size(1)}));
+    if (context->needs_input_grad(1)) add_product(gradient_slot(weight), dy, x.reshape({-1, cast.size(1)}));
     return {dx, at::Tensor(), at::Tensor()};
-  }
-};
-
-/// The same for three weights of one input, as one product with all their rows.
-struct AccumulatingQkv : Function<AccumulatingQkv> {
-  static tensor_list forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& wq, const at::Tensor& wk,
-                             const at::Tensor& wv, const at::Tensor& joined) {
-    context->save_for_backward({x, wq, wk, wv, joined});
-    return at::split_with_sizes(at::linear(x, joined), {wq.size(0), wk.size(0), wv.size(0)}, -1);
-  }
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    cpu::refuse_second_derivative("linear_qkv");
-    const auto saved = context->get_saved_variables();
-    const auto &x = saved[0], &joined = saved[4];
-    const auto dy = at::cat(gradients, -1).view({-1, joined.size(0)}), rows = x.reshape({-1, joined.size(1)});
-    tensor_list results(5);
-    if (context->needs_input_grad(0)) results[0] = at::mm(dy, joined).view(x.sizes());
-    int64_t first = 0;
-    for (size_t i = 1; i < 4; ++i) {
-      const int64_t count = saved[i].size(0);
-      if (context->needs_input_grad(i)) accumulate_gradient(saved[i], dy.narrow(1, first, count), rows);
-      first += count;
-    }
-    return results;
   }
 };
 
@@ -81,6 +85,15 @@ GradientSlot gradient_slot(const at::Tensor& weight) {
   const bool fresh = !gradient.defined();
   if (fresh) gradient = at::empty_like(weight.detach());
   return {gradient, fresh};
+}
+
+void accumulate_gradients(const std::vector<at::Tensor>& weights, const at::Tensor& dy, const at::Tensor& x) {
+  if (const auto slot = joined_slot(weights); slot.gradient.defined()) return add_product(slot, dy, x);
+  int64_t first = 0;
+  for (const auto& weight : weights) {
+    add_product(gradient_slot(weight), dy.narrow(1, first, weight.size(0)), x);
+    first += weight.size(0);
+  }
 }
 
 void mark_changed(const at::Tensor& parameter) {
@@ -131,12 +144,6 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q,
   RECORD_USER_SCOPE("linear_qkv");
   if (path == OpsPath::fast) {
     if (auto results = cpu::linear_qkv(x, q, k, v); results[0].defined()) return results;
-    const std::vector<at::Tensor> weights{q.value, k.value, v.value};
-    if (std::all_of(weights.begin(), weights.end(),
-                    [](const at::Tensor& weight) { return weight.scalar_type() == at::kFloat; })) {
-      auto results = AccumulatingQkv::apply(x, q.value, k.value, v.value, q.forms->joined(weights, x.scalar_type()));
-      return {std::move(results[0]), std::move(results[1]), std::move(results[2])};
-    }
   }
   std::array<at::Tensor, 3> results;
   // One statement each: the order in which autograd adds up x's gradients is part of the definition.

@@ -40,6 +40,7 @@ class WeightForms {
 /// other than bfloat16 and float32, bfloat16 where the processor multiplies it in vectors only. On tiles float32 products are
 /// within 2^-17 of each term (packing_in_parts).
 namespace cpu {
+bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights);
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);
 at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj);
@@ -51,5 +52,9 @@ struct GradientSlot {
   bool fresh;
 };
 GradientSlot gradient_slot(const at::Tensor& weight);
+
+/// W.grad() += dy^T x for the float32 weights whose outputs lie side by side in dy [rows, their heights together]; x [rows, in]
+/// of dy's dtype. Gradients that are made here lie one under the other in memory, so that one product writes all of them.
+void accumulate_gradients(const std::vector<at::Tensor>& weights, const at::Tensor& dy, const at::Tensor& x);
 
 }  // namespace pgolf::ops

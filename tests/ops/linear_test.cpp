@@ -27,18 +27,15 @@ PathOp mlp_op() {
   };
 }
 
-at::Tensor weight(int64_t out, int64_t in, int64_t seed) {
-  return random_tensor({out, in}, seed) / std::sqrt(static_cast<double>(in));
-}
-
 void check(at::IntArrayRef shape, int64_t width, int64_t hidden) {
   SCOPED_TRACE(c10::str("rows ", shape, ", width ", width, ", hidden ", hidden));
   auto sizes = shape.vec();
   sizes.push_back(width);
   const auto x = random_tensor(sizes, 1);
-  expect_fast_equals_reference(linear_op(), {x, weight(hidden, width, 2)}, /*parameters=*/1);
-  expect_fast_equals_reference(qkv_op(), {x, weight(hidden, width, 2), weight(width, width, 3), weight(width, width, 4)}, 1);
-  expect_fast_equals_reference(mlp_op(), {x, weight(hidden, width, 2), weight(width, hidden, 3)}, 1);
+  expect_fast_equals_reference(linear_op(), {x, random_weight(hidden, width, 2)}, /*parameters=*/1);
+  expect_fast_equals_reference(
+      qkv_op(), {x, random_weight(hidden, width, 2), random_weight(width, width, 3), random_weight(width, width, 4)}, 1);
+  expect_fast_equals_reference(mlp_op(), {x, random_weight(hidden, width, 2), random_weight(width, hidden, 3)}, 1);
 }
 
 TEST(Linear, FastEqualsReference) {
@@ -50,7 +47,7 @@ TEST(Linear, FastEqualsReference) {
 }
 
 TEST(Linear, OneRow) {
-  const auto x = random_tensor({1, 1, 32}, 1).to(at::kBFloat16), w = weight(64, 32, 2);
+  const auto x = random_tensor({1, 1, 32}, 1).to(at::kBFloat16), w = random_weight(64, 32, 2);
   const auto got = differentiate(linear_op()(OpsPath::fast), {x, w}),
              expected = differentiate(linear_op()(OpsPath::reference), {x, w});
   // Sums in another order may round to the neighbour: 2^-8 = 3.9e-3 of the largest entry at most.
@@ -66,15 +63,15 @@ TEST(Linear, WidthsThatAreNoMultiplesOfATile) {
 TEST(Linear, OneProductForThreeWeights) {
   // Where there are no tiles, and here because there are none for double: one product with the rows of q, k and v.
   const auto x = random_tensor({3, 11, 20}, 1).to(at::kDouble);
-  const Tensors inputs{x, weight(36, 20, 2), weight(12, 20, 3), weight(8, 20, 4)};
+  const Tensors inputs{x, random_weight(36, 20, 2), random_weight(12, 20, 3), random_weight(8, 20, 4)};
   const auto fast = differentiate(qkv_op()(OpsPath::fast), inputs),
              expected = differentiate(qkv_op()(OpsPath::reference), inputs);
   for (size_t i = 0; i < 3; ++i) EXPECT_LE(distance(fast.values[i], expected.values[i]), 1e-12) << i;
   // The weights' gradients are stored in float32.
   for (size_t i = 0; i < 4; ++i) EXPECT_LE(distance(fast.gradients[i], expected.gradients[i]), 1e-6) << i;
 
-  auto leaf = weight(36, 20, 2).requires_grad_();
-  const LinearWeight q(leaf), k(weight(12, 20, 3)), v(weight(8, 20, 4));
+  auto leaf = random_weight(36, 20, 2).requires_grad_();
+  const LinearWeight q(leaf), k(random_weight(12, 20, 3)), v(random_weight(8, 20, 4));
   const auto before = linear_qkv(x, q, k, v, OpsPath::fast)[0].detach();
   {
     at::NoGradGuard no_grad;
@@ -86,7 +83,7 @@ TEST(Linear, OneProductForThreeWeights) {
 TEST(Linear, WeightInTheActivationsDtype) {
   // As tok_emb is in bfloat16 training: its gradient goes through autograd in its own dtype. Where bfloat16 is multiplied in
   // vectors there is nothing better than LibTorch's product.
-  expect_fast_equals_reference(linear_op(), {random_tensor({5, 13, 64}, 1), weight(96, 64, 2)}, /*parameters=*/99,
+  expect_fast_equals_reference(linear_op(), {random_tensor({5, 13, 64}, 1), random_weight(96, 64, 2)}, /*parameters=*/99,
                                /*own_bfloat16=*/cpu_level() != CpuLevel::avx512bf16);
 }
 
@@ -95,7 +92,7 @@ TEST(Linear, GradientsAddUpInPlace) {
     for (const int64_t width : {64, 20}) {
       Tensors gradients;
       for (const auto path : {OpsPath::reference, OpsPath::fast}) {
-        auto leaf = weight(32, width, 1).requires_grad_();
+        auto leaf = random_weight(32, width, 1).requires_grad_();
         const LinearWeight prepared(leaf);
         void* memory = nullptr;
         for (int64_t seed = 2; seed < 5; ++seed) {
@@ -116,7 +113,7 @@ TEST(Linear, GradientsAddUpInPlace) {
 
 TEST(Linear, ChangedWeightsAreSeen) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    auto leaf = weight(32, 64, 1).requires_grad_();
+    auto leaf = random_weight(32, 64, 1).requires_grad_();
     const LinearWeight prepared(leaf);
     const auto x = random_tensor({3, 64}, 2).to(dtype);
     const auto before = linear(x, prepared, OpsPath::fast).detach();
@@ -132,7 +129,7 @@ TEST(Linear, ChangedWeightsAreSeen) {
 
 TEST(Linear, FrozenWeightsGetNoGradient) {
   const auto x = random_tensor({3, 64}, 2).to(at::kBFloat16).requires_grad_();
-  const auto frozen = weight(32, 64, 1);
+  const auto frozen = random_weight(32, 64, 1);
   linear(x, LinearWeight(frozen), OpsPath::fast).sum().backward();
   EXPECT_FALSE(frozen.grad().defined());
   EXPECT_TRUE(x.grad().defined());
@@ -140,7 +137,8 @@ TEST(Linear, FrozenWeightsGetNoGradient) {
 
 TEST(Linear, SecondDerivativeIsRefused) {
   auto x = random_tensor({3, 64}, 2).to(at::kBFloat16).requires_grad_();
-  const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
+  const auto y =
+      relu_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), OpsPath::fast);
   EXPECT_THROW(torch::autograd::grad({y.sum()}, {x}, {}, true, /*create_graph=*/true), c10::Error);
 }
 
@@ -149,7 +147,8 @@ TEST(Linear, InfinityAndNanPassThrough) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       auto x = random_tensor({40, 64}, 2).to(dtype);
       x[3][5] = poison;
-      const auto y = relu_squared_mlp(x, LinearWeight(weight(32, 64, 1)), LinearWeight(weight(64, 32, 2)), OpsPath::fast);
+      const auto y =
+          relu_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), OpsPath::fast);
       EXPECT_FALSE(y[3].isfinite().any().item<bool>());
       EXPECT_TRUE(y[2].isfinite().all().item<bool>());
     }
@@ -173,7 +172,7 @@ void expect_same_from_any_threads(const PathOp& op, const Tensors& inputs) {
 
 TEST(Linear, ThreadsDoNotChangeTheResult) {
   const auto x = random_tensor({2, 250, 128}, 1).to(at::kBFloat16);
-  expect_same_from_any_threads(mlp_op(), {x, weight(256, 128, 2), weight(128, 256, 3)});
+  expect_same_from_any_threads(mlp_op(), {x, random_weight(256, 128, 2), random_weight(128, 256, 3)});
 }
 
 TEST(Linear, ThreadsShareOutTheColumnsOfFewRows) {
@@ -181,10 +180,10 @@ TEST(Linear, ThreadsShareOutTheColumnsOfFewRows) {
     for (const int64_t rows : {1, 3, 32}) {
       SCOPED_TRACE(c10::str(dtype, ", rows ", rows));
       const auto x = random_tensor({rows, 384}, 1).to(dtype);
-      const auto wide = weight(744, 384, 2);  // the last columns are no whole panel
+      const auto wide = random_weight(744, 384, 2);  // the last columns are no whole panel
       expect_same_from_any_threads(linear_op(), {x, wide});
-      expect_same_from_any_threads(qkv_op(), {x, wide, weight(200, 384, 3), weight(200, 384, 4)});
-      expect_same_from_any_threads(mlp_op(), {x, wide, weight(384, 744, 5)});
+      expect_same_from_any_threads(qkv_op(), {x, wide, random_weight(200, 384, 3), random_weight(200, 384, 4)});
+      expect_same_from_any_threads(mlp_op(), {x, wide, random_weight(384, 744, 5)});
       if (dtype == at::kFloat) expect_fast_equals_reference(linear_op(), {x, wide}, /*parameters=*/1);
     }
   }

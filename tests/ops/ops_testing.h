@@ -23,6 +23,11 @@ inline at::Tensor random_tensor(at::IntArrayRef shape, int64_t seed) {
   return at::randn(shape, generator, at::TensorOptions().dtype(at::kDouble)).to(at::kFloat);
 }
 
+/// Of a linear layer: outputs are as large as inputs.
+inline at::Tensor random_weight(int64_t out, int64_t in, int64_t seed) {
+  return random_tensor({out, in}, seed) / std::sqrt(static_cast<double>(in));
+}
+
 inline Tensors cast(const Tensors& tensors, at::ScalarType dtype) {
   Tensors result;
   for (const auto& tensor : tensors) result.push_back(tensor.to(dtype));
