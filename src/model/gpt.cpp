@@ -76,9 +76,9 @@ at::Tensor GptImpl::capped_logits(const at::Tensor& features) {
   return logits.view({features.size(0), features.size(1), -1});
 }
 
-at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& target_ids) {
+at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& target_ids, double gradient) {
   return ops::softcap_cross_entropy(raw_logits(hidden(input_ids).flatten(0, 1)), target_ids.reshape(-1), config_.logit_softcap,
-                                    path_);
+                                    path_, gradient);
 }
 
 at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids) {

@@ -1,5 +1,6 @@
 #include "pgolf/ops/attention.h"
 
+#include <ATen/SDPBackend.h>
 #include <ATen/record_function.h>
 #include <torch/types.h>
 
@@ -11,6 +12,19 @@
 namespace pgolf::ops {
 namespace {
 
+/// Whether CUDA's flash attention takes these. What is not trained goes there rather than to cuDNN, which makes a plan for every
+/// new length.
+bool flash_covers(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t dim = q.size(3);
+  return q.is_cuda() && q.scalar_type() == at::kBFloat16 && k.scalar_type() == at::kBFloat16 &&
+         v.scalar_type() == at::kBFloat16 && dim % 8 == 0 && dim <= 256;
+}
+
+/// Of q's positions the last is the last of k's, however many there are of each.
+at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return std::get<0>(at::_scaled_dot_product_flash_attention(q, k, v, /*dropout_p=*/0.0, /*is_causal=*/true));
+}
+
 /// q of the last of k's positions. The heads that share a key head become rows of one: keys are not repeated.
 at::Tensor attend_from_the_end(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), dim = q.size(3);
@@ -20,7 +34,10 @@ at::Tensor attend_from_the_end(const at::Tensor& q, const at::Tensor& k, const a
     const auto hidden = at::full({time, keys}, -std::numeric_limits<double>::infinity(), q.options()).triu(keys - time + 1);
     mask = hidden.repeat({group, 1});
   }
-  const auto y = at::scaled_dot_product_attention(q.reshape({batch, kv_heads, group * time, dim}), k, v, mask);
+  const auto rows = q.reshape({batch, kv_heads, group * time, dim});
+  // On a GPU only cuDNN knows masks, at the price of a plan for every length.
+  const auto y = q.is_cuda() ? std::get<0>(at::_scaled_dot_product_attention_math(rows, k, v, mask))
+                             : at::scaled_dot_product_attention(rows, k, v, mask);
   return y.reshape({batch, heads, time, dim});
 }
 
@@ -28,12 +45,34 @@ at::Tensor attend_from_the_end(const at::Tensor& q, const at::Tensor& k, const a
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path) {
   RECORD_USER_SCOPE("causal_attention");
-  if (k.size(2) > q.size(2)) return attend_from_the_end(q, k, v);
+  const bool continued = k.size(2) > q.size(2);
+  if (path == OpsPath::fast && (continued || !fast::needs_gradient(q, k, v)) && flash_covers(q, k, v)) return flash(q, k, v);
+  if (continued) return attend_from_the_end(q, k, v);
   if (path == OpsPath::fast) {
     if (auto y = cpu::causal_attention(q, k, v); y.defined()) return y;
   }
   return at::scaled_dot_product_attention(q, k, v, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
                                           /*scale=*/std::nullopt, /*enable_gqa=*/q.size(1) != k.size(1));
+}
+
+const char* attention_backend(int64_t heads, int64_t kv_heads, int64_t time, int64_t dim, const at::TensorOptions& options,
+                              OpsPath path) {
+  const auto q = at::empty({1, heads, time, dim}, options), k = at::empty({1, kv_heads, time, dim}, options);
+  if (path == OpsPath::fast && cpu::covers_attention(q, k, k)) return "own";
+  const auto choice = at::_fused_sdp_choice(q.requires_grad_(), k, k, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
+                                            /*scale=*/std::nullopt, /*enable_gqa=*/heads != kv_heads);
+  switch (static_cast<at::SDPBackend>(choice)) {
+    case at::SDPBackend::math:
+      return "math";
+    case at::SDPBackend::flash_attention:
+      return "flash";
+    case at::SDPBackend::efficient_attention:
+      return "efficient";
+    case at::SDPBackend::cudnn_attention:
+      return "cudnn";
+    default:
+      return "none";
+  }
 }
 
 }  // namespace pgolf::ops

@@ -111,6 +111,8 @@ struct CausalAttention : Function<CausalAttention> {
   }
 };
 
+}  // namespace
+
 bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   for (const auto* x : {&q, &k, &v}) {
     if (!covered(*x) || x->dim() != 4 || x->scalar_type() != q.scalar_type() || x->numel() == 0) return false;
@@ -119,8 +121,6 @@ bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   return k.sizes() == v.sizes() && q.size(0) == k.size(0) && q.size(2) == k.size(2) && dim == k.size(3) &&
          q.size(1) % k.size(1) == 0 && dim % kAttentionLanes == 0 && dim <= kMaxAttentionDim;
 }
-
-}  // namespace
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles) {
   if (!covers_attention(q, k, v)) return {};

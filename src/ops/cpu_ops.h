@@ -14,6 +14,7 @@ inline bool covered(const at::Tensor& x) {
   return x.is_cpu() && fast::covered(x);
 }
 
+bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 /// tiles false: bfloat16 is computed in float32, as on a processor without AMX.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles = amx_usable());
 

@@ -11,10 +11,10 @@ at::Tensor softcap(const at::Tensor& logits, double cap) {
   return cap > 0 ? cap * at::tanh(logits / cap) : logits;
 }
 
-at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path) {
+at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, OpsPath path, double gradient) {
   RECORD_USER_SCOPE("softcap_cross_entropy");
   if (path == OpsPath::fast) {
-    if (auto loss = fast::softcap_cross_entropy(logits, targets, cap); loss.defined()) return loss;
+    if (auto loss = fast::softcap_cross_entropy(logits, targets, cap, gradient); loss.defined()) return loss;
   }
   return at::cross_entropy_loss(softcap(logits, cap).to(at::kFloat), targets);
 }

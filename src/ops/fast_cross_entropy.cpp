@@ -26,15 +26,17 @@ void run(const cuda::Kernels<T>& kernels, const T* logits, const int64_t* target
 }
 #endif
 
-/// The rows' losses. Writes the gradient of their mean to gradient unless it is undefined.
-at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient) {
+/// The rows' losses. Writes the gradient of their mean, times `factor`, to gradient unless it is undefined.
+at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient = {},
+                      double factor = 1) {
   const int64_t all_rows = logits.size(0), vocab = logits.size(1);
   const auto losses = empty_float({all_rows}, logits);
   for_row_blocks(logits, all_rows, vocab, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
     using T = ElementOf<decltype(kernels)>;
     const int64_t at = first * vocab;
-    run<T>(kernels, in<T>(logits, at), in<int64_t>(targets, first), static_cast<float>(cap), 1.0f / static_cast<float>(all_rows),
-           out<float>(losses, first), out<T>(gradient, at), rows, vocab);
+    run<T>(kernels, in<T>(logits, at), in<int64_t>(targets, first), static_cast<float>(cap),
+           static_cast<float>(factor) / static_cast<float>(all_rows), out<float>(losses, first), out<T>(gradient, at), rows,
+           vocab);
   });
   return losses;
 }
@@ -52,10 +54,12 @@ void scale_in_place(const at::Tensor& x, const at::Tensor& factor) {
 }
 
 struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& logits, const at::Tensor& targets, double cap) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& logits, const at::Tensor& targets, double cap,
+                            double expected) {
     const auto gradient = at::empty_like(logits);
     context->saved_data["gradient"] = gradient;
-    return mean_of(row_losses(logits, targets, cap, gradient));
+    context->saved_data["expected"] = expected;
+    return mean_of(row_losses(logits, targets, cap, gradient, expected));
   }
   /// Scales the buffer in place and gives it away: no second [N, V] buffer, but only one backward.
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
@@ -66,8 +70,8 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
                 "retain_graph");
     const auto gradient = found->second.toTensor();
     context->saved_data.erase(found);
-    scale_in_place(gradient, gradients[0]);
-    return {gradient, at::Tensor(), at::Tensor()};
+    scale_in_place(gradient, gradients[0] / context->saved_data["expected"].toDouble());
+    return {gradient, at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -91,16 +95,16 @@ bool prepare(at::Tensor& logits, at::Tensor& targets) {
 
 }  // namespace
 
-at::Tensor softcap_cross_entropy(const at::Tensor& logits_in, const at::Tensor& targets_in, double cap) {
+at::Tensor softcap_cross_entropy(const at::Tensor& logits_in, const at::Tensor& targets_in, double cap, double gradient) {
   at::Tensor logits = logits_in, targets = targets_in;
   if (!prepare(logits, targets)) return {};
-  if (needs_gradient(logits_in)) return SoftcapCrossEntropy::apply(logits, targets, cap);
-  return mean_of(row_losses(logits, targets, cap, {}));
+  if (needs_gradient(logits_in)) return SoftcapCrossEntropy::apply(logits, targets, cap, gradient);
+  return mean_of(row_losses(logits, targets, cap));
 }
 
 at::Tensor softcap_token_losses(const at::Tensor& logits_in, const at::Tensor& targets_in, double cap) {
   at::Tensor logits = logits_in, targets = targets_in;
-  return prepare(logits, targets) ? row_losses(logits, targets, cap, {}) : at::Tensor();
+  return prepare(logits, targets) ? row_losses(logits, targets, cap) : at::Tensor();
 }
 
 }  // namespace pgolf::ops::fast

@@ -20,8 +20,8 @@ class GptImpl : public torch::nn::Module {
  public:
   explicit GptImpl(const ModelConfig& config, OpsPath path = OpsPath::fast);
 
-  /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64.
-  at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids);
+  /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64. gradient: as for softcap_cross_entropy.
+  at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids, double gradient = 1);
 
   /// The targets' cross-entropies, of which forward() is the mean: [B, T] float32. Without gradient.
   at::Tensor token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids);

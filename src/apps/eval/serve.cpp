@@ -60,6 +60,8 @@ ExitCode run_serve(int argc, const char* const* argv) {
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
   const auto model = make_language_model(build_model(file, runtime.dtype, common.runtime.ops, runtime.device),
                                          file.stored.train_seq_len, runtime.device);
+  // The server computes on another thread, whose stream does not wait for this one's.
+  synchronize(runtime.device);
   Server server(*model, tokenizer, options);
   if (!is_loopback(options.host))
     log::warn(format("HOST=%s can be reached from elsewhere, and asks nobody who they are", printable(options.host).c_str()));
