@@ -34,7 +34,8 @@ constexpr const char* kUsage =
     "\n"
     "  --steps N      steps measured (default 10)\n"
     "  --warmup N     steps before them, not measured (default 2)\n"
-    "  --total-only   leave out the parts: half the time and less memory (no second set of optimiser states)\n"
+    "  --total-only   leave out the parts: half the time and less memory (no second set of optimiser states); with CUDA\n"
+    "                 graphs they always are\n"
     "  --validation   time validations of EVAL_TOKENS tokens by the initial weights instead of steps\n"
     "  --json FILE    also write every sample and the summary\n"
     "\n"
@@ -118,8 +119,8 @@ class Stopwatch {
 enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kClip, kMuon, kAdam, kRows };
 constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "clip", "muon", "adam"};
 constexpr const char* kRowNotes[kRows] = {"the Trainer's step (or validation)",
-                                          "  of which all micro-steps",
-                                          "  and checks, clipping, optimisers",
+                                          "  of which all micro-steps, and the gradients' norms",
+                                          "  and clipping, optimisers",
                                           "part: wait for tokens, hand them over",
                                           "part: forward, one pass at a time",
                                           "part: backward, likewise",
@@ -227,7 +228,11 @@ ExitCode run(int argc, char** argv) {
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
   Trainer trainer(config, command.resolved, runtime, process);
   std::optional<Parts> parts;
-  if (options.parts) parts.emplace(trainer, process);
+  if (options.parts && runtime.cuda_graphs) {
+    std::fprintf(stderr, "bench_step: parts are left out: a recorded step has none (--cuda-graphs off measures them)\n");
+  } else if (options.parts) {
+    parts.emplace(trainer, process);
+  }
 
   std::vector<Samples> samples(kRows);
   double first_loss = 0, cpu_seconds = 0;

@@ -178,11 +178,14 @@ OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
             must_match);
   table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
             "reference: the plain definition of every operation.", must_match);
-  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads", "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
+  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads",
+            "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
   table.add("CUDA_GRAPHS",
             bind::choice<SwitchChoice>(&runtime.cuda_graphs,
                                        {{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}),
             "", "Record a step's device work and replay it; auto: on a GPU with OPS=fast.");
+  table.add("DETERMINISTIC", bind::boolean(&runtime.deterministic), "",
+            "1: the same bits from run to run on a GPU as well, with slower attention. A CPU gives them anyway.");
 
   auto& output = command.config.output;
   table.group("Output");

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <limits>
 
 #include "pgolf/base/cores.h"
@@ -19,6 +20,8 @@
 #include "pgolf/base/log.h"
 
 #ifdef PGOLF_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
@@ -80,13 +83,31 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
        static_cast<int64_t>(at::SDPBackend::efficient_attention), static_cast<int64_t>(at::SDPBackend::math)});
   context.setSDPUseFlash(true);
   context.setSDPUseMemEfficient(false);
-  // CUDA's flash attention knows half precision only.
-  context.setSDPUseMath(runtime.device.is_cuda() && runtime.dtype == at::kFloat);
+  // The last resort: float32 on CUDA, and heads of more than 256 lanes.
+  context.setSDPUseMath(true);
+  if (config.deterministic) {
+    ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+    context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+    context.setDeterministicFillUninitializedMemory(false);
+  }
   return runtime;
 }
 
 const char* dtype_name(at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? "bfloat16" : "float32";
+}
+
+std::string gpu_description(const at::Device& device) {
+#ifdef PGOLF_WITH_CUDA
+  if (device.is_cuda()) {
+    const auto* const properties = at::cuda::getDeviceProperties(device.index());
+    return format("gpu:%s sm:%d%d memory:%zuMiB cudnn:%ld", properties->name, properties->major, properties->minor,
+                  properties->totalGlobalMem >> 20, at::detail::getCUDAHooks().versionRuntimeCuDNN());
+  }
+#else
+  (void)device;
+#endif
+  return "";
 }
 
 void synchronize(const at::Device& device) {

@@ -7,6 +7,7 @@
 
 #ifdef PGOLF_WITH_CUDA
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #endif
 
@@ -16,9 +17,10 @@ namespace pgolf {
 
 struct StepGraph::Recording {
   at::cuda::CUDAGraph graph;
+  std::vector<const void*> memory;
 };
 
-StepGraph::StepGraph(bool enabled) : enabled_(enabled) {}
+StepGraph::StepGraph(GraphSwitch enabled, Memory memory) : enabled_(std::move(enabled)), memory_(std::move(memory)) {}
 
 void StepGraph::record(const std::function<void()>& work, const at::Tensor& result) {
   at::Tensor expected;
@@ -28,7 +30,10 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
   }
   auto recording = std::make_unique<Recording>();
   std::string problem;
+  recording->memory = memory_();
   c10::cuda::device_synchronize();
+  // A recording allocates from a pool of its own, so what the allocator keeps of this step would be reserved twice.
+  c10::cuda::CUDACachingAllocator::emptyCache();
   try {
     recording->graph.capture_begin();
     try {
@@ -52,17 +57,19 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
     problem = error.what();
     problem = problem.substr(0, problem.find('\n'));
   }
-  if (problem.empty()) {
-    recording_ = std::move(recording);
-    return;
-  }
-  log::warn("CUDA_GRAPHS: a step could not be recorded and runs without a graph: " + problem);
-  enabled_ = false;
+  recording_ = std::move(recording);
+  if (problem.empty()) return;
+  log::warn("CUDA_GRAPHS: a step could not be recorded, and all steps run without graphs: " + problem);
+  *enabled_ = false;
   work();
 }
 
 void StepGraph::run(const std::function<void()>& work, const at::Tensor& result) {
-  if (!enabled_ || calls_++ == 0) return work();
+  if (!*enabled_ || calls_++ == 0) return work();
+  if (recording_ != nullptr && recording_->memory != memory_()) {
+    c10::cuda::device_synchronize();
+    recording_.reset();
+  }
   if (recording_ == nullptr) return record(work, result);
   recording_->graph.replay();
 }
@@ -71,7 +78,7 @@ void StepGraph::run(const std::function<void()>& work, const at::Tensor& result)
 
 struct StepGraph::Recording {};
 
-StepGraph::StepGraph(bool) : enabled_(false) {}
+StepGraph::StepGraph(GraphSwitch enabled, Memory memory) : enabled_(std::move(enabled)), memory_(std::move(memory)) {}
 
 void StepGraph::run(const std::function<void()>& work, const at::Tensor&) {
   work();

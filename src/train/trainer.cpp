@@ -15,6 +15,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
 #include "pgolf/config/rope_options.h"
+#include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
@@ -71,9 +72,20 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops),
       micro_batches_(config, runtime, process),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().at_once)),
-      gradient_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)),
-      update_graph_(std::make_unique<StepGraph>(runtime.cuda_graphs)) {
-  losses_ = torch::zeros({micro_batches_.passes()}, at::TensorOptions().device(runtime.device).dtype(at::kFloat));
+      report_(torch::zeros({micro_batches_.passes() + static_cast<int64_t>(model_->parameters().size())},
+                           at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
+      losses_(report_.narrow(0, 0, micro_batches_.passes())) {
+  const auto graphs = std::make_shared<bool>(runtime.cuda_graphs);
+  const auto memory = [this] {
+    std::vector<const void*> addresses;
+    for (const auto& parameter : model_->parameters()) {
+      addresses.push_back(parameter.const_data_ptr());
+      if (parameter.grad().defined()) addresses.push_back(parameter.grad().const_data_ptr());
+    }
+    return addresses;
+  };
+  gradient_graph_ = std::make_unique<StepGraph>(graphs, memory);
+  update_graph_ = std::make_unique<StepGraph>(graphs, memory);
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
 }
@@ -83,16 +95,17 @@ Trainer::~Trainer() = default;
 void Trainer::log_setup() const {
   const auto& data = config_.data;
   const auto& model = config_.model;
-  const bool cuda_float32 = runtime_.device.is_cuda() && runtime_.dtype == at::kFloat;
   log::info(format("val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=%s", data.tokenizer_path.c_str()));
   log::info(format("train_loader:dataset:%s train_shards:%zu",
                    std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(), micro_batches_.file_count()));
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
   log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
-  const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast;
-  log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=%s", python_bool(cudnn).c_str(),
-                   python_bool(cuda_float32).c_str()));
+  const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast && !config_.runtime.deterministic;
+  log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=True", python_bool(cudnn).c_str()));
+  log::info(std::string("attention_backend:") +
+            ops::attention_backend(model.num_heads, model.num_kv_heads, data.train_seq_len, model.head_dim(),
+                                   at::TensorOptions().device(runtime_.device).dtype(runtime_.dtype), config_.runtime.ops));
   log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
   log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s",
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
@@ -110,7 +123,10 @@ void Trainer::log_setup() const {
             chosen("OPTIMIZER") + " " + chosen("LR_SCHEDULE"));
   log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
   log::info("rope_dims:" + rope_summary(model, resolved_));
-  if (runtime_.device.is_cuda()) log::info(format("cuda_graphs:%s", runtime_.cuda_graphs ? "on" : "off"));
+  if (runtime_.device.is_cuda()) {
+    log::info(format("cuda_graphs:%s deterministic:%s %s", runtime_.cuda_graphs ? "on" : "off",
+                     config_.runtime.deterministic ? "on" : "off", gpu_description(runtime_.device).c_str()));
+  }
   log::info(format("device:%s dtype:%s ops:%s threads:%d cpu_level:%s", runtime_.device.str().c_str(), dtype_name(runtime_.dtype),
                    config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads,
                    cpu_level_name(cpu_level())));
@@ -146,28 +162,51 @@ void Trainer::accumulate_gradients() {
   clear_gradients();
   replicas_->run(micro_batches_.passes(), [this](Gpt& model, int64_t i) {
     const auto [inputs, targets] = micro_batches_.pass(i);
-    const auto loss = model(inputs, targets);
+    const double weight = 1.0 / static_cast<double>(micro_batches_.passes());
+    const auto loss = model(inputs, targets, weight);
     losses_[i].copy_(loss.detach());
-    (loss * (1.0 / static_cast<double>(micro_batches_.passes()))).backward();
+    (loss * weight).backward();
   });
+}
+
+/// Their norms follow the losses, so that both come to the host at once.
+void Trainer::measure_gradients() {
+  with_gradient_.clear();
+  std::vector<at::Tensor> gradients;
+  for (const auto& item : model_->named_parameters()) {
+    if (!item.value().grad().defined() || item.value().grad().numel() == 0) continue;
+    with_gradient_.push_back(item.key());
+    gradients.push_back(item.value().grad());
+  }
+  auto norms = at::_foreach_norm(gradients, 2);
+  for (auto& norm : norms) norm = norm.to(at::kFloat);
+  report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size())).copy_(at::stack(norms));
 }
 
 StepRecord Trainer::forward_backward() {
   micro_batches_.load();
-  gradient_graph_->run([this] { accumulate_gradients(); }, losses_);
+  gradient_graph_->run(
+      [this] {
+        accumulate_gradients();
+        measure_gradients();
+      },
+      losses_);
   StepRecord record;
   float sum = 0;
-  const auto losses = losses_.cpu();
-  for (int64_t i = 0; i < losses.numel(); ++i) {
-    const float loss = losses.const_data_ptr<float>()[i];
+  const int64_t passes = losses_.numel();
+  const auto report = report_.cpu();
+  for (int64_t i = 0; i < passes; ++i) {
+    const float loss = report.const_data_ptr<float>()[i];
     record.micro_losses.push_back(loss);
     sum += loss;
   }
-  record.train_loss = sum / static_cast<float>(losses.numel());
+  record.train_loss = sum / static_cast<float>(passes);
+  const auto norms = report.narrow(0, passes, static_cast<int64_t>(with_gradient_.size()));
+  record.grad_norm = at::linalg_vector_norm(norms, 2, std::nullopt, false, at::kDouble).item<double>();
   return record;
 }
 
-double Trainer::checked_grad_norm(const StepRecord& record) const {
+void Trainer::require_finite(const StepRecord& record) const {
   const auto fail = [&](const std::string& what) {
     throw Error(
         ExitCode::non_finite,
@@ -175,26 +214,13 @@ double Trainer::checked_grad_norm(const StepRecord& record) const {
         "start again with lower learning rates or with GRAD_CLIP_NORM; with SAVE_EVERY the steps before are in checkpoints/");
   };
   if (!std::isfinite(record.train_loss)) fail(format("train_loss is %s", python_float(record.train_loss).c_str()));
-  std::vector<std::string> names;
-  std::vector<at::Tensor> gradients;
+  if (std::isfinite(record.grad_norm)) return;
+  // Sums of squares are quick, but can overflow.
   for (const auto& item : model_->named_parameters()) {
-    if (!item.value().grad().defined() || item.value().grad().numel() == 0) continue;
-    names.push_back(item.key());
-    gradients.push_back(item.value().grad());
+    const auto& gradient = item.value().grad();
+    if (gradient.defined() && !at::isfinite(gradient).all().item<bool>())
+      fail("the gradient of " + item.key() + " is not finite");
   }
-  // One pass and, on a device, one synchronisation for all tensors. Sums of squares are quick, but can overflow.
-  const auto norms_of_order = [&](double order) {
-    auto norms = at::_foreach_norm(gradients, order);
-    for (auto& norm : norms) norm = norm.to(at::kFloat);
-    return at::stack(norms).to(at::kCPU);
-  };
-  const double norm = at::linalg_vector_norm(norms_of_order(2), 2, std::nullopt, false, at::kDouble).item<double>();
-  if (std::isfinite(norm)) return norm;
-  const auto finite = at::isfinite(norms_of_order(std::numeric_limits<double>::infinity()));
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (!finite[static_cast<int64_t>(i)].item<bool>()) fail("the gradient of " + names[i] + " is not finite");
-  }
-  return norm;
 }
 
 void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
@@ -202,7 +228,7 @@ void Trainer::apply_gradients(StepRecord* record, double elapsed_ms) {
   record->step = state_.step + 1;
   record->lr_scale = lr_scale(config_.schedule, done, elapsed_ms);
   record->muon_momentum = muon_momentum(config_.optim, done);
-  record->grad_norm = checked_grad_norm(*record);
+  require_finite(*record);
   update_weights(record->lr_scale, record->muon_momentum);
   state_.step = record->step;
 }

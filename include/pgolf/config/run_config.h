@@ -116,6 +116,7 @@ struct RuntimeConfig {
   OpsPath ops = OpsPath::fast;
   int num_threads = 0;  ///< 0 = default_threads()
   SwitchChoice cuda_graphs = SwitchChoice::automatic;
+  bool deterministic = false;  ///< on a GPU; the CPU always is
 };
 
 struct OutputConfig {

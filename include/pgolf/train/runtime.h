@@ -3,6 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <string>
+
 #include "pgolf/config/run_config.h"
 
 namespace pgolf {
@@ -17,6 +19,7 @@ struct Runtime {
 
 /// Resolves and applies the choices (thread count, attention back ends). automatic: a CUDA device if this build and
 /// machine have one; bfloat16 on CUDA and on processors with bfloat16 matrix instructions (AMX, AVX-512 BF16), else float32.
+/// DETERMINISTIC: LibTorch takes deterministic algorithms only, and cuBLAS a fixed workspace.
 /// With CUDA graphs the calling thread's current stream becomes another one than the default, which cannot be recorded.
 /// Warns of DTYPE=bfloat16 on a processor that has no instructions for it.
 /// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
@@ -24,6 +27,9 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank);
 
 /// "float32" or "bfloat16".
 const char* dtype_name(at::ScalarType dtype);
+
+/// "gpu:NAME sm:90 memory:MIB cudnn:VERSION" of a CUDA device; "" for others.
+std::string gpu_description(const at::Device& device);
 
 /// Waits until the device has finished everything given to it.
 void synchronize(const at::Device& device);

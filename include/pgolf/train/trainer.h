@@ -72,11 +72,12 @@ class Trainer {
 
  private:
   void accumulate_gradients();
+  void measure_gradients();
   void clear_gradients();
   void update_weights(double lr_scale, double muon_momentum);
   void warm_up();
-  /// The norm of all gradients; Error(non_finite) if one of them or the loss is not finite.
-  double checked_grad_norm(const StepRecord& record) const;
+  /// Error(non_finite) if the loss or a gradient is not finite.
+  void require_finite(const StepRecord& record) const;
   void save(const RunFolder& folder);
   StateDict training_tensors() const;
 
@@ -92,7 +93,9 @@ class Trainer {
   Optimizers optimizers_;
   MicroBatches micro_batches_;
   std::unique_ptr<Replicas> replicas_;
-  at::Tensor losses_;  ///< of the passes, on the device
+  at::Tensor report_;                       ///< what the host reads of a step, float32 on the device: losses, then norms
+  at::Tensor losses_;                       ///< of the passes: the front of report_
+  std::vector<std::string> with_gradient_;  ///< parameters whose norms are in report_, in order
   std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
   bool restored_ = false;
