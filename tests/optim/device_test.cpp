@@ -1,7 +1,7 @@
 // The optimisers on every device against their formulas in float64, and against themselves by definition on the CPU.
 #include "support/device.h"
 
-#include <map>
+#include <cmath>
 
 #include "pgolf/optim/optimizers.h"
 #include "support/models.h"
@@ -83,7 +83,6 @@ class DeviceOptim : public DeviceTest {
 
 TEST_P(DeviceOptim, AdamFollowsTheFormulaWhileTheRateChanges) {
   for (const double decay : {0.0, 0.3}) {
-    at::Tensor before;
     step_beside_formula(at::kFloat, decay, [&](int step, const at::Tensor& parameter, const AdamByFormula& formula) {
       // Of numbers up to 4: half of float32's 2^-23 of them, nine times.
       EXPECT_LE(distance(parameter.cpu(), formula.value), 2e-6)

@@ -2,6 +2,8 @@
 // CUDA graphs.
 #include "support/device.h"
 
+#include <optional>
+
 #include "pgolf/eval/model_file.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
