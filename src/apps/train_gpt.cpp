@@ -60,7 +60,7 @@ fs::path newest_run(const fs::path& out_dir) {
   fs::file_time_type time;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(out_dir, none)) {
-    const auto checkpoints = list_checkpoints(entry.path() / "checkpoints");
+    const auto checkpoints = list_checkpoints(RunFolder{entry.path()}.checkpoints());
     if (checkpoints.empty()) continue;
     const auto written = fs::last_write_time(checkpoints.back());
     if (newest.empty() || written > time) {

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -11,6 +10,7 @@
 #include "pgolf/eval/measured_tables.h"
 #include "pgolf/eval/retrieval.h"
 #include "pgolf/eval/score.h"
+#include "pgolf/run/record_file.h"
 #include "windows.h"
 
 namespace pgolf {
@@ -134,24 +134,18 @@ class Measuring {
 
   void add_length(int seq_len, const LengthScore& score) {
     const EvalResult& total = score.summary.total;
-    rows_.push_back({{"kind", "length"},
-                     {"seq_len", seq_len},
-                     {"tokens", total.tokens},
-                     {"bytes", total.bytes},
-                     {"val_loss", total.val_loss},
-                     {"val_bpb", total.val_bpb},
-                     {"stderr_loss", score.summary.stderr_loss},
-                     {"last_bucket_loss", score.buckets.back().loss},
-                     {"rope_table_bytes", measured_rope_table_bytes(model_, seq_len)},
-                     {"rope_table_bytes_computed", rope_table_bytes(config_, seq_len)},
-                     {"kv_cache_bytes", kv_cache_bytes(config_, seq_len)}});
+    add(LengthRecord{.seq_len = seq_len,
+                     .tokens = total.tokens,
+                     .bytes = total.bytes,
+                     .val_loss = total.val_loss,
+                     .val_bpb = total.val_bpb,
+                     .stderr_loss = score.summary.stderr_loss,
+                     .last_bucket_loss = score.buckets.back().loss,
+                     .rope_table_bytes = measured_rope_table_bytes(model_, seq_len),
+                     .rope_table_bytes_computed = rope_table_bytes(config_, seq_len),
+                     .kv_cache_bytes = kv_cache_bytes(config_, seq_len)});
     for (const auto& bucket : score.buckets) {
-      rows_.push_back({{"kind", "position"},
-                       {"seq_len", seq_len},
-                       {"from", bucket.from},
-                       {"to", bucket.to},
-                       {"loss", bucket.loss},
-                       {"tokens", bucket.tokens}});
+      add(PositionRecord{.seq_len = seq_len, .from = bucket.from, .to = bucket.to, .loss = bucket.loss, .tokens = bucket.tokens});
     }
   }
 
@@ -159,41 +153,43 @@ class Measuring {
     report(format("%s %lld in %d", task, static_cast<long long>(distance), seq_len), 0, 1);
     const int64_t batch = std::max<int64_t>(1, options_.batch_tokens / items.inputs.size(1));
     const RetrievalScore score = run_retrieval(model_, items, batch, options_.device);
-    rows_.push_back({{"kind", "retrieval"},
-                     {"task", task},
-                     {"seq_len", seq_len},
-                     {"distance", distance},
-                     {"items", score.items},
-                     {"accuracy", score.accuracy},
-                     {"stderr", score.standard_error},
-                     {"loss", score.loss}});
+    add(RetrievalRecord{.task = task,
+                        .seq_len = seq_len,
+                        .distance = distance,
+                        .items = score.items,
+                        .accuracy = score.accuracy,
+                        .stderr_accuracy = score.standard_error,
+                        .loss = score.loss});
   }
 
   void add_attention(const AttentionMeasures& measures) {
-    for_heads(measures, [&](size_t layer, size_t head, const HeadAttention& means) {
-      rows_.push_back({{"kind", "attention"},
-                       {"layer", layer},
-                       {"head", head},
-                       {"distance", means.distance},
-                       {"entropy", means.entropy},
-                       {"first_token", means.first_token},
-                       {"previous_token", means.previous_token}});
+    for_heads(measures, [&](int64_t layer, int64_t head, const HeadAttention& means) {
+      add(AttentionRecord{.layer = layer,
+                          .head = head,
+                          .distance = means.distance,
+                          .entropy = means.entropy,
+                          .first_token = means.first_token,
+                          .previous_token = means.previous_token});
     });
-    for_heads(measures, [&](size_t layer, size_t head, const HeadAttention& means) {
-      rows_.push_back({{"kind", "logit_share"}, {"layer", layer}, {"head", head}, {"rotated", means.rotated_share}});
+    for_heads(measures, [&](int64_t layer, int64_t head, const HeadAttention& means) {
+      add(LogitShareRecord{.layer = layer, .head = head, .rotated = means.rotated_share});
     });
     for (size_t i = 0; i < measures.shifts.size(); ++i) {
-      rows_.push_back({{"kind", "relative_shift"},
-                       {"shift", kShifts[i]},
-                       {"max_change", measures.shifts[i].max_change},
-                       {"max_logit", measures.shifts[i].max_logit}});
+      add(RelativeShiftRecord{
+          .shift = kShifts[i], .max_change = measures.shifts[i].max_change, .max_logit = measures.shifts[i].max_logit});
     }
+  }
+
+  template <class Record>
+  void add(const Record& record) {
+    rows_.push_back(to_json(record));
   }
 
   template <class Body>
   static void for_heads(const AttentionMeasures& measures, const Body& body) {
     for (size_t layer = 0; layer < measures.heads.size(); ++layer) {
-      for (size_t head = 0; head < measures.heads[layer].size(); ++head) body(layer, head, measures.heads[layer][head]);
+      for (size_t head = 0; head < measures.heads[layer].size(); ++head)
+        body(static_cast<int64_t>(layer), static_cast<int64_t>(head), measures.heads[layer][head]);
     }
   }
 
@@ -213,19 +209,17 @@ MeasureRow model_row(Gpt& model, const ModelFile& file, const std::string& check
   const auto metadata = model_metadata(config, file.stored.train_seq_len);
   int64_t parameters = 0;
   for (const auto& parameter : model->parameters()) parameters += parameter.numel();
-  return {{"kind", "measures"},
-          {"version", 1},
-          {"checkpoint", checkpoint},
-          {"format", file.format},
-          {"train_seq_len", file.stored.train_seq_len},
-          {"head_dim", config.head_dim()},
-          {"num_layers", config.num_layers},
-          {"num_heads", config.num_heads},
-          {"num_kv_heads", config.num_kv_heads},
-          {"rope_dims", metadata.at("ROPE_DIMS")},
-          {"rope_layers", metadata.at("ROPE_LAYERS")},
-          {"parameters", parameters},
-          {"assumed", file.assumed}};
+  return to_json(MeasuredModelRecord{.checkpoint = checkpoint,
+                                     .format = file.format,
+                                     .train_seq_len = file.stored.train_seq_len,
+                                     .head_dim = config.head_dim(),
+                                     .num_layers = config.num_layers,
+                                     .num_heads = config.num_heads,
+                                     .num_kv_heads = config.num_kv_heads,
+                                     .rope_dims = metadata.at("ROPE_DIMS"),
+                                     .rope_layers = metadata.at("ROPE_LAYERS"),
+                                     .parameters = parameters,
+                                     .assumed = file.assumed});
 }
 
 }  // namespace

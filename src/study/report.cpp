@@ -177,8 +177,7 @@ std::string commands_part(const Summary& summary, const std::vector<std::string>
     if (!run.result.arguments.empty())
       out += "train_gpt " + shell_line(run.result.arguments) + "\n";
     else
-      out +=
-          "train_gpt --config " + shell_quoted((std::filesystem::path(run.result.name) / "config.env").lexically_normal()) + "\n";
+      out += "train_gpt --config " + shell_quoted(RunFolder{run.result.name}.config().lexically_normal()) + "\n";
   }
   return out + "```\n";
 }

@@ -64,7 +64,7 @@ std::string report_lengths(const Summary& summary) {
   ArmGrid<int64_t> whole, last;
   for_each_counted(summary, [&](size_t arm, const SummaryRun& run) {
     for (const auto& length : run.result.lengths) {
-      whole.add(arm, length.seq_len, length.loss);
+      whole.add(arm, length.seq_len, length.val_loss);
       last.add(arm, length.seq_len, length.last_bucket_loss);
     }
   });
@@ -115,9 +115,8 @@ std::string report_retrieval(const Summary& summary) {
 std::string report_attention(const Summary& summary) {
   ArmGrid<int> grid;
   for_each_counted(summary, [&](size_t arm, const SummaryRun& run) {
-    const std::optional<double> AttentionMeasure::*facts[] = {&AttentionMeasure::distance, &AttentionMeasure::entropy,
-                                                              &AttentionMeasure::first_token, &AttentionMeasure::previous_token,
-                                                              &AttentionMeasure::rotated_share};
+    const std::optional<double> HeadMeasure::*facts[] = {&HeadMeasure::distance, &HeadMeasure::entropy, &HeadMeasure::first_token,
+                                                         &HeadMeasure::previous_token, &HeadMeasure::rotated_share};
     for (int i = 0; i < 5; ++i) {
       std::vector<double> values;
       for (const auto& head : run.result.attention) {
@@ -152,11 +151,11 @@ std::string report_memory(const Summary& summary) {
     for (const int64_t length : lengths) cells.push_back(bytes_text(rope_table_bytes(model, length)));
     for (const int64_t length : lengths) cells.push_back(bytes_text(kv_cache_bytes(model, length)));
     std::string measured;
-    if (!run.lengths.empty() && run.lengths.back().table_bytes) {
+    if (!run.lengths.empty() && run.lengths.back().rope_table_bytes) {
       const auto& longest = run.lengths.back();
-      measured = format("%s at %s", bytes_text(*longest.table_bytes).c_str(), with_commas(longest.seq_len).c_str());
-      if (longest.table_bytes_computed && *longest.table_bytes_computed != *longest.table_bytes)
-        measured += format(" (eval_gpt computes %s)", bytes_text(*longest.table_bytes_computed).c_str());
+      measured = format("%s at %s", bytes_text(*longest.rope_table_bytes).c_str(), with_commas(longest.seq_len).c_str());
+      if (longest.rope_table_bytes_computed && *longest.rope_table_bytes_computed != *longest.rope_table_bytes)
+        measured += format(" (eval_gpt computes %s)", bytes_text(*longest.rope_table_bytes_computed).c_str());
     }
     cells.insert(cells.end(), {measured, with_commas(model.parameter_count())});
     table.add(std::move(cells));
@@ -175,8 +174,8 @@ std::string report_times(const Summary& summary) {
     std::optional<double> peak;
     for (const size_t r : arm.counted) {
       const auto& run = summary.runs[r];
-      if (run.result.peak_allocated_bytes)
-        peak = std::max(peak.value_or(0), static_cast<double>(*run.result.peak_allocated_bytes));
+      if (run.result.end.peak_allocated_bytes)
+        peak = std::max(peak.value_or(0), static_cast<double>(*run.result.end.peak_allocated_bytes));
       if (!run.facts.step_ms_median) continue;
       median.push_back(*run.facts.step_ms_median);
       p10.push_back(*run.facts.step_ms_p10);

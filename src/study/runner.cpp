@@ -54,15 +54,15 @@ class HeldSignals {
 };
 
 /// A folder in which training ended, but not the account of it, and from which train_gpt could not continue.
-bool must_restart(const fs::path& folder) {
-  return !is_finished(folder) && fs::exists(folder / "final_model.pt") &&
-         glob_sorted((folder / "checkpoints" / "*.safetensors").string()).empty();
+bool must_restart(const RunFolder& folder) {
+  return !is_finished(folder) && fs::exists(folder.model()) &&
+         glob_sorted((folder.checkpoints() / "*.safetensors").string()).empty();
 }
 
 /// Unless a process is at work in it.
-void remove_run(const fs::path& folder) {
-  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) fs::remove_all(folder);
+void remove_run(const RunFolder& folder) {
+  const int fd = ::open(folder.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) fs::remove_all(folder.path);
   if (fd >= 0) ::close(fd);
 }
 
@@ -127,7 +127,7 @@ class Runner {
     if (!is_finished(folder_.run(run.run_id))) return Stage::train;
     if (!options_.measure) return Stage::nothing;
     const auto asked = evaluation_lengths(options_.eval_seq_lens, run.command.config.data.train_seq_len);
-    const auto there = measured_lengths(folder_.measures(run.run_id));
+    const auto there = measured_lengths(folder_.run(run.run_id).measures());
     return std::includes(there.begin(), there.end(), asked.begin(), asked.end()) ? Stage::nothing : Stage::measure;
   }
 
@@ -247,7 +247,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
   const RunConfig& config = run.command.config;
   std::vector<std::string> words{options.eval_gpt.string(),
                                  "measure",
-                                 (folder.run(run.run_id) / "final_model.pt").string(),
+                                 folder.run(run.run_id).model().string(),
                                  "--val-files",
                                  config.data.val_files(),
                                  "--tokenizer-path",
@@ -255,7 +255,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
                                  "--eval-seq-lens",
                                  join(options.eval_seq_lens, ","),
                                  "--output",
-                                 folder.measures(run.run_id).string()};
+                                 folder.run(run.run_id).measures().string()};
   for (const char* name : {"DEVICE", "DTYPE", "OPS", "NUM_THREADS", "EVAL_TOKENS"}) {
     const auto& option = find_option(run.command.resolved, name);
     if (option.source != Source::default_value) words.insert(words.end(), {flag_of(name), option.text});

@@ -88,14 +88,15 @@ RunFacts facts_of(const RunResult& run) {
   RunFacts facts;
   std::vector<double> losses, step_ms;
   for (const auto& point : run.train) {
-    losses.push_back(point.loss);
+    losses.push_back(point.train_loss);
     if (point.grad_norm) facts.max_grad_norm = std::max(facts.max_grad_norm.value_or(0), *point.grad_norm);
   }
   facts.spikes = find_spikes(losses);
   const auto count = static_cast<int64_t>(run.train.size());
   for (int64_t i = std::max<int64_t>(1, std::min(kMostWarmUpSteps, count / 4)); i < count; ++i) {
     const auto &before = run.train[static_cast<size_t>(i) - 1], &now = run.train[static_cast<size_t>(i)];
-    if (now.step == before.step + 1 && now.time_ms > before.time_ms) step_ms.push_back(now.time_ms - before.time_ms);
+    if (now.step == before.step + 1 && now.train_time_ms > before.train_time_ms)
+      step_ms.push_back(now.train_time_ms - before.train_time_ms);
   }
   facts.timed_steps = static_cast<int64_t>(step_ms.size());
   if (!step_ms.empty()) {
@@ -108,14 +109,14 @@ RunFacts facts_of(const RunResult& run) {
     facts.tokens = run.train.back().tokens;
   }
   if (!run.finished || run.val.empty()) return facts;
-  if (!run.train.empty()) facts.final_train_loss = run.train.back().loss;
-  facts.final_val_loss = run.val.back().loss;
-  facts.final_val_bpb = run.val.back().bpb;
+  if (!run.train.empty()) facts.final_train_loss = run.train.back().train_loss;
+  facts.final_val_loss = run.val.back().val_loss;
+  facts.final_val_bpb = run.val.back().val_bpb;
   std::vector<double> loss, bpb;
   for (auto val = run.val.rbegin(); val != run.val.rend() && static_cast<int>(loss.size()) < kLastValidations && val->step > 0;
        ++val) {
-    loss.push_back(val->loss);
-    bpb.push_back(val->bpb);
+    loss.push_back(val->val_loss);
+    bpb.push_back(val->val_bpb);
   }
   if (loss.empty()) return facts;  // validated before the training only
   facts.last_k_val_loss = mean(loss);

@@ -170,15 +170,14 @@ Table sweep_table(const Summary& summary) {
     Cells front = joined({cell(int64_t{kSweepSchema}), result.name, summary.arms[run.arm].label, cell(result.seed()),
                           status_text(result.status()), run.repeat ? "1" : "0"},
                          settings_cells(result));
-    front = joined(front,
-                   {cell(run.facts.steps), cell(run.facts.tokens), result.program_version,
-                    result.finished ? (std::filesystem::path(result.name) / "final_model.pt").lexically_normal().string() : ""});
+    front = joined(front, {cell(run.facts.steps), cell(run.facts.tokens), result.program_version,
+                           result.finished ? RunFolder{result.name}.model().lexically_normal().string() : ""});
     front = joined(joined(front, result_cells(run)), {cell(result.shift_max_change)});
     if (result.lengths.empty()) table.add(joined(front, Cells(9)));
     for (const auto& length : result.lengths) {
-      table.add(joined(front, {cell(length.seq_len), cell(length.tokens), cell(length.loss), cell(length.stderr_loss),
-                               cell(length.bpb), cell(length.last_bucket_loss), cell(length.table_bytes),
-                               cell(length.table_bytes_computed), cell(length.kv_cache_bytes)}));
+      table.add(joined(front, {cell(length.seq_len), cell(length.tokens), cell(length.val_loss), cell(length.stderr_loss),
+                               cell(length.val_bpb), cell(length.last_bucket_loss), cell(length.rope_table_bytes),
+                               cell(length.rope_table_bytes_computed), cell(length.kv_cache_bytes)}));
     }
   }
   return table;
@@ -194,7 +193,7 @@ Table timing_table(const Summary& summary) {
       speed = 1000.0 * static_cast<double>(run.result.command.config.data.train_batch_tokens) / *facts.step_ms_median;
     table.add(joined(run_cells(summary, run),
                      {cell(facts.timed_steps), cell(facts.step_ms_median), cell(facts.step_ms_p10), cell(facts.step_ms_p90),
-                      cell(speed), cell(run.result.peak_allocated_bytes), cell(run.result.peak_reserved_bytes)}));
+                      cell(speed), cell(run.result.end.peak_allocated_bytes), cell(run.result.end.peak_reserved_bytes)}));
   }
   return table;
 }
@@ -253,8 +252,8 @@ Table lengths_table(const Summary& summary) {
       for (const size_t r : arm.counted) {
         for (const auto& length : summary.runs[r].result.lengths) {
           if (length.seq_len != seq_len) continue;
-          if (length.loss) loss.push_back(*length.loss);
-          if (length.bpb) bpb.push_back(*length.bpb);
+          if (length.val_loss) loss.push_back(*length.val_loss);
+          if (length.val_bpb) bpb.push_back(*length.val_bpb);
           if (length.last_bucket_loss) last.push_back(*length.last_bucket_loss);
         }
       }
@@ -310,7 +309,7 @@ Table memory_table(const Summary& summary) {
     std::map<int64_t, std::optional<int64_t>> lengths;  // -> measured
     for (int64_t length = 1024; length <= 1024 * 1024; length *= 2) lengths[length];
     for (const size_t r : arm.runs) {
-      for (const auto& length : summary.runs[r].result.lengths) lengths[length.seq_len] = length.table_bytes;
+      for (const auto& length : summary.runs[r].result.lengths) lengths[length.seq_len] = length.rope_table_bytes;
     }
     for (const auto& [length, measured] : lengths) {
       table.add({arm.label, cell(number), arm.rotation, arm.family, cell(length), cell(rope_table_bytes(model, length)),
@@ -330,15 +329,15 @@ Table trajectory_table(const SummaryRun& run) {
   };
   std::map<int64_t, Row> rows;
   for (size_t i = 0; i < run.result.train.size(); ++i) {
-    const TrainPoint& point = run.result.train[i];
+    const TrainRecord& point = run.result.train[i];
     Row& row = rows[point.step];
-    row = {point.tokens, point.loss, std::nullopt, std::nullopt, point.grad_norm, run.facts.spikes.marked[i]};
+    row = {point.tokens, point.train_loss, std::nullopt, std::nullopt, point.grad_norm, run.facts.spikes.marked[i]};
   }
   for (const auto& point : run.result.val) {
     Row& row = rows[point.step];
     if (!row.tokens) row.tokens = point.step * run.result.command.config.data.train_batch_tokens;
-    row.val = point.loss;
-    row.bpb = point.bpb;
+    row.val = point.val_loss;
+    row.bpb = point.val_bpb;
   }
   for (const auto& [step, row] : rows) {
     table.add(

@@ -3,7 +3,6 @@
 #include <torch/types.h>
 
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "pgolf/artifact/int8.h"
 #include "pgolf/artifact/tensors.h"
@@ -12,6 +11,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/eval/model_file.h"
+#include "pgolf/run/record_file.h"
 
 namespace pgolf {
 namespace {
@@ -25,7 +25,6 @@ int64_t executable_bytes() {
 }  // namespace
 
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
-  MetricsFile metrics(folder.metrics());
   const StateDict state = state_dict(trainer.model());
 
   NamedTensors raw;
@@ -66,17 +65,17 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   log::info(
       format("final_int8_zlib_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", result.val_loss, result.val_bpb, eval_ms));
   log::info(format("final_int8_zlib_roundtrip_exact val_loss:%.8f val_bpb:%.8f", result.val_loss, result.val_bpb));
-  metrics.write({{"kind", "final"},
-                 {"val_loss", result.val_loss},
-                 {"val_bpb", result.val_bpb},
-                 {"tokens", result.tokens},
-                 {"bytes", result.bytes},
-                 {"model_bytes", model_bytes},
-                 {"artifact_bytes", artifact_bytes},
-                 {"code_bytes", code_bytes},
-                 {"budget_bytes", budget},
-                 {"margin_bytes", budget - total},
-                 {"rope_dims", trainer.config().model.rope.rope_dims}});
+  RecordFile(folder.metrics())
+      .write(FinalRecord{.val_loss = result.val_loss,
+                         .val_bpb = result.val_bpb,
+                         .tokens = result.tokens,
+                         .bytes = result.bytes,
+                         .model_bytes = model_bytes,
+                         .artifact_bytes = artifact_bytes,
+                         .code_bytes = code_bytes,
+                         .budget_bytes = budget,
+                         .margin_bytes = budget - total,
+                         .rope_dims = trainer.config().model.rope.rope_dims});
   if (total > budget) {
     log::warn(
         format("over budget by %lld bytes: %lld of model and %lld of code exceed BUDGET_BYTES=%lld. Both files were kept. Fewer "

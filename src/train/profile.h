@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "pgolf/train/run_folder.h"
+#include "pgolf/run/run_folder.h"
 
 namespace pgolf {
 

@@ -5,10 +5,8 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
@@ -20,15 +18,15 @@
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
 #include "replicas.h"
+#include "run_log.h"
 #include "step_graph.h"
+#include "training_clock.h"
 
 namespace pgolf {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double milliseconds_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+bool is_multiple(int64_t step, int every) {
+  return every > 0 && step % every == 0;
 }
 
 Gpt make_model(const RunConfig& config, const Runtime& runtime) {
@@ -320,126 +318,71 @@ void Trainer::restore(const Checkpoint& checkpoint) {
 }
 
 ExitCode Trainer::train(const RunFolder& folder) {
-  const int iterations = config_.schedule.iterations;
-  const double cap_ms = 1000.0 * config_.schedule.max_wallclock_seconds;
-  const bool capped = cap_ms > 0;
-  const auto& output = config_.output;
-  MetricsFile metrics(folder.metrics(), restored_ ? state_.step : -1);
-  if (restored_)
-    log::info(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state_.step), state_.training_time_ms));
-  if (!std::filesystem::exists(folder.metrics())) {
-    nlohmann::ordered_json line{{"kind", "run"},
-                                {"run_id", folder.path.filename().string()},
-                                {"version", program_version()},
-                                {"rope_dims", config_.model.rope.rope_dims},
-                                {"rope_layers", find_option(resolved_, "ROPE_LAYERS").text},
-                                {"head_dim", config_.model.head_dim()},
-                                {"rope_dims_from", find_option(resolved_, "ROPE_DIMS").origin},
-                                {"parameters", config_.model.parameter_count()},
-                                {"config", state_.config}};
-    metrics.write(line);
-  }
+  RunLog log(folder, config_, process_, restored_ ? state_.step : -1);
+  if (restored_) log.resumed(state_);
+  log.started(run_record(folder));
   if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
-
-  double& training_time_ms = state_.training_time_ms;
-  std::optional<int64_t> stop_after_step;
-  Progress bar("training", iterations);
-  StepProfiler profiler(output.profile_steps, folder, runtime_.device);
-  synchronize(runtime_.device);
-  auto start = Clock::now();
+  StopRule stop(config_.schedule);
+  StepProfiler profiler(config_.output.profile_steps, folder, runtime_.device);
+  TrainingClock clock(runtime_.device, &state_.training_time_ms);
   while (true) {
-    const int64_t step = state_.step;
-    const bool last_step = step == iterations || (stop_after_step && step >= *stop_after_step);
-    const bool due = last_step || (output.val_loss_every > 0 && step % output.val_loss_every == 0);
     // A checkpoint is saved before the validation of its step, so a continued run validates there first.
-    if (due) {
-      synchronize(runtime_.device);
-      training_time_ms += milliseconds_since(start);
-      const auto result = validate();
-      if (state_.best_val_loss == 0 || result.val_loss < state_.best_val_loss) {
-        state_.best_val_loss = result.val_loss;
-        state_.best_step = step;
-      }
-      const double step_avg = training_time_ms / static_cast<double>(std::max<int64_t>(step, 1));
-      log::info(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(step),
-                       iterations, result.val_loss, result.val_bpb, training_time_ms, step_avg));
-      metrics.write({{"kind", "val"},
-                     {"step", step},
-                     {"val_loss", result.val_loss},
-                     {"val_bpb", result.val_bpb},
-                     {"tokens", result.tokens},
-                     {"bytes", result.bytes},
-                     {"best_val_loss", state_.best_val_loss},
-                     {"best_step", state_.best_step},
-                     {"train_time_ms", training_time_ms}});
-      synchronize(runtime_.device);
-      start = Clock::now();
+    const bool last = stop.reached(state_.step);
+    if (last || is_multiple(state_.step, config_.output.val_loss_every)) {
+      clock.pause();
+      note_best(validate(), log);
+      clock.go_on();
     }
-    if (last_step) {
-      if (stop_after_step && step < iterations) {
-        log::info(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", training_time_ms,
-                         static_cast<long long>(step), iterations));
-      }
-      break;
-    }
-
-    if (stop_signal() != 0) {
-      synchronize(runtime_.device);
-      training_time_ms += milliseconds_since(start);
+    if (last) break;
+    if (const int signal = stop_signal(); signal != 0) {
+      clock.pause();
       save(folder);
-      log::info(format("interrupted: signal:%d step:%lld/%d saved:%s", stop_signal(), static_cast<long long>(step), iterations,
-                       folder.checkpoints().c_str()));
+      log.interrupted(signal, state_.step);
       return ExitCode::interrupted;
     }
-
-    const double elapsed_ms = training_time_ms + milliseconds_since(start);
     profiler.begin_step();
-    StepRecord record = forward_backward();
-    apply_gradients(&record, elapsed_ms);
+    const StepRecord record = step(clock.now_ms());
     profiler.end_step();
-    const double now_ms = training_time_ms + milliseconds_since(start);
-    const double step_avg = now_ms / static_cast<double>(record.step);
-    const bool should_log =
-        output.train_log_every > 0 && (record.step <= 10 || record.step % output.train_log_every == 0 || stop_after_step);
-    if (should_log) {
-      log::info(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step),
-                       iterations, record.train_loss, now_ms, step_avg));
-    }
-    metrics.write({{"kind", "train"},
-                   {"step", record.step},
-                   {"train_loss", record.train_loss},
-                   {"lr_scale", record.lr_scale},
-                   {"muon_momentum", record.muon_momentum},
-                   {"grad_norm", record.grad_norm},
-                   {"tokens", record.step * config_.data.train_batch_tokens},
-                   {"train_time_ms", now_ms}});
-    const double left_ms = std::min(capped ? cap_ms - now_ms : 1e18, step_avg * static_cast<double>(iterations - record.step));
-    bar.update(record.step, format("loss %.4f  %s tok/s  %s left", record.train_loss,
-                                   with_commas(static_cast<int64_t>(config_.data.train_batch_tokens * 1000.0 / step_avg)).c_str(),
-                                   human_duration(left_ms / 1000.0).c_str()));
+    const double now_ms = clock.now_ms();
+    log.step(record, now_ms, stop.decided());
     if (on_step) on_step(record);
-    if (!stop_after_step && capped && now_ms >= cap_ms) stop_after_step = record.step;
-
-    if (output.save_every > 0 && record.step % output.save_every == 0) {
-      synchronize(runtime_.device);
-      training_time_ms += milliseconds_since(start);
+    stop.look_at_the_clock(record.step, now_ms);
+    if (is_multiple(record.step, config_.output.save_every)) {
+      clock.pause();
       save(folder);
-      start = Clock::now();
+      clock.go_on();
     }
   }
-  bar.finish();
+  if (stop.early(state_.step)) log.stopped_early(state_);
   profiler.finish();
-  const auto memory = peak_memory(runtime_.device);
-  metrics.write({{"kind", "end"},
-                 {"step", state_.step},
-                 {"train_time_ms", training_time_ms},
-                 {"peak_allocated_bytes", memory.allocated},
-                 {"peak_reserved_bytes", memory.reserved},
-                 {"rope_table_bytes", model_->rope_table_bytes()}});
-  constexpr int64_t mebibyte = 1024 * 1024;
-  log::info(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
-                   static_cast<long long>(memory.reserved / mebibyte)));
+  log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
   return ExitCode::ok;
+}
+
+StepRecord Trainer::step(double elapsed_ms) {
+  StepRecord record = forward_backward();
+  apply_gradients(&record, elapsed_ms);
+  return record;
+}
+
+void Trainer::note_best(const EvalResult& result, RunLog& log) {
+  if (state_.best_val_loss == 0 || result.val_loss < state_.best_val_loss) {
+    state_.best_val_loss = result.val_loss;
+    state_.best_step = state_.step;
+  }
+  log.validated(result, state_);
+}
+
+RunRecord Trainer::run_record(const RunFolder& folder) const {
+  const auto& model = config_.model;
+  return {.run_id = folder.path.filename().string(),
+          .version = program_version(),
+          .rope_dims = model.rope.rope_dims,
+          .rope_layers = find_option(resolved_, "ROPE_LAYERS").text,
+          .head_dim = model.head_dim(),
+          .rope_dims_from = find_option(resolved_, "ROPE_DIMS").origin,
+          .parameters = model.parameter_count(),
+          .config = state_.config};
 }
 
 }  // namespace pgolf

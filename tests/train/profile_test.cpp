@@ -1,5 +1,5 @@
 // PROFILE: a trace and a table of some steps of a run that goes on as if they were not there.
-#include "pgolf/train/run_folder.h"
+#include "pgolf/run/run_folder.h"
 #include "support/training.h"
 
 namespace pgolf::testing {

@@ -170,49 +170,5 @@ TEST(Checkpoints, HoldEverythingARunNeeds) {
   EXPECT_EQ(kinds["generator"], 1);
 }
 
-TEST(MetricsFile, LosesWhatIsLaterThanTheCheckpoint) {
-  const TempFolder folder;
-  const auto path = folder / "metrics.jsonl";
-  MetricsFile first(path);
-  first.write({{"kind", "run"}});
-  for (int step = 1; step <= 4; ++step) first.write({{"kind", "train"}, {"step", step}});
-  first.write({{"kind", "val"}, {"step", 2}});  // measured again by the run that continues
-  first.write({{"kind", "final"}});
-  write_file(path, read_text(path) + "{\"kind\":\"tr");
-  MetricsFile again(path, 2);
-  again.write({{"kind", "train"}, {"step", 3}});
-  EXPECT_EQ(
-      read_text(path),
-      "{\"kind\":\"run\"}\n{\"kind\":\"train\",\"step\":1}\n{\"kind\":\"train\",\"step\":2}\n{\"kind\":\"train\",\"step\":3}\n");
-  MetricsFile appended(path);
-  appended.write({{"kind", "note"}});
-  EXPECT_EQ(count_kind(read_metrics(path), "train"), 3);
-  expect_error(ExitCode::io, {(folder / "none/metrics.jsonl").string()}, [&] {
-    MetricsFile(folder / "none/metrics.jsonl").write({{"kind", "run"}});
-  });
-}
-
-TEST(RunFolder, OneProcessAtATime) {
-  const TempFolder folder;
-  const RunFolder run{folder / "deep/run"};
-  EXPECT_TRUE(run.create());
-  EXPECT_FALSE(run.create());
-  run.lock();
-  expect_error(ExitCode::usage, {run.path.string(), "another process"}, [&] { run.lock(); });
-}
-
-TEST(RunFolder, OnlyTemporaryFilesAreLeftovers) {
-  const TempFolder folder;
-  const RunFolder run{folder.path()};
-  fs::create_directory(run.checkpoints());
-  for (const auto& path : {run.log(), run.path / "final_model.pt.tmp.123", run.checkpoints() / "step_00000002.safetensors",
-                           run.checkpoints() / "step_00000003.safetensors.tmp.99"}) {
-    write_file(path, "x");
-  }
-  run.remove_leftovers();
-  EXPECT_EQ(names_in(run.path), (std::vector<std::string>{"checkpoints", "log.txt"}));
-  EXPECT_EQ(names_in(run.checkpoints()), std::vector<std::string>{"step_00000002.safetensors"});
-}
-
 }  // namespace
 }  // namespace pgolf::testing

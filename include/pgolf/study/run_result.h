@@ -8,40 +8,14 @@
 #include <vector>
 
 #include "pgolf/config/train_options.h"
+#include "pgolf/run/records.h"
+#include "pgolf/run/run_folder.h"
 
 namespace pgolf {
 
-struct TrainPoint {
-  int64_t step = 0, tokens = 0;
-  double loss = 0, time_ms = 0;
-  std::optional<double> grad_norm;
-};
-
-struct ValPoint {
-  int64_t step = 0;
-  double loss = 0, bpb = 0;
-};
-
-struct LengthMeasure {
-  int64_t seq_len = 0;
-  std::optional<int64_t> tokens, table_bytes, table_bytes_computed, kv_cache_bytes;
-  std::optional<double> loss, bpb, stderr_loss, last_bucket_loss;
-};
-
-struct PositionMeasure {
-  int64_t seq_len = 0, from = 0, to = 0, tokens = 0;  ///< targets at from <= position < to
-  std::optional<double> loss;
-};
-
-struct RetrievalMeasure {
-  std::string task;
-  int64_t seq_len = 0, distance = 0, items = 0;
-  std::optional<double> accuracy, stderr_accuracy, loss;
-};
-
-struct AttentionMeasure {
-  int64_t layer = 0, head = 0;
-  std::optional<double> distance, entropy, first_token, previous_token, rotated_share;
+/// A head's attention, with the rotated dimensions' share of its logits.
+struct HeadMeasure : AttentionRecord {
+  std::optional<double> rotated_share;
 };
 
 enum class RunStatus { finished, diverged, unfinished };
@@ -52,16 +26,16 @@ struct RunResult {
   TrainCommand command;                                   ///< its configuration, resolved from config.env
   std::vector<std::string> requested, varied, arguments;  ///< of the sweep that planned it; empty without one
   std::string program_version;                            ///< empty if the run does not say
-  std::vector<TrainPoint> train;
-  std::vector<ValPoint> val;
+  std::vector<TrainRecord> train;
+  std::vector<ValRecord> val;
   bool finished = false;         ///< trained to the end and exported
   std::optional<int> exit_code;  ///< of the last try, where a sweep noted a failure
-  std::optional<int64_t> peak_allocated_bytes, peak_reserved_bytes, rope_table_bytes;
+  EndRecord end;                 ///< empty if it did not get there
   bool measured = false;
-  std::vector<LengthMeasure> lengths;
-  std::vector<PositionMeasure> positions;
-  std::vector<RetrievalMeasure> retrieval;
-  std::vector<AttentionMeasure> attention;
+  std::vector<LengthRecord> lengths;
+  std::vector<PositionRecord> positions;
+  std::vector<RetrievalRecord> retrieval;
+  std::vector<HeadMeasure> attention;
   std::optional<double> shift_max_change;  ///< over all shifts
   std::vector<std::string> problems;       ///< lines that could not be read
 
@@ -73,10 +47,8 @@ struct RunResult {
 /// "finished", "diverged", "unfinished".
 std::string status_text(RunStatus status);
 
-bool is_run_folder(const std::filesystem::path& folder);
-
 /// Whether the run in this folder, if there is one, was trained to its end.
-bool is_finished(const std::filesystem::path& folder);
+bool is_finished(const RunFolder& folder);
 
 /// Window lengths that a measures.jsonl has, ascending; none if there is no such file.
 std::vector<int> measured_lengths(const std::filesystem::path& measures);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/run/run_folder.h"
 #include "pgolf/study/plan.h"
 
 namespace pgolf {
@@ -13,8 +14,7 @@ namespace pgolf {
 struct SweepFolder {
   std::filesystem::path path;
 
-  std::filesystem::path run(const std::string& run_id) const { return path / run_id; }
-  std::filesystem::path measures(const std::string& run_id) const { return run(run_id) / "measures.jsonl"; }
+  RunFolder run(const std::string& run_id) const { return {path / run_id}; }
   /// What a run and its measurement print, of all tries.
   std::filesystem::path log(const std::string& run_id) const { return path / "logs" / (run_id + ".log"); }
   std::filesystem::path plan(const std::string& run_id) const { return path / "plan" / (run_id + ".json"); }

@@ -8,20 +8,21 @@
 
 #include "pgolf/artifact/checkpoint.h"
 #include "pgolf/base/error.h"
-#include "pgolf/base/progress.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/config/options.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/eval/bpb.h"
 #include "pgolf/optim/optimizers.h"
 #include "pgolf/train/micro_batches.h"
-#include "pgolf/train/run_folder.h"
+#include "pgolf/run/run_folder.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {
 
 class Replicas;
+class RunLog;
 class StepGraph;
+struct RunRecord;
 
 /// Error(usage) naming key and both values unless every setting that matters is the checkpoint's.
 void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved);
@@ -71,6 +72,10 @@ class Trainer {
   void rehearse();
 
  private:
+  StepRecord step(double elapsed_ms);
+  /// Of the model as it is.
+  void note_best(const EvalResult& result, RunLog& log);
+  RunRecord run_record(const RunFolder& folder) const;
   void accumulate_gradients();
   void measure_gradients();
   void clear_gradients();

@@ -12,6 +12,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/config/evaluation_lengths.h"
+#include "pgolf/run/record_file.h"
 #include "results.h"
 
 namespace pgolf {
@@ -38,42 +39,47 @@ class Bars {
   std::optional<Progress> bar_;
 };
 
-/// Mean of a field over the rows of a kind; nothing if there are none.
-std::optional<double> mean_of(const JsonRows& rows, const char* kind, const char* field) {
+/// Mean of a field over a kind's records.
+template <class Record>
+double mean_of(const std::vector<Record>& records, std::optional<double> Record::*field) {
   double sum = 0;
-  int count = 0;
+  for (const auto& record : records) sum += (record.*field).value_or(0);
+  return sum / static_cast<double>(records.size());
+}
+
+template <class Record>
+std::vector<Record> all_of(const JsonRows& rows) {
+  std::vector<Record> records;
   for (const auto& row : rows) {
-    if (row.at("kind") != kind) continue;
-    sum += row.at(field).get<double>();
-    ++count;
+    if (auto record = as<Record>(row)) records.push_back(std::move(*record));
   }
-  return count == 0 ? std::nullopt : std::optional(sum / count);
+  return records;
 }
 
 void log_summary(const JsonRows& rows) {
+  for (const auto& row : all_of<LengthRecord>(rows)) {
+    log::info(format("seq_len:%lld val_loss:%.6f val_bpb:%.6f last_bucket_loss:%.6f tokens:%lld rope_table:%s kv_cache:%s",
+                     static_cast<long long>(row.seq_len), row.val_loss.value_or(0), row.val_bpb.value_or(0),
+                     row.last_bucket_loss.value_or(0), static_cast<long long>(row.tokens.value_or(0)),
+                     human_bytes(static_cast<double>(row.rope_table_bytes.value_or(0))).c_str(),
+                     human_bytes(static_cast<double>(row.kv_cache_bytes.value_or(0))).c_str()));
+  }
   std::vector<std::pair<std::string, std::string>> accuracies;  // by task, in the rows' order
-  for (const auto& row : rows) {
-    if (row.at("kind") == "length") {
-      log::info(format("seq_len:%d val_loss:%.6f val_bpb:%.6f last_bucket_loss:%.6f tokens:%lld rope_table:%s kv_cache:%s",
-                       row.at("seq_len").get<int>(), row.at("val_loss").get<double>(), row.at("val_bpb").get<double>(),
-                       row.at("last_bucket_loss").get<double>(), row.at("tokens").get<long long>(),
-                       human_bytes(row.at("rope_table_bytes").get<double>()).c_str(),
-                       human_bytes(row.at("kv_cache_bytes").get<double>()).c_str()));
-    } else if (row.at("kind") == "retrieval") {
-      std::string task = row.at("task");
-      if (task == "passkey") task += format(" in %d tokens", row.at("seq_len").get<int>());
-      auto found = std::find_if(accuracies.begin(), accuracies.end(), [&](const auto& entry) { return entry.first == task; });
-      if (found == accuracies.end()) found = accuracies.insert(accuracies.end(), {task, ""});
-      found->second += format(" %lld:%.3f", row.at("distance").get<long long>(), row.at("accuracy").get<double>());
-    }
+  for (const auto& row : all_of<RetrievalRecord>(rows)) {
+    std::string task = row.task;
+    if (task == "passkey") task += format(" in %lld tokens", static_cast<long long>(row.seq_len));
+    auto found = std::find_if(accuracies.begin(), accuracies.end(), [&](const auto& entry) { return entry.first == task; });
+    if (found == accuracies.end()) found = accuracies.insert(accuracies.end(), {task, ""});
+    found->second += format(" %lld:%.3f", static_cast<long long>(row.distance), row.accuracy.value_or(0));
   }
   for (const auto& [task, by_distance] : accuracies) log::info(task + ", accuracy by distance:" + by_distance);
-  if (const auto distance = mean_of(rows, "attention", "distance")) {
-    log::info(format("attention, mean of heads: distance %.1f tokens, entropy %.3f nats, first token %.3f, previous token %.3f",
-                     *distance, *mean_of(rows, "attention", "entropy"), *mean_of(rows, "attention", "first_token"),
-                     *mean_of(rows, "attention", "previous_token")));
-    log::info(format("rotated lanes' share of the logits, mean of heads: %.3f", *mean_of(rows, "logit_share", "rotated")));
-  }
+  const auto heads = all_of<AttentionRecord>(rows);
+  if (heads.empty()) return;
+  log::info(format("attention, mean of heads: distance %.1f tokens, entropy %.3f nats, first token %.3f, previous token %.3f",
+                   mean_of(heads, &AttentionRecord::distance), mean_of(heads, &AttentionRecord::entropy),
+                   mean_of(heads, &AttentionRecord::first_token), mean_of(heads, &AttentionRecord::previous_token)));
+  log::info(format("rotated lanes' share of the logits, mean of heads: %.3f",
+                   mean_of(all_of<LogitShareRecord>(rows), &LogitShareRecord::rotated)));
 }
 
 }  // namespace

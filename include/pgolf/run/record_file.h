@@ -1,0 +1,97 @@
+// Files of records (records.h): a JSON object a line, with the record's kind and its fields.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pgolf/run/records.h"
+
+namespace pgolf {
+
+template <class Record>
+nlohmann::ordered_json to_json(const Record& record) {
+  nlohmann::ordered_json line{{"kind", Record::kKind}};
+  const auto write = [&](const char* name, const auto& value, Need = Need::required) {
+    if constexpr (requires { value.has_value(); }) {
+      line[name] = value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+    } else {
+      line[name] = value;
+    }
+  };
+  Record::fields(record, write);
+  return line;
+}
+
+/// Thrown by as(): a number that a line of its kind must have.
+struct MissingNumber {
+  std::string name;
+};
+
+/// A line, as a record if it is of that kind. What is of another type than the field's counts as missing.
+template <class Record, class Json>
+std::optional<Record> as(const Json& line) {
+  const auto kind = line.find("kind");
+  if (kind == line.end() || *kind != Record::kKind) return std::nullopt;
+  Record record;
+  const auto read = [&]<class T>(const char* name, T& value, Need need = Need::required) {
+    const auto found = line.find(name);
+    const bool there = found != line.end();
+    if constexpr (std::is_same_v<T, int64_t>) {
+      if (there && found->is_number_integer())
+        value = found->template get<T>();
+      else if (need == Need::required)
+        throw MissingNumber{name};
+    } else if constexpr (std::is_same_v<T, double>) {
+      if (there && found->is_number())
+        value = found->template get<T>();
+      else if (need == Need::required)
+        throw MissingNumber{name};
+    } else if constexpr (std::is_same_v<T, std::optional<int64_t>>) {
+      if (there && found->is_number_integer()) value = found->template get<int64_t>();
+    } else if constexpr (std::is_same_v<T, std::optional<double>>) {
+      if (there && found->is_number()) value = found->template get<double>();
+    } else if constexpr (std::is_same_v<T, std::string>) {
+      if (there && found->is_string()) value = found->template get<T>();
+    } else {
+      static_assert(std::is_same_v<T, std::vector<std::string>> || std::is_same_v<T, std::map<std::string, std::string>>);
+      const auto text = [](const auto& entry) { return entry.is_string(); };
+      if (there && found->is_structured() && std::all_of(found->begin(), found->end(), text)) found->get_to(value);
+    }
+  };
+  Record::fields(record, read);
+  return record;
+}
+
+/// What reading a file met.
+struct RecordProblems {
+  std::vector<std::string> lines;  ///< one text for every line that was left out
+  bool cut = false;                ///< the last line has no end, as a killed writer leaves it
+};
+
+/// f(line) for every line that is a JSON object; it may throw MissingNumber. Error(bad_input) if the file can't be read.
+RecordProblems read_records(const std::filesystem::path& path, const std::function<void(const nlohmann::json& line)>& f);
+
+/// Appends to a file.
+class RecordFile {
+ public:
+  /// With keep_until_step >= 0 an existing file first loses every line of a later step, the validation of that step, and every
+  /// line without a step but the first, so that a continued run leaves the same file as an undisturbed one.
+  explicit RecordFile(const std::filesystem::path& path, int64_t keep_until_step = -1);
+
+  template <class Record>
+  void write(const Record& record) {
+    append(to_json(record));
+  }
+
+ private:
+  /// Error(io) if that fails.
+  void append(const nlohmann::ordered_json& line);
+
+  std::filesystem::path path_;
+};
+
+}  // namespace pgolf

@@ -1,0 +1,61 @@
+#include "pgolf/run/record_file.h"
+
+#include <fstream>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
+#include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
+
+namespace pgolf {
+namespace fs = std::filesystem;
+
+RecordProblems read_records(const fs::path& path, const std::function<void(const nlohmann::json& line)>& f) {
+  RecordProblems problems;
+  const std::string all = read_text(path);
+  const auto lines = split(all, '\n');
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (trim(lines[i]).empty()) continue;
+    const auto line = nlohmann::json::parse(lines[i], nullptr, /*allow_exceptions=*/false);
+    const std::string where = format("%s:%zu", path.c_str(), i + 1);
+    if (!line.is_object()) {
+      if (i + 1 == lines.size())
+        problems.cut = true;
+      else
+        problems.lines.push_back(where + " is no JSON object and was left out");
+      continue;
+    }
+    try {
+      f(line);
+    } catch (const MissingNumber& missing) {
+      problems.lines.push_back(where + " has no number for " + missing.name + " and was left out");
+    }
+  }
+  return problems;
+}
+
+RecordFile::RecordFile(const fs::path& path, int64_t keep_until_step) : path_(path) {
+  if (keep_until_step < 0 || !fs::exists(path)) return;
+  std::string kept;
+  for (const auto& line : split(read_text(path), '\n')) {
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) continue;  // the last line of a killed run may be cut
+    const auto step = json.find("step");
+    // The continued run measures the step of its checkpoint again, and has its own end.
+    const bool written_again =
+        json.contains("kind") && (json.at("kind") == ValRecord::kKind || json.at("kind") == EndRecord::kKind);
+    const int64_t last = written_again ? keep_until_step - 1 : keep_until_step;
+    const bool keep = step == json.end() ? kept.empty() : step->is_number_integer() && step->get<int64_t>() <= last;
+    if (keep) kept += line + "\n";
+  }
+  write_atomic(path, kept);
+}
+
+void RecordFile::append(const nlohmann::ordered_json& line) {
+  std::ofstream out(path_, std::ios::app);
+  out << line.dump() << '\n';
+  out.flush();
+  if (!out) throw Error(ExitCode::io, format("cannot write %s", path_.c_str()), "is the disk full?");
+}
+
+}  // namespace pgolf

@@ -1,0 +1,90 @@
+#include "run_log.h"
+
+#include <algorithm>
+
+#include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
+
+namespace pgolf {
+
+RunLog::RunLog(const RunFolder& folder, const RunConfig& config, const Process& process, int64_t resumed_at)
+    : folder_(folder), config_(config) {
+  if (!process.is_master()) return;
+  metrics_.emplace(folder.metrics(), resumed_at);
+  bar_.emplace("training", config.schedule.iterations);
+}
+
+void RunLog::say(const std::string& line) const {
+  if (metrics_) log::info(line);
+}
+
+void RunLog::started(const RunRecord& record) {
+  if (!std::filesystem::exists(folder_.metrics())) write(record);
+}
+
+void RunLog::resumed(const TrainingState& state) {
+  say(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state.step), state.training_time_ms));
+}
+
+void RunLog::step(const StepRecord& record, double now_ms, bool last) {
+  const int every = config_.output.train_log_every;
+  if (every > 0 && (record.step <= 10 || record.step % every == 0 || last)) {
+    say(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step),
+               config_.schedule.iterations, record.train_loss, now_ms, now_ms / static_cast<double>(record.step)));
+  }
+  write(TrainRecord{.step = record.step,
+                    .train_loss = record.train_loss,
+                    .lr_scale = record.lr_scale,
+                    .muon_momentum = record.muon_momentum,
+                    .grad_norm = record.grad_norm,
+                    .tokens = record.step * config_.data.train_batch_tokens,
+                    .train_time_ms = now_ms});
+  if (bar_) show_progress(record, now_ms);
+}
+
+void RunLog::show_progress(const StepRecord& record, double now_ms) {
+  const double step_avg = now_ms / static_cast<double>(record.step), cap_ms = 1000.0 * config_.schedule.max_wallclock_seconds;
+  const double steps_left_ms = step_avg * static_cast<double>(config_.schedule.iterations - record.step);
+  const double left_ms = cap_ms > 0 ? std::min(cap_ms - now_ms, steps_left_ms) : steps_left_ms;
+  const auto tokens_per_second = static_cast<int64_t>(static_cast<double>(config_.data.train_batch_tokens) * 1000.0 / step_avg);
+  bar_->update(record.step, format("loss %.4f  %s tok/s  %s left", record.train_loss, with_commas(tokens_per_second).c_str(),
+                                   human_duration(left_ms / 1000.0).c_str()));
+}
+
+void RunLog::validated(const EvalResult& result, const TrainingState& state) {
+  const double step_avg = state.training_time_ms / static_cast<double>(std::max<int64_t>(state.step, 1));
+  say(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(state.step),
+             config_.schedule.iterations, result.val_loss, result.val_bpb, state.training_time_ms, step_avg));
+  write(ValRecord{.step = state.step,
+                  .val_loss = result.val_loss,
+                  .val_bpb = result.val_bpb,
+                  .tokens = result.tokens,
+                  .bytes = result.bytes,
+                  .best_val_loss = state.best_val_loss,
+                  .best_step = state.best_step,
+                  .train_time_ms = state.training_time_ms});
+}
+
+void RunLog::interrupted(int signal, int64_t step) {
+  say(format("interrupted: signal:%d step:%lld/%d saved:%s", signal, static_cast<long long>(step), config_.schedule.iterations,
+             folder_.checkpoints().c_str()));
+}
+
+void RunLog::stopped_early(const TrainingState& state) {
+  say(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", state.training_time_ms,
+             static_cast<long long>(state.step), config_.schedule.iterations));
+}
+
+void RunLog::ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes) {
+  if (bar_) bar_->finish();
+  write(EndRecord{.step = state.step,
+                  .train_time_ms = state.training_time_ms,
+                  .peak_allocated_bytes = memory.allocated,
+                  .peak_reserved_bytes = memory.reserved,
+                  .rope_table_bytes = rope_table_bytes});
+  constexpr int64_t mebibyte = 1024 * 1024;
+  say(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
+             static_cast<long long>(memory.reserved / mebibyte)));
+}
+
+}  // namespace pgolf
