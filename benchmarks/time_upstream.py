@@ -182,6 +182,7 @@ def main():
                 "tokens": work.tokens,
                 "cpu_share": 1000 * sum(cpu for _, _, cpu in runs) / (sum(samples) * args.threads),
                 "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
+                **({"peak_reserved_bytes": torch.cuda.max_memory_reserved()} if on_gpu else {}),
                 "first_loss": (runs if args.eval_tokens > 0 else warmup + runs)[0][0],
             },
             out,

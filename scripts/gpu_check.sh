@@ -1,167 +1,118 @@
 #!/usr/bin/env bash
-# Proves the CUDA side on a machine that this project is not built on.
+# Checks the CUDA side on a machine that this project is not built on, and that may be there for minutes only.
 #
-#   scripts/gpu_check.sh pack [PACKAGE]     build here (needs nvcc, no GPU) and collect programs, their few libraries, a
-#                                           small data set and this script in PACKAGE (default build/gpu_check)
+#   scripts/gpu_check.sh pack [PACKAGE]     build here (needs nvcc, no GPU) and collect programs with their few libraries,
+#                                           data and scripts in PACKAGE (default build/gpu_check), less than 60 MB. The data
+#                                           are those of DATA_PATH and TOKENIZER_PATH, else FineWeb if it was downloaded,
+#                                           else quickstart's sample: as many tokens as fit
 #   PACKAGE/gpu_check.sh libraries TORCH    every library of every program, resolved with the LibTorch in TORCH (the
 #                                           "torch" folder of a wheel); fails and names what is missing
-#   PACKAGE/gpu_check.sh run REPORT [--upstream TRAIN_GPT_PY] [--seconds N]
-#                                           on a machine with a GPU and Python with PyTorch 2.11.0+cu130: GPU tests,
-#                                           compute-sanitizer where it is installed, one optimiser step of the 9x512
-#                                           baseline at 524,288 tokens, the compiled Python program's on the same card, and N
-#                                           seconds of training (default 60); everything into the folder REPORT
+#   PACKAGE/gpu_check.sh run REPORT [OPTION...]
+#                                           all stages, on a machine with a GPU and a Python (PYTHON, default python3) with
+#                                           PyTorch 2.11.0+cu130; the results go to the new folder REPORT
+#
+#   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
+#                              2: the compiled Python program and ours in turn, compute-sanitizer, reference operations.
+#                              Neither needs the other. Without it both, one after the other
+#   --budget SECONDS           for the whole call (default 390 for part 1, 230 for part 2, 600 for both). A stage also has a
+#                              limit of its own; one that cannot end within the budget is cut off, or skipped if it makes no
+#                              sense to begin it
+#   --upstream TRAIN_GPT_PY    the Python program to compare with (default PACKAGE/train_gpt.py, if you put it there)
+#   --seconds N                of training (default 60)
+#   --only STAGE,...           these stages; a wrong name lists all
+#
+# After every stage REPORT has a summary.txt, which ends in a table, and a report.tar.gz (below 16 MiB, without models) of
+# all outputs so far; both stay whole if the run is killed. `PACKAGE/gpu_report.py REPORT...` makes one table of the two
+# parts. The exit code is 0 if all stages that ran have passed, 1 with their names if not, 2 for a wrong option.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+package_bytes=60000000
+val_tokens=1000000
+# What the epochs in the message of `pack` are computed from.
+seconds=60 tokens_per_second=1700000
 
 usage() {
   sed -n '2,/^set/p' "$0" | sed -n 's/^# \{0,1\}//p'
 }
-say() { printf 'gpu_check: %s\n' "$*"; }
-die() {
-  say "error: $*" >&2
-  exit 1
+
+# Copies what the programs in $1/bin need into $1/lib, save for what every Linux has or LibTorch brings.
+carry_libraries() {
+  local package=$1 name path paths found=1
+  local base='^(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|cuda|cudart|torch|torch_cpu|torch_cuda|c10|c10_cuda)|ld-linux-x86-64)\.so'
+  mkdir -p "$package/lib"
+  paths=$(ldd "$package"/bin/* | awk '$3 ~ /^\// && !seen[$1]++ {print $1, $3}')
+  while [ "$found" = 1 ]; do
+    found=0
+    while read -r name; do
+      [ ! -e "$package/lib/$name" ] || continue
+      path=$(awk -v name="$name" '$1 == name {print $2}' <<<"$paths")
+      [ -n "$path" ] || die "$name is needed and not found"
+      cp -L "$path" "$package/lib/$name"
+      found=1
+    done < <(find "$package/bin" "$package/lib" -type f -exec objdump -p {} + | awk '$1 == "NEEDED" {print $2}' | sort -u |
+      grep -vE "$base")
+  done
 }
 
-programs=(train_gpt eval_gpt prepare_data bench_step test_ops test_model test_optim test_train)
+# Sets dataset and tokenizer.
+find_data() {
+  dataset=data/datasets/fineweb10B_sp1024 tokenizer=data/tokenizers/fineweb_1024_bpe.model
+  if [ -n "${DATA_PATH:-}${TOKENIZER_PATH:-}" ]; then
+    dataset=${DATA_PATH:-$dataset} tokenizer=${TOKENIZER_PATH:-$tokenizer}
+  elif [ ! -s "$tokenizer" ] || ! compgen -G "$dataset/fineweb_train_*.bin" >/dev/null; then
+    dataset=data/datasets/sample_sp1024 tokenizer=data/tokenizers/sample_1024_bpe.model
+  fi
+  local advice="set DATA_PATH and TOKENIZER_PATH, or run scripts/download_fineweb.sh or scripts/quickstart.sh first"
+  compgen -G "$dataset/fineweb_train_*.bin" >/dev/null || die "no data to take along in $dataset: $advice"
+  [ -s "$tokenizer" ] || die "no tokenizer $tokenizer: $advice"
+}
 
 pack() {
+  [ $# -le 1 ] || wrong "pack takes one folder"
+  [ -e "$here/lib.sh" ] || wrong "pack works in the repository, not in a package"
+  # Relative names are meant from where the script was called.
+  local package dataset tokenizer
+  package=$(realpath -m "${1:-$here/../build/gpu_check}")
+  [ -z "${DATA_PATH:-}" ] || DATA_PATH=$(realpath "$DATA_PATH")
+  [ -z "${TOKENIZER_PATH:-}" ] || TOKENIZER_PATH=$(realpath "$TOKENIZER_PATH")
   # shellcheck source=scripts/lib.sh
   source "$here/lib.sh"
-  local package=${1:-build/gpu_check} program library
-  command -v nvcc >/dev/null || die "no nvcc here; the package is for machines with a GPU and needs the CUDA toolkit to build"
-  build_release "${programs[@]}"
-  ldd build/bin/train_gpt | grep -q libtorch_cuda || die "build/ is configured without CUDA: cmake -B build -DPGOLF_CUDA=ON"
-  rm -rf "$package"
-  mkdir -p "$package/lib" "$package/data"
-  "$cmake" --install build --component gpu_check --prefix "$package" --strip >/dev/null
-  # What neither LibTorch, CUDA nor any Linux brings.
-  for program in "$package"/bin/*; do
-    ldd "$program"
-  done | awk '$3 ~ /^\// && $1 ~ /^lib(spdlog|fmt|sentencepiece|sentencepiece_train|crypto|z|gtest|benchmark)[.-]/ {print $3}' | sort -u |
-    while read -r library; do cp -L "$library" "$package/lib/"; done
-  # The rest must be what every Linux has, or come with LibTorch.
-  local base='^(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|cuda|torch|torch_cpu|torch_cuda|c10|c10_cuda|cudart)|ld-linux-x86-64)[.-]?so'
-  objdump -p "$package"/bin/* "$package"/lib/* | awk '$1 == "NEEDED" {print $2}' | sort -u | grep -vE "$base" |
-    while read -r library; do [ -e "$package/lib/$library" ] || die "$library is needed and not carried"; done
-  local dataset=data/datasets/sample_sp1024 tokenizer=data/tokenizers/sample_1024_bpe.model
-  if [ -s data/tokenizers/fineweb_1024_bpe.model ] && compgen -G "data/datasets/fineweb10B_sp1024/fineweb_train_*.bin" >/dev/null; then
-    dataset=data/datasets/fineweb10B_sp1024 tokenizer=data/tokenizers/fineweb_1024_bpe.model
+  if [ -e "$package" ] && [ ! -e "$package/gpu_check.sh" ] && [ -n "$(ls -A "$package")" ]; then
+    die "$package is there and is no package of this script"
   fi
-  [ -s "$tokenizer" ] || die "no data to take along: run scripts/quickstart.sh or scripts/download_fineweb.sh first"
+  command -v nvcc >/dev/null || die "no nvcc here; the package is for machines with a GPU and needs the CUDA toolkit to build"
+  find_data
+  build_release gpu_check_programs
+  grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ has no CUDA: cmake -B build -DPGOLF_CUDA=ON"
+  rm -rf "$package"
+  mkdir -p "$package/programs" "$package/data"
+  cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,report}.py "$root/benchmarks/time_upstream.py" "$package/"
+  "$cmake" --install build --component gpu_check --prefix "$package/programs" --strip >/dev/null
+  carry_libraries "$package/programs"
+  # They are three times as large as the archive, and every megabyte is half a million tokens.
+  tar -C "$package/programs" -c bin lib | xz -T0 >"$package/programs.tar.xz"
+  rm -r "$package/programs"
   cp "$tokenizer" "$package/data/tokenizer.model"
-  # 4 million training and 1 million validation tokens: a shard is 256 int32 (word 2: number of tokens), then uint16 tokens.
-  "$deps/bin/python" - "$package/data" "$(printf '%s\n' "$dataset"/fineweb_train_*.bin | head -n 1)" \
-    "$(printf '%s\n' "$dataset"/fineweb_val_*.bin | head -n 1)" <<'PYTHON'
-import struct, sys
-out, train, val = sys.argv[1:]
-for source, name, limit in ((train, "fineweb_train_000000.bin", 4_000_000), (val, "fineweb_val_000000.bin", 1_000_000)):
-    with open(source, "rb") as file:
-        header = bytearray(file.read(1024))
-        count = min(limit, struct.unpack_from("<i", header, 8)[0])
-        struct.pack_into("<i", header, 8, count)
-        with open(f"{out}/{name}", "wb") as shard:
-            shard.write(header + file.read(2 * count))
-PYTHON
-  cp "$here/gpu_check.sh" "$package/"
-  cp "$root/benchmarks/time_upstream.py" "$package/"
+  # 1 MB is for the headers of the shards and for train_gpt.py.
+  local taken train_tokens
+  taken=$(find "$package" -type f -printf '%s\n' | awk '{sum += $1} END {print sum + 1000000}')
+  train_tokens=$(((package_bytes - taken) / 2 - val_tokens))
+  [ "$train_tokens" -gt 0 ] || die "programs and libraries alone have $taken bytes"
+  "$deps/bin/python" "$here/cut_shards.py" "$dataset" "$package/data" "$train_tokens" "$val_tokens" "$seconds" \
+    "$tokens_per_second"
   say "$package: $(du -sm "$package" | cut -f1) MB; try it with: $package/gpu_check.sh libraries TORCH_FOLDER"
 }
 
-# The folders that a program needs beside its own, for the LibTorch in $1.
-library_path() {
-  local torch=$1 folder path=$here/lib:$1/lib
-  for folder in "$torch"/../nvidia/*/lib; do
-    [ ! -d "$folder" ] || path=$path:$(cd "$folder" && pwd)
-  done
-  printf '%s' "$path"
-}
-
-libraries() {
-  local torch=${1:?the torch folder of a PyTorch installation} program missing=0
-  [ -e "$torch/lib/libtorch_cuda.so" ] || die "$torch has no lib/libtorch_cuda.so: not the torch folder of a CUDA build of PyTorch"
-  local found
-  for program in "$here"/bin/*; do
-    found=$(LD_LIBRARY_PATH=$(library_path "$torch") ldd "$program")
-    # The driver comes with the GPU.
-    if grep 'not found' <<<"$found" | grep -v '^[[:space:]]*libcuda\.so'; then
-      say "missing: the above, for $(basename "$program")" >&2
-      missing=1
-    elif grep -q libtorch <<<"$found" && ! grep -q "libtorch_cuda.so => $torch/" <<<"$found"; then
-      say "$(basename "$program") does not take libtorch_cuda.so from $torch" >&2
-      missing=1
-    fi
-  done
-  [ $missing = 0 ] || return 1
-  say "every library of $(find "$here/bin" -type f | wc -l) programs is there"
-}
-
-run() {
-  local report=${1:?a folder for the report} upstream= seconds=60
-  shift
-  while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || die "$1 needs a value"
-    case $1 in
-      --upstream) upstream=$(realpath "$2") ;;
-      --seconds) seconds=$2 ;;
-      *) die "unknown option $1; see $0 --help" ;;
-    esac
-    shift 2
-  done
-  [[ $seconds =~ ^[0-9]+$ ]] || die "--seconds takes a whole number, not \"$seconds\""
-  local python=${PYTHON:-python3} torch failures=0
-  torch=$("$python" -c 'import torch; print(torch.__path__[0])' 2>/dev/null) || die "$python has no torch"
-  mkdir -p "$report"
-  report=$(cd "$report" && pwd)
-  "$python" -c 'import torch; print("PyTorch", torch.__version__, torch.cuda.get_device_name())' 2>/dev/null |
-    tee "$report/machine.txt" || die "no GPU is usable here"
-  nvidia-smi >>"$report/machine.txt" 2>&1 || true
-  libraries "$torch" | tee "$report/libraries.txt"
-  export LD_LIBRARY_PATH
-  LD_LIBRARY_PATH=$(library_path "$torch")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-  cd "$report"
-
-  # A step's output goes to its own file; a failure is counted and the rest goes on.
-  step() {
-    local name=$1
-    shift
-    say "$name"
-    if "$@" >"$name.txt" 2>&1; then
-      tail -n 4 "$name.txt"
-    else
-      say "FAILED (exit $?): $name"
-      tail -n 15 "$name.txt"
-      failures=$((failures + 1))
-    fi
-  }
-  local test
-  for test in test_ops test_model test_optim; do step $test "$here/bin/$test" --gtest_brief=1; done
-  step test_train "$here/bin/test_train" --gtest_filter='Trainer.*' --gtest_brief=1
-  if command -v compute-sanitizer >/dev/null; then
-    step sanitizer compute-sanitizer --error-exitcode 9 --kernel-name kernel_substring=pgolf "$here/bin/test_ops" \
-      --gtest_filter='Cuda*' --gtest_brief=1
-  fi
-  local data=(--data-path "$here/data" --tokenizer-path "$here/data/tokenizer.model" --device cuda)
-  local ops
-  for ops in fast reference; do
-    step "bench_step_$ops" "$here/bin/bench_step" --steps 8 --warmup 3 --json "bench_step_$ops.json" -- "${data[@]}" --ops $ops
-  done
-  step bench_step_without_graphs "$here/bin/bench_step" --total-only --steps 8 --warmup 3 --json bench_step_without_graphs.json \
-    -- "${data[@]}" --cuda-graphs off
-  if [ -n "$upstream" ]; then
-    step upstream_compiled env DATA_PATH="$here/data" TOKENIZER_PATH="$here/data/tokenizer.model" \
-      "$python" "$here/time_upstream.py" "$upstream" --device cuda --compile --steps 8 --warmup 3 --json upstream_compiled.json
-  fi
-  step train "$here/bin/train_gpt" "${data[@]}" --out-dir "$report" --run-id train --max-wallclock-seconds "$seconds" \
-    --val-loss-every 0 --rope-dims 16
-  [ $failures = 0 ] || die "$failures steps failed; see $report"
-  say "all done; see $report"
+wrong() {
+  printf 'gpu_check: error: %s; see %s --help\n' "$*" "$0" >&2
+  exit 2
 }
 
 case ${1:-} in
-  pack | libraries | run) "$@" ;;
+  pack) "$@" ;;
+  libraries | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
   --help | -h) usage ;;
-  *)
-    usage >&2
-    exit 2
-    ;;
+  '') wrong "pack, libraries or run?" ;;
+  *) wrong "no command $1" ;;
 esac

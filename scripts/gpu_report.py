@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""The table of what `gpu_check.sh run` measured.
+
+    gpu_report.py REPORT...
+
+A REPORT is a folder that `gpu_check.sh run` filled, or an unpacked report.tar.gz. Several, such as those of part 1 and part 2,
+make one table; what nobody measured is "-".
+"""
+
+import json
+import pathlib
+import re
+import statistics
+import sys
+import tarfile
+
+MEBIBYTE = 1 << 20
+NOT_MEASURED = "-"
+# Heading, the stage that measures it. Stages write NAME.json (bench_step, time_upstream.py) or a run folder.
+ROWS = (
+    ("step, graphs", "step_graphs"),
+    ("step, no graphs", "step_parts"),
+    ("training", "train"),
+    ("ours before Python", "ours_before"),
+    ("Python, compiled", "upstream"),
+    ("ours after Python", "ours_after"),
+    ("reference operations", "reference"),
+)
+COLUMNS = (
+    "measured", "ms a step", "p10", "p90", "Python's time over it", "MiB allocated", "reserved", "of matrix peak", "val_bpb",
+    "attention",
+)  # fmt: skip
+
+
+def read(folder):
+    """{path below the report: text} of everything a table is made of."""
+    folder = pathlib.Path(folder)
+    wanted = (".json", ".jsonl", ".txt")
+    files = {}
+    archive = folder / "report.tar.gz"
+    if archive.is_file():
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(wanted):
+                    files[str(pathlib.PurePosixPath(member.name))] = tar.extractfile(member).read().decode(errors="replace")
+        return files
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name.endswith(wanted):
+            files[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8", errors="replace")
+    return files
+
+
+def merge(reports):
+    """Stages of all reports; where two have the same file, the later one's counts."""
+    files, stages = {}, {}
+    for report in reports:
+        files.update(report)
+        for stage in parse(report.get("stages.json")) or []:
+            stages[stage["name"]] = stage
+    return files, list(stages.values())
+
+
+def parse(text):
+    """A JSON value; None where there is none, or a killed program left half of one."""
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def quantile(samples, q):
+    """Linear interpolation between order statistics, as bench_step does it."""
+    ordered = sorted(samples)
+    at = q * (len(ordered) - 1)
+    low = int(at)
+    return ordered[low] + (at - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
+
+
+def bench_samples(bench):
+    try:
+        return [float(ms) for ms in bench["ms"]["total"]["samples"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def train_samples(metrics):
+    """Milliseconds between the ends of a run's steps."""
+    lines = [line for line in map(parse, (metrics or "").splitlines()) if isinstance(line, dict)]
+    times = [line["train_time_ms"] for line in lines if line.get("kind") == "train"]
+    return [after - before for before, after in zip(times, times[1:])]
+
+
+def last(pattern, text):
+    found = re.findall(pattern, text or "", re.MULTILINE)
+    return found[-1] if found else None
+
+
+def attention_backend(files):
+    """What train_gpt says it chose, in whichever run said so."""
+    logs = "\n".join(text for path, text in files.items() if path.endswith(".txt"))
+    names = set(re.findall(r"^attention_backend:(\S+)", logs, re.MULTILINE))
+    return " and ".join(sorted(names)) or None
+
+
+def tests_line(stages):
+    counts = [f"{stage['name']} {stage['note']}" for stage in stages if stage["name"].startswith("test_") and stage["note"]]
+    return "; ".join(counts) or NOT_MEASURED
+
+
+def rows(files):
+    """(heading, cells) by stage."""
+    benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
+    python_samples = bench_samples(benches["upstream"])
+    python = statistics.median(python_samples) if python_samples else None
+    # Python's program measures no peak and counts no operations: those of ours on the same card, for the same step.
+    candidates = (benches["ours_before"], benches["step_graphs"])
+    yardstick = next((bench for bench in candidates if bench and bench.get("flops")), {})
+    for heading, name in ROWS:
+        bench, log = benches[name] or {}, files.get(f"runs/{name}/log.txt")
+        samples = train_samples(files.get(f"runs/{name}/metrics.jsonl")) if name == "train" else bench_samples(bench)
+        median = statistics.median(samples) if samples else None
+        flops = bench.get("flops") or yardstick.get("flops")
+        peak = bench.get("peak_flops_per_s") or yardstick.get("peak_flops_per_s")
+        allocated = bench["peak_bytes"] / MEBIBYTE if bench.get("peak_bytes") else None
+        reserved = bench["peak_reserved_bytes"] / MEBIBYTE if bench.get("peak_reserved_bytes") else None
+        memory = last(r"^peak memory allocated: (\d+) MiB reserved: (\d+) MiB", log)
+        if memory:
+            allocated, reserved = map(float, memory)
+        score = last(r"^final_int8_zlib_roundtrip_exact .*val_bpb:([\d.]+)", log) or last(r"^step:.* val_bpb:([\d.]+)", log)
+        ours = name not in ("upstream", "reference")
+        yield heading, (
+            number(median, 2),
+            number(quantile(samples, 0.1) if samples else None, 2),
+            number(quantile(samples, 0.9) if samples else None, 2),
+            number(python / median if python and median and name != "upstream" else None, 2),
+            number(allocated, 0),
+            number(reserved, 0),
+            f"{100000 * flops / median / peak:.1f} %" if flops and peak and median else NOT_MEASURED,
+            score or NOT_MEASURED,
+            (attention_backend(files) or NOT_MEASURED) if ours and samples else NOT_MEASURED,
+        )
+
+
+def number(value, digits):
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"
+
+
+def table(files, stages):
+    """The Markdown table of a report, and below it what it has no column for."""
+    cells = [COLUMNS, *((heading, *values) for heading, values in rows(files))]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in cells]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    gpu = last(r"^GPU: (.*)", files.get("machine.txt"))
+    software = last(r"^software: (.*)", files.get("machine.txt"))
+    by_status = {}
+    for stage in stages:
+        why = f" ({stage['note']})" if stage["status"] == "SKIPPED" else ""
+        by_status.setdefault(stage["status"], []).append(stage["name"] + why)
+    outcomes = {"FAILED": "failed", "TIMEOUT": "stopped at the time limit", "INTERRUPTED": "interrupted", "SKIPPED": "skipped"}
+    facts = [
+        ("GPU", gpu),
+        ("software", software),
+        ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
+        ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),
+        ("read back by eval_gpt", last(r"(val_loss:[\d.]+ val_bpb:[\d.]+)", files.get("evaluate.txt"))),
+        ("interrupted and resumed", last(r"^(resumed:step:.*)", files.get("resume.txt"))),
+        ("generation", last(r"^(\d+ tokens after .*)", files.get("generate.txt"))),
+        ("device tests", tests_line(stages)),
+        *((word, ", ".join(by_status.get(status, ["none"]))) for status, word in outcomes.items()),
+    ]
+    return "\n".join([*lines, "", *(f"{what}: {fact or NOT_MEASURED}" for what, fact in facts)]) + "\n"
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        print(__doc__.strip(), file=sys.stdout if sys.argv[1:] in (["--help"], ["-h"]) else sys.stderr)
+        sys.exit(0 if sys.argv[1:] in (["--help"], ["-h"]) else 2)
+    for folder in sys.argv[1:]:
+        if not pathlib.Path(folder).is_dir():
+            sys.exit(f"gpu_report: error: {folder} is not a folder")
+    print(table(*merge(read(folder) for folder in sys.argv[1:])), end="")
+
+
+if __name__ == "__main__":
+    main()

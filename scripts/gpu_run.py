@@ -1,0 +1,267 @@
+"""How the stages of gpu_stages.py are run: unpacking, time limits, environment, and the report after each of them."""
+
+import contextlib
+import ctypes
+import gzip
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import dataclass
+from typing import Callable
+
+sys.dont_write_bytecode = True  # the package stays as it was packed
+import gpu_report  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+SECOND = float(os.environ.get("GPU_CHECK_SCALE", "1"))  # the tests shorten all limits
+GRACE = 3  # between SIGTERM and SIGKILL
+RESERVE = 5  # of the budget: for ending a stage and publishing
+REPORT_BYTES = 15 << 20  # a report of 16 MiB is too large for some ways out of a rented machine
+TEXT_BYTES = 1 << 20  # of a stage's output
+MODELS = (".pt", ".ptz", ".safetensors")
+
+libc = ctypes.CDLL(None)
+
+
+class Failed(Exception):
+    pass
+
+
+class TimedOut(Exception):
+    pass
+
+
+class Skipped(Exception):
+    pass
+
+
+class Interrupted(Exception):
+    def __init__(self, number):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@dataclass
+class Stage:
+    name: str
+    part: int  # 0: both
+    limit: float
+    body: Callable
+    least: float = 10  # seconds; with less than that left it does not begin
+
+
+def say(text, file=None):
+    print(f"gpu_check: {text}", file=file or sys.stdout, flush=True)
+
+
+# The programs and their libraries.
+
+
+def unpack(folder):
+    archive = HERE / "programs.tar.xz"
+    if not archive.is_file():
+        sys.exit(f"gpu_check: error: {archive} is missing; this command belongs to a package made by gpu_check.sh pack")
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+
+
+def library_path(programs, torch):
+    """The folders that the programs need, for the LibTorch in `torch`."""
+    return ":".join(map(str, (programs / "lib", torch / "lib", *sorted(torch.parent.glob("nvidia/*/lib")))))
+
+
+def check_libraries(programs, torch):
+    """Whether every library of every program is found, LibTorch's in `torch`."""
+    if not (torch / "lib/libtorch_cuda.so").exists():
+        say(f"error: {torch} has no lib/libtorch_cuda.so: not the torch folder of a CUDA build of PyTorch", sys.stderr)
+        return False
+    complete = True
+    names = sorted((programs / "bin").iterdir())
+    for program in names:
+        environment = {**os.environ, "LD_LIBRARY_PATH": library_path(programs, torch)}
+        found = subprocess.run(["ldd", program], env=environment, text=True, capture_output=True, check=True).stdout
+        # The driver, libcuda, comes with the GPU.
+        lines = [line.strip() for line in found.splitlines()]
+        missing = [line for line in lines if "not found" in line and not line.startswith("libcuda.so")]
+        if missing:
+            say(f"{program.name} misses {', '.join(missing)}", sys.stderr)
+        elsewhere = "libtorch" in found and f"libtorch_cuda.so => {torch}/" not in found
+        if elsewhere:
+            say(f"{program.name} does not take libtorch_cuda.so from {torch}", sys.stderr)
+        complete = complete and not missing and not elsewhere
+    if complete:
+        print(f"every library of {len(names)} programs is there")
+    return complete
+
+
+# The run: stages, their time limits, the report.
+
+
+class Run:
+    def __init__(self, options, torch, report, work):
+        self.options, self.torch, self.report = options, torch, report
+        self.programs = work / "programs"
+        self.scratch = work / "scratch"
+        self.results = work / "results"  # the working folder of all stages, and what the report is made of
+        for folder in (self.programs, self.scratch, self.results):
+            folder.mkdir()
+        self.end = options.began + (options.budget - RESERVE) * SECOND
+        self.deadline = self.end
+        self.done, self.lines, self.left_out = [], [], []
+        self.name = None
+        self.no_gpu = False
+
+    # For the stages.
+
+    @property
+    def data(self):
+        return ["--data-path", HERE / "data", "--tokenizer-path", HERE / "data/tokenizer.model", "--device", "cuda"]
+
+    def program(self, name):
+        path = self.programs / "bin" / name
+        if not path.exists():
+            raise Skipped(f"{name} is not in the package")
+        return path
+
+    def output(self):
+        path = self.results / f"{self.name}.txt"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def start(self, command, output, ours, more):
+        environment = {**os.environ, **more}
+        if ours:
+            # Python must not see this: the libcrypto and libz that the programs carry are not those it was built with.
+            paths = (library_path(self.programs, self.torch), os.environ.get("LD_LIBRARY_PATH"))
+            environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
+        with open(self.results / output, "ab") as file:
+            return subprocess.Popen(
+                [str(word) for word in command], cwd=self.results, env=environment, stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: no program outlives this one
+            )  # fmt: skip
+
+    def call(self, command, *, ours=True, environment=None, code=0, interrupt=None):
+        """Runs a program to its end, which must be exit code `code`; gives it a SIGTERM as soon as interrupt() says so."""
+        process = self.start(command, f"{self.name}.txt", ours, environment or {})
+        try:
+            while True:
+                left = self.deadline - time.monotonic()
+                if left <= 0:
+                    raise TimedOut
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(min(left, 0.1))
+                    break
+                if interrupt and interrupt():
+                    process.send_signal(signal.SIGTERM)
+                    interrupt = None
+        finally:
+            end_group(process)
+        if process.returncode != code:
+            raise Failed(f"exit {process.returncode}" + (f" where {code} was expected" if code else ""))
+        return self.output()
+
+    @contextlib.contextmanager
+    def beside(self, command, output):
+        """A program that runs during the block; it does not matter what becomes of it."""
+        process = self.start(command, output, False, {}) if shutil.which(command[0]) else None
+        try:
+            yield
+        finally:
+            if process:
+                end_group(process)
+
+    # For the list of stages.
+
+    def stage(self, stage):
+        self.name = stage.name
+        began = time.monotonic()
+        left = (self.end - began) / SECOND
+        status, note = "ok", ""
+        try:
+            if self.no_gpu:
+                raise Skipped("no GPU")
+            if left < stage.least:
+                raise Skipped(f"{max(0, left):.0f} s of the budget are left")
+            self.deadline = began + min(stage.limit, left) * SECOND
+            note = stage.body(self) or ""
+        except Skipped as reason:
+            status, note = "SKIPPED", str(reason)
+        except TimedOut:
+            status, note = "TIMEOUT", f"after {min(stage.limit, left):.0f} s"
+        except Interrupted as what:
+            status, note = "INTERRUPTED", str(what)
+            raise
+        except Exception as problem:  # also a mistake in a stage's own code must not end the run
+            status, note = "FAILED", str(problem) if isinstance(problem, Failed) else repr(problem)
+        finally:
+            self.record(status, note, time.monotonic() - began)
+
+    def record(self, status, note, seconds):
+        self.done.append({"name": self.name, "status": status, "seconds": round(seconds, 1), "note": note})
+        lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {note}".rstrip()]
+        if status not in ("ok", "SKIPPED"):
+            lines += [f"    {line[:300]}" for line in self.output().splitlines()[-15:]]
+        self.lines += lines
+        print("\n".join(lines), flush=True)
+        self.publish()
+
+    def table(self):
+        return gpu_report.table(gpu_report.read(self.results), self.done)
+
+    def publish(self):
+        """Makes REPORT/summary.txt and REPORT/report.tar.gz of all there is so far."""
+        for path in self.results.rglob("*"):
+            if path.is_file() and not path.name.endswith(MODELS):
+                shorten(path)
+        (self.results / "stages.json").write_text(json.dumps(self.done, indent=1), encoding="utf-8")
+        archive = self.report / ".report.tar.gz.tmp"
+        while True:
+            lines = [*self.lines, "", self.table()]
+            lines += [f"left out of report.tar.gz because of its size: {name}\n" for name in self.left_out]
+            (self.results / "summary.txt").write_text("\n".join(lines), encoding="utf-8")
+            files = pack_results(self.results, archive, self.left_out)
+            if archive.stat().st_size <= REPORT_BYTES or not files:
+                break
+            self.left_out.append(max(files, key=lambda name: (self.results / name).stat().st_size))
+        archive.replace(self.report / "report.tar.gz")
+        shutil.copyfile(self.results / "summary.txt", self.report / ".summary.txt.tmp")
+        (self.report / ".summary.txt.tmp").replace(self.report / "summary.txt")
+
+
+def end_group(process):
+    """Ends a program with all that it has started."""
+    # One that hangs in the driver may outlast even SIGKILL: the run goes on without it.
+    for number, patience in ((signal.SIGTERM, GRACE * SECOND), (signal.SIGKILL, GRACE * SECOND)):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number if process.poll() is None else signal.SIGKILL)
+            process.wait(patience)
+
+
+def shorten(path):
+    """Cuts the middle out of an endless log, compresses anything else that is large."""
+    size = path.stat().st_size
+    if path.suffix in (".txt", ".csv") and size > TEXT_BYTES:
+        text = path.read_bytes()
+        half = TEXT_BYTES // 2
+        path.write_bytes(text[:half] + f"\n... {size - 2 * half} bytes left out ...\n".encode() + text[-half:])
+    elif path.suffix == ".json" and size > TEXT_BYTES:
+        with open(path, "rb") as file, gzip.open(f"{path}.gz", "wb", compresslevel=6) as compressed:
+            shutil.copyfileobj(file, compressed)
+        path.unlink()
+
+
+def pack_results(folder, archive, left_out):
+    """Writes everything but models and `left_out`; returns the names."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    names = [name for name in names if not name.endswith(MODELS) and name not in left_out]
+    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+        for name in names:
+            tar.add(folder / name, name)
+    return names

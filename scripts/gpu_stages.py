@@ -1,0 +1,340 @@
+#!/usr/bin/env python3
+"""What a package of gpu_check.sh does on the machine with the GPU: `gpu_check.sh --help` has the commands and options.
+
+A stage is a line of stages() with a function that runs programs through Run.call() and returns a note for the summary. It has a
+time limit of its own, its output is NAME.txt, and it ends as "ok", "FAILED", "TIMEOUT" or "SKIPPED"; whatever happens, the
+next one follows. After each of them the report is published, because the machine may be gone before the next one ends.
+"""
+
+import argparse
+import importlib.util
+import pathlib
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True  # the package stays as it was packed
+import gpu_report  # noqa: E402
+from gpu_run import HERE, SECOND, Failed, Interrupted, Run, Skipped, Stage, check_libraries, say, unpack  # noqa: E402
+
+BUDGETS = {None: 600, 1: 390, 2: 230}  # seconds, by part
+UNAVAILABLE = 7  # what MACHINE exits with if there is no GPU
+
+MACHINE = """
+import platform, sys, torch
+if not torch.cuda.is_available():
+    print("no GPU is usable here")
+    sys.exit(7)
+p = torch.cuda.get_device_properties(0)
+print(f"GPU: {p.name}, {p.multi_processor_count} SMs, {p.total_memory >> 20} MiB, compute capability {p.major}.{p.minor}")
+print(f"software: PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
+      f"Python {platform.python_version()}, {platform.platform()}")
+"""
+
+
+def machine(run):
+    try:
+        text = run.call([sys.executable, "-c", MACHINE], ours=False)
+    except Failed as problem:
+        run.no_gpu = str(problem) == f"exit {UNAVAILABLE}"
+        raise
+    note = gpu_report.last(r"^GPU: (.*)", text) or ""
+    try:
+        run.call(["nvidia-smi"], ours=False)
+        run.call(["nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,PERFORMANCE,TEMPERATURE,ECC"], ours=False)
+    except (Failed, OSError) as problem:
+        note += f"; nvidia-smi: {problem}"
+    return note
+
+
+def libraries(run):
+    return run.call([sys.executable, __file__, "libraries", run.torch, run.programs], ours=False).splitlines()[-1]
+
+
+def refuse(text, *phrases):
+    """A program that got along without the fast way says so, and exits with 0 all the same."""
+    for phrase in phrases:
+        if phrase in text:
+            raise Failed(f'its output has "{phrase}"')
+
+
+def train(run, name, *options, **call):
+    """A run of train_gpt; how long it is and how much it validates is for `options`."""
+    # Weights compress badly after a few steps: a budget that nothing exceeds. The log has the sizes.
+    fixed = ("--out-dir", "runs", "--run-id", name, "--val-loss-every", "0", "--budget-bytes", "1000000000")
+    return run.call([run.program("train_gpt"), *run.data, *fixed, *options], **call)
+
+
+SHORT = ("--max-wallclock-seconds", "0", "--eval-tokens", "65536", "--train-log-every", "1")
+
+
+def smoke(run):
+    text = train(run, "smoke", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--rope-dims", "16")
+    refuse(text, "could not be recorded", "kernel not used because")
+    return gpu_report.last(r"^(step:7/7 .*)", text)
+
+
+def profile(run):
+    train(run, "profile", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--profile", "3", "--cuda-graphs", "off")
+
+
+def bench(*options, training=()):
+    def body(run):
+        json_file = f"{run.name}.json"
+        text = run.call([run.program("bench_step"), *options, "--json", json_file, "--", *run.data, *training])
+        refuse(text, "could not be recorded")
+        samples = gpu_report.bench_samples(gpu_report.parse((run.results / json_file).read_text(encoding="utf-8")))
+        if not samples:
+            raise Failed(f"no times in {json_file}")
+        return f"{gpu_report.quantile(samples, 0.5):.2f} ms a step"
+
+    return body
+
+
+def device_tests(run):
+    def count(word):
+        return int(gpu_report.last(rf"^\[ +{word} +\] (\d+) tests?[.,]", text) or 0)
+
+    try:
+        text = run.call([run.program(run.name), "--gtest_filter=*Cuda*:*OnDevice*"])
+    except Failed as problem:
+        text = run.output()
+        raise Failed(f"{count('PASSED')} passed, {count('SKIPPED')} skipped, {count('FAILED')} failed: {problem}") from problem
+    note = f"{count('PASSED')} passed, {count('SKIPPED')} skipped"
+    if "no CUDA device" in text:
+        raise Failed(f"{note}: the tests saw no GPU")
+    if count("PASSED") == 0:
+        raise Skipped(f"{note}: no test for a GPU")
+    return note
+
+
+def training(run):
+    left = (run.deadline - time.monotonic()) / SECOND
+    seconds = min(run.options.seconds, int(left - TRAINING_OVERHEAD * 0.6))
+    with run.beside(["nvidia-smi", "--query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used,"
+                     "clocks_throttle_reasons.active", "--format=csv", "-l", "5"], "clocks.csv"):  # fmt: skip
+        text = train(run, "train", "--max-wallclock-seconds", str(seconds), "--rope-dims", "16")
+    shorter = f" (time for {seconds} s only)" if seconds < run.options.seconds else ""
+    return (gpu_report.last(r"^final_int8_zlib_roundtrip_exact (.*)", text) or "no final score") + shorter
+
+
+def trained(run):
+    if not (run.results / "runs/train/final_model.int8.ptz").exists():
+        raise Skipped("no model: needs the stage train")
+    return "runs/train"
+
+
+def evaluate(run):
+    text = run.call([run.program("eval_gpt"), "score", trained(run), *run.data])
+    return gpu_report.last(r"(val_loss:.*)", text)
+
+
+def resume(run):
+    log = run.results / "runs/resume/log.txt"
+    options = (*SHORT, "--iterations", "24", "--warmup-steps", "2")
+
+    def in_the_middle():
+        return log.exists() and "\nstep:8/24 train_loss" in log.read_text(encoding="utf-8")
+
+    train(run, "resume", *options, code=130, interrupt=in_the_middle)
+    text = train(run, "resume", *options, "--resume", "auto")
+    resumed = gpu_report.last(r"^(resumed:step:\d+)", text)
+    finished = gpu_report.last(r"^(step:24/24 val_loss.*)", text)
+    if not resumed or not finished:
+        raise Failed("the second call did not go on from the first one's checkpoint")
+    return f"{resumed}, then {finished}"
+
+
+def generate(run):
+    options = ("--prompt", "The", "--temperature", "0", "--max-new-tokens", "200")
+    where = ("--tokenizer-path", HERE / "data/tokenizer.model", "--device", "cuda")
+    text = run.call([run.program("eval_gpt"), "generate", trained(run), *where, *options])
+    return gpu_report.last(r"^(\d+ tokens after .*)", text)
+
+
+def upstream_file(run):
+    file = run.options.upstream or HERE / "train_gpt.py"
+    if not file.exists():
+        raise Skipped("no Python program: name it with --upstream")
+    return file
+
+
+def upstream(run):
+    environment = {
+        "DATA_PATH": str(HERE / "data"),
+        "TOKENIZER_PATH": str(HERE / "data/tokenizer.model"),
+        "TORCHINDUCTOR_CACHE_DIR": str(run.scratch),
+    }
+    options = ("--device", "cuda", "--compile", "--steps", "10", "--warmup", "4", "--json", "upstream.json")
+    command = [sys.executable, HERE / "time_upstream.py", upstream_file(run), *options]
+    run.call(command, ours=False, environment=environment)
+    samples = gpu_report.bench_samples(gpu_report.parse((run.results / "upstream.json").read_text(encoding="utf-8")))
+    return f"{gpu_report.quantile(samples, 0.5):.2f} ms a step"
+
+
+def ours_after(run):
+    upstream_file(run)
+    return TIMED(run)
+
+
+def sanitizer(run):
+    """The name of the stage is the tool's."""
+    program = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    if not program:
+        raise Skipped("compute-sanitizer is not installed")
+    options = ("--tool", run.name, "--error-exitcode", "9", "--kernel-name", "kernel_substring=pgolf")
+    try:
+        text = run.call([program, *options, run.program("test_ops"), "--gtest_filter=Cuda.*"])
+    except Failed:
+        if "Device not supported" in run.output():
+            raise Skipped("compute-sanitizer does not support this device") from None
+        raise
+    return gpu_report.last(r"^=+ (ERROR SUMMARY: .*|RACECHECK SUMMARY: .*)", text)
+
+
+TIMED = bench("--total-only", "--steps", "10", "--warmup", "4")
+TRAINING_OVERHEAD = 75  # seconds: start, warm-up, validation, artifact
+
+
+def stages(options):
+    """In order. Part 1 begins with what tells most in the first minute; part 2 can do without part 1."""
+    return (
+        Stage("machine", 0, 30, machine),
+        Stage("libraries", 0, 20, libraries),
+        Stage("smoke", 1, 75, smoke),
+        Stage("step_graphs", 1, 60, TIMED),
+        Stage("test_ops", 1, 60, device_tests),
+        Stage("test_model", 1, 45, device_tests),
+        Stage("test_optim", 1, 45, device_tests),
+        Stage("test_train", 1, 60, device_tests),
+        Stage("test_eval", 1, 45, device_tests),
+        Stage("profile", 1, 75, profile),
+        Stage("step_parts", 1, 60, bench("--steps", "6", "--warmup", "2", training=("--cuda-graphs", "off"))),
+        Stage("train", 1, options.seconds + TRAINING_OVERHEAD, training, least=TRAINING_OVERHEAD),
+        Stage("evaluate", 1, 45, evaluate),
+        Stage("resume", 1, 75, resume, least=30),
+        Stage("generate", 1, 45, generate),
+        Stage("ours_before", 2, 45, TIMED),
+        Stage("upstream", 2, 150, upstream, least=45),
+        Stage("ours_after", 2, 45, ours_after),
+        Stage("memcheck", 2, 75, sanitizer),
+        Stage("racecheck", 2, 75, sanitizer),
+        Stage("reference", 2, 60, bench("--total-only", "--steps", "4", "--warmup", "1", training=("--ops", "reference"))),
+    )
+
+
+# The commands.
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        say(f"error: {message}; see gpu_check.sh --help", sys.stderr)
+        sys.exit(2)
+
+
+def whole(low):
+    def parse(text):
+        if not re.fullmatch(r"\d+", text) or int(text) < low:
+            raise argparse.ArgumentTypeError(f'takes a whole number of at least {low}, not "{text}"')
+        return int(text)
+
+    return parse
+
+
+def parse_run(arguments):
+    parser = Parser(prog="gpu_check.sh run", add_help=False, allow_abbrev=False)
+    parser.add_argument("report", metavar="REPORT", type=pathlib.Path)
+    parser.add_argument("--upstream", type=pathlib.Path)
+    parser.add_argument("--seconds", type=whole(1), default=60)
+    parser.add_argument("--budget", type=whole(1))
+    parser.add_argument("--part", type=int, choices=(1, 2))
+    parser.add_argument("--only")
+    options = parser.parse_args(arguments)
+    chosen = [stage for stage in stages(options) if options.part is None or stage.part in (0, options.part)]
+    if options.only is not None:
+        names = options.only.split(",")
+        known = [stage.name for stage in chosen]
+        for name in names:
+            if name not in known:
+                parser.error(f'--only takes a list of {", ".join(known)}, not "{name}"')
+        chosen = [stage for stage in chosen if stage.name in names]
+    if options.upstream:
+        options.upstream = options.upstream.resolve()
+        if not options.upstream.is_file():
+            parser.error(f"--upstream {options.upstream} is not a file")
+    if (options.report / "report.tar.gz").exists():
+        parser.error(f"{options.report} has the report of another run; name a new folder")
+    options.budget = options.budget or BUDGETS[options.part]
+    return options, chosen
+
+
+def find_torch():
+    found = importlib.util.find_spec("torch")
+    if not found or not found.submodule_search_locations:
+        sys.exit(f"gpu_check: error: {sys.executable} has no torch; PYTHON names another one")
+    return pathlib.Path(found.submodule_search_locations[0]).resolve()
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def interrupt(number, _):
+    for other in SIGNALS:  # a second one must not disturb the publishing
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+def run_stages(arguments):
+    began = time.monotonic()
+    options, chosen = parse_run(arguments)
+    options.began = began
+    torch = find_torch()
+    options.report.mkdir(parents=True, exist_ok=True)
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+    ended_by = None
+    with tempfile.TemporaryDirectory(prefix="gpu_check_", ignore_cleanup_errors=True) as work:
+        run = Run(options, torch, options.report.resolve(), pathlib.Path(work))
+        try:
+            unpack(run.programs)
+            for stage in chosen:
+                run.stage(stage)
+        except Interrupted as what:
+            ended_by = what.number
+            run.publish()  # it may have come in the middle of that
+        print("\n" + run.table(), flush=True)
+    if ended_by:
+        say(f"ended by {signal.Signals(ended_by).name}; what there is: {options.report}", sys.stderr)
+        return 128 + ended_by
+    failed = [stage["name"] for stage in run.done if stage["status"] not in ("ok", "SKIPPED")]
+    if failed:
+        say(f"failed: {', '.join(failed)}; see {options.report}", sys.stderr)
+        return 1
+    if not any(stage["status"] == "ok" for stage in run.done):
+        say("no stage has run", sys.stderr)
+        return 1
+    say(f"all that ran has passed; see {options.report}")
+    return 0
+
+
+def libraries_command(arguments):
+    parser = Parser(prog="gpu_check.sh libraries", add_help=False, allow_abbrev=False)
+    parser.add_argument("torch", metavar="TORCH", type=pathlib.Path)
+    parser.add_argument("programs", nargs="?", type=pathlib.Path, help=argparse.SUPPRESS)  # unpacked already
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="gpu_check_") as folder:
+        programs = options.programs or pathlib.Path(folder)
+        if not options.programs:
+            unpack(programs)
+        return 0 if check_libraries(programs, options.torch.resolve()) else 1
+
+
+if __name__ == "__main__":
+    command, *rest = sys.argv[1:] or [None]
+    commands = {"run": run_stages, "libraries": libraries_command}
+    if command not in commands:
+        sys.exit("gpu_check: error: call this as gpu_check.sh run or gpu_check.sh libraries")
+    sys.exit(commands[command](rest))
