@@ -42,7 +42,7 @@ TEST(RopeTable, StaysExactAtLatePositions) {
   }
 }
 
-// The numbers that README.md gives for the Python program's rounding.
+// What docs/equality.md says about the rounding of tables.
 TEST(RopeTable, Bfloat16MakesLatePositionsIndistinct) {
   const RopeSpec spec{64, 64};
   RopeSpec rounded_spec = spec;

@@ -7,7 +7,7 @@
 
 namespace pgolf {
 
-/// Exit codes shared by every program of this project. Documented in README.md.
+/// Exit codes shared by every program of this project. Documented in docs/exit-codes.md.
 enum class ExitCode : int {
   ok = 0,
   internal = 1,       ///< a mistake of ours (an uncaught exception)
