@@ -3,11 +3,13 @@
 //   build/bin/bench_ops --benchmark_filter='qk.*bfloat16.*backward'
 //
 // Names are OP/SHAPE/DTYPE/PATH/PASS. "forward" records what "backward" needs, as in training. Weights stay as they are
-// between calls, so their casting and packing, once per optimiser step in training, is not in the times.
+// between calls, so their casting and packing, once per optimiser step in training, is not in the times. qkv_heads is
+// linear_qkv and qk_norm_rope_gain in one; on the CPU mostly one after the other.
 //
-// Counters: products have their FLOP/s and its share of the measured matrix-product peak of their dtype. The others have
-// the bytes per second of their inputs and outputs (backward: of the inputs, and of all gradients), each counted once, and
-// its share of a measured copy's; data that fits into the caches may exceed 1.
+// Counters: products (and qkv_heads, of which only the product counts) have their FLOP/s and its share of the measured
+// matrix-product peak of their dtype. The others have the bytes per second of their inputs and outputs (backward: of the
+// inputs, and of all gradients), each counted once, and its share of a measured copy's; data that fits into the caches may
+// exceed 1.
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 
@@ -18,6 +20,7 @@
 #include "machine.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/cross_entropy.h"
+#include "pgolf/ops/heads.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/mlp.h"
 #include "pgolf/ops/muon.h"
@@ -212,6 +215,13 @@ void add_products(const Shape& s) {
   add(s, product("linear_qkv", s, {{s.width, s.width}, {s.kv_width(), s.width}, {s.kv_width(), s.width}},
                  [](const at::Tensor& x, const Weights& w, OpsPath path) {
                    const auto [q, k, v] = linear_qkv(x, w[0], w[1], w[2], path);
+                   return Tensors{q, k, v};
+                 }));
+  const auto table = make_rope_table({static_cast<int>(s.head_dim()), static_cast<int>(s.head_dim())}, s.time, device());
+  const auto gain = at::ones({s.heads}, device()).requires_grad_();
+  add(s, product("qkv_heads", s, {{s.width, s.width}, {s.kv_width(), s.width}, {s.kv_width(), s.width}},
+                 [=](const at::Tensor& x, const Weights& w, OpsPath path) {
+                   const auto [q, k, v] = qkv_heads(x.unflatten(0, {s.batch, s.time}), w[0], w[1], w[2], gain, &table, path);
                    return Tensors{q, k, v};
                  }));
   add(s, product(

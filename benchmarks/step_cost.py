@@ -1,0 +1,497 @@
+#!/usr/bin/env python3
+"""Counts what one optimizer step moves and computes on a GPU, operation by operation, and predicts its time from assumed rates.
+
+    benchmarks/step_cost.py --config configs/baseline.env --device-rates h100
+    benchmarks/step_cost.py --set MODEL_DIM=768 --set NUM_HEADS=12 --bandwidth 2.0 --matrix 250 --json cost.json
+
+Nothing runs on a device. Options come from --config files and --set, by train_gpt's names; what is not given has train_gpt's
+default, and the environment is not read. Counted is OPS=fast in bfloat16 on one CUDA device, by these rules:
+
+- Every kernel and every product reads each of its operands once and writes each of its results once. Nothing stays in a cache
+  between two kernels, and no tile is read twice within one.
+- Weights count like activations: their casts once a step, the products' reads of the casts, their float32 gradients, which each
+  pass but a fresh one reads and writes. So do partial sums, the kept 1/rms of norms, and gradients that autograd adds up.
+- FLOPs are those of products and attention, two for a multiplication and addition. Attention has its causal half; its
+  backward pass computes the scores anew, so it has 2.5 times the forward's. Other arithmetic is taken to hide behind memory.
+- An operation takes the larger of its memory time and its matrix time, kernel by kernel, and every kernel a launch besides.
+- Left out: rotation tables, scalars, workspaces of library kernels (attention's backward pass has a large one), the host's
+  gaps, and the way of the tokens to the device. The kernels in embedding's and attention's backward passes are estimates.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+import re
+import sys
+
+# ASSUMED. Bandwidth as in the data sheets; of it, and of the matrix units, what large kernels are hoped to reach.
+RATES = {
+    "h100": {"bandwidth": 3.35, "matrix": 530, "attention_forward": 280, "attention_backward": 220, "efficiency": 0.8},
+    "h200": {"bandwidth": 4.8, "matrix": 530, "attention_forward": 280, "attention_backward": 220, "efficiency": 0.8},
+}
+LAUNCH_US = 2.0
+
+COUNTS = {"VOCAB_SIZE": 1024, "NUM_LAYERS": 9, "MODEL_DIM": 512, "NUM_HEADS": 8, "NUM_KV_HEADS": 4, "MLP_MULT": 2,
+          "TRAIN_SEQ_LEN": 1024, "TRAIN_BATCH_TOKENS": 524288, "MICRO_BATCH_TOKENS": 0, "MUON_BACKEND_STEPS": 5}
+SWITCHES = {"TIE_EMBEDDINGS": True, "UNET_SKIPS": True, "RESID_MIX": True, "PARALLEL_BLOCK": False}
+NUMBERS = {"GRAD_CLIP_NORM": 0.0}
+CHOICES = {"MLP_KIND": ("relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUDA_GRAPHS": ("auto", "on", "off")}
+# Other values change the operations in ways that are not counted here.
+FIXED = {"OPS": ("fast",), "DEVICE": ("auto", "cuda"), "DTYPE": ("auto", "bfloat16"), "MUON_DTYPE": ("auto", "bfloat16"),
+         "NORM_WEIGHTS": ("0", "false"), "PARALLEL_PASSES": ("0", "1"), "MIN_STEPS": ("0",),
+         "CONTROL_TENSOR_NAME_PATTERNS": ()}
+MICRO_STEPS = 8  # of a step; a pass takes one or several
+BF16, FLOAT, LONG = 2, 4, 8  # bytes
+
+
+class UsageError(Exception):
+    pass
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UsageError(message)
+
+
+def main():
+    try:
+        run(sys.argv[1:])
+    except UsageError as error:
+        print(f"step_cost: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(arguments):
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as train_gpt's; later files win")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="train_gpt's option; wins over files")
+    parser.add_argument("--passes", type=int, help="passes a step, instead of MICRO_BATCH_TOKENS: 1, 2, 4 or 8")
+    parser.add_argument("--device-rates", choices=RATES, default="h100", help="assumed rates; the options below replace one each")
+    parser.add_argument("--bandwidth", type=float, help="of the memory, TB/s")
+    parser.add_argument("--efficiency", type=float, help="part of the bandwidth that kernels reach, above 0 up to 1")
+    parser.add_argument("--matrix", type=float, help="TFLOP/s of products")
+    parser.add_argument("--attention-forward", type=float, help="TFLOP/s of attention's forward pass")
+    parser.add_argument("--attention-backward", type=float, help="TFLOP/s of attention's backward pass")
+    parser.add_argument("--launch", type=float, default=LAUNCH_US, help="microseconds for each kernel besides its work")
+    parser.add_argument("--json", help="also write the table to this file")
+    given = parser.parse_args(arguments)
+
+    rates = dict(RATES[given.device_rates], launch=given.launch)
+    rates.update({name: getattr(given, name) for name in RATES["h100"] if getattr(given, name) is not None})
+    if not all(math.isfinite(rate) and rate > 0 for name, rate in rates.items() if name != "launch") or not rates["launch"] >= 0:
+        raise UsageError("rates must be above 0, and --launch at least 0")
+    if rates["efficiency"] > 1:
+        raise UsageError(f"--efficiency is a part of the bandwidth, at most 1, not {rates['efficiency']:g}")
+    options = read_options(given.config, given.set)
+    step = Step(options, passes_of(options, given.passes))
+    report = Report(step, rates)
+    if given.json:
+        try:
+            pathlib.Path(given.json).write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write {given.json}: {error.strerror}") from None
+    report.print()
+
+
+def read_options(files, settings):
+    """The options that matter here, checked, with train_gpt's defaults."""
+    texts = {}
+    for file in files:
+        texts.update(read_config(file))
+    known = {**COUNTS, **SWITCHES, **NUMBERS, **CHOICES, **FIXED}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, not {setting}")
+        if name not in known:
+            raise UsageError(f"--set {name}: no option that changes the count (those are {', '.join(sorted(known))})")
+        texts[name] = (value, "--set")
+    options = {**COUNTS, **SWITCHES, **NUMBERS, **{name: values[0] for name, values in CHOICES.items()}}
+    for name, (text, origin) in texts.items():
+        if name in FIXED:
+            if text not in FIXED[name]:
+                wanted = f"only with {' or '.join(FIXED[name])}" if FIXED[name] else "only without it"
+                raise UsageError(f"{origin}: {name}={text} is not counted, {wanted}")
+        elif name in known:
+            options[name] = value_of(name, text, origin)
+    check(options)
+    return options
+
+
+def read_config(file):
+    """{name: (text, origin)} of a file of KEY=VALUE lines. Other options than those counted may have any text."""
+    try:
+        lines = pathlib.Path(file).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    texts = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals:
+            raise UsageError(f"{file}:{number}: no '=' in the line")
+        value = re.split(r"(?:^|\s)#", value)[0].strip().strip("'\"")
+        texts[name.strip()] = (value, f"{file}:{number}")
+    return texts
+
+
+def value_of(name, text, origin):
+    if name in CHOICES:
+        if text not in CHOICES[name]:
+            raise UsageError(f"{origin}: {name}={text} is not counted, only {' or '.join(CHOICES[name])}")
+        return text
+    if name in SWITCHES:
+        if text.lower() not in ("0", "1", "false", "true"):
+            raise UsageError(f"{origin}: {name} is 0 or 1, not {text}")
+        return text.lower() in ("1", "true")
+    try:
+        value = int(text) if name in COUNTS else float(text)
+    except ValueError:
+        raise UsageError(f"{origin}: {name} takes a number, not {text}") from None
+    lowest = 0 if name in ("MICRO_BATCH_TOKENS", "MUON_BACKEND_STEPS", *NUMBERS) else 1
+    if not math.isfinite(value) or value < lowest:
+        raise UsageError(f"{origin}: {name} must be at least {lowest}, not {text}")
+    return value
+
+
+def check(options):
+    """What train_gpt refuses, and what its kernels do not cover (src/ops/cuda/coverage.h)."""
+    dim, heads, kv_heads = options["MODEL_DIM"], options["NUM_HEADS"], options["NUM_KV_HEADS"]
+    if dim % heads != 0 or dim // heads % 2 != 0 or heads % kv_heads != 0:
+        raise UsageError(f"MODEL_DIM={dim} needs NUM_HEADS ({heads}) of an even number of lanes, and NUM_KV_HEADS ({kv_heads}) "
+                         "must divide those")
+    if options["TRAIN_BATCH_TOKENS"] % (MICRO_STEPS * options["TRAIN_SEQ_LEN"]) != 0:
+        raise UsageError(f"TRAIN_BATCH_TOKENS={options['TRAIN_BATCH_TOKENS']} must be a multiple of {MICRO_STEPS} * "
+                         f"TRAIN_SEQ_LEN={options['TRAIN_SEQ_LEN']}")
+    for name, most in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
+        if options[name] > most:
+            raise UsageError(f"{name}={options[name]} is more than the fused kernels take ({most}), and is not counted")
+    if dim // heads > 256:
+        raise UsageError(f"heads of {dim // heads} lanes are more than the fused kernels take (256), and are not counted")
+
+
+def passes_of(options, given):
+    if given is not None:
+        if given not in (1, 2, 4, 8):
+            raise UsageError(f"--passes is 1, 2, 4 or 8, not {given}")
+        return given
+    tokens, wanted, together = options["TRAIN_BATCH_TOKENS"] // MICRO_STEPS, options["MICRO_BATCH_TOKENS"], 1
+    if wanted and wanted not in (tokens, 2 * tokens, 4 * tokens, 8 * tokens):
+        raise UsageError(f"MICRO_BATCH_TOKENS={wanted} must be 1, 2, 4 or 8 eighths of TRAIN_BATCH_TOKENS")
+    while 2 * together * tokens <= wanted:
+        together *= 2
+    return MICRO_STEPS // together
+
+
+@dataclasses.dataclass
+class Kernel:
+    """One kernel, or several small ones that are launched one after the other."""
+    bytes: float
+    launches: float = 1
+    flops: float = 0
+    rate: str = "matrix"  # of its flops
+
+    def times(self, rates):
+        """Seconds for its bytes, and for its flops."""
+        return self.bytes / (rates["bandwidth"] * 1e12 * rates["efficiency"]), self.flops / (rates[self.rate] * 1e12)
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    group: str
+    calls: int  # a step
+    forward: list
+    backward: list
+    once: list  # not in passes
+
+    def kernels(self):
+        return self.forward + self.backward + self.once
+
+
+def product(rows, columns, depth, result=BF16, count=1):
+    """[rows, depth] times [depth, columns]; result: bytes an element, twice that if it is added to."""
+    return Kernel(count * (BF16 * depth * (rows + columns) + result * rows * columns), flops=2.0 * count * rows * columns * depth)
+
+
+def tensors(*sizes):
+    """A kernel that reads or writes these, in bytes."""
+    return Kernel(sum(sizes))
+
+
+def foreach(sizes, depth, bytes_per_element):
+    """One of LibTorch's operations on lists of tensors: some tensors and some chunks fit into a launch."""
+    chunks, tensors_at_once = sum(math.ceil(size / 65536) for size in sizes), (110, 64, 48, 36)[depth - 1]
+    return Kernel(bytes_per_element * sum(sizes), launches=max(math.ceil(len(sizes) / tensors_at_once), math.ceil(chunks / 320)))
+
+
+def rounded_parameter(size):
+    """To bfloat16 and back."""
+    return Kernel((2 * FLOAT + 2 * BF16) * size, launches=2)
+
+
+class Step:
+    """The operations of a step, in the order in which the model calls them."""
+
+    def __init__(self, options, passes):
+        self.options, self.passes, self.rows = options, passes, []
+        self.graphs = options["CUDA_GRAPHS"] != "off"
+        self.tokens = options["TRAIN_BATCH_TOKENS"] // passes  # of a pass
+        self.dim, self.layers, self.vocab = options["MODEL_DIM"], options["NUM_LAYERS"], options["VOCAB_SIZE"]
+        self.heads, self.kv_heads = options["NUM_HEADS"], options["NUM_KV_HEADS"]
+        self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, options["MLP_MULT"] * self.dim
+        self.skips = self.layers // 2 if options["UNET_SKIPS"] else 0
+        self.stream = BF16 * self.tokens * self.dim  # bytes of a [tokens, dim] activation
+        self.rstd = FLOAT * self.tokens
+        # Without a recording a step's first pass finds no gradients: what it writes is not read, and not added to anything.
+        self.sums = 1 if self.graphs else (passes - 1) / passes
+        self.embedding()
+        self.blocks()
+        self.head_and_loss()
+        self.gradient_sums()
+        self.once_a_step()
+
+    def add(self, name, group, calls_a_pass, forward=(), backward=()):
+        if calls_a_pass > 0:
+            self.rows.append(Row(name, group, calls_a_pass * self.passes, list(forward), list(backward), []))
+
+    def add_once(self, name, *kernels):
+        self.rows.append(Row(name, "update", 1, [], [], list(kernels)))
+
+    def embedding(self):
+        table, looked_up = BF16 * self.vocab * self.dim, min(self.tokens, self.vocab)
+        # LibTorch sorts the tokens, sums up to ten rows at a time in float32, and then those sums.
+        parts = FLOAT * (self.tokens // 10 + looked_up) * self.dim
+        backward = [Kernel(self.stream + 2 * parts + 2 * table + 6 * LONG * self.tokens, launches=16)]
+        if self.options["TIE_EMBEDDINGS"]:
+            backward.append(tensors(3 * table))  # and the head's gradient
+        backward.append(Kernel(3 * table * self.sums, launches=self.sums))  # into the step's
+        self.add("embedding", "memory", 1, [tensors(LONG * self.tokens, BF16 * looked_up * self.dim, self.stream)], backward)
+        blocks_norms = 0 if self.options["RESID_MIX"] else self.layers
+        self.add("rms_norm", "memory", 2 + blocks_norms, [tensors(2 * self.stream, self.rstd)],
+                 [tensors(3 * self.stream, self.rstd)])
+
+    def partial_sums(self, width, values):
+        """Bytes of a sum over rows of `values` numbers each before it is added up."""
+        return FLOAT * min(self.tokens, 4096 if width <= 128 else 1024) * values
+
+    def summed_parameter(self, width, values, *read_and_written):
+        """A kernel that also leaves partial sums, and the one that adds them up."""
+        partial = self.partial_sums(width, values)
+        return [tensors(*read_and_written, partial), tensors(partial, FLOAT * values)]
+
+    def blocks(self):
+        options, stream, tokens, layers, dim = self.options, self.stream, self.tokens, self.layers, self.dim
+        if options["RESID_MIX"]:  # x, x0 -> y, normed; dy, dnormed, y, x, x0 -> dx, dx0
+            self.add("residual_mix_norm", "memory", layers, [rounded_parameter(2 * dim), tensors(4 * stream, self.rstd)],
+                     self.summed_parameter(dim, 2 * dim, 7 * stream, self.rstd))
+        self.attention()
+        scale = rounded_parameter(dim)
+        scaled_adds = self.skips + (2 * layers if options["PARALLEL_BLOCK"] else layers)
+        if not options["PARALLEL_BLOCK"]:  # x, branch -> y, normed; dy, dnormed, y, branch -> dx, dbranch
+            self.add("scaled_add_norm", "memory", layers, [scale, tensors(4 * stream, self.rstd)],
+                     self.summed_parameter(dim, dim, 6 * stream, self.rstd))
+        hidden = BF16 * tokens * self.hidden
+        if options["MLP_KIND"] == "relu2":
+            self.linear("MLP up", layers, self.hidden, dim)
+            self.add("relu_squared", "memory", layers, [tensors(2 * hidden)], [tensors(3 * hidden)])
+        else:
+            self.linear("MLP up and gate", 2 * layers, self.hidden, dim)
+            self.add("swiglu", "memory", layers, [tensors(3 * hidden)], [tensors(5 * hidden)])
+        self.linear("MLP down", layers, dim, self.hidden)
+        # x, branch -> y; dy, branch -> dbranch: x's gradient is dy itself.
+        self.add("scaled_add", "memory", scaled_adds, [scale, tensors(3 * stream)],
+                 self.summed_parameter(dim, dim, 3 * stream))
+
+    def linear(self, name, calls, outputs, inputs, scope="linear: "):
+        """The weight's gradient is float32, and the product adds to it."""
+        self.add(scope + name, "product", calls, [product(self.tokens, outputs, inputs)],
+                 [product(self.tokens, inputs, outputs), product(outputs, inputs, self.tokens, result=FLOAT * (1 + self.sums))])
+
+    def attention(self):
+        tokens, layers, dim, kv_dim = self.tokens, self.layers, self.dim, self.kv_dim
+        self.linear("product", layers, dim + 2 * kv_dim, dim, scope="qkv_heads: ")
+        rotated, kept = BF16 * tokens * (dim + kv_dim), FLOAT * tokens * (self.heads + self.kv_heads)
+        gain = self.partial_sums(self.heads, self.heads)
+        self.add("qkv_heads: norm, rotation, gain", "memory", layers,
+                 [rounded_parameter(self.heads), Kernel(2 * rotated + kept, launches=2)],
+                 [Kernel(3 * rotated + kept + gain, launches=2), tensors(gain), tensors(2 * BF16 * tokens * kv_dim)])  # dv's copy
+        # q, k, v -> o, and each row's log-sum; with do -> dq, dk, dv. Keys are not repeated.
+        operands, sums = BF16 * tokens * (2 * dim + 2 * kv_dim), FLOAT * tokens * self.heads
+        flops = 2.0 * tokens * self.options["TRAIN_SEQ_LEN"] * dim
+        self.add("causal_attention", "attention", layers, [Kernel(operands + sums, 1, flops, "attention_forward")],
+                 [Kernel(2 * operands + sums, 3, 2.5 * flops, "attention_backward")])
+        self.linear("attention's projection", layers, dim, dim)
+
+    def head_and_loss(self):
+        tokens, vocab, dim = self.tokens, self.vocab, self.dim
+        if self.options["TIE_EMBEDDINGS"]:  # a bfloat16 weight, with a gradient of its own in each pass
+            self.add("linear: head", "product", 1, [product(tokens, vocab, dim)],
+                     [product(tokens, dim, vocab), product(vocab, dim, tokens)])
+        else:
+            self.linear("head", 1, vocab, dim)
+        # The gradient is written with the loss, and has 1/passes in it already: backward finds nothing to scale.
+        self.add("softcap_cross_entropy", "memory", 1,
+                 [tensors(2 * BF16 * tokens * vocab, LONG * tokens, FLOAT * tokens), Kernel(FLOAT * tokens, launches=4)],
+                 [Kernel(0, launches=4)])
+
+    def gradient_sums(self):
+        """What autograd adds up: gradients of a tensor with several readers, and a pass's gradients of small parameters."""
+        options, layers = self.options, self.layers
+        # With RESID_MIX every block reads the embedding x0, and the first one twice; without it every block its input twice.
+        sums = layers + self.skips
+        readers_of_normed = (1 if options["PARALLEL_BLOCK"] else 0) + (1 if options["MLP_KIND"] == "swiglu" else 0)
+        sums += readers_of_normed * layers
+        self.add("gradient sums: activations", "memory", sums, backward=[tensors(3 * self.stream)])
+        small = self.controls()
+        skip_weights = self.skips * self.dim  # for each skip zeros, its row copied into them, and the sum with the others'
+        kernels = len(small) * self.sums + max(0, 3 * self.skips - 1)
+        self.add("gradient sums: small parameters", "memory", 1,
+                 backward=[Kernel(FLOAT * (3 * sum(small) * self.sums + 5 * self.skips * skip_weights), launches=kernels)])
+
+    def controls(self):
+        """Sizes of q_gain, attn_scale, mlp_scale and resid_mix of every block, and of skip_weights."""
+        block = [self.heads, self.dim, self.dim] + ([2 * self.dim] if self.options["RESID_MIX"] else [])
+        return block * self.layers + ([self.skips * self.dim] if self.skips else [])
+
+    def matrices(self):
+        """[out, in] of the blocks' weights."""
+        dim, kv_dim, hidden = self.dim, self.kv_dim, self.hidden
+        gate = [(hidden, dim)] if self.options["MLP_KIND"] == "swiglu" else []
+        return ([(dim, dim), (kv_dim, dim), (kv_dim, dim), (dim, dim), (hidden, dim)] + gate + [(dim, hidden)]) * self.layers
+
+    def once_a_step(self):
+        matrices, controls = self.matrices(), self.controls()
+        sizes = [rows * columns for rows, columns in matrices]
+        table, tied = self.vocab * self.dim, self.options["TIE_EMBEDDINGS"]
+        tokens = self.tokens * self.passes
+        self.add_once("inputs and targets, device to device", Kernel(4 * LONG * tokens, launches=2))
+
+        qkv = self.dim * (self.dim + 2 * self.kv_dim) * self.layers  # joined after their casts
+        others = sum(sizes) - qkv + (0 if tied else table)
+        self.add_once("casts of weights", Kernel((FLOAT + 3 * BF16) * qkv, launches=4 * self.layers),
+                      Kernel((FLOAT + BF16) * others, launches=len(sizes) - 3 * self.layers + (0 if tied else 1)))
+
+        # LibTorch's operations on lists want one dtype; with the embedding's bfloat16 among them they go tensor by tensor.
+        float_gradients = sum(sizes) + sum(controls) + (0 if tied else table)
+        gradients, parameters = FLOAT * float_gradients + BF16 * table, len(sizes) + len(controls) + (1 if tied else 2)
+        if self.graphs:
+            self.add_once("zeroing of gradients", Kernel(gradients, launches=parameters))
+        self.add_once("gradient norms", Kernel(gradients, launches=parameters + 3))
+        if self.options["GRAD_CLIP_NORM"] > 0:
+            self.add_once("gradient clipping", Kernel(3 * gradients, launches=2 * parameters + 7))
+
+        # Parameter, gradient and both moments are read, all but the gradient written. A list also counts its steps, and gets its
+        # learning rate.
+        adam = [foreach([table], 4, 7 * BF16), foreach(controls, 4, 7 * FLOAT)]
+        adam += [] if tied else [foreach([table], 4, 7 * FLOAT)]
+        if self.options["OPTIMIZER"] == "adamw":
+            adam.append(foreach(sizes, 4, 7 * FLOAT))
+        self.add_once("Adam", *adam, Kernel(0, launches=2 * len(adam)))
+        if self.options["OPTIMIZER"] == "muon":
+            self.muon(matrices, sizes)
+
+    def muon(self, matrices, sizes):
+        """src/ops/batched_muon.cpp: matrices of a shape, lying down if they are tall, as one batch."""
+        # buffers *= momentum; buffers += gradients; updates = buffers * momentum; updates += gradients
+        around = [foreach(sizes, depth, FLOAT * depth_bytes) for depth, depth_bytes in ((1, 2), (2, 3), (2, 2), (2, 3))]
+        around.append(Kernel(2, launches=2))  # momentum and learning rate
+        products = []
+        shapes = {}
+        for rows, columns in matrices:
+            shapes.setdefault((min(rows, columns), max(rows, columns)), []).append(rows > columns)
+        for (low, wide), members in shapes.items():
+            count, size = len(members), len(members) * low * wide
+            around.append(Kernel((3 * FLOAT + BF16) * size, launches=2))  # stacked, cast
+            around.append(Kernel(3 * BF16 * size, launches=3))  # norm, and division by it
+            square = BF16 * count * low * low
+            for _ in range(self.options["MUON_BACKEND_STEPS"]):
+                products.append(product(low, low, wide, count=count))
+                # baddbmm copies what it adds to into its result, and then adds to that.
+                products += [tensors(2 * square), product(low, low, low, result=2 * BF16, count=count)]
+                products += [tensors(2 * BF16 * size), product(low, wide, low, result=2 * BF16, count=count)]
+            tall = sum(members) * low * wide  # scaled, cast, and made dense
+            around.append(Kernel((BF16 + FLOAT) * (size - tall), launches=count - sum(members)))
+            around.append(Kernel((3 * BF16 + 3 * FLOAT) * tall, launches=3 * sum(members)))
+        around += [foreach(sizes, 1, 2 * FLOAT), foreach(sizes, 2, 3 * FLOAT)]  # times the learning rate, off the weights
+        self.add_once("muon_update_: element by element", *around)
+        if products:
+            self.add_once("muon_update_: products", *products)
+
+    def model_flops(self):
+        """Of a step: benchmarks/bench_step.cpp's flops_per_token, which leaves out what is computed anew, and Muon."""
+        parameters = sum(rows * columns for rows, columns in self.matrices()) + self.vocab * self.dim
+        attention = self.layers * self.dim * self.options["TRAIN_SEQ_LEN"]
+        return 6.0 * (parameters + attention) * self.tokens * self.passes
+
+
+class Report:
+    """The table of a step at some rates."""
+
+    def __init__(self, step, rates):
+        self.step, self.rates = step, rates
+        self.rows = [self.row(row) for row in step.rows]
+        sums = {"memory": 0.0, "product": 0.0, "attention": 0.0, "update": 0.0}
+        for row in self.rows:
+            sums[row["group"]] += row["ms"]
+        self.kernels = sum(row["kernels"] for row in self.rows)
+        sums["launches"] = self.kernels * rates["launch"] / 1e3
+        self.sums, self.total = sums, sum(sums.values())
+
+    def row(self, row):
+        times = [kernel.times(self.rates) for kernel in row.kernels()]
+        memory_bound = sum(memory for memory, matrix in times if memory >= matrix)
+        matrix_bound = sum(matrix for memory, matrix in times if matrix > memory)
+
+        def total(kernels, name):
+            return row.calls * sum(getattr(kernel, name) for kernel in kernels)
+
+        return {"operation": row.name, "group": row.group, "calls": row.calls,
+                "forward_bytes": total(row.forward, "bytes"), "backward_bytes": total(row.backward, "bytes"),
+                "update_bytes": total(row.once, "bytes"), "flops": total(row.kernels(), "flops"),
+                "ms": row.calls * (memory_bound + matrix_bound) * 1e3, "kernels": total(row.kernels(), "launches"),
+                "bound": "memory" if memory_bound >= matrix_bound else "matrix"}
+
+    def as_json(self):
+        return {"prediction": True, "options": self.step.options, "passes": self.step.passes, "assumed_rates": self.rates,
+                "rows": self.rows, "sums_ms": self.sums, "kernels": self.kernels, "step_ms": self.total,
+                "model_flops": self.step.model_flops()}
+
+    def print(self):
+        step, rates = self.step, self.rates
+        print(f"A step of {step.tokens * step.passes:,} tokens in {step.passes} passes of {step.tokens:,}, one GPU, bfloat16, "
+              f"CUDA graphs {'on' if step.graphs else 'off'}")
+        print(f"ASSUMED rates: {rates['bandwidth']:g} TB/s, of which {rates['efficiency']:.0%} are reached; products "
+              f"{rates['matrix']:g} TFLOP/s; attention {rates['attention_forward']:g} forward,\n"
+              f"{rates['attention_backward']:g} backward; {rates['launch']:g} us a kernel besides. "
+              "A prediction; no device has been measured.\n")
+        self.print_rows("forward GB  backward GB", [row for row in self.rows if row["group"] != "update"],
+                        lambda row: f"{row['forward_bytes'] / 1e9:10.2f}  {row['backward_bytes'] / 1e9:11.2f}")
+        print()
+        self.print_rows(f"{'once a step, GB':>23}", [row for row in self.rows if row["group"] == "update"],
+                        lambda row: f"{row['update_bytes'] / 1e9:23.2f}")
+        print()
+        names = {"memory": "passes over memory", "product": "products", "attention": "attention", "update": "once a step",
+                 "launches": f"launches, {self.kernels:,.0f} kernels"}
+        for group, ms in self.sums.items():
+            print(f"{names[group]:36}{ms:9.2f} ms  {ms / self.total:6.1%}")
+        print(f"{'predicted step':36}{self.total:9.2f} ms")
+        flops = sum(row["flops"] for row in self.rows)
+        print(f"\n{flops / 1e12:.2f} TFLOP a step, of which the model's, as bench_step counts them: "
+              f"{step.model_flops() / 1e12:.2f}. The others: scores computed anew, and Muon.")
+
+    def print_rows(self, bytes_title, rows, bytes_text):
+        print(f"{'operation':36}{'calls':>6}  {bytes_title}  {'TFLOP':>7}  {'kernels':>7}  {'ms':>8}  bound")
+        for row in rows:
+            flops = f"{row['flops'] / 1e12:7.2f}" if row["flops"] else " " * 7
+            print(f"{row['operation']:36}{row['calls']:6}  {bytes_text(row)}  {flops}  {row['kernels']:7.0f}  {row['ms']:8.2f}  "
+                  f"{row['bound']}")
+        total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in ("operation", "group", "bound")}
+        print(f"{'':36}{'':6}  {bytes_text(total)}  {total['flops'] / 1e12:7.2f}  {total['kernels']:7.0f}  {total['ms']:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
