@@ -228,11 +228,23 @@ void add_products(const Shape& s) {
              "relu_squared_mlp", s, {{s.hidden, s.width}, {s.width, s.hidden}},
              [](const at::Tensor& x, const Weights& w, OpsPath path) { return Tensors{relu_squared_mlp(x, w[0], w[1], path)}; }));
   const auto heads = [&](int64_t count) { return randn({s.batch, count, s.time, s.head_dim()}); };
-  // The causal half of q k^T and of its product with v.
-  add(s, {"causal_attention",
-          {{heads(s.heads), heads(s.kv_heads), heads(s.kv_heads)}, {}},
-          [](const Tensors& x, const Tensors&, OpsPath path) { return Tensors{causal_attention(x[0], x[1], x[2], path)}; },
-          2.0 * static_cast<double>(s.rows() * s.time * s.width)});
+  // On a GPU LibTorch has two ways to train: both are timed.
+  const auto attention = [&](const char* name, bool cudnn) {
+    add(s, {name,
+            {{heads(s.heads), heads(s.kv_heads), heads(s.kv_heads)}, {}},
+            [cudnn](const Tensors& x, const Tensors&, OpsPath path) {
+              at::globalContext().setSDPUseCuDNN(cudnn);
+              return Tensors{causal_attention(x[0], x[1], x[2], path)};
+            },
+            // The causal half of q k^T and of its product with v.
+            2.0 * static_cast<double>(s.rows() * s.time * s.width)});
+  };
+  if (device().is_cuda()) {
+    attention("causal_attention:cudnn", true);
+    attention("causal_attention:flash", false);
+  } else {
+    attention("causal_attention", false);
+  }
 }
 
 /// prepare makes the operands and returns the work of one call.

@@ -94,6 +94,11 @@ def bench(*options, training=()):
     return body
 
 
+def operations(run):
+    """Of the baseline's shape, in bfloat16: times, rates and, for attention, both ways that LibTorch has."""
+    run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02s"])
+
+
 def device_tests(run):
     def count(word):
         return int(gpu_report.last(rf"^\[ +{word} +\] (\d+) tests?[.,]", text) or 0)
@@ -213,6 +218,7 @@ def stages(options):
         Stage("test_eval", 1, 45, device_tests),
         Stage("profile", 1, 75, profile),
         Stage("step_parts", 1, 60, bench("--steps", "6", "--warmup", "2", training=("--cuda-graphs", "off"))),
+        Stage("operations", 1, 60, operations),
         Stage("train", 1, options.seconds + TRAINING_OVERHEAD, training, least=TRAINING_OVERHEAD),
         Stage("evaluate", 1, 45, evaluate),
         Stage("resume", 1, 75, resume, least=30),

@@ -87,8 +87,8 @@ json.dump(result, open(sys.argv[sys.argv.index("--json") + 1], "w"))
 """
 LIBRARIES = 'echo "  libtorch_cuda.so => $HOME/site/torch/lib/libtorch_cuda.so (0x0)"'
 PART_1 = (
-    "machine libraries smoke step_graphs test_ops test_model test_optim test_train test_eval profile step_parts train evaluate"
-    " resume generate"
+    "machine libraries smoke step_graphs test_ops test_model test_optim test_train test_eval profile step_parts operations train"
+    " evaluate resume generate"
 ).split()
 PART_2 = "machine libraries ours_before upstream ours_after memcheck racecheck reference".split()
 
@@ -103,7 +103,7 @@ class GpuCheckTest(SandboxTest):
         (self.package / "time_upstream.py").write_text(UPSTREAM)
         self.upstream = self.root / "train_gpt.py"
         self.upstream.touch()
-        programs = {"train_gpt": TRAIN, "bench_step": BENCH, "eval_gpt": EVAL}
+        programs = {"train_gpt": TRAIN, "bench_step": BENCH, "bench_ops": "echo operations", "eval_gpt": EVAL}
         programs.update((f"test_{area}", TESTS) for area in ("ops", "model", "optim", "train", "eval"))
         with tarfile.open(self.package / "programs.tar.xz", "w:xz", preset=0) as tar:
             for name, body in programs.items():
