@@ -1,30 +1,29 @@
-# pgolf_add_source_bundle(): the object library pgolf_source_bundle, which carries this program's own source code. Linked
-# into a program it provides
+# pgolf_add_source_bundle(program area...): the object library pgolf_source_bundle, which carries the program's own source code.
+# Linked into it, it provides
 #   extern "C" const unsigned char pgolf_source_bundle[];       an xz-compressed tar archive
 #   extern "C" const unsigned long pgolf_source_bundle_size;    its bytes
-# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds what train_gpt is built from: CMakeLists.txt, cmake/, and of
-# src/ and include/ all but the other programs and what only they use. Equal sources give an equal archive, whoever builds it
-# and when: sorted names, fixed times, owners and modes, one compression thread.
+# The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds what the program is built from: the areas' folders of src/ and
+# include/pgolf/, src/apps/PROGRAM.cpp, cmake/ and the CMakeLists.txt above them. Equal sources give an equal archive, whoever
+# builds it and when: sorted names, fixed times, owners and modes, one compression thread.
 include_guard(GLOBAL)
 
-function(pgolf_add_source_bundle)
+function(pgolf_add_source_bundle program)
   find_program(PGOLF_TAR NAMES gtar tar REQUIRED)
   find_program(PGOLF_XZ xz REQUIRED)
+  set(folders ${ARGN})
+  list(TRANSFORM folders PREPEND src/)
+  list(APPEND folders cmake)
+  foreach(area ${ARGN})
+    list(APPEND folders include/pgolf/${area})
+  endforeach()
   set(patterns "")
-  foreach(folder src include cmake)
+  foreach(folder ${folders})
     foreach(kind h cpp cu cuh cmake in txt)
       list(APPEND patterns ${CMAKE_SOURCE_DIR}/${folder}/*.${kind})
     endforeach()
   endforeach()
   file(GLOB_RECURSE files CONFIGURE_DEPENDS RELATIVE ${CMAKE_SOURCE_DIR} ${patterns})
-  list(APPEND files CMakeLists.txt)
-  list(FILTER files EXCLUDE REGEX "/study/|/serve/|/base/table\\.|/apps/eval/|/apps/(eval_gpt|prepare_data|sweep_gpt)\\.cpp$")
-  list(FILTER files EXCLUDE REGEX "/data/(documents|prepare|tokenize|train_tokenizer|verify)\\.")
-  foreach(file ${files})
-    if(file MATCHES "/eval/" AND NOT file MATCHES "/(bpb|expected_tensors|model_file|windows)\\.")
-      list(REMOVE_ITEM files ${file})
-    endif()
-  endforeach()
+  list(APPEND files CMakeLists.txt src/CMakeLists.txt src/apps/${program}.cpp)
   list(SORT files)
 
   set(names ${CMAKE_BINARY_DIR}/source_bundle.names)

@@ -13,8 +13,8 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
-#include "pgolf/data/prepare.h"
 #include "pgolf/data/shard.h"
+#include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
 namespace {

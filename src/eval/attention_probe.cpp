@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "windows.h"
+#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/validation/windows.h"
 #include "statistics.h"
-#include "windows.h"
 
 namespace pgolf {
 namespace {

@@ -8,7 +8,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/data/document_index.h"
-#include "windows.h"
+#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 namespace {

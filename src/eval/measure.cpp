@@ -11,7 +11,7 @@
 #include "pgolf/eval/retrieval.h"
 #include "pgolf/eval/score.h"
 #include "pgolf/run/record_file.h"
-#include "windows.h"
+#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 namespace {

@@ -6,8 +6,8 @@
 #include "pgolf/base/error.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/ops/cross_entropy.h"
+#include "pgolf/validation/windows.h"
 #include "statistics.h"
-#include "windows.h"
 
 namespace pgolf {
 namespace {

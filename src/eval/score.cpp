@@ -7,8 +7,8 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/validation/windows.h"
 #include "statistics.h"
-#include "windows.h"
 
 namespace pgolf {
 

@@ -1,6 +1,6 @@
 #include "pgolf/train/estimate.h"
 
-#include "pgolf/artifact/int8.h"
+#include "pgolf/model_io/int8.h"
 
 namespace pgolf {
 namespace {

@@ -4,13 +4,13 @@
 
 #include <chrono>
 
-#include "pgolf/artifact/int8.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/tensors.h"
 #include "pgolf/run/record_file.h"
 
 namespace pgolf {

@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "pgolf/artifact/checkpoint.h"
+#include "pgolf/model_io/checkpoint.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/run/record_file.h"
 #include "pgolf/run/run_folder.h"

@@ -17,7 +17,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/data/prepare.h"
+#include "pgolf/prepare/prepare.h"
 
 namespace pgolf::testing {
 

@@ -2,9 +2,9 @@
 
 #include <cmath>
 
-#include "pgolf/eval/model_file.h"
-#include "pgolf/eval/model_writer.h"
 #include "pgolf/eval/score.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/model_writer.h"
 #include "support/dataset.h"
 #include "support/models.h"
 

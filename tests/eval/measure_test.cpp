@@ -2,7 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "pgolf/eval/bpb.h"
+#include "pgolf/validation/bpb.h"
 #include "support/dataset.h"
 #include "support/models.h"
 

@@ -1,12 +1,12 @@
 // The artifact: codes, scales, kept tensors, byte lengths, and the files themselves.
-#include "pgolf/artifact/int8.h"
+#include "pgolf/model_io/int8.h"
 
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "support.h"
 
 namespace pgolf::reference {

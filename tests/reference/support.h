@@ -15,8 +15,8 @@
 #include <string>
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/model_io/tensors.h"
 
 namespace pgolf::reference {
 

@@ -3,7 +3,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/config/train_options.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "pgolf/train/trainer.h"
 #include "support.h"
 

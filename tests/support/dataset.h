@@ -4,9 +4,9 @@
 #include <random>
 
 #include "pgolf/data/document_index.h"
-#include "pgolf/data/prepare.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/prepare.h"
 #include "support/files.h"
 
 namespace pgolf::testing {

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/base/state_dict.h"
+#include "pgolf/model/state_dict.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf::testing {

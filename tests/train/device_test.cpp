@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
 

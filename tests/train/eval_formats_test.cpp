@@ -1,9 +1,9 @@
 // eval_gpt inspect, export and compare on the files of a run.
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
-#include "pgolf/eval/model_file.h"
-#include "pgolf/eval/model_writer.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/model_writer.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/training.h"
 
 namespace pgolf::testing {

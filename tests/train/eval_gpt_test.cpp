@@ -1,7 +1,7 @@
 // The program eval_gpt on the files of a run.
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/training.h"
 
 namespace pgolf::testing {

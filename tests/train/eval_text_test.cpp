@@ -1,9 +1,9 @@
 // eval_gpt generate and choices on a model made on the spot.
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/eval/choice_tasks.h"
 #include "pgolf/eval/generate.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/training.h"
 
 namespace pgolf::testing {

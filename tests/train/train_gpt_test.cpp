@@ -1,6 +1,6 @@
 // The program train_gpt as its users meet it: arguments and environment in, exit code, messages and files out.
 #include "pgolf/config/train_options.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "support/training.h"
 
 namespace pgolf::testing {

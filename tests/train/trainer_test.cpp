@@ -3,7 +3,7 @@
 
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
 

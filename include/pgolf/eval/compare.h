@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "pgolf/artifact/contents.h"
-#include "pgolf/eval/bpb.h"
+#include "pgolf/validation/bpb.h"
 
 namespace pgolf {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pgolf/data/tokenizer.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 
 namespace pgolf {
 

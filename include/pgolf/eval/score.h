@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "pgolf/data/byte_counts.h"
-#include "pgolf/eval/bpb.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/validation/bpb.h"
 
 namespace pgolf {
 

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/base/state_dict.h"
 #include "pgolf/model/block.h"
+#include "pgolf/model/state_dict.h"
 
 namespace pgolf {
 

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/base/state_dict.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/model/state_dict.h"
 #include "pgolf/ops/muon.h"
 
 namespace pgolf {

@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/artifact/checkpoint.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/dist/process.h"
+#include "pgolf/model_io/checkpoint.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {

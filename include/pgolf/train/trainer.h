@@ -6,16 +6,16 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/artifact/checkpoint.h"
 #include "pgolf/base/error.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/config/options.h"
 #include "pgolf/dist/process.h"
-#include "pgolf/eval/bpb.h"
+#include "pgolf/model_io/checkpoint.h"
 #include "pgolf/optim/optimizers.h"
 #include "pgolf/train/micro_batches.h"
 #include "pgolf/run/run_folder.h"
 #include "pgolf/train/runtime.h"
+#include "pgolf/validation/bpb.h"
 
 namespace pgolf {
 

@@ -6,7 +6,7 @@
 
 #include "pgolf/config/options.h"
 #include "pgolf/config/rope_options.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {

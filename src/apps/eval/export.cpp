@@ -8,7 +8,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
-#include "pgolf/eval/model_writer.h"
+#include "pgolf/model_io/model_writer.h"
 
 namespace pgolf {
 namespace {

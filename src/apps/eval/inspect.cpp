@@ -6,14 +6,14 @@
 #include <optional>
 
 #include "commands.h"
-#include "pgolf/artifact/checkpoint.h"
 #include "pgolf/artifact/contents.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/rope_options.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/checkpoint.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/tensors.h"
 #include "results.h"
 
 namespace pgolf {

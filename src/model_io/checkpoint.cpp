@@ -1,16 +1,16 @@
-#include "pgolf/artifact/checkpoint.h"
+#include "pgolf/model_io/checkpoint.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
+#include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;

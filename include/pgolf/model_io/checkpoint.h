@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/base/state_dict.h"
+#include "pgolf/model/state_dict.h"
 
 namespace pgolf {
 

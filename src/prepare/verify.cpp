@@ -7,10 +7,10 @@
 #include "pgolf/base/log.h"
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/data/document_index.h"
-#include "pgolf/data/documents.h"
-#include "pgolf/data/prepare.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/documents.h"
+#include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;

@@ -1,4 +1,4 @@
-// Tensors by name, in order. The one header of this area that needs LibTorch.
+// Tensors by name, in order.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,12 +1,12 @@
-#include "pgolf/eval/model_writer.h"
+#include "pgolf/model_io/model_writer.h"
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
 namespace {

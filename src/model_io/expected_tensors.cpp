@@ -1,4 +1,4 @@
-#include "pgolf/eval/expected_tensors.h"
+#include "pgolf/model_io/expected_tensors.h"
 
 #include <torch/types.h>
 

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "pgolf/base/state_dict.h"
 #include "pgolf/config/run_config.h"
+#include "pgolf/model/state_dict.h"
 
 namespace pgolf {
 

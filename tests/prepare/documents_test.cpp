@@ -1,4 +1,4 @@
-#include "pgolf/data/documents.h"
+#include "pgolf/prepare/documents.h"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,10 @@
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 
-#include "pgolf/artifact/checkpoint.h"
-#include "pgolf/artifact/int8.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zlib.h"
+#include "pgolf/model_io/checkpoint.h"
+#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
 

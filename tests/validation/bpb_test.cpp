@@ -1,4 +1,4 @@
-#include "pgolf/eval/bpb.h"
+#include "pgolf/validation/bpb.h"
 
 #include "support/dataset.h"
 #include "support/models.h"

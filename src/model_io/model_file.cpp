@@ -1,16 +1,16 @@
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 
 #include <charconv>
 
-#include "pgolf/artifact/checkpoint.h"
-#include "pgolf/artifact/int8.h"
 #include "pgolf/artifact/model_container.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
-#include "pgolf/eval/expected_tensors.h"
+#include "pgolf/model_io/checkpoint.h"
+#include "pgolf/model_io/expected_tensors.h"
+#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;

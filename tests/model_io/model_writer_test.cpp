@@ -1,10 +1,10 @@
-#include "pgolf/eval/model_writer.h"
+#include "pgolf/model_io/model_writer.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/eval/model_file.h"
+#include "pgolf/model_io/model_file.h"
 #include "support/files.h"
 #include "support/models.h"
 

@@ -1,15 +1,15 @@
 // Model files that somebody damaged, or made in order to do harm: an Error or a model, nothing else.
 #include <sys/resource.h>
 
-#include "pgolf/artifact/checkpoint.h"
-#include "pgolf/artifact/int8.h"
 #include "pgolf/artifact/pickle.h"
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zip.h"
 #include "pgolf/artifact/zlib.h"
-#include "pgolf/eval/model_file.h"
-#include "pgolf/eval/model_writer.h"
+#include "pgolf/model_io/checkpoint.h"
+#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/model_writer.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
 

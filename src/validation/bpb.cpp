@@ -1,9 +1,9 @@
-#include "pgolf/eval/bpb.h"
+#include "pgolf/validation/bpb.h"
 
 #include <algorithm>
 #include <cmath>
 
-#include "windows.h"
+#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 

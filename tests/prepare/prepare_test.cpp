@@ -1,4 +1,4 @@
-#include "pgolf/data/prepare.h"
+#include "pgolf/prepare/prepare.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "pgolf/artifact/tensors.h"
+#include "pgolf/model_io/tensors.h"
 
 #include <torch/types.h>
 

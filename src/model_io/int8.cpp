@@ -1,13 +1,13 @@
-#include "pgolf/artifact/int8.h"
+#include "pgolf/model_io/int8.h"
 
 #include <torch/types.h>
 
 #include <algorithm>
 
-#include "pgolf/artifact/tensors.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
 namespace {

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/artifact/int8.h"
 #include "pgolf/base/files.h"
 #include "pgolf/config/model_metadata.h"
+#include "pgolf/model_io/int8.h"
 
 namespace pgolf {
 

@@ -16,10 +16,10 @@
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
-#include "pgolf/data/documents.h"
-#include "pgolf/data/prepare.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/documents.h"
+#include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;

@@ -9,9 +9,9 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
-#include "pgolf/data/documents.h"
-#include "pgolf/data/prepare.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/documents.h"
+#include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
 namespace {

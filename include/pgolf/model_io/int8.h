@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pgolf/artifact/value.h"
-#include "pgolf/base/state_dict.h"
+#include "pgolf/model/state_dict.h"
 
 namespace pgolf {
 
