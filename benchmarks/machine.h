@@ -8,7 +8,7 @@
 #include <chrono>
 #include <functional>
 
-#include "../src/ops/cpu_gemm.h"
+#include "../src/ops/gemm_cpu.h"
 #include "pgolf/train/runtime.h"
 
 namespace pgolf {

@@ -395,7 +395,7 @@ class Step:
             self.muon(matrices, sizes)
 
     def muon(self, matrices, sizes):
-        """src/ops/batched_muon.cpp: matrices of a shape, lying down if they are tall, as one batch."""
+        """src/ops/muon_batched.cpp: matrices of a shape, lying down if they are tall, as one batch."""
         # buffers *= momentum; buffers += gradients; updates = buffers * momentum; updates += gradients
         around = [foreach(sizes, depth, FLOAT * depth_bytes) for depth, depth_bytes in ((1, 2), (2, 3), (2, 2), (2, 3))]
         around.append(Kernel(2, launches=2))  # momentum and learning rate

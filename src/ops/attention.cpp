@@ -7,7 +7,7 @@
 #include <limits>
 #include <optional>
 
-#include "cpu_ops.h"
+#include "cpu.h"
 
 namespace pgolf::ops {
 namespace {

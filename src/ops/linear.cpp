@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "cpu_ops.h"
+#include "cpu.h"
 #include "pgolf/ops/mlp.h"
 #include "weight_forms.h"
 

@@ -3,7 +3,7 @@
 #include <ATen/record_function.h>
 #include <torch/types.h>
 
-#include "fast_ops.h"
+#include "fast.h"
 
 namespace pgolf::ops {
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "batched_muon.h"
-#include "cpu_ops.h"
+#include "cpu.h"
+#include "muon_batched.h"
 #include "pgolf/ops/newton_schulz.h"
 
 namespace pgolf::ops {

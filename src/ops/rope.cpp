@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "fast_ops.h"
+#include "fast.h"
 #include "pgolf/ops/rms_norm.h"
 
 namespace pgolf::ops {

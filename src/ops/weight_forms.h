@@ -16,7 +16,7 @@ class WeightForms {
   const at::Tensor& cast(const at::Tensor& weight, at::ScalarType activations);
   /// The rows of several weights, one under the other. Kept apart from the other forms; ask one weight's forms only.
   const at::Tensor& joined(const std::vector<at::Tensor>& weights, at::ScalarType activations);
-  /// Packed right operands for cpu_gemm.h: of x W^T, and of dy W. One-dimensional.
+  /// Packed right operands for gemm_cpu.h: of x W^T, and of dy W. One-dimensional.
   const at::Tensor& forward_operand(const at::Tensor& weight, at::ScalarType activations);
   const at::Tensor& backward_operand(const at::Tensor& weight, at::ScalarType activations);
 
@@ -36,7 +36,7 @@ class WeightForms {
   at::Tensor joined_;
 };
 
-/// linear, linear_qkv and relu_squared_mlp over cpu_gemm.h; undefined tensors for what is not covered: other devices, dtypes
+/// linear, linear_qkv and relu_squared_mlp over gemm_cpu.h; undefined tensors for what is not covered: other devices, dtypes
 /// other than bfloat16 and float32, bfloat16 where the processor multiplies it in vectors only. On tiles float32 products are
 /// within 2^-17 of each term (packing_in_parts).
 namespace cpu {

@@ -3,7 +3,7 @@
 #include <limits>
 #include <memory>
 
-#include "../../src/ops/cpu_ops.h"
+#include "../../src/ops/cpu.h"
 #include "ops/ops_testing.h"
 #include "pgolf/ops/attention.h"
 

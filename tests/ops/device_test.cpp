@@ -3,7 +3,7 @@
 
 #include <limits>
 
-#include "../../src/ops/batched_muon.h"
+#include "../../src/ops/muon_batched.h"
 #include "ops/ops_testing.h"
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/ops/attention.h"

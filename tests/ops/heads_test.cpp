@@ -1,7 +1,7 @@
 // qkv_heads: its one operation for all devices against the definition.
 #include "pgolf/ops/heads.h"
 
-#include "../../src/ops/fast_ops.h"
+#include "../../src/ops/fast.h"
 #include "ops/ops_testing.h"
 
 namespace pgolf::ops::testing {

@@ -1,7 +1,7 @@
 // muon_update_: the reference against the formula in float64, the fast form against both.
 #include "pgolf/ops/muon.h"
 
-#include "../../src/ops/batched_muon.h"
+#include "../../src/ops/muon_batched.h"
 #include "ops/ops_testing.h"
 
 namespace pgolf::ops::testing {

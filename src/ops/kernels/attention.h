@@ -1,4 +1,4 @@
-// Causal attention of one query head on the CPU: what cpu_attention.cpp calls, isa/attention.cpp (float32) and
+// Causal attention of one query head on the CPU: what attention_cpu.cpp calls, simd/attention.cpp (float32) and
 // amx/attention.cpp (bfloat16) implement. As in kernels.h: raw memory, no LibTorch, no threads.
 #pragma once
 

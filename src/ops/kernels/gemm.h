@@ -1,4 +1,4 @@
-// Matrix products on packed operands: what amx/gemm.h (tiles of bfloat16) and isa/gemm.cpp (vectors of float32) have in common.
+// Matrix products on packed operands: what amx/gemm.h (tiles of bfloat16) and simd/gemm.cpp (vectors of float32) have in common.
 // As in kernels.h: raw memory, no LibTorch, no threads; callers split the rows. Sums are float32 and run along the whole depth in
 // order, so that they do not depend on how the rows and columns are split.
 #pragma once

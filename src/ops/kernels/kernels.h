@@ -1,5 +1,5 @@
 // The arithmetic of OpsPath::fast on the CPU: loops over raw memory, without LibTorch, without threads.
-// isa/kernels.cpp is compiled once per instruction set; select.h picks at run time. All arithmetic is float32
+// simd/kernels.cpp is compiled once per instruction set; select.h picks at run time. All arithmetic is float32
 // whatever the storage type, and every output is rounded once. Tensors are dense unless strides are given.
 #pragma once
 

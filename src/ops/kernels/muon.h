@@ -1,5 +1,5 @@
 // Muon's update of one matrix on the CPU, single-threaded: many matrices share the threads without waiting for one another. What
-// cpu_muon.cpp calls, isa/muon.cpp (vectors) and amx/muon.cpp (tiles of bfloat16) implement. As in kernels.h: raw memory.
+// muon_cpu.cpp calls, simd/muon.cpp (vectors) and amx/muon.cpp (tiles of bfloat16) implement. As in kernels.h: raw memory.
 #pragma once
 
 #include "kernels.h"

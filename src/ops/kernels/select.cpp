@@ -5,7 +5,7 @@
 
 namespace pgolf::ops {
 
-// The tables that the files in isa/ define, once per instruction set.
+// The tables that the files in simd/ define, once per instruction set.
 #define PGOLF_DECLARE(isa)                                      \
   namespace isa {                                               \
   extern const Kernels<float> float_kernels;                    \

@@ -1,4 +1,4 @@
-#include "batched_muon.h"
+#include "muon_batched.h"
 
 #include <torch/types.h>
 

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "fast_ops.h"
+#include "fast.h"
 
 namespace pgolf::ops::fast {
 namespace {

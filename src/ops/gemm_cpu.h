@@ -1,10 +1,10 @@
-// The two ways to multiply matrices on the CPU, under one interface: what cpu_linear.cpp is written over. Both pack their
+// The two ways to multiply matrices on the CPU, under one interface: what linear_cpu.cpp is written over. Both pack their
 // operands; activations of a step are packed by the thread that needs them, weights once per optimizer step.
 #pragma once
 
 #include <torch/types.h>
 
-#include "fast_ops.h"
+#include "fast.h"
 #include "kernels/amx/gemm.h"
 
 namespace pgolf::ops::cpu {

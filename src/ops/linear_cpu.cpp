@@ -1,9 +1,9 @@
-// Linear layers over the products of cpu_gemm.h. Threads share out the rows of the activations, and for weight gradients the rows
+// Linear layers over the products of gemm_cpu.h. Threads share out the rows of the activations, and for weight gradients the rows
 // of the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "cpu_gemm.h"
-#include "cpu_ops.h"
+#include "cpu.h"
+#include "gemm_cpu.h"
 #include "weight_forms.h"
 
 namespace pgolf::ops {

@@ -19,10 +19,10 @@
 #endif
 #include "cuda/coverage.h"
 #include "kernels/select.h"
+#include "parallel.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/residual.h"
 #include "pgolf/ops/rope.h"
-#include "share.h"
 
 namespace pgolf::ops::fast {
 

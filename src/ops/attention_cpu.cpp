@@ -2,7 +2,7 @@
 // otherwise in float32.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "cpu_ops.h"
+#include "cpu.h"
 
 namespace pgolf::ops::cpu {
 namespace {

@@ -1,7 +1,7 @@
 // muon_update_ on the CPU: each thread takes whole matrices, so that none waits for another.
 #include <cmath>
 
-#include "cpu_ops.h"
+#include "cpu.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/muon.h"
 

@@ -1,7 +1,7 @@
-// swiglu: silu, product and their gradients in one pass each.
+// relu_squared and swiglu: activation, product and their gradients in one pass each.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "fast_ops.h"
+#include "fast.h"
 
 namespace pgolf::ops::fast {
 namespace {
@@ -17,6 +17,33 @@ void for_elements(const at::Tensor& x, const F& f) {
   for_row_blocks(x, x.numel() / std::max<int64_t>(1, width), width,
                  [&](const auto& kernels, int64_t, int64_t first, int64_t rows) { f(kernels, first * width, rows * width); });
 }
+
+at::Tensor square_positive(const at::Tensor& x) {
+  auto y = at::empty_like(x);
+  for_elements(x, [&](const auto& kernels, int64_t at, int64_t count) {
+    using T = ElementOf<decltype(kernels)>;
+    kernels.relu_squared(in<T>(x, at), out<T>(y, at), count);
+  });
+  return y;
+}
+
+struct ReluSquared : Function<ReluSquared> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
+    context->save_for_backward({x});
+    return square_positive(x);
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
+    refuse_second_derivative("relu_squared");
+    const auto x = context->get_saved_variables()[0];
+    const auto dy = gradients[0].contiguous();
+    auto dx = at::empty_like(x);
+    for_elements(x, [&](const auto& kernels, int64_t at, int64_t count) {
+      using T = ElementOf<decltype(kernels)>;
+      kernels.relu_squared_backward(in<T>(dy, at), in<T>(x, at), out<T>(dx, at), count);
+    });
+    return {dx};
+  }
+};
 
 at::Tensor gated(const at::Tensor& gate, const at::Tensor& up) {
   auto y = at::empty_like(gate);
@@ -47,6 +74,12 @@ struct Swiglu : Function<Swiglu> {
 };
 
 }  // namespace
+
+at::Tensor relu_squared(const at::Tensor& x) {
+  if (!covered(x) || x.dim() == 0) return {};
+  const auto dense = x.contiguous();
+  return needs_gradient(x) ? ReluSquared::apply(dense) : square_positive(dense);
+}
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   if (!covered(gate) || gate.dim() == 0 || gate.sizes() != up.sizes() || up.scalar_type() != gate.scalar_type() ||

@@ -2,7 +2,7 @@
 // with a backward that leaves their gradient in one piece.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "fast_ops.h"
+#include "fast.h"
 #include "weight_forms.h"
 
 namespace pgolf::ops::fast {

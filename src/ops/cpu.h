@@ -1,9 +1,9 @@
-// Operations whose OpsPath::fast is for CPU tensors only; otherwise as in fast_ops.h.
+// Operations whose OpsPath::fast is for CPU tensors only; otherwise as in fast.h.
 #pragma once
 
 #include <vector>
 
-#include "fast_ops.h"
+#include "fast.h"
 #include "pgolf/ops/muon.h"
 
 namespace pgolf::ops::cpu {

@@ -1,7 +1,7 @@
-// rms_norm, relu_squared, residual_mix and scaled_add: rows of [rows, width], width the last dimension.
+// rms_norm, residual_mix and scaled_add: rows of [rows, width], width the last dimension.
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "fast_ops.h"
+#include "fast.h"
 
 namespace pgolf::ops::fast {
 namespace {
@@ -46,36 +46,6 @@ struct RmsNorm : Function<RmsNorm> {
       using T = ElementOf<decltype(kernels)>;
       const int64_t at = first * width;
       kernels.rms_norm_backward(in<T>(dy, at), in<T>(x, at), in<float>(rstd, first), out<T>(dx, at), rows, width);
-    });
-    return {dx};
-  }
-};
-
-at::Tensor square_positive(const at::Tensor& x) {
-  auto y = at::empty_like(x);
-  const int64_t width = width_of(x);
-  for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
-    using T = ElementOf<decltype(kernels)>;
-    kernels.relu_squared(in<T>(x, first * width), out<T>(y, first * width), rows * width);
-  });
-  return y;
-}
-
-struct ReluSquared : Function<ReluSquared> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
-    context->save_for_backward({x});
-    return square_positive(x);
-  }
-  static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    refuse_second_derivative("relu_squared");
-    const auto x = context->get_saved_variables()[0];
-    const auto dy = gradients[0].contiguous();
-    auto dx = at::empty_like(x);
-    const int64_t width = width_of(x);
-    for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
-      using T = ElementOf<decltype(kernels)>;
-      const int64_t at = first * width;
-      kernels.relu_squared_backward(in<T>(dy, at), in<T>(x, at), out<T>(dx, at), rows * width);
     });
     return {dx};
   }
@@ -225,12 +195,6 @@ at::Tensor rms_norm(const at::Tensor& x) {
   if (!covers_rows(x)) return {};
   const auto dense = x.contiguous();
   return needs_gradient(x) ? RmsNorm::apply(dense) : normalise(dense, {});
-}
-
-at::Tensor relu_squared(const at::Tensor& x) {
-  if (!covered(x) || x.dim() == 0) return {};
-  const auto dense = x.contiguous();
-  return needs_gradient(x) ? ReluSquared::apply(dense) : square_positive(dense);
 }
 
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix) {
