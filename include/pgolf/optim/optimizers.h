@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/config/run_config.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/model/state_dict.h"
