@@ -19,15 +19,15 @@ std::string text_of(const LossCase& c) {
 
 std::vector<LossCase> cases(int64_t most) {
   if (options.size == Size::quick) {
-    return {{4, 5, 30},  {4, 1000, 30, true, 1},     {4, 1024, 30}, {2, 8200, 30}, {4, 1024, 0, false}, {4, 257, 0},
-            {4, 100, 2}, {4, 1024, 30, true, 0, 200}};
+    return {{5, 5, 30},  {5, 1000, 30, true, 1},     {5, 1024, 30}, {2, 8200, 30}, {5, 1024, 0, false}, {5, 257, 0},
+            {5, 100, 2}, {5, 1024, 30, true, 0, 200}};
   }
   std::vector<LossCase> result;
   for (const double cap : {30.0, 0.0, 2.0}) {
     for (const int64_t vocab : {2, 5, 8, 31, 100, 257, 1000, 1024, 1025, 4096}) {
       for (const int64_t shift : {0, 1}) {
         result.push_back({5, vocab, cap, true, shift});
-        result.push_back({4, vocab, cap, false, shift});
+        result.push_back({5, vocab, cap, false, shift});
       }
     }
     for (const int64_t vocab : {8191, 8192, 8193, 8200, 32768, 50257, 65536}) {
@@ -51,7 +51,10 @@ TYPED_TEST(CrossEntropyTest, LossAndGradient) {
     for (int64_t row = 0; row < c.rows; ++row) targets.push_back(static_cast<int64_t>(generator()) % c.vocab);
     targets.front() = 0;
     targets.back() = c.vocab - 1;
-    if (c.rows > 2) targets[1] = c.rows % 2 == 0 ? -100 : c.vocab;  // the loss becomes NaN, the gradient has no target
+    if (c.rows > 3) {  // invalid: the loss becomes NaN, the gradient has no target
+      targets[1] = -100;
+      targets[2] = c.vocab;
+    }
     Buffer<float> loss(c.rows);
     Buffer<T> gradient(c.gradient ? c.rows * c.vocab : 0, c.shift);
     const float scale = 1.0f / static_cast<float>(c.rows);
