@@ -216,7 +216,7 @@ MeasureRow model_row(Gpt& model, const ModelFile& file, const std::string& check
   return {{"kind", "measures"},
           {"version", 1},
           {"checkpoint", checkpoint},
-          {"format", file.format},
+          {"format", format_text(file.format)},
           {"train_seq_len", file.stored.train_seq_len},
           {"head_dim", config.head_dim()},
           {"num_layers", config.num_layers},
