@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "pgolf/artifact/code_format.h"
+#include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/base/format.h"
 
@@ -18,11 +20,11 @@ class Lister {
   explicit Lister(FileContents* out) : out_(out) {}
 
   void artifact(const Dict& object) {
-    const Dict* quantized = part(object, "quantized");
-    const Dict* scales = part(object, "scales");
-    const Dict* dtypes = part(object, "dtypes");
-    const Dict* passthrough = part(object, "passthrough");
-    const Dict* original = part(object, "passthrough_orig_dtypes");
+    const Dict* quantized = part(object, layout::quantized);
+    const Dict* scales = part(object, layout::scales);
+    const Dict* dtypes = part(object, layout::dtypes);
+    const Dict* passthrough = part(object, layout::passthrough);
+    const Dict* original = part(object, layout::passthrough_dtypes);
     for (const auto& entry : entries(quantized)) {
       const RawTensor* codes = entry.value.get_if<RawTensor>();
       if (codes == nullptr) continue;
@@ -37,7 +39,7 @@ class Lister {
       }
     }
     for (const auto& [key, value] : object.entries()) {
-      if (value.get_if<Dict>() == nullptr && *key != "__quant_format__") walk(*key, value);
+      if (value.get_if<Dict>() == nullptr && *key != layout::code_format) walk(*key, value);
     }
   }
 
@@ -95,7 +97,7 @@ void list_state(const std::string& text, FileContents* out, Lister& lister) {
   for (const auto& [key, value] : state.items()) {
     if (value.is_primitive()) {
       lister.note(key, value.dump());
-    } else if (key == "model" && value.is_object()) {
+    } else if (key == layout::state_model && value.is_object()) {
       for (const auto& [option, setting] : value.items()) {
         if (setting.is_string()) out->config[option] = setting.get<std::string>();
       }
@@ -116,9 +118,9 @@ FileContents list_contents(const ModelContainer& container, const std::string& n
     for (const auto& [key, tensor] : safetensors->tensors) out.tensors.push_back({key, tensor, {}, dtype_name(tensor.dtype)});
     out.config = safetensors_config(safetensors->metadata, name);
     for (const auto& [key, value] : safetensors->metadata) {
-      if (key == "state" && container.is_checkpoint()) {
+      if (key == layout::state && container.is_checkpoint()) {
         list_state(value, &out, lister);
-      } else if (key != "pgolf_config") {
+      } else if (key != layout::config) {
         lister.note(key, value);
       }
     }
@@ -126,7 +128,7 @@ FileContents list_contents(const ModelContainer& container, const std::string& n
   }
   const Value& value = std::get<Value>(container.content);
   const Dict* dict = value.get_if<Dict>();
-  const Value* format = dict == nullptr ? nullptr : dict->find("__quant_format__");
+  const Value* format = dict == nullptr ? nullptr : dict->find(layout::code_format);
   if (format == nullptr) {
     lister.walk("", value);
     if (dict != nullptr) out.config = state_dict_config(value, name);
@@ -134,10 +136,7 @@ FileContents list_contents(const ModelContainer& container, const std::string& n
   }
   if (const Text* text = format->get_if<Text>()) out.quant_format = **text;
   lister.artifact(*dict);
-  if (const Value* config = dict->find("pgolf_config")) {
-    const std::string where = name + ": pgolf_config";
-    for (const auto& entry : config->as_dict(where).entries()) out.config[*entry.key] = entry.value.as_text(where);
-  }
+  out.config = artifact_config(*dict, name);
   return out;
 }
 

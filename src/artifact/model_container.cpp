@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
 
 namespace pgolf {
 namespace {
@@ -18,14 +19,7 @@ bool starts_like_zip(BytesView file) {
   return file.size() >= 4 && std::memcmp(file.data(), "PK\x03\x04", 4) == 0;
 }
 
-/// RFC 1950, 2.2: method 8, a window of at most 32 KiB, a check that makes the first two bytes a multiple of 31.
-bool starts_like_zlib(BytesView file) {
-  if (file.size() < 2) return false;
-  const auto method = static_cast<unsigned>(file[0]), flags = static_cast<unsigned>(file[1]);
-  return (method & 15) == 8 && method >> 4 <= 7 && (method * 256 + flags) % 31 == 0;
-}
-
-/// To be asked before starts_like_zlib: the length of a header may begin like a zlib stream, but no stream of zlib's goes on like
+/// To be asked before codec_of: the length of a header may begin like a zlib stream, but no stream of zlib's goes on like
 /// the length of a header.
 bool starts_like_safetensors(BytesView file) {
   uint64_t header = 0;
@@ -45,7 +39,10 @@ ModelContainer from_torch(BytesView archive, const std::string& name) {
   ModelContainer container;
   Value value = load_torch(archive, name);
   const Dict* dict = value.get_if<Dict>();
-  container.format = dict != nullptr && dict->find("__quant_format__") != nullptr ? "int8" : "torch";
+  if (const Value* codes = dict == nullptr ? nullptr : dict->find(layout::code_format)) {
+    const Text* stored = codes->get_if<Text>();
+    container.format.codes = stored == nullptr ? CodeFormat::unknown : code_format_of(**stored);
+  }
   container.content = std::move(value);
   container.unpacked_bytes = archive.size();
   return container;
@@ -59,16 +56,16 @@ ModelContainer parse_model_container(BytesView file, const std::string& name) {
     container = from_torch(file, name);
   } else if (starts_like_safetensors(file)) {
     Safetensors tensors = parse_safetensors(file, name);
-    const auto format = tensors.metadata.find("format");
-    const bool checkpoint = format != tensors.metadata.end() && format->second.starts_with("train_gpt checkpoint");
-    container.format = checkpoint ? ModelContainer::checkpoint_format : "safetensors";
+    const auto format = tensors.metadata.find(layout::format);
+    const bool checkpoint = format != tensors.metadata.end() && format->second.starts_with(layout::any_checkpoint);
+    container.format.container = checkpoint ? Container::checkpoint : Container::safetensors;
     container.content = std::move(tensors);
     container.unpacked_bytes = file.size();
-  } else if (starts_like_zlib(file)) {
-    const Bytes archive = zlib_decompress(file, std::max(always_unpacked, unpacked_per_byte * file.size()), name);
-    if (!starts_like_zip(archive)) refuse(name, "the zlib stream holds ", archive);
+  } else if (const Codec codec = codec_of(file); codec != Codec::none) {
+    const Bytes archive = decompress(codec, file, std::max(always_unpacked, unpacked_per_byte * file.size()), name);
+    if (!starts_like_zip(archive)) refuse(name, format("the %s stream holds ", codec_name(codec)), archive);
     container = from_torch(archive, name);
-    container.format += "+zlib";
+    container.format.codec = codec;
   } else {
     refuse(name, "", file);
   }

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <unordered_set>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
@@ -20,8 +21,6 @@ static_assert(std::endian::native == std::endian::little, "numbers are copied as
 
 constexpr size_t max_header_bytes = 16 << 20;
 constexpr int max_header_depth = 3;  // header, tensor, shape
-constexpr const char* metadata_key = "__metadata__";
-constexpr const char* config_key = "pgolf_config";
 
 constexpr std::pair<DType, const char*> dtype_codes[] = {
     {DType::float64, "F64"}, {DType::float32, "F32"},  {DType::float16, "F16"}, {DType::bfloat16, "BF16"},
@@ -101,7 +100,7 @@ class Parser {
     Safetensors out;
     std::vector<Layout> layouts;
     for (const std::string& key : keys_) {
-      if (key == metadata_key) {
+      if (key == layout::metadata) {
         out.metadata = parse_metadata(header[key]);
       } else {
         layouts.push_back(parse_layout(key, header[key]));
@@ -130,10 +129,10 @@ class Parser {
   }
 
   std::map<std::string, std::string> parse_metadata(const json& object) const {
-    if (!object.is_object()) fail("__metadata__ is not a JSON object");
+    if (!object.is_object()) fail(format("%s is not a JSON object", layout::metadata));
     std::map<std::string, std::string> metadata;
     for (const auto& [key, value] : object.items()) {
-      if (!value.is_string()) fail(format("__metadata__ entry \"%s\" is not a string", printable(key).c_str()));
+      if (!value.is_string()) fail(format("%s entry \"%s\" is not a string", layout::metadata, printable(key).c_str()));
       metadata.emplace(key, value.get<std::string>());
     }
     return metadata;
@@ -215,7 +214,7 @@ void save_safetensors(const std::filesystem::path& path, const Safetensors& cont
   const auto add = [&](const std::string& key, const json& value) {
     header += (header.size() > 1 ? "," : "") + json(key).dump() + ":" + value.dump();
   };
-  if (!content.metadata.empty()) add(metadata_key, content.metadata);
+  if (!content.metadata.empty()) add(layout::metadata, content.metadata);
   for (size_t i = 0; i < content.tensors.size(); ++i) {
     const RawTensor& tensor = content.tensors[i].second;
     const auto code = std::find_if(std::begin(dtype_codes), std::end(dtype_codes),
@@ -237,20 +236,20 @@ void save_safetensors(const std::filesystem::path& path, const Safetensors& cont
 }
 
 std::map<std::string, std::string> safetensors_metadata(const std::map<std::string, std::string>& config) {
-  std::map<std::string, std::string> metadata{{"format", "pt"}};
-  if (!config.empty()) metadata[config_key] = json(config).dump();
+  std::map<std::string, std::string> metadata{{layout::format, layout::format_of_model}};
+  if (!config.empty()) metadata[layout::config] = json(config).dump();
   return metadata;
 }
 
 std::map<std::string, std::string> safetensors_config(const std::map<std::string, std::string>& metadata,
                                                       const std::string& name) {
-  const auto stored = metadata.find(config_key);
+  const auto stored = metadata.find(layout::config);
   if (stored == metadata.end()) return {};
   const json object = json::parse(stored->second, nullptr, /*allow_exceptions=*/false);
   std::map<std::string, std::string> config;
   const bool strings =
       object.is_object() && std::all_of(object.begin(), object.end(), [](const json& value) { return value.is_string(); });
-  if (!strings) throw Error(ExitCode::bad_input, format("%s: %s is no JSON object of strings", name.c_str(), config_key));
+  if (!strings) throw Error(ExitCode::bad_input, format("%s: %s is no JSON object of strings", name.c_str(), layout::config));
   for (const auto& [key, value] : object.items()) config.emplace(key, value.get<std::string>());
   return config;
 }

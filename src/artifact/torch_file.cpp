@@ -1,5 +1,6 @@
 #include "pgolf/artifact/torch_file.h"
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/artifact/zip.h"
 #include "pgolf/base/error.h"
@@ -11,7 +12,6 @@ namespace {
 
 constexpr std::string_view pickle_suffix = "/data.pkl";
 constexpr const char* metadata_attribute = "_metadata";
-constexpr const char* config_attribute = "pgolf_config";
 
 /// The folder all records lie in, with its slash.
 std::string top_folder_of(const ZipReader& zip, const std::string& name) {
@@ -82,15 +82,15 @@ Value state_dict_value(const NamedTensors& tensors, const std::vector<std::strin
   if (!config.empty()) {
     Dict entries;
     for (const auto& [key, value] : config) entries.set(text(key), text(value));
-    state.add_attribute(text(config_attribute), std::move(entries));
+    state.add_attribute(text(layout::config), std::move(entries));
   }
   return state;
 }
 
 std::map<std::string, std::string> state_dict_config(const Value& state_dict, const std::string& name) {
   std::map<std::string, std::string> config;
-  const std::string where = name + ": " + config_attribute;
-  const Value* stored = state_dict.as_dict(name + ": the top level").find_attribute(config_attribute);
+  const std::string where = name + ": " + layout::config;
+  const Value* stored = state_dict.as_dict(name + ": the top level").find_attribute(layout::config);
   if (stored == nullptr) return config;
   for (const DictEntry& entry : stored->as_dict(where).entries()) {
     config.emplace(*entry.key, entry.value.as_text(where + " entry \"" + *entry.key + "\""));

@@ -1,5 +1,3 @@
-#include "pgolf/artifact/zlib.h"
-
 #include <zlib.h>
 
 #include <algorithm>
@@ -7,6 +5,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
@@ -27,6 +26,13 @@ struct Inflater {
 };
 
 }  // namespace
+
+/// RFC 1950, 2.2: method 8, a window of at most 32 KiB, a check that makes the first two bytes a multiple of 31.
+bool starts_like_zlib(BytesView file) {
+  if (file.size() < 2) return false;
+  const auto method = static_cast<unsigned>(file[0]), flags = static_cast<unsigned>(file[1]);
+  return (method & 15) == 8 && method >> 4 <= 7 && (method * 256 + flags) % 31 == 0;
+}
 
 Bytes zlib_compress(BytesView bytes, int level) {
   uLongf size = compressBound(bytes.size());

@@ -6,6 +6,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/validation/windows.h"
@@ -50,7 +51,7 @@ std::unordered_map<std::string, const StoredTensor*> stored_by_name(const FileCo
   std::unordered_map<std::string, const StoredTensor*> out;
   for (const auto& tensor : contents.tensors) {
     out.emplace(tensor.name, &tensor);
-    const std::string prefix = "model.";  // of a training checkpoint
+    const std::string prefix = layout::checkpoint_model;
     if (tensor.name.rfind(prefix, 0) == 0) out.emplace(tensor.name.substr(prefix.size()), &tensor);
   }
   return out;

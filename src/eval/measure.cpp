@@ -210,7 +210,7 @@ MeasureRow model_row(Gpt& model, const ModelFile& file, const std::string& check
   int64_t parameters = 0;
   for (const auto& parameter : model->parameters()) parameters += parameter.numel();
   return to_json(MeasuredModelRecord{.checkpoint = checkpoint,
-                                     .format = file.format,
+                                     .format = format_text(file.format),
                                      .train_seq_len = file.stored.train_seq_len,
                                      .head_dim = config.head_dim(),
                                      .num_layers = config.num_layers,

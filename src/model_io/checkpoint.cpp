@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/safetensors.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
@@ -17,8 +18,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 namespace {
-
-constexpr const char* checkpoint_format = "train_gpt checkpoint 1";
 
 std::string checksum(const NamedTensors& tensors) {
   Sha256 hash;
@@ -41,11 +40,12 @@ void save_checkpoint(const fs::path& folder, const TrainingState& state, const S
                      {"loader_position", state.loader_position},
                      {"best_val_loss", state.best_val_loss},
                      {"best_step", state.best_step},
-                     {"config", state.config},
-                     {"model", state.model}};
+                     {layout::state_config, state.config},
+                     {layout::state_model, state.model}};
   const std::string sha256 = checksum(raw);
   save_safetensors(folder / format("step_%08lld.safetensors", static_cast<long long>(state.step)),
-                   {std::move(raw), {{"format", checkpoint_format}, {"sha256", sha256}, {"state", meta.dump()}}});
+                   {std::move(raw),
+                    {{layout::format, layout::format_of_checkpoint}, {layout::checksum, sha256}, {layout::state, meta.dump()}}});
 }
 
 Checkpoint load_checkpoint(const fs::path& path) {
@@ -56,15 +56,15 @@ Checkpoint load_checkpoint(const fs::path& path) {
       throw Error(ExitCode::bad_input, format("%s is no training checkpoint: it has no \"%s\"", path.c_str(), key));
     return found->second;
   };
-  if (value_of("format") != checkpoint_format) {
+  if (value_of(layout::format) != layout::format_of_checkpoint) {
     throw Error(ExitCode::bad_input,
-                format("%s: checkpoint format \"%s\" is not known", path.c_str(), printable(value_of("format")).c_str()));
+                format("%s: checkpoint format \"%s\" is not known", path.c_str(), printable(value_of(layout::format)).c_str()));
   }
-  if (value_of("sha256") != checksum(file.tensors))
+  if (value_of(layout::checksum) != checksum(file.tensors))
     throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
   Checkpoint checkpoint{path, {}, {}};
   try {
-    const auto meta = json::parse(value_of("state"));
+    const auto meta = json::parse(value_of(layout::state));
     auto& state = checkpoint.state;
     meta.at("step").get_to(state.step);
     meta.at("training_time_ms").get_to(state.training_time_ms);
@@ -72,8 +72,8 @@ Checkpoint load_checkpoint(const fs::path& path) {
     meta.at("loader_position").get_to(state.loader_position);
     meta.at("best_val_loss").get_to(state.best_val_loss);
     meta.at("best_step").get_to(state.best_step);
-    meta.at("config").get_to(state.config);
-    meta.at("model").get_to(state.model);
+    meta.at(layout::state_config).get_to(state.config);
+    meta.at(layout::state_model).get_to(state.model);
   } catch (const json::exception& e) {
     throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", path.c_str(), printable(e.what()).c_str()));
   }

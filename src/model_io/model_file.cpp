@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/model_container.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/base/error.h"
@@ -9,7 +10,7 @@
 #include "pgolf/base/text.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/model_io/expected_tensors.h"
-#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/quantizer.h"
 #include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
@@ -89,8 +90,8 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
 
 void read_torch(const Value& value, const std::string& name, ModelFile* file) {
   const Dict& dict = value.as_dict(name);
-  if (dict.find("__quant_format__") != nullptr) {
-    file->state = dequantize_int8(dict, name);
+  if (dict.find(layout::code_format) != nullptr) {
+    file->state = dequantize(read_codes(dict, name));
     file->metadata = artifact_config(dict, name);
   } else {
     for (const auto& [key, raw] : as_named_tensors(value, name)) file->state.emplace_back(key, to_tensor(raw));
@@ -101,7 +102,7 @@ void read_torch(const Value& value, const std::string& name, ModelFile* file) {
 void read_checkpoint(ModelFile* file) {
   auto checkpoint = load_checkpoint(file->path);
   file->metadata = std::move(checkpoint.state.model);
-  const std::string prefix = "model.";
+  const std::string prefix = layout::checkpoint_model;
   for (auto& [key, tensor] : checkpoint.tensors) {
     if (key.rfind(prefix, 0) == 0) file->state.emplace_back(key.substr(prefix.size()), std::move(tensor));
   }
@@ -145,7 +146,7 @@ ModelFile read_model_file(const fs::path& given) {
       file.metadata = safetensors_config(safetensors.metadata, name);
     }
   }
-  if (file.format == ModelContainer::checkpoint_format) read_checkpoint(&file);
+  if (file.format.container == Container::checkpoint) read_checkpoint(&file);
   require_floating_point(file.state, name);
   file.stored =
       file.metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(file.metadata, name);

@@ -2,9 +2,9 @@
 
 #include "pgolf/artifact/safetensors.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/text.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/model_io/tensors.h"
 
@@ -19,13 +19,13 @@ NamedTensors raw_tensors(const StateDict& state) {
 
 }  // namespace
 
-ModelForm model_form(const std::filesystem::path& path) {
-  const auto suffix = path.extension();
-  if (suffix == ".pt") return ModelForm::torch;
-  if (suffix == ".ptz") return ModelForm::int8_zlib;
-  if (suffix == ".safetensors") return ModelForm::safetensors;
+ModelFormat model_format(const std::filesystem::path& path) {
+  const std::string suffix = path.extension().string();
+  if (suffix == ".pt") return {};
+  if (suffix == ".safetensors") return {.container = Container::safetensors};
+  if (const Codec codec = codec_of_suffix(suffix); codec != Codec::none) return ArtifactFormat{.codec = codec}.file();
   throw Error(ExitCode::usage, format("%s: the suffix decides the form, and is none of the known ones", path.c_str()),
-              "use .safetensors, .pt or .ptz");
+              "use .safetensors, .pt or " + join(codec_suffixes(), " or "));
 }
 
 Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelMetadata& metadata,
@@ -33,24 +33,27 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
   return save_torch(state_dict_value(raw_tensors(state), python_module_paths(model), metadata), path.stem().string());
 }
 
-Bytes int8_model(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
-                 QuantStats* stats) {
-  Dict object = quantize_int8(state, keep_float_patterns, stats);
+Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
+                       const ArtifactFormat& made) {
+  Artifact artifact;
+  Dict object = write_codes(made.codes, quantize(made.quantizer, state, keep_float_patterns, &artifact.stats));
   if (!metadata.empty()) set_artifact_config(&object, metadata);
-  return zlib_compress(save_torch(std::move(object)), 9);
+  const Bytes archive = save_torch(std::move(object));
+  artifact.unpacked_bytes = archive.size();
+  artifact.file = compress(made.codec, archive);
+  return artifact;
 }
 
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
                  const ModelMetadata& metadata) {
-  switch (model_form(path)) {
-    case ModelForm::torch:
-      return write_atomic(path, torch_model(state, model, metadata, path));
-    case ModelForm::int8_zlib: {
-      QuantStats stats;
-      return write_atomic(path, int8_model(state, metadata, OptimConfig().control_patterns, &stats));
-    }
-    case ModelForm::safetensors:
-      return save_safetensors(path, {raw_tensors(state), safetensors_metadata(metadata)});
+  const ModelFormat form = model_format(path);
+  if (form.container == Container::safetensors) {
+    save_safetensors(path, {raw_tensors(state), safetensors_metadata(metadata)});
+  } else if (form.codes == CodeFormat::none) {
+    write_atomic(path, torch_model(state, model, metadata, path));
+  } else {
+    const ArtifactFormat made{.codes = form.codes, .codec = form.codec};
+    write_atomic(path, make_artifact(state, metadata, OptimConfig().control_patterns, made).file);
   }
 }
 

@@ -1,6 +1,6 @@
 #include "pgolf/train/estimate.h"
 
-#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/quantizer.h"
 
 namespace pgolf {
 namespace {

@@ -4,13 +4,10 @@
 
 #include <chrono>
 
-#include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
-#include "pgolf/model_io/int8.h"
 #include "pgolf/model_io/model_file.h"
-#include "pgolf/model_io/tensors.h"
+#include "pgolf/model_io/model_writer.h"
 #include "pgolf/run/record_file.h"
 
 namespace pgolf {
@@ -27,30 +24,26 @@ int64_t executable_bytes() {
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
   const StateDict state = state_dict(trainer.model());
 
-  NamedTensors raw;
-  for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
-  const Bytes model_file =
-      save_torch(state_dict_value(raw, python_module_paths(trainer.config().model), trainer.metadata()), "final_model");
+  const Bytes model_file = torch_model(state, trainer.config().model, trainer.metadata(), folder.model());
   write_atomic(folder.model(), model_file);
   const auto model_bytes = static_cast<long long>(model_file.size());
   log::info(format("Serialized model: %lld bytes", model_bytes));
   log::info(format("Code size: %lld bytes", static_cast<long long>(code_bytes)));
   log::info(format("Total submission size: %lld bytes", model_bytes + static_cast<long long>(code_bytes)));
 
-  QuantStats stats;
-  Dict object = quantize_int8(state, trainer.config().output.int8_keep_float_patterns, &stats);
-  set_artifact_config(&object, trainer.metadata());
-  const Bytes raw_artifact = save_torch(std::move(object));
-  const Bytes artifact = zlib_compress(raw_artifact, 9);
-  write_atomic(folder.artifact(), artifact);
-  const auto artifact_bytes = static_cast<int64_t>(artifact.size());
+  const ArtifactFormat made;
+  const std::string form = format_text(made.file());
+  const Artifact artifact = make_artifact(state, trainer.metadata(), trainer.config().output.int8_keep_float_patterns, made);
+  write_atomic(folder.artifact(), artifact.file);
+  const auto artifact_bytes = static_cast<int64_t>(artifact.file.size());
+  const QuantStats& stats = artifact.stats;
   const double ratio =
-      static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.int8_payload_bytes, 1));
-  log::info(format("Serialized model int8+zlib: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)",
-                   static_cast<long long>(artifact_bytes), static_cast<long long>(stats.int8_payload_bytes), raw_artifact.size(),
+      static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.payload_bytes, 1));
+  log::info(format("Serialized model %s: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)", form.c_str(),
+                   static_cast<long long>(artifact_bytes), static_cast<long long>(stats.payload_bytes), artifact.unpacked_bytes,
                    ratio));
   const int64_t total = artifact_bytes + code_bytes;
-  log::info(format("Total submission size int8+zlib: %lld bytes", static_cast<long long>(total)));
+  log::info(format("Total submission size %s: %lld bytes", form.c_str(), static_cast<long long>(total)));
   const int64_t budget = trainer.config().output.budget_bytes;
   log::info(format(
       "budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
@@ -52,7 +53,6 @@ std::string python_bool(bool value) {
   return value ? "True" : "False";
 }
 
-constexpr const char* model_prefix = "model.";
 constexpr const char* generator_name = "generator";
 
 }  // namespace
@@ -265,7 +265,8 @@ void Trainer::warm_up() {
 
 StateDict Trainer::training_tensors() const {
   StateDict tensors;
-  for (const auto& item : model_->named_parameters()) tensors.emplace_back(model_prefix + item.key(), item.value().detach());
+  for (const auto& item : model_->named_parameters())
+    tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
   for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
   return tensors;
 }

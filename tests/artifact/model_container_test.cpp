@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/contents.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zip.h"
-#include "pgolf/artifact/zlib.h"
 #include "support.h"
 
 namespace pgolf {
@@ -72,7 +72,7 @@ FileContents contents_of(const Bytes& file) {
   return list_contents(parse_model_container(file, "f"), "f");
 }
 std::string format_of(const Bytes& file) {
-  return parse_model_container(file, "f").format;
+  return format_text(parse_model_container(file, "f").format);
 }
 void refuse(const Bytes& file, std::string_view part) {
   expect_bad_input([&] { parse_model_container(file, "f"); }, part);
@@ -99,7 +99,7 @@ TEST(ModelContainer, ContentTellsTheForm) {
   EXPECT_EQ(container.unpacked_bytes, save_torch(int8_object()).size());
   const TemporaryFolder folder;
   write_atomic(folder.path() / "named_anyhow", artifact);
-  EXPECT_EQ(open_model_container(folder.path() / "named_anyhow").format, "int8+zlib");
+  EXPECT_EQ(format_text(open_model_container(folder.path() / "named_anyhow").format), "int8+zlib");
   expect_bad_input([&] { open_model_container(folder.path() / "missing.pt"); }, "missing.pt");
 }
 

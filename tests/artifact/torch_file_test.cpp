@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/artifact/safetensors.h"
 #include "pgolf/artifact/zip.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/hash.h"
 #include "support.h"
 

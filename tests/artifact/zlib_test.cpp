@@ -1,8 +1,7 @@
-#include "pgolf/artifact/zlib.h"
-
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/base/hash.h"
 #include "support.h"
 

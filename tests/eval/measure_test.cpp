@@ -30,7 +30,7 @@ class Measure : public ::testing::Test {
   Measure() {
     config_.vocab_size = Dataset::vocab_size;
     config_.rope.rope_dims = 4;
-    file_.format = "torch";
+    file_.format = {};
     file_.stored.train_seq_len = 32;
     options_.seq_lens = {16, 32, 64};
     options_.val_files = Dataset::get().val_files();

@@ -1,14 +1,14 @@
 // Model files that somebody damaged, or made in order to do harm: an Error or a model, nothing else.
 #include <sys/resource.h>
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/pickle.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zip.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/model_io/checkpoint.h"
-#include "pgolf/model_io/int8.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/model_io/model_writer.h"
+#include "pgolf/model_io/quantizer.h"
 #include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
@@ -95,7 +95,8 @@ TEST_F(DamagedFiles, Checkpoint) {
 /// What checksums hide from the tests above: damage to the pickle of an artifact whose checksums fit.
 TEST_F(DamagedFiles, PickleOfAnArtifact) {
   QuantStats stats;
-  Dict object = quantize_int8(state_dict(model_), OptimConfig().control_patterns, &stats);
+  Dict object = write_codes(CodeFormat::int8_clean_per_row_v1,
+                            quantize(Quantizer::int8, state_dict(model_), OptimConfig().control_patterns, &stats));
   set_artifact_config(&object, metadata_);
   // Small tensors are not quantised; this one is, by hand.
   const auto set = [&](const char* part, RawTensor tensor) {
@@ -160,7 +161,7 @@ TEST_F(DamagedFiles, WhatIsNoWeight) {
 
 TEST_F(DamagedFiles, OtherPeoplesArtifactsAreRefusedInWords) {
   QuantStats stats;
-  Dict object = quantize_int8(state_dict(model_), {}, &stats);
+  Dict object = write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state_dict(model_), {}, &stats));
   object.set(text("__quant_format__"), text("int6_gptq\n"));
   write_atomic(folder_ / "m.ptz", zlib_compress(save_torch(object), 9));
   expect_error(ExitCode::bad_input, {"\"int6_gptq?\" is not known"}, [&] { read_model_file(folder_ / "m.ptz"); });

@@ -1,7 +1,6 @@
-#include "pgolf/model_io/int8.h"
-
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
+#include "pgolf/model_io/quantizer.h"
 #include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
@@ -32,7 +31,7 @@ at::Tensor find_tensor(const StateDict& state, const std::string& name) {
 
 Dict quantised(const StateDict& state, const std::vector<std::string>& patterns = {}) {
   QuantStats stats;
-  return quantize_int8(state, patterns, &stats);
+  return write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state, patterns, &stats));
 }
 
 TEST(Int8, RowErrorIsHalfAStep) {
@@ -40,7 +39,7 @@ TEST(Int8, RowErrorIsHalfAStep) {
   // Rows of very different size; the smallest ones are below the least scale.
   const auto weights = torch::randn({300, 256}) * torch::logspace(-4, 2, 300).unsqueeze(1);
   const Dict object = quantised({{"w", weights}});
-  const auto back = find_tensor(dequantize_int8(object, "test"), "w");
+  const auto back = find_tensor(dequantize(read_codes(object, "test")), "w");
   ASSERT_EQ(back.scalar_type(), at::kFloat);
   const auto largest = std::get<0>(weights.abs().max(1, true));
   const auto step = (largest / 127).clamp_min(1.0 / 127);
@@ -63,7 +62,7 @@ TEST(Int8, RowErrorIsHalfAStep) {
 TEST(Int8, OneOutlierIsClippedToTheQuantile) {
   auto weights = torch::full({2, 100'000}, 1.0);
   weights[0][17] = 1000.0;
-  const auto back = find_tensor(dequantize_int8(quantised({{"w", weights}}), "test"), "w");
+  const auto back = find_tensor(dequantize(read_codes(quantised({{"w", weights}}), "test")), "w");
   // The 0.9999984 quantile of 100,000 values lies 0.16 of the way from the largest to the second largest.
   const double clip = 1.0 + 999.0 * (1 - (100'000 - 1) * (1 - 0.9999984));
   EXPECT_NEAR(back[0][17].item<double>(), clip, 0.01 * clip);
@@ -82,7 +81,7 @@ TEST(Int8, SizeDecidesWhatIsQuantised) {
   EXPECT_EQ(tensor_in(object, "scales", "long").scalar_type(), at::kFloat);
   EXPECT_NE(part_of(object, "qmeta").find("above"), nullptr);
   EXPECT_EQ(part_of(object, "qmeta").find("long"), nullptr);
-  const auto back = dequantize_int8(object, "test");
+  const auto back = dequantize(read_codes(object, "test"));
   const auto& original = state[2].second;
   EXPECT_LE(distance(find_tensor(back, "long"), original), 0.51 * original.abs().max().item<double>() / 127);
 }
@@ -98,7 +97,7 @@ TEST(Int8, SmallTensorsAreFloat16UnlessAPatternKeepsThem) {
   EXPECT_EQ(tensor_in(object, "passthrough", "blocks.0.attn.q_gain").scalar_type(), at::kFloat);
   EXPECT_EQ(tensor_in(object, "passthrough", "blocks.0.bias").scalar_type(), at::kHalf);
   EXPECT_EQ(tensor_in(object, "passthrough", "half_precision").scalar_type(), at::kHalf);
-  const auto back = dequantize_int8(object, "test");
+  const auto back = dequantize(read_codes(object, "test"));
   EXPECT_TRUE(at::equal(find_tensor(back, "blocks.0.attn.q_gain"), exact));
   EXPECT_TRUE(at::equal(find_tensor(back, "blocks.0.bias"), exact.to(at::kHalf).to(at::kFloat)));
   EXPECT_EQ(find_tensor(back, "blocks.0.bias").scalar_type(), at::kFloat);
@@ -110,7 +109,7 @@ TEST(Int8, SmallTensorsAreFloat16UnlessAPatternKeepsThem) {
 
 TEST(Int8, LargeBfloat16ComesBackAsBfloat16) {
   const auto weights = torch::randn({300, 256}).to(at::kBFloat16);
-  const auto back = find_tensor(dequantize_int8(quantised({{"w", weights}}), "test"), "w");
+  const auto back = find_tensor(dequantize(read_codes(quantised({{"w", weights}}), "test")), "w");
   EXPECT_EQ(back.scalar_type(), at::kBFloat16);
   EXPECT_LT(distance(back, weights), 0.05);
 }
@@ -118,19 +117,20 @@ TEST(Int8, LargeBfloat16ComesBackAsBfloat16) {
 TEST(Int8, ZeroRowsStayZero) {
   auto weights = torch::randn({300, 256});
   weights[5].zero_();
-  const auto back = find_tensor(dequantize_int8(quantised({{"w", weights}, {"zeros", torch::zeros({70'000})}}), "test"), "w");
+  const auto back =
+      find_tensor(dequantize(read_codes(quantised({{"w", weights}, {"zeros", torch::zeros({70'000})}}), "test")), "w");
   EXPECT_EQ(back[5].abs().max().item<float>(), 0);
-  const auto zeros = dequantize_int8(quantised({{"zeros", torch::zeros({70'000})}}), "test")[0].second;
+  const auto zeros = dequantize(read_codes(quantised({{"zeros", torch::zeros({70'000})}}), "test"))[0].second;
   EXPECT_TRUE(at::equal(zeros, torch::zeros({70'000})));
 }
 
 TEST(Int8, StatisticsCountBytes) {
   QuantStats stats;
-  quantize_int8(
-      {{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}},
-      {"q_gain"}, &stats);
+  quantize(Quantizer::int8,
+           {{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}},
+           {"q_gain"}, &stats);
   EXPECT_EQ(stats.baseline_tensor_bytes, 4 * (300 * 256 + 8 + 10) + 8 * 3);
-  EXPECT_EQ(stats.int8_payload_bytes, 300 * 256 + 2 * 300 + 4 * 8 + 2 * 10 + 8 * 3);
+  EXPECT_EQ(stats.payload_bytes, 300 * 256 + 2 * 300 + 4 * 8 + 2 * 10 + 8 * 3);
 }
 
 TEST(Int8, SurvivesFileAndCompression) {
@@ -140,10 +140,10 @@ TEST(Int8, SurvivesFileAndCompression) {
                         {"small", torch::randn({3, 3})}};
   Dict object = quantised(state, {"q_gain"});
   set_artifact_config(&object, {{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}});
-  const StateDict direct = dequantize_int8(object, "test");
+  const StateDict direct = dequantize(read_codes(object, "test"));
   const Bytes file = zlib_compress(save_torch(Dict(object)), 9);
   const Value read = load_torch(zlib_decompress(file, 1 << 24, "test"), "test");
-  expect_same_tensors(dequantize_int8(read.as_dict("test"), "test"), direct);
+  expect_same_tensors(dequantize(read_codes(read.as_dict("test"), "test")), direct);
   EXPECT_EQ(artifact_config(read.as_dict("test"), "test"),
             (std::map<std::string, std::string>{{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}}));
   EXPECT_TRUE(artifact_config(quantised(state), "test").empty());
@@ -154,7 +154,7 @@ TEST(Int8, MisfitsAreRefused) {
   const auto refused = [&](const std::string& part, const char* key, Value value) {
     Dict bad(good);
     bad.set(text(key), std::move(value));
-    expect_error(ExitCode::bad_input, {"weights.ptz", part}, [&] { dequantize_int8(bad, "weights.ptz"); });
+    expect_error(ExitCode::bad_input, {"weights.ptz", part}, [&] { read_codes(bad, "weights.ptz"); });
   };
   refused("some_other_format", "__quant_format__", text("some_other_format"));
   refused("int", "__quant_format__", 3);
@@ -166,7 +166,7 @@ TEST(Int8, MisfitsAreRefused) {
   refused("do not fit", "scales", short_scales);
   odd_dtype.set(text("w"), text("int8"));
   refused("int8", "dtypes", odd_dtype);
-  expect_error(ExitCode::bad_input, {"weights.ptz", "__quant_format__"}, [] { dequantize_int8(Dict(), "weights.ptz"); });
+  expect_error(ExitCode::bad_input, {"weights.ptz", "__quant_format__"}, [] { read_codes(Dict(), "weights.ptz"); });
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
 #include "pgolf/model_io/model_file.h"
 
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/model_io/checkpoint.h"
-#include "pgolf/model_io/int8.h"
+#include "pgolf/model_io/model_writer.h"
 #include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
@@ -28,10 +28,7 @@ void write_pt(const fs::path& path, const StateDict& state, const ModelMetadata&
 }
 
 void write_ptz(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
-  QuantStats stats;
-  Dict object = quantize_int8(state, OptimConfig().control_patterns, &stats);
-  if (!metadata.empty()) set_artifact_config(&object, metadata);
-  write_atomic(path, zlib_compress(save_torch(std::move(object)), 9));
+  write_atomic(path, make_artifact(state, metadata, OptimConfig().control_patterns).file);
 }
 
 fs::path write_checkpoint(const fs::path& folder, const StateDict& state, int64_t step) {
@@ -67,7 +64,7 @@ TEST_F(ModelFiles, StateDictKeepsBitsAndArchitecture) {
   torch::NoGradGuard no_grad;
   write_pt(folder_ / "m.pt", state_, metadata_);
   const auto file = read_model_file(folder_ / "m.pt");
-  EXPECT_EQ(file.format, "torch");
+  EXPECT_EQ(format_text(file.format), "torch");
   EXPECT_EQ(file.path, folder_ / "m.pt");
   expect_stored_config(file);
   expect_same_tensors(file.state, state_);
@@ -80,7 +77,7 @@ TEST_F(ModelFiles, ArtifactKeepsTheArchitectureAndNearlyTheWeights) {
   torch::NoGradGuard no_grad;
   write_ptz(folder_ / "m.int8.ptz", state_, metadata_);
   const auto file = read_model_file(folder_ / "m.int8.ptz");
-  EXPECT_EQ(file.format, "int8+zlib");
+  EXPECT_EQ(format_text(file.format), "int8+zlib");
   expect_stored_config(file);
   Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
   EXPECT_LT(distance(built->logits(ids_), model_->logits(ids_)), 0.1);
@@ -90,7 +87,7 @@ TEST_F(ModelFiles, CheckpointKeepsBitsAndArchitecture) {
   torch::NoGradGuard no_grad;
   const auto path = write_checkpoint(folder_ / "checkpoints", state_, 5);
   const auto file = read_model_file(path);
-  EXPECT_EQ(file.format, "training checkpoint");
+  EXPECT_EQ(format_text(file.format), "training checkpoint");
   expect_stored_config(file);
   expect_same_tensors(file.state, state_);
   EXPECT_TRUE(at::equal(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->logits(ids_), model_->logits(ids_)));
@@ -129,7 +126,7 @@ TEST_F(ModelFiles, FilesOfBeforeAnOptionHaveItsDefault) {
 }
 
 TEST_F(ModelFiles, RunFolderGivesItsBestFile) {
-  const auto format_of = [&] { return read_model_file(folder_.path()).format; };
+  const auto format_of = [&] { return format_text(read_model_file(folder_.path()).format); };
   write_checkpoint(folder_ / "checkpoints", state_, 5);
   write_checkpoint(folder_ / "checkpoints", state_, 12);
   EXPECT_EQ(read_model_file(folder_.path()).path, folder_ / "checkpoints/step_00000012.safetensors");

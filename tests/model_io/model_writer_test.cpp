@@ -44,7 +44,7 @@ TEST_F(ModelWriter, TorchAndSafetensorsAreLosslessBothWays) {
       const Bytes original = read_bytes(pt);
       convert(pt, safetensors);
       const ModelFile file = read_model_file(safetensors);
-      EXPECT_EQ(file.format, "safetensors");
+      EXPECT_EQ(format_text(file.format), "safetensors");
       EXPECT_EQ(file.metadata, metadata);
       EXPECT_EQ(file.assumed.empty(), !metadata.empty());
       expect_same_tensors(file.state, state);
@@ -73,7 +73,7 @@ TEST_F(ModelWriter, ArtifactsHoldTheConfigurationOrNone) {
   for (const auto& metadata : {metadata_, ModelMetadata()}) {
     write_model(folder_ / "m.ptz", state_dict(model_), config_, metadata);
     const ModelFile file = read_model_file(folder_ / "m.ptz");
-    EXPECT_EQ(file.format, "int8+zlib");
+    EXPECT_EQ(format_text(file.format), "int8+zlib");
     EXPECT_EQ(file.metadata, metadata);
     // The order is the model's again, though the artifact keeps quantised tensors apart.
     EXPECT_EQ(names_of(file.state), names_of(state_dict(model_)));
@@ -81,11 +81,11 @@ TEST_F(ModelWriter, ArtifactsHoldTheConfigurationOrNone) {
 }
 
 TEST_F(ModelWriter, SuffixesDecide) {
-  EXPECT_EQ(model_form("a/final_model.pt"), ModelForm::torch);
-  EXPECT_EQ(model_form("final_model.int8.ptz"), ModelForm::int8_zlib);
-  EXPECT_EQ(model_form("x.safetensors"), ModelForm::safetensors);
+  EXPECT_EQ(format_text(model_format("a/final_model.pt")), "torch");
+  EXPECT_EQ(format_text(model_format("final_model.int8.ptz")), "int8+zlib");
+  EXPECT_EQ(format_text(model_format("x.safetensors")), "safetensors");
   for (const char* name : {"model.bin", "model", "model.PT", ".pt"})
-    expect_error(ExitCode::usage, {name, ".safetensors"}, [&] { model_form(name); });
+    expect_error(ExitCode::usage, {name, ".safetensors"}, [&] { model_format(name); });
 }
 
 }  // namespace

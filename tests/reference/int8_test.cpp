@@ -1,12 +1,11 @@
 // The artifact: codes, scales, kept tensors, byte lengths, and the files themselves.
-#include "pgolf/model_io/int8.h"
-
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/quantizer.h"
 #include "support.h"
 
 namespace pgolf::reference {
@@ -21,9 +20,10 @@ void check_quantised(const StateDict& state, const std::string& name) {
   const auto tensors = std::filesystem::exists(shared_folder() / "reference" / tensor_file) ? load_tensors(tensor_file)
                                                                                             : std::map<std::string, at::Tensor>();
   QuantStats stats;
-  const Dict object = quantize_int8(state, control_patterns(), &stats);
+  const Dict object =
+      write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state, control_patterns(), &stats));
   EXPECT_EQ(stats.baseline_tensor_bytes, described.at("quant_stats").at("baseline_tensor_bytes").get<int64_t>());
-  EXPECT_EQ(stats.int8_payload_bytes, described.at("quant_stats").at("int8_payload_bytes").get<int64_t>());
+  EXPECT_EQ(stats.payload_bytes, described.at("quant_stats").at("int8_payload_bytes").get<int64_t>());
 
   std::vector<std::string> keys;
   for (const auto& entry : object.entries()) keys.push_back(*entry.key);
@@ -54,7 +54,7 @@ void check_quantised(const StateDict& state, const std::string& name) {
                 0.01 * described.at("zlib9_bytes").get<double>());
   }
 
-  for (const auto& [key, tensor] : dequantize_int8(object, name)) {
+  for (const auto& [key, tensor] : dequantize(read_codes(object, name))) {
     EXPECT_EQ(sha256_hex(tensor), described.at("dequantized").at(key).at("sha256").get<std::string>()) << "dequantised " << key;
   }
 }

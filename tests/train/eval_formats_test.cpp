@@ -1,6 +1,6 @@
 // eval_gpt inspect, export and compare on the files of a run.
+#include "pgolf/artifact/codec.h"
 #include "pgolf/artifact/torch_file.h"
-#include "pgolf/artifact/zlib.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/model_io/model_writer.h"
 #include "pgolf/model_io/tensors.h"

@@ -24,7 +24,7 @@ struct StoredTensor {
 struct FileContents {
   std::string quant_format;                                ///< "int8_clean_per_row_v1"; empty if nothing is quantised
   std::vector<StoredTensor> tensors;                       ///< in the file's order
-  std::map<std::string, std::string> config;               ///< "pgolf_config", or the model of a training checkpoint
+  std::map<std::string, std::string> config;               ///< layout::config, or the model of a training checkpoint
   std::vector<std::pair<std::string, std::string>> notes;  ///< what else is there: numbers, texts, other metadata
 };
 

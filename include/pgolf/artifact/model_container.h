@@ -5,24 +5,24 @@
 #include <string>
 #include <variant>
 
+#include "pgolf/artifact/model_format.h"
 #include "pgolf/artifact/safetensors.h"
 #include "pgolf/artifact/value.h"
 
 namespace pgolf {
 
 struct ModelContainer {
-  std::string format;  ///< "torch", "int8+zlib", "safetensors", "training checkpoint"; more words for rarer mixtures
+  ModelFormat format;
   size_t file_bytes = 0;
-  size_t unpacked_bytes = 0;  ///< of the torch.save archive within a zlib stream; otherwise file_bytes
+  size_t unpacked_bytes = 0;  ///< of the torch.save archive within a codec's stream; otherwise file_bytes
   std::variant<Value, Safetensors> content;
 
-  bool is_checkpoint() const { return format == checkpoint_format; }
-  static constexpr const char* checkpoint_format = "training checkpoint";
+  bool is_checkpoint() const { return format.container == Container::checkpoint; }
 };
 
-/// Told apart by content: a torch.save archive, one in a zlib stream, or safetensors, where the metadata "format" of a training
-/// checkpoint says so. Error(bad_input) in one line for all else, saying what it is as far as its first bytes tell.
-/// Memory: a few times the file's size; a zlib stream may unpack to 64 times its size, or to 256 MiB if that is more.
+/// Told apart by content: a torch.save archive, one in a codec's stream, or safetensors, where the metadata "format" of a
+/// training checkpoint says so. Error(bad_input) in one line for all else, saying what it is as far as its first bytes tell.
+/// Memory: a few times the file's size; a stream may unpack to 64 times its size, or to 256 MiB if that is more.
 ModelContainer parse_model_container(BytesView file, const std::string& name);
 ModelContainer open_model_container(const std::filesystem::path& path);
 

@@ -11,7 +11,7 @@ namespace pgolf {
 
 struct Safetensors {
   NamedTensors tensors;                         ///< in the header's order
-  std::map<std::string, std::string> metadata;  ///< "__metadata__"
+  std::map<std::string, std::string> metadata;  ///< layout::metadata
 };
 
 /// Throws Error(bad_input), naming name, unless the header is sound and the tensors fill the rest of the file exactly.
@@ -22,7 +22,7 @@ Safetensors load_safetensors(const std::filesystem::path& path);
 /// falling element size, which keeps every tensor aligned. Names are UTF-8 and differ from one another.
 void save_safetensors(const std::filesystem::path& path, const Safetensors& content);
 
-/// A model's configuration as metadata: one entry "pgolf_config", a JSON object of strings, beside "format": "pt", which other
+/// A model's configuration as metadata: one entry layout::config, a JSON object of strings, beside "format": "pt", which other
 /// programs look for. And back; empty if there is none. Error(bad_input) for an entry that is no such object.
 std::map<std::string, std::string> safetensors_metadata(const std::map<std::string, std::string>& config);
 std::map<std::string, std::string> safetensors_config(const std::map<std::string, std::string>& metadata,

@@ -25,11 +25,11 @@ NamedTensors as_named_tensors(const Value& state_dict, const std::string& name);
 
 /// A state dict as module.state_dict() returns it: an OrderedDict whose "_metadata" gives version 1 to every module.
 /// module_paths: as named_modules() lists them, the root "" first. A config that is not empty becomes one more
-/// attribute, "pgolf_config"; torch.load(weights_only=True) and load_state_dict(strict=True) pass over it.
+/// attribute, layout::config; torch.load(weights_only=True) and load_state_dict(strict=True) pass over it.
 Value state_dict_value(const NamedTensors& tensors, const std::vector<std::string>& module_paths,
                        const std::map<std::string, std::string>& config);
 
-/// The "pgolf_config" of a state dict; empty if there is none (a file of the Python program).
+/// The configuration of a state dict; empty if there is none (a file of the Python program).
 std::map<std::string, std::string> state_dict_config(const Value& state_dict, const std::string& name);
 
 }  // namespace pgolf

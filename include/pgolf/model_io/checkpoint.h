@@ -25,7 +25,7 @@ struct TrainingState {
 };
 
 /// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state above and a sha256 of all
-/// tensor bytes. Tensors: "model.NAME", the optimisers' state, "generator".
+/// tensor bytes. Tensors: layout::checkpoint_model + NAME, the optimisers' state, "generator".
 void save_checkpoint(const std::filesystem::path& folder, const TrainingState& state, const StateDict& tensors);
 
 struct Checkpoint {

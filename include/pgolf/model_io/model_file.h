@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/artifact/model_format.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/model/gpt.h"
 
@@ -12,9 +13,9 @@ namespace pgolf {
 
 struct ModelFile {
   std::filesystem::path path;  ///< the file that was read
-  std::string format;          ///< ModelContainer::format
-  StateDict state;             ///< in the order of state_dict()
-  ModelMetadata metadata;      ///< as stored; empty in files that do not say it
+  ModelFormat format;
+  StateDict state;         ///< in the order of state_dict()
+  ModelMetadata metadata;  ///< as stored; empty in files that do not say it
   StoredModel stored;
   std::vector<std::string> overrides;  ///< "NAME=value" of what is evaluated otherwise than trained, on purpose
   std::vector<std::string> assumed;    ///< "NAME=value" for what the file does not say and upstream's default filled in

@@ -16,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_output(const fs::path& output, bool overwrite) {
-  model_form(output);
+  model_format(output);
   std::error_code none;  // what cannot be looked at fails when it is written
   if (fs::is_directory(output, none)) throw Error(ExitCode::usage, format("OUTPUT=%s is a folder", output.c_str()));
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
@@ -73,14 +73,14 @@ ExitCode run_export(int argc, const char* const* argv) {
   check_output(output, overwrite);
   const ModelFile file = read_model(common.positional[0], common, options);
   const ModelMetadata metadata = metadata_to_store(file, store_assumed, options);
-  if (file.format.starts_with("int8") && model_form(output) == ModelForm::int8_zlib)
+  if (file.format.codes != CodeFormat::none && model_format(output).codes != CodeFormat::none)
     log::warn(format("%s is quantised already; rounding its weights again may move them a little", file.path.c_str()));
   write_model(output, file.state, file.stored.model, metadata);
   const char* stored =
       file.metadata.empty() ? (metadata.empty() ? "no configuration" : "assumed configuration") : "configuration";
   log::info(format("%s: %s bytes, %zu tensors, %s, from %s (%s)%s", output.c_str(),
                    with_commas(static_cast<int64_t>(fs::file_size(output))).c_str(), file.state.size(), stored, file.path.c_str(),
-                   file.format.c_str(),
+                   format_text(file.format).c_str(),
                    metadata.empty() || file.assumed.empty() ? "" : (" assumed:" + join(file.assumed, " ")).c_str()));
   return ExitCode::ok;
 }

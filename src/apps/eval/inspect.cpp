@@ -110,7 +110,8 @@ std::string overview(const Inspected& file, const fs::path& path, int64_t budget
   const auto line = [&](const std::string& name, const std::string& value) {
     out += "  " + name + std::string(name.size() < 8 ? 8 - name.size() : 1, ' ') + value + "\n";
   };
-  line("format", file.container.format + (contents.quant_format.empty() ? "" : " (" + printable(contents.quant_format) + ")"));
+  line("format",
+       format_text(file.container.format) + (contents.quant_format.empty() ? "" : " (" + printable(contents.quant_format) + ")"));
   line("bytes", with_commas(file_bytes) +
                     (file.container.unpacked_bytes == file.container.file_bytes
                          ? ""
@@ -140,7 +141,7 @@ JsonRows json_rows(const Inspected& file, const fs::path& path, int64_t budget) 
   const FileContents& contents = file.contents;
   ordered_json head{{"kind", "file"},
                     {"file", path.string()},
-                    {"format", file.container.format},
+                    {"format", format_text(file.container.format)},
                     {"quant_format", contents.quant_format},
                     {"file_bytes", file.container.file_bytes},
                     {"unpacked_bytes", file.container.unpacked_bytes},

@@ -207,7 +207,7 @@ class Scorer {
     row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     bar.finish();
     row.checkpoint = path;
-    row.format = file.format;
+    row.format = format_text(file.format);
     row.rope_dims = config.rope_layers.empty() ? std::to_string(config.rope.rope_dims)
                                                : rope_layers_text(config.rope_layers, config.rope.head_dim);
     row.seq_len = seq_len;

@@ -1,0 +1,41 @@
+#include "pgolf/artifact/model_format.h"
+
+namespace pgolf {
+namespace {
+
+constexpr const char* containers[] = {"torch", "safetensors", "training checkpoint"};  // in the order of the enumeration
+
+struct CodeFormatInfo {
+  CodeFormat codes;
+  const char *stored, *text;
+};
+constexpr CodeFormatInfo code_formats[] = {
+    {CodeFormat::int8_clean_per_row_v1, "int8_clean_per_row_v1", "int8"},
+    {CodeFormat::unknown, "", "int8"},  // descends from the one above, or would not have its key
+};
+
+}  // namespace
+
+std::string format_text(const ModelFormat& format) {
+  std::string out = containers[static_cast<size_t>(format.container)];
+  for (const auto& info : code_formats) {
+    if (info.codes == format.codes) out = info.text;
+  }
+  return format.codec == Codec::none ? out : out + "+" + codec_name(format.codec);
+}
+
+const char* code_format_name(CodeFormat codes) {
+  for (const auto& info : code_formats) {
+    if (info.codes == codes) return info.stored;
+  }
+  return "";
+}
+
+CodeFormat code_format_of(const std::string& name) {
+  for (const auto& info : code_formats) {
+    if (name == info.stored) return info.codes;
+  }
+  return CodeFormat::unknown;
+}
+
+}  // namespace pgolf
