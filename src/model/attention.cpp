@@ -33,10 +33,10 @@ CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& 
 
 at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, KvCache* cache) {
   if (cache == nullptr) {
-    const auto [q, k, v] = heads(x, rotary->table(x.size(1), x.device()));
+    const auto [q, k, v] = heads(x, rotary->table(x.size(1), x.device()).get());
     return ops::causal_attention(q, k, v, path_);
   }
-  const auto* const table = rotary->table(cache->capacity(), x.device());
+  const auto table = rotary->table(cache->capacity(), x.device());
   const auto here = table != nullptr ? table->positions(cache->length(), x.size(1)) : ops::RopeTable();
   const auto [q, k, v] = heads(x, table != nullptr ? &here : nullptr);
   const auto all = cache->append(layer_, k, v);

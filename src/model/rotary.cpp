@@ -8,8 +8,8 @@ RotaryImpl::RotaryImpl(const RopeSpec& spec, std::shared_ptr<ops::RopeTableCache
               " does not fit head_dim ", spec.head_dim);
 }
 
-const ops::RopeTable* RotaryImpl::table(int64_t seq_len, const at::Device& device) const {
-  return spec_.none() ? nullptr : &tables_->get(spec_, seq_len, device);
+std::shared_ptr<const ops::RopeTable> RotaryImpl::table(int64_t seq_len, const at::Device& device) const {
+  return spec_.none() ? nullptr : tables_->get(spec_, seq_len, device);
 }
 
 }  // namespace pgolf

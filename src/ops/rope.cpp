@@ -70,17 +70,19 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Devic
 // Texts of ever new lengths, as a server sees them, must not collect tables for ever.
 constexpr size_t kMostTables = 64;
 
-const RopeTable& RopeTableCache::get(const RopeSpec& spec, int64_t seq_len, const at::Device& device) {
+std::shared_ptr<const RopeTable> RopeTableCache::get(const RopeSpec& spec, int64_t seq_len, const at::Device& device) {
   const Key key{spec, seq_len, static_cast<int>(device.type()), device.index()};
   auto found = tables_.find(key);
   if (found == tables_.end() && tables_.size() >= kMostTables) tables_.clear();
-  if (found == tables_.end()) found = tables_.emplace(key, make_rope_table(spec, seq_len, device)).first;
+  if (found == tables_.end()) {
+    found = tables_.emplace(key, std::make_shared<const RopeTable>(make_rope_table(spec, seq_len, device))).first;
+  }
   return found->second;
 }
 
 int64_t RopeTableCache::bytes() const {
   int64_t total = 0;
-  for (const auto& [key, table] : tables_) total += static_cast<int64_t>(table.cos.nbytes() + table.sin.nbytes());
+  for (const auto& [key, table] : tables_) total += static_cast<int64_t>(table->cos.nbytes() + table->sin.nbytes());
   return total;
 }
 

@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "pgolf/config/cache_size.h"
 #include "pgolf/eval/bpb.h"
+#include "pgolf/eval/measured_tables.h"
 #include "support/dataset.h"
 #include "support/models.h"
 
@@ -133,6 +135,17 @@ TEST_F(Measure, EqualInputGivesEqualBytes) {
     return lines;
   };
   EXPECT_EQ(text(), text());
+}
+
+TEST_F(Measure, TableBytesAreRightAtEveryLength) {
+  config_.rope_layers = {4, 6};
+  config_.rope.rope_dims = 6;
+  Gpt model = make_random_model(config_);
+  // An odd number of tables first: with two a length, some length is then measured while the model drops those it has.
+  model->blocks[0]->attn->rotary->table(1000, model->tok_emb->weight.device());
+  for (int64_t length = 1; length < 100; ++length) {
+    EXPECT_EQ(measured_rope_table_bytes(model, length), rope_table_bytes(config_, length)) << length;
+  }
 }
 
 TEST_F(Measure, TakesEverySpecificationAndPath) {

@@ -58,7 +58,7 @@ TEST(Rotary, WithoutRotationOneLayerSeesNoOrder) {
 
 TEST(Rotary, TableHasHalfWidthAndIsTheFormula) {
   Gpt model = make_model(config_with_rope(4));
-  const auto* table = model->blocks[0]->attn->rotary->table(20, at::kCPU);
+  const auto table = model->blocks[0]->attn->rotary->table(20, at::kCPU);
   ASSERT_NE(table, nullptr);
   ASSERT_EQ(table->cos.sizes(), at::IntArrayRef({20, 2}));
   ASSERT_EQ(table->sin.sizes(), at::IntArrayRef({20, 2}));
@@ -87,7 +87,7 @@ TEST(Rotary, AllLayersShareOneTable) {
   EXPECT_EQ(model->rope_table_bytes(), one_table);
   model->logits(ids);
   EXPECT_EQ(model->rope_table_bytes(), one_table);
-  const auto* table = model->blocks[0]->attn->rotary->table(16, at::kCPU);
+  const auto table = model->blocks[0]->attn->rotary->table(16, at::kCPU);
   for (const auto& block : model->blocks) EXPECT_EQ(block->attn->rotary->table(16, at::kCPU), table);
   EXPECT_EQ(model->rope_table_bytes(), one_table);
 }
@@ -98,8 +98,8 @@ TEST(Rotary, CastingTheModelLeavesTheTablesFloat32) {
   model->to(at::kBFloat16);
   EXPECT_EQ(model->blocks[0]->attn->c_q->weight.scalar_type(), at::kBFloat16);
   for (const int64_t length : {600, 601}) {  // made before the cast and after it
-    const auto* table = model->blocks[1]->attn->rotary->table(length, at::kCPU);
-    const auto* expected = untouched->blocks[1]->attn->rotary->table(length, at::kCPU);
+    const auto table = model->blocks[1]->attn->rotary->table(length, at::kCPU);
+    const auto expected = untouched->blocks[1]->attn->rotary->table(length, at::kCPU);
     EXPECT_EQ(table->cos.scalar_type(), at::kFloat);
     EXPECT_TRUE(at::equal(table->cos, expected->cos));
     EXPECT_TRUE(at::equal(table->sin, expected->sin));
@@ -112,11 +112,11 @@ TEST(Rotary, Bfloat16TablesConfuseDistantPositionsAndFloat32OnesDoNot) {
     return at::equal(table.cos[position], table.cos[position + 1]) && at::equal(table.sin[position], table.sin[position + 1]);
   };
   Gpt exact = make_model(config);
-  const auto* float32 = exact->blocks[0]->attn->rotary->table(1024, at::kCPU);
+  const auto float32 = exact->blocks[0]->attn->rotary->table(1024, at::kCPU);
   for (int64_t position = 0; position + 1 < 1024; ++position) ASSERT_FALSE(neighbours_equal(*float32, position)) << position;
   config.rope.table_dtype = RopeTableDtype::bfloat16;
   Gpt rounded = make_model(config);
-  const auto* bfloat16 = rounded->blocks[0]->attn->rotary->table(1024, at::kCPU);
+  const auto bfloat16 = rounded->blocks[0]->attn->rotary->table(1024, at::kCPU);
   EXPECT_EQ(bfloat16->cos.scalar_type(), at::kBFloat16);
   EXPECT_FALSE(neighbours_equal(*bfloat16, 200));
   EXPECT_TRUE(neighbours_equal(*bfloat16, 256)) << "bfloat16 has no 257";

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/ops_path.h"
 
 namespace pgolf::ops::testing {
 
@@ -112,7 +112,8 @@ using PathOp = std::function<Op(OpsPath)>;
 /// Float32 within the tolerances that the fast path promises; bfloat16 no farther from a float64 computation of the
 /// reference than the bfloat16 reference is; and it is the fast path that ran. Inputs from index `parameters` on stay float32.
 /// own_bfloat16: whether the fast path has a form of its own for bfloat16 inputs.
-inline void expect_fast_equals_reference(const PathOp& path_op, Tensors inputs, size_t parameters = 99, bool own_bfloat16 = true) {
+inline void expect_fast_equals_reference(const PathOp& path_op, Tensors inputs, size_t parameters = 99,
+                                         bool own_bfloat16 = true) {
   for (auto& input : inputs) input = input.to(at::kBFloat16).to(at::kFloat);  // the same numbers in every type
   const Op fast = path_op(OpsPath::fast), reference = path_op(OpsPath::reference);
 

@@ -63,11 +63,19 @@ TEST(RopeTable, FirstPositionIsASlice) {
 
 TEST(RopeTable, CacheGivesOneTableToEqualSpecs) {
   RopeTableCache cache;
-  const auto* first = &cache.get({64, 16}, 32, at::kCPU);
-  EXPECT_EQ(first, &cache.get({64, 16}, 32, at::kCPU));
-  EXPECT_NE(first, &cache.get({64, 32}, 32, at::kCPU));
-  EXPECT_NE(first, &cache.get({64, 16}, 33, at::kCPU));
+  const auto first = cache.get({64, 16}, 32, at::kCPU);
+  EXPECT_EQ(first, cache.get({64, 16}, 32, at::kCPU));
+  EXPECT_NE(first, cache.get({64, 32}, 32, at::kCPU));
+  EXPECT_NE(first, cache.get({64, 16}, 33, at::kCPU));
   EXPECT_EQ(cache.bytes(), int64_t{2 * 4} * (32 * 8 + 32 * 16 + 33 * 8));
+}
+
+TEST(RopeTable, OutlivesItsPlaceInTheCache) {
+  RopeTableCache cache;
+  const auto first = cache.get({64, 16}, 32, at::kCPU);
+  for (int64_t length = 100; length < 300; ++length) cache.get({64, 16}, length, at::kCPU);
+  EXPECT_NE(first, cache.get({64, 16}, 32, at::kCPU)) << "the cache grows for ever";
+  EXPECT_TRUE(first->cos.equal(make_rope_table({64, 16}, 32, at::kCPU).cos));
 }
 
 class Rotation : public ::testing::TestWithParam<OpsPath> {};

@@ -218,11 +218,11 @@ TEST(RopeVariants, TablesDoNotDependOnWhatWasAskedForBefore) {
   scaled.scaling = RopeScaling::ntk;
   scaled.scaling_factor = 4;
   RopeTableCache cache;
-  const auto before = cache.get(spec_of(16, 8), 10, at::kCPU).cos.clone();
+  const auto before = cache.get(spec_of(16, 8), 10, at::kCPU)->cos.clone();
   cache.get(scaled, 40, at::kCPU);
   cache.get(spec_of(16, 8), 40, at::kCPU);
-  EXPECT_TRUE(cache.get(spec_of(16, 8), 10, at::kCPU).cos.equal(before));
-  EXPECT_FALSE(cache.get(scaled, 10, at::kCPU).cos.equal(before));
+  EXPECT_TRUE(cache.get(spec_of(16, 8), 10, at::kCPU)->cos.equal(before));
+  EXPECT_FALSE(cache.get(scaled, 10, at::kCPU)->cos.equal(before));
 }
 
 }  // namespace

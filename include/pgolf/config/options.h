@@ -76,6 +76,13 @@ Binding choice(Enum* field, const std::vector<std::pair<std::string, Enum>>& val
   return choice_of(std::move(names), chosen, [field, enums](size_t index) { *field = enums[index]; });
 }
 
+/// Of an enumeration that has its texts beside it (enum_text.h).
+template <typename Enum>
+Binding choice(Enum* field) {
+  const auto texts = enum_texts(*field);
+  return choice<Enum>(field, {texts.begin(), texts.end()});
+}
+
 }  // namespace bind
 
 /// Whether a run that continues from a checkpoint must have the value the checkpoint was made with.

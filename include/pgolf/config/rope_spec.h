@@ -6,24 +6,39 @@
 #include <string_view>
 #include <vector>
 
+#include "pgolf/config/enum_text.h"
+
 namespace pgolf {
 
 /// dtype in which the angles and the cos/sin tables are computed. bfloat16 reproduces the Python program,
 /// whose cast of the whole model rounds its inv_freq buffer (positions above 256 are then no longer distinct).
 enum class RopeTableDtype { float32, bfloat16 };
+constexpr EnumTexts<RopeTableDtype, 2> enum_texts(RopeTableDtype) {
+  return {{{"float32", RopeTableDtype::float32}, {"bfloat16", RopeTableDtype::bfloat16}}};
+}
 
 /// Which two of `span` lanes make pair i: i and i + span/2 (GPT-NeoX), or 2i and 2i + 1 (GPT-J).
 enum class RopeStyle { half, interleaved };
+constexpr EnumTexts<RopeStyle, 2> enum_texts(RopeStyle) {
+  return {{{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}}};
+}
 
 /// Which pairs rotate. prefix: the lanes 0 .. rope_dims-1 are a head of their own, with the whole range of frequencies. The
 /// others keep the full head's pairs and frequencies and rotate rope_dims/2 of them: the fastest (high: p-RoPE, arXiv 2410.06205,
 /// Gemma 4), the slowest (low), or those at head_dim/rope_dims from one to the next, rounded down, from the fastest on (uniform).
 enum class RopeSelect { prefix, high, low, uniform };
+constexpr EnumTexts<RopeSelect, 4> enum_texts(RopeSelect) {
+  return {
+      {{"prefix", RopeSelect::prefix}, {"high", RopeSelect::high}, {"low", RopeSelect::low}, {"uniform", RopeSelect::uniform}}};
+}
 
 /// For windows longer than those that a model was trained on; never implied by a length. linear: positions / factor
 /// (arXiv 2306.15595). ntk: base * factor^(span/(span-2)). yarn: arXiv 2309.00071, fast pairs as they are, slow ones linear, and
 /// cos and sin (so the rotated lanes only) times 0.1 ln(factor) + 1.
 enum class RopeScaling { none, linear, ntk, yarn };
+constexpr EnumTexts<RopeScaling, 4> enum_texts(RopeScaling) {
+  return {{{"none", RopeScaling::none}, {"linear", RopeScaling::linear}, {"ntk", RopeScaling::ntk}, {"yarn", RopeScaling::yarn}}};
+}
 
 /// Rotary position embedding of one attention layer (RoFormer, arXiv 2104.09864). Pair i of the span turns by
 /// base^(-2i/span) a position; what does not rotate passes through.

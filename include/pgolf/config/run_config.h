@@ -6,22 +6,26 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/config/enum_text.h"
+#include "pgolf/config/mlp_kind.h"
+#include "pgolf/config/ops_path.h"
 #include "pgolf/config/rope_spec.h"
 
 namespace pgolf {
 
 enum class DeviceChoice { automatic, cpu, cuda };
-enum class DtypeChoice { automatic, float32, bfloat16 };
-enum class SwitchChoice { automatic, on, off };
-/// reference: the plain definition of every operation. fast: fused forms, tested against reference.
-enum class OpsPath { reference, fast };
+constexpr EnumTexts<DeviceChoice, 3> enum_texts(DeviceChoice) {
+  return {{{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}};
+}
 
-/// What the MLP does between its products. u = fc(x): relu2 max(u, 0)^2 (arXiv 2109.08668, the Python program's), relu3 its cube,
-/// leaky_relu, leaky_relu2 its square (without the sign: both sides come out positive), gelu with erf (arXiv 1606.08415).
-/// swiglu: silu(gate(x)) * u, with a third matrix (arXiv 2002.05202).
-enum class MlpKind { relu2, relu3, leaky_relu, leaky_relu2, gelu, swiglu };
-inline bool leaky(MlpKind kind) {
-  return kind == MlpKind::leaky_relu || kind == MlpKind::leaky_relu2;
+enum class DtypeChoice { automatic, float32, bfloat16 };
+constexpr EnumTexts<DtypeChoice, 3> enum_texts(DtypeChoice) {
+  return {{{"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}}};
+}
+
+enum class SwitchChoice { automatic, on, off };
+constexpr EnumTexts<SwitchChoice, 3> enum_texts(SwitchChoice) {
+  return {{{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}};
 }
 
 struct ModelConfig {
@@ -70,6 +74,9 @@ struct DataConfig {
 
 /// Of the blocks' matrices. adamw: Adam for everything, with decoupled weight decay (arXiv 1711.05101).
 enum class OptimizerChoice { muon, adamw };
+constexpr EnumTexts<OptimizerChoice, 2> enum_texts(OptimizerChoice) {
+  return {{{"muon", OptimizerChoice::muon}, {"adamw", OptimizerChoice::adamw}}};
+}
 
 struct OptimConfig {
   OptimizerChoice optimizer = OptimizerChoice::muon;
@@ -96,6 +103,9 @@ struct OptimConfig {
 /// golf: constant, then a linear fall to 0 (the Python program's). cosine: linear warm-up, then half a cosine
 /// (arXiv 1608.03983, one cycle).
 enum class LrSchedule { golf, cosine };
+constexpr EnumTexts<LrSchedule, 2> enum_texts(LrSchedule) {
+  return {{{"golf", LrSchedule::golf}, {"cosine", LrSchedule::cosine}}};
+}
 
 struct ScheduleConfig {
   LrSchedule lr_schedule = LrSchedule::golf;

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "pgolf/config/run_config.h"
 #include "pgolf/model/kv_cache.h"
 #include "pgolf/model/linear.h"
 #include "pgolf/model/rotary.h"

@@ -17,8 +17,8 @@ class RotaryImpl : public torch::nn::Module {
   const RopeSpec& spec() const { return spec_; }
   int rope_dims() const { return spec_.rope_dims; }  ///< effective: 0 = no rotation, head_dim = full
 
-  /// Table for positions 0 .. seq_len-1, or nullptr if nothing rotates. Valid as long as this module lives.
-  const ops::RopeTable* table(int64_t seq_len, const at::Device& device) const;
+  /// Table for positions 0 .. seq_len-1, or null if nothing rotates.
+  std::shared_ptr<const ops::RopeTable> table(int64_t seq_len, const at::Device& device) const;
 
  private:
   RopeSpec spec_;

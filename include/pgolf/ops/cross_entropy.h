@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/ops_path.h"
 
 namespace pgolf::ops {
 

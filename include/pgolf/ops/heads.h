@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/ops_path.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/rope.h"
 

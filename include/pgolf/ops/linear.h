@@ -6,7 +6,7 @@
 #include <array>
 #include <memory>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/ops_path.h"
 
 namespace pgolf::ops {
 

@@ -3,7 +3,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/mlp_kind.h"
+#include "pgolf/config/ops_path.h"
 
 namespace pgolf::ops {
 

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "pgolf/config/run_config.h"
+#include "pgolf/config/ops_path.h"
 
 namespace pgolf::ops {
 

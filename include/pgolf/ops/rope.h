@@ -4,11 +4,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <memory>
 #include <tuple>
 #include <utility>
 
+#include "pgolf/config/ops_path.h"
 #include "pgolf/config/rope_spec.h"
-#include "pgolf/config/run_config.h"
 
 namespace pgolf::ops {
 
@@ -39,14 +40,15 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Devic
 /// Tables by everything that determines them, shared by all layers of a model.
 class RopeTableCache {
  public:
-  /// Valid until the next call.
-  const RopeTable& get(const RopeSpec& spec, int64_t seq_len, const at::Device& device);
+  /// Equal arguments give the same table, until the cache drops what it has because of too many different ones. Who holds a table
+  /// keeps it.
+  std::shared_ptr<const RopeTable> get(const RopeSpec& spec, int64_t seq_len, const at::Device& device);
   /// Bytes held by all tables, measured on the tensors.
   int64_t bytes() const;
 
  private:
   using Key = std::tuple<RopeSpec, int64_t, int, int>;  // length, device type and index
-  std::map<Key, RopeTable> tables_;
+  std::map<Key, std::shared_ptr<const RopeTable>> tables_;
 };
 
 /// Rotates lanes 0 .. 2*half-1 of the last dimension, where half = table.cos.size(-1), and copies the rest:

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pgolf/base/state_dict.h"
+#include "pgolf/config/run_config.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/ops/muon.h"
