@@ -12,6 +12,7 @@
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
+#include "pgolf/config/micro_steps.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/config/rope_options.h"
 #include "pgolf/config/shape_options.h"
@@ -19,8 +20,6 @@
 namespace pgolf {
 namespace {
 
-/// The Python program splits every step into 8 micro-steps, over ranks and time.
-constexpr int64_t kMicroSteps = 8;
 constexpr int64_t kMaxTokens = int64_t{1} << 40;
 constexpr int kMaxDim = 65'536;
 
@@ -238,7 +237,7 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
 }
 
 void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
-  const int64_t unit = kMicroSteps * data.train_seq_len;
+  const int64_t unit = int64_t{kMicroSteps} * data.train_seq_len;
   if (data.train_batch_tokens % unit != 0) {
     refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"}, "a step is 8 micro-steps of whole sequences",
            format("TRAIN_BATCH_TOKENS must be a multiple of 8 * %d = %lld; the nearest legal %s", data.train_seq_len,
