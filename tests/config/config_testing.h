@@ -37,6 +37,10 @@ inline TrainCommand train(const std::vector<std::string>& arguments, const Envir
   return resolve_train_command(command_line.argc(), command_line.argv(), environment);
 }
 
+inline std::string preset(const char* name) {
+  return std::string(PGOLF_SOURCE_DIR) + "/configs/" + name;
+}
+
 /// The error that body throws; a test failure and nothing if it throws none.
 template <typename Body>
 std::optional<Error> error_of(const Body& body) {
