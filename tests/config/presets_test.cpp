@@ -20,15 +20,15 @@ TEST(Presets, BaselineIsTheDefault) {
 TEST(Presets, Tiny) {
   const RunConfig tiny = train({"--config", preset("tiny.env")}).config;
   EXPECT_EQ(tiny.model.parameter_count(), 592'144);
-  EXPECT_EQ(tiny.model.rope.head_dim, 32);
+  EXPECT_EQ(tiny.model.head_dim(), 32);
   EXPECT_EQ(tiny.data.train_batch_tokens, 8192);
   EXPECT_EQ(tiny.schedule.warmup_steps, 0);
 }
 
 TEST(Presets, CpuSmall) {
   const TrainCommand small = train({"--config", preset("cpu_small.env")});
-  EXPECT_EQ(small.config.model.rope.head_dim, 64);
-  EXPECT_EQ(small.config.model.rope.rope_dims, 16);
+  EXPECT_EQ(small.config.model.head_dim(), 64);
+  EXPECT_EQ(small.config.model.widest_rope().rope_dims, 16);
   EXPECT_EQ(small.config.schedule.warmdown_frac, 0.4);
   EXPECT_EQ(small.config.schedule.max_wallclock_seconds, 180.0);
   EXPECT_TRUE(small.warnings.empty());
@@ -42,7 +42,7 @@ TEST(Presets, StudyArmsAreThePapersShapes) {
     const RunConfig& c = command->config;
     EXPECT_TRUE(command->warnings.empty());
     EXPECT_EQ(c.model.head_dim(), 64) << "so that 2, 6, 16, 32 and 48 lanes are distinct";
-    EXPECT_TRUE(c.model.rope.full());
+    EXPECT_TRUE(c.model.widest_rope().full());
     EXPECT_TRUE(c.model.norm_weights);
     EXPECT_FALSE(c.model.unet_skips || c.model.resid_mix || c.model.qk_norm || c.model.tie_embeddings);
     EXPECT_EQ(c.model.mlp_kind, MlpKind::swiglu);

@@ -8,6 +8,7 @@
 namespace pgolf {
 namespace {
 
+using testing::lanes_of;
 using testing::preset;
 using testing::TemporaryFolder;
 using testing::train;
@@ -76,8 +77,8 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"WARMDOWN_FRAC", "none"}, {"BUDGET_BYTES", "16000000"},
                                                   {"PROFILE", "0"},          {"MIN_STEPS", "0"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
-  EXPECT_TRUE(command.config.model.rope.full());
-  EXPECT_EQ(command.config.model.rope.head_dim, 64);
+  EXPECT_TRUE(command.config.model.widest_rope().full());
+  EXPECT_EQ(command.config.model.head_dim(), 64);
   EXPECT_LT(command.config.schedule.warmdown_frac, 0);
 }
 
@@ -170,8 +171,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.tied_embed_init_std, 0.01);
     EXPECT_EQ(c.model.logit_softcap, 15.0);
     EXPECT_EQ(c.model.qk_gain_init, 2.0);
-    EXPECT_EQ(c.model.rope.rope_dims, 16);
-    EXPECT_EQ(c.model.rope.head_dim, 64);
+    EXPECT_EQ(c.model.widest_rope().rope_dims, 16);
+    EXPECT_EQ(c.model.head_dim(), 64);
     EXPECT_EQ(c.model.rope.base, 5000.0);
     EXPECT_EQ(c.model.rope.style, RopeStyle::interleaved);
     EXPECT_EQ(c.model.rope.select, RopeSelect::uniform);
@@ -237,7 +238,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
 
 TEST(TrainOptions, SlipInTheEnvironmentWarns) {
   const TrainCommand command = train({}, {{"ROPE_DIM", "16"}});
-  EXPECT_TRUE(command.config.model.rope.full());
+  EXPECT_TRUE(command.config.model.widest_rope().full());
   ASSERT_EQ(command.warnings.size(), 1u);
   EXPECT_CONTAINS(command.warnings[0], "ROPE_DIM is not used; did you mean ROPE_DIMS?");
 }
@@ -261,7 +262,7 @@ TEST(TrainOptions, OverridesBeatEverythingAndAreChecked) {
   EXPECT_EQ(find_option(command.resolved, "TRAIN_BATCH_TOKENS").text, "8192");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").origin, "measured");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").source, Source::override);
-  EXPECT_EQ(command.config.model.rope_layers, (std::vector<int>{64, 64, 0, 64}));
+  EXPECT_EQ(lanes_of(command), (std::vector<int>{64, 64, 0, 64}));
   EXPECT_THROW(with({{"TRAIN_BATCH_TOKENS", "4096", "measured"}}), Error);
   EXPECT_THROW(with({{"NUM_LAYERS", "2", "measured"}}), Error);
 }

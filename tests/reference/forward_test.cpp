@@ -126,7 +126,7 @@ void check_partial(const char* name, int rope_dims, OpsPath path) {
   const auto& described = all.at("cases").at(name);
   const auto recorded = load_tensors(format("attention_partial/%s.safetensors", name));
   ModelConfig config = tiny_model();
-  config.rope.rope_dims = rope_dims;
+  config.rope_dims = rope_dims;
   Gpt model = load_model(config, load_state("forward/perturbed_state.safetensors"), at::kFloat, path);
   for (auto& block : model->blocks) EXPECT_EQ(block->attn->rotary->rope_dims(), rope_dims);
   const auto x = recorded.at("input_ids").to(at::kLong), y = recorded.at("target_ids").to(at::kLong);

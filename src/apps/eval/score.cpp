@@ -209,8 +209,8 @@ class Scorer {
     bar.finish();
     row.checkpoint = path;
     row.format = file.format;
-    row.rope_dims = config.rope_layers.empty() ? std::to_string(config.rope.rope_dims)
-                                               : rope_layers_text(config.rope_layers, config.rope.head_dim);
+    const std::string layers = config.rope_dims.layers_text(config.head_dim());
+    row.rope_dims = layers == "same" ? std::to_string(config.widest_rope().rope_dims) : layers;
     row.seq_len = seq_len;
     row.stride = options.stride;
     row.summary = summarise(score, validation.tokens(), byte_counts, seq_len);
