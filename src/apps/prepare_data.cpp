@@ -1,10 +1,7 @@
 // prepare_data: trains tokenizers, turns text into shards, checks and shows shards.
-#define CXXOPTS_VECTOR_DELIMITER '\0'  // a comma in a path is part of the path
-#include <algorithm>
-#include <charconv>
 #include <cstdint>
 #include <cstdio>
-#include <cxxopts.hpp>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,188 +10,132 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/options.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
 namespace {
 
-struct OptionRow {
-  std::string name;
-  std::string placeholder;  // empty: a switch
-  std::string help;
-  std::string default_value;  // empty: none
-};
-
-/// One sub-command's arguments. Words without a dash go to the option named positional.
+/// What a sub-command is told. Words without a flag in front are paths too.
 class Arguments {
  public:
-  Arguments(const std::string& command, const std::string& summary, std::vector<OptionRow> rows, const std::string& positional,
-            int argc, char** argv)
-      : command_(command), options_("prepare_data " + command, summary) {
-    rows.push_back({"help", "", "show this text", ""});
-    auto add = options_.add_options();
-    std::vector<std::string> names;
-    for (const auto& row : rows) {
-      names.push_back(row.name);
-      if (row.placeholder.empty()) {
-        add(row.name, row.help);
-      } else if (row.name == positional) {
-        add(row.name, row.help, cxxopts::value<std::vector<std::string>>(), row.placeholder);
-      } else if (row.default_value.empty()) {
-        add(row.name, row.help, cxxopts::value<std::string>(), row.placeholder);
-      } else {
-        add(row.name, row.help, cxxopts::value<std::string>()->default_value(row.default_value), row.placeholder);
-      }
+  Arguments(const std::string& command, const std::string& summary, const std::string& paths_flag, const std::string& paths_help)
+      : command_(command),
+        paths_flag_(paths_flag),
+        table_("prepare_data " + command + " [PATH]... [--OPTION VALUE]...", summary) {
+    table_.accept_positional(&paths_);
+    table_.add_action({.name = paths_flag, .field = &paths_, .help = paths_help, .label = "PATH"});
+    table_.add_action({.name = "help", .field = &help_, .help = "Print this and stop.", .stops = true});
+    table_.group("Options");
+  }
+  Arguments(const Arguments&) = delete;
+  Arguments& operator=(const Arguments&) = delete;
+
+  OptionTable& table() { return table_; }
+
+  /// false: help was wanted, and is printed.
+  bool resolve(int argc, const char* const* argv) {
+    resolved_ = table_.resolve(argc, argv, {}).options;
+    if (help_) std::fputs(table_.help().c_str(), stdout);
+    return !help_;
+  }
+
+  bool given(const char* name) const { return find_option(resolved_, name).source != Source::default_value; }
+
+  std::vector<std::filesystem::path> paths() const {
+    if (paths_.empty()) {
+      throw Error(ExitCode::usage, format("prepare_data %s needs --%s", command_.c_str(), paths_flag_.c_str()),
+                  format("prepare_data %s --help lists the options", command_.c_str()));
     }
-    options_.parse_positional(positional);
-    options_.positional_help("[PATH...]").show_positional_help();
-    reject_unknown(names, argc, argv);
-    try {
-      result_.emplace(options_.parse(argc, argv));
-    } catch (const std::exception& e) {  // the base class of cxxopts' own differs between its versions
-      throw Error(ExitCode::usage, format("prepare_data %s: %s", command.c_str(), e.what()), see_help());
-    }
-  }
-
-  bool help_wanted() const {
-    if (!given("help")) return false;
-    std::fputs(options_.help().c_str(), stdout);
-    return true;
-  }
-
-  bool given(const std::string& name) const { return result_->count(name) > 0; }
-
-  std::vector<std::filesystem::path> paths(const std::string& name) const {
-    require(name);
-    const auto& values = (*result_)[name].as<std::vector<std::string>>();
-    return {values.begin(), values.end()};
-  }
-
-  std::string text(const std::string& name) const {
-    require(name);
-    return (*result_)[name].as<std::string>();
-  }
-
-  /// Also for options with a default. T is int, int64_t or double.
-  template <class T>
-  T number(const std::string& name, T low, T high) const {
-    const auto text = (*result_)[name].as<std::string>();
-    T value{};
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size() || !(value >= low && value <= high)) {
-      throw Error(ExitCode::usage, format("prepare_data %s: --%s takes a number from %s to %s, not \"%s\"", command_.c_str(),
-                                          name.c_str(), spell(low).c_str(), spell(high).c_str(), text.c_str()));
-    }
-    return value;
+    return {paths_.begin(), paths_.end()};
   }
 
  private:
-  static std::string spell(double value) { return python_float(value); }
-  static std::string spell(int64_t value) { return with_commas(value); }
-  static std::string spell(int value) { return with_commas(value); }
-
-  std::string see_help() const { return format("prepare_data %s --help lists the options", command_.c_str()); }
-
-  void require(const std::string& name) const {
-    if (!given(name))
-      throw Error(ExitCode::usage, format("prepare_data %s needs --%s", command_.c_str(), name.c_str()), see_help());
-  }
-
-  /// Ahead of cxxopts, whose message lacks the nearest name.
-  void reject_unknown(const std::vector<std::string>& names, int argc, char** argv) const {
-    for (int i = 1; i < argc; ++i) {
-      const std::string_view word = argv[i];
-      if (word == "--") return;
-      if (!word.starts_with("--")) continue;
-      const std::string name(word.substr(2, word.find('=') - 2));
-      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
-      const std::string nearest = nearest_name(name, names, /*max_distance=*/3);
-      throw Error(ExitCode::usage, format("prepare_data %s has no option --%s", command_.c_str(), name.c_str()),
-                  nearest.empty() ? see_help() : format("did you mean --%s?", nearest.c_str()));
-    }
-  }
-
-  std::string command_;
-  cxxopts::Options options_;
-  std::optional<cxxopts::ParseResult> result_;
+  std::string command_, paths_flag_;
+  std::vector<std::string> paths_;
+  bool help_ = false;
+  OptionTable table_;
+  std::vector<ResolvedOption> resolved_;
 };
 
-constexpr const char* kInputHelp = "documents: .txt files (one each), .jsonl files (field \"text\", one a line), folders of them";
+constexpr const char* kInputHelp =
+    "Documents: .txt files (one each), .jsonl files (field \"text\", one a line), folders of them. Repeatable.";
 
-void run_tokenizer(int argc, char** argv) {
-  const Arguments arguments("tokenizer", "Trains a SentencePiece tokenizer (BPE, byte fallback) on documents.",
-                            {{"input", "PATH...", kInputHelp, ""},
-                             {"output", "FILE.model", "the tokenizer; its pieces are listed beside it in FILE.vocab", ""},
-                             {"vocab-size", "N", "pieces", "1024"},
-                             {"max-docs", "N", "train on the first N documents only; 0 = all", "0"},
-                             {"split-long", "", "use documents above 4,192 bytes in parts instead of leaving them out", ""}},
-                            "input", argc, argv);
-  if (arguments.help_wanted()) return;
+void run_tokenizer(int argc, const char* const* argv) {
   TrainTokenizerOptions options;
-  options.inputs = arguments.paths("input");
-  options.output = arguments.text("output");
-  options.vocab_size = arguments.number<int>("vocab-size", 1, kMaxVocabSize);
-  options.max_docs = arguments.number<int64_t>("max-docs", 0, INT64_MAX);
-  options.split_long = arguments.given("split-long");
+  std::string output;
+  Arguments arguments("tokenizer", "Trains a SentencePiece tokenizer (BPE, byte fallback) on documents.", "input", kInputHelp);
+  OptionTable& table = arguments.table();
+  table.add_required("OUTPUT", bind::text(&output), "",
+                     "The tokenizer, a .model file; its pieces are listed beside it in .vocab.");
+  table.add("VOCAB_SIZE", bind::integer(&options.vocab_size, 1, kMaxVocabSize), "pieces", "Of the tokenizer.");
+  table.add("MAX_DOCS", bind::integer(&options.max_docs, 0), "documents", "Train on the first so many only; 0 = all.");
+  table.add("SPLIT_LONG", bind::boolean(&options.split_long), "",
+            "Use documents above 4,192 bytes in parts instead of leaving them out.");
+  if (!arguments.resolve(argc, argv)) return;
+  options.inputs = arguments.paths();
+  options.output = output;
   train_tokenizer(options);
 }
 
-void run_tokenize(int argc, char** argv) {
-  const Arguments arguments(
-      "tokenize", "Turns documents into training and validation shards.",
-      {{"input", "PATH...", kInputHelp, ""},
-       {"tokenizer-path", "FILE.model", "SentencePiece model", ""},
-       {"out-dir", "DIR", "receives fineweb_train_*.bin and fineweb_val_*.bin", ""},
-       {"val-docs", "N", "the first N documents are validation", ""},
-       {"val-fraction", "F", "about this share of the documents is validation, chosen by a hash of each text (default: 0.01)",
-        ""},
-       {"shard-tokens", "N", "tokens in a full shard", "100000000"},
-       {"threads", "N", "encoding threads; 0 = all processors", "0"},
-       {"force", "", "replace the shards that DIR already has", ""}},
-      "input", argc, argv);
-  if (arguments.help_wanted()) return;
+void run_tokenize(int argc, const char* const* argv) {
   TokenizeOptions options;
-  options.inputs = arguments.paths("input");
-  options.tokenizer_path = arguments.text("tokenizer-path");
-  options.out_dir = arguments.text("out-dir");
-  if (arguments.given("val-docs") && arguments.given("val-fraction")) {
+  std::string tokenizer_path, out_dir;
+  int64_t val_docs = 0;
+  double val_fraction = 0.01;
+  Arguments arguments("tokenize", "Turns documents into training and validation shards.", "input", kInputHelp);
+  OptionTable& table = arguments.table();
+  Binding first = bind::integer(&val_docs, 0);
+  first.default_text = "none";
+  table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "SentencePiece model, a .model file.");
+  table.add_required("OUT_DIR", bind::text(&out_dir), "", "Receives fineweb_train_*.bin and fineweb_val_*.bin.");
+  table.add("VAL_DOCS", first, "documents", "The first so many are validation.");
+  table.add("VAL_FRACTION", bind::number(&val_fraction, {.low = 0, .high = 1}), "",
+            "About this share of the documents is validation, chosen by a hash of each text.");
+  table.add("SHARD_TOKENS", bind::integer(&options.shard_tokens, 1, std::numeric_limits<int32_t>::max()), "tokens",
+            "In a full shard.");
+  table.add("THREADS", bind::integer(&options.threads, 0, 1024), "threads", "For encoding; 0 = all processors.");
+  table.add("FORCE", bind::boolean(&options.force), "", "Replace the shards that OUT_DIR already has.");
+  if (!arguments.resolve(argc, argv)) return;
+  options.inputs = arguments.paths();
+  options.tokenizer_path = tokenizer_path;
+  options.out_dir = out_dir;
+  if (arguments.given("VAL_DOCS") && arguments.given("VAL_FRACTION")) {
     throw Error(ExitCode::usage, "prepare_data tokenize: --val-docs and --val-fraction exclude each other", "give one of them");
   }
-  if (arguments.given("val-docs")) {
-    options.val_docs = arguments.number<int64_t>("val-docs", 0, INT64_MAX);
+  if (arguments.given("VAL_DOCS")) {
+    options.val_docs = val_docs;
   } else {
-    options.val_fraction = arguments.given("val-fraction") ? arguments.number<double>("val-fraction", 0.0, 1.0) : 0.01;
+    options.val_fraction = val_fraction;
   }
-  options.shard_tokens = arguments.number<int64_t>("shard-tokens", 1, INT32_MAX);
-  options.threads = arguments.number<int>("threads", 0, 1024);
-  options.force = arguments.given("force");
   tokenize(options);
 }
 
-void run_verify(int argc, char** argv) {
-  const Arguments arguments("verify", "Checks shards; prints tokens, documents, bytes and a sha256 of the tokens for each.",
-                            {{"path", "PATH...", "shards, or folders whose .bin files are meant", ""},
-                             {"tokenizer-path", "FILE.model", "also check every id, and count the bytes of text", ""}},
-                            "path", argc, argv);
-  if (arguments.help_wanted()) return;
-  std::optional<std::filesystem::path> tokenizer_path;
-  if (arguments.given("tokenizer-path")) tokenizer_path = arguments.text("tokenizer-path");
-  verify_shards(arguments.paths("path"), tokenizer_path);
+void run_verify(int argc, const char* const* argv) {
+  std::string tokenizer_path;
+  Arguments arguments("verify", "Checks shards; prints tokens, documents, bytes and a sha256 of the tokens for each.", "path",
+                      "Shards, or folders whose .bin files are meant. Repeatable.");
+  arguments.table().add("TOKENIZER_PATH", bind::text(&tokenizer_path), "",
+                        "A .model file: also check every id, and count the bytes of text.");
+  if (!arguments.resolve(argc, argv)) return;
+  std::optional<std::filesystem::path> tokenizer;
+  if (!tokenizer_path.empty()) tokenizer = tokenizer_path;
+  verify_shards(arguments.paths(), tokenizer);
 }
 
-void run_inspect(int argc, char** argv) {
-  const Arguments arguments("inspect", "Shows a shard's header facts and the text of some of its tokens.",
-                            {{"path", "FILE", "a shard", ""},
-                             {"tokenizer-path", "FILE.model", "the tokenizer that the shard was made with", ""},
-                             {"offset", "N", "first token", "0"},
-                             {"tokens", "N", "how many", "256"}},
-                            "path", argc, argv);
-  if (arguments.help_wanted()) return;
-  const auto paths = arguments.paths("path");
+void run_inspect(int argc, const char* const* argv) {
+  std::string tokenizer_path;
+  int64_t offset = 0, tokens = 256;
+  Arguments arguments("inspect", "Shows a shard's header facts and the text of some of its tokens.", "path", "A shard.");
+  OptionTable& table = arguments.table();
+  table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "The tokenizer that the shard was made with.");
+  table.add("OFFSET", bind::integer(&offset, 0), "tokens", "How many come before the first.");
+  table.add("TOKENS", bind::integer(&tokens, 1), "tokens", "How many.");
+  if (!arguments.resolve(argc, argv)) return;
+  const auto paths = arguments.paths();
   if (paths.size() != 1) throw Error(ExitCode::usage, format("prepare_data inspect takes one shard, not %zu", paths.size()));
-  inspect_shard(paths.front(), arguments.text("tokenizer-path"), arguments.number<int64_t>("offset", 0, INT64_MAX),
-                arguments.number<int64_t>("tokens", 1, INT64_MAX));
+  inspect_shard(paths.front(), tokenizer_path, offset, tokens);
 }
 
 constexpr const char* kUsage =
@@ -218,7 +159,7 @@ ExitCode run(int argc, char** argv) {
   }
   struct Command {
     const char* name;
-    void (*run)(int, char**);
+    void (*run)(int argc, const char* const* argv);
   };
   const Command commands[] = {
       {"tokenizer", run_tokenizer}, {"tokenize", run_tokenize}, {"verify", run_verify}, {"inspect", run_inspect}};

@@ -32,7 +32,7 @@ void dry_run(const TrainCommand& command, const Process& process) {
   const auto estimate =
       estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), plan_passes(config, runtime, process));
   const auto code = static_cast<int64_t>(source_bundle().size());
-  std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.rope).c_str());
+  std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.widest_rope()).c_str());
   std::printf("parameters: %s\n", with_commas(estimate.parameters).c_str());
   std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations about %s\n",
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),

@@ -1,99 +1,93 @@
 #include "pgolf/config/model_metadata.h"
 
+#include <algorithm>
+
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/config/rope_options.h"
-#include "pgolf/config/shape_options.h"
 
 namespace pgolf {
 namespace {
 
-struct Field {
-  const char* name;
-  Binding binding;
-  bool optional = false;  ///< files of before the option exist; they have its default
-};
+std::vector<ModelOption> stored_options(StoredModel* stored, RopeRequest* rope) {
+  std::vector<ModelOption> options = shape_options(&stored->model);
+  for (auto& option : rotary_options(&stored->model, rope)) options.push_back(std::move(option));
+  options.push_back(train_seq_len_option(&stored->train_seq_len));
+  std::erase_if(options, [](const ModelOption& option) {
+    return option.stored == Stored::never || option.stored == Stored::in_other_words;
+  });
+  return options;
+}
 
-// ROPE_DIMS and ROPE_LAYERS are not among them: they need head_dim.
-std::vector<Field> fields(StoredModel* stored) {
-  ModelConfig& model = stored->model;
-  const RopeBindings rope(&model.rope);
-  const ShapeBindings shape(&model);
-  return {
-      {"VOCAB_SIZE", bind::integer(&model.vocab_size, 1, 65'536)},
-      {"NUM_LAYERS", bind::integer(&model.num_layers, 1, 1000)},
-      {"MODEL_DIM", bind::integer(&model.model_dim, 1, 1 << 16)},
-      {"NUM_HEADS", bind::integer(&model.num_heads, 1, 1 << 16)},
-      {"NUM_KV_HEADS", bind::integer(&model.num_kv_heads, 1, 1 << 16)},
-      {"MLP_MULT", bind::integer(&model.mlp_mult, 1, 1 << 10)},
-      {"TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings)},
-      {"LOGIT_SOFTCAP", shape.logit_softcap},
-      {"ROPE_BASE", rope.base},
-      {"ROPE_TABLE_DTYPE", rope.table_dtype},
-      {"TRAIN_SEQ_LEN", bind::integer(&stored->train_seq_len, 1, 1 << 24)},
-      {"ROPE_STYLE", rope.style, true},
-      {"ROPE_SELECT", rope.select, true},
-      {"ROPE_SCALING", rope.scaling, true},
-      {"ROPE_SCALING_FACTOR", rope.scaling_factor, true},
-      {"ROPE_ORIGINAL_SEQ_LEN", rope.original_seq_len, true},
-      {"QK_NORM", bind::boolean(&model.qk_norm), true},
-      {"PARALLEL_BLOCK", shape.parallel_block, true},
-      {"MLP_KIND", shape.mlp_kind, true},
-      {"MLP_LEAKY_SLOPE", shape.mlp_leaky_slope, true},
-      {"NORM_WEIGHTS", shape.norm_weights, true},
-      {"UNET_SKIPS", shape.unet_skips, true},
-      {"RESID_MIX", shape.resid_mix, true},
-  };
+const Binding& binding_in_files(const ModelOption& option) {
+  return option.in_files ? *option.in_files : option.value;
 }
 
 }  // namespace
 
+ModelOption train_seq_len_option(int* train_seq_len) {
+  return {.name = "TRAIN_SEQ_LEN",
+          .value = bind::integer(train_seq_len, 1, 1 << 24),
+          .unit = "tokens",
+          .help = "Window length of the training.",
+          .stored = Stored::always,
+          .unsaid = "1024",
+          .places = {.assumed = 1}};
+}
+
 ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   StoredModel stored{model, train_seq_len};
+  RopeRequest rope = rope_request(model);
   ModelMetadata metadata;
   // A binding's default text is the value of its field when it was bound.
-  for (const auto& field : fields(&stored)) metadata[field.name] = field.binding.default_text;
-  metadata["ROPE_DIMS"] = rope_dims_text(model.rope.rope_dims, model.rope.head_dim);
-  metadata["ROPE_LAYERS"] = model.rope_layers.empty() ? "same" : rope_layers_text(model.rope_layers, model.rope.head_dim);
+  for (const auto& option : stored_options(&stored, &rope)) metadata[option.name] = option.value.default_text;
   return metadata;
 }
 
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where) {
-  const auto value_of = [&](const char* name) -> const std::string& {
-    const auto found = metadata.find(name);
-    if (found == metadata.end())
-      throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), name));
-    return found->second;
-  };
   StoredModel stored;
-  for (const auto& field : fields(&stored)) {
-    if (field.optional && metadata.count(field.name) == 0) continue;
+  RopeRequest rope;
+  for (const auto& option : stored_options(&stored, &rope)) {
+    const auto found = metadata.find(option.name);
+    if (found == metadata.end() && option.stored == Stored::always) {
+      throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), option.name.c_str()));
+    }
     try {
-      field.binding.assign(value_of(field.name));
+      binding_in_files(option).assign(found == metadata.end() ? option.unsaid : found->second);
     } catch (const Error& e) {
-      throw Error(ExitCode::bad_input, format("%s: stored %s: %s", where.c_str(), field.name, e.what()));
+      throw Error(ExitCode::bad_input, format("%s: stored %s: %s", where.c_str(), option.name.c_str(), e.what()));
     }
   }
   ModelConfig& model = stored.model;
   if (model.model_dim % model.num_heads != 0 || model.num_heads % model.num_kv_heads != 0 || model.head_dim() % 2 != 0) {
     throw Error(ExitCode::bad_input, where + ": the stored MODEL_DIM, NUM_HEADS and NUM_KV_HEADS do not fit together");
   }
-  model.rope.head_dim = model.head_dim();
-  std::string warning;
-  try {
-    model.rope.rope_dims = parse_rope_dims(value_of("ROPE_DIMS"), model.rope.head_dim, &warning);
-  } catch (const Error& e) {
-    throw Error(ExitCode::bad_input, format("%s: stored ROPE_DIMS: %s", where.c_str(), e.what()));
-  }
-  const auto layers = metadata.find("ROPE_LAYERS");
-  if (layers != metadata.end() && layers->second != "same") {
+  const auto read = [&](const char* name, const auto& f) {
     try {
-      model.rope_layers = parse_rope_layers(layers->second, model.rope.head_dim, model.num_layers, &warning);
+      f();
     } catch (const Error& e) {
-      throw Error(ExitCode::bad_input, format("%s: stored %s", where.c_str(), e.what()));
+      throw Error(ExitCode::bad_input, format("%s: stored %s%s", where.c_str(), name, e.what()));
     }
-  }
+  };
+  std::string warning;
+  read("ROPE_DIMS: ", [&] { model.rope_dims = parse_rope_dims(rope.dims, model.head_dim(), &warning); });
+  read("", [&] { model.rope_dims = rope_dims_of(rope, model, &warning); });
   return stored;
+}
+
+std::vector<std::string> assume_unsaid(StoredModel* stored) {
+  RopeRequest rope;
+  std::vector<std::pair<int, std::string>> listed;
+  for (const auto& option : stored_options(stored, &rope)) {
+    if (option.shown || (option.shown_by != nullptr && option.shown_by(stored->model))) continue;
+    const std::string text = option.value.assign(option.unsaid);
+    if (option.places.assumed > 0) listed.emplace_back(option.places.assumed, option.name + "=" + text);
+  }
+  std::string warning;
+  stored->model.rope_dims = rope_dims_of(rope, stored->model, &warning);
+  std::sort(listed.begin(), listed.end());
+  std::vector<std::string> assumed;
+  for (auto& [place, text] : listed) assumed.push_back(std::move(text));
+  return assumed;
 }
 
 }  // namespace pgolf

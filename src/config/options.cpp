@@ -80,8 +80,9 @@ std::string flag_of(std::string_view option_name) {
   return flag;
 }
 
-void OptionTable::add(std::string name, Binding value, std::string unit, std::string help, Resume resume) {
-  options_.push_back({std::move(name), group_, std::move(value), std::move(unit), std::move(help), resume, /*required=*/false});
+void OptionTable::add(std::string name, Binding value, std::string unit, std::string help, std::optional<Resume> resume) {
+  options_.push_back({std::move(name), group_, std::move(value), std::move(unit), std::move(help), resume.value_or(group_resume_),
+                      /*required=*/false});
 }
 
 void OptionTable::add_required(std::string name, Binding value, std::string unit, std::string help) {

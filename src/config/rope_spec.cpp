@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -89,6 +90,31 @@ void check_rope_scaling(const RopeSpec& spec) {
   if (spec.scaling == RopeScaling::yarn && spec.original_seq_len < 1) {
     throw Error(ExitCode::usage, "ROPE_SCALING=yarn needs ROPE_ORIGINAL_SEQ_LEN, the length that the model was trained with");
   }
+}
+
+RopeSpec::RopeSpec(int head_dim, int rope_dims, const RopeSettings& settings)
+    : RopeSettings(settings), head_dim(head_dim), rope_dims(rope_dims) {
+  if (rope_dims < 0 || rope_dims > head_dim || rope_dims % 2 != 0)
+    throw std::invalid_argument(format("rope_dims %d does not fit head_dim %d", rope_dims, head_dim));
+}
+
+RopeDims::RopeDims(std::vector<int> layers) : lanes_(std::move(layers)), listed_(true) {
+  if (lanes_.empty()) throw std::invalid_argument("no layer has a number of lanes");
+}
+
+int RopeDims::of_layer(int layer, int head_dim) const {
+  const int lanes = lanes_[static_cast<size_t>(layer) % lanes_.size()];
+  return lanes == kFull ? head_dim : lanes;
+}
+
+int RopeDims::most(int head_dim) const {
+  int most = 0;
+  for (size_t i = 0; i < lanes_.size(); ++i) most = std::max(most, of_layer(static_cast<int>(i), head_dim));
+  return most;
+}
+
+std::string RopeDims::layers_text(int head_dim) const {
+  return listed_ ? rope_layers_text(lanes_, head_dim) : "same";
 }
 
 bool RopeSpec::rotates(int pair) const {

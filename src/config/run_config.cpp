@@ -1,13 +1,13 @@
 #include "pgolf/config/run_config.h"
 
-#include <algorithm>
-
 namespace pgolf {
 
 RopeSpec ModelConfig::rope_of(int layer) const {
-  RopeSpec spec = rope;
-  if (!rope_layers.empty()) spec.rope_dims = rope_layers.at(static_cast<size_t>(layer));
-  return spec;
+  return {head_dim(), rope_dims.of_layer(layer, head_dim()), rope};
+}
+
+RopeSpec ModelConfig::widest_rope() const {
+  return {head_dim(), rope_dims.most(head_dim()), rope};
 }
 
 int64_t ModelConfig::skip_count() const {

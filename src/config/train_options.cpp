@@ -6,209 +6,17 @@
 #include <atomic>
 #include <chrono>
 #include <ctime>
-#include <initializer_list>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
-#include "pgolf/config/parse.h"
-#include "pgolf/config/rope_options.h"
-#include "pgolf/config/shape_options.h"
+#include "pgolf/config/micro_steps.h"
+#include "pgolf/config/model_options.h"
+#include "train_table.h"
 
 namespace pgolf {
 namespace {
-
-/// The Python program splits every step into 8 micro-steps, over ranks and time.
-constexpr int64_t kMicroSteps = 8;
-constexpr int64_t kMaxTokens = int64_t{1} << 40;
-constexpr int kMaxDim = 65'536;
-
-constexpr Interval kAtLeast0{.low = 0};
-constexpr Interval kAbove0{.low = 0, .low_open = true};
-constexpr Interval kFrom0To1{.low = 0, .high = 1};
-constexpr Interval kFrom0Below1{.low = 0, .high = 1, .high_open = true};
-
-OptionTable train_table(TrainCommand& command, RopeRequest& rope) {
-  OptionTable table("train_gpt [--config FILE]... [--OPTION VALUE]...",
-                    "Trains a small GPT on token shards, and saves it as an artifact of at most BUDGET_BYTES.");
-  table.accept_config_files();
-  table.accept_environment();
-  table.add_action({.name = "print-config",
-                    .field = &command.print_config,
-                    .help = "Print every option's value and where it came from, and stop."});
-  table.add_action(
-      {.name = "dry-run",
-       .field = &command.dry_run,
-       .help = "Print the configuration, parameter count, memory and artifact estimates and token counts, and stop."});
-  table.add_action(
-      {.name = "resume",
-       .field = &command.resume,
-       .help = "Continue from a training checkpoint (auto: the newest of RUN_ID, or of OUT_DIR). Give the run's settings too: "
-               "--config RUN_FOLDER/config.env.",
-       .label = "auto|PATH",
-       .implied = "auto"});
-  table.add_action({.name = "write-source",
-                    .field = &command.write_source,
-                    .help = "Write the source bundle whose size counts as code bytes, and stop.",
-                    .label = "FILE"});
-  table.add_action({.name = "help-markdown",
-                    .field = &command.help_markdown,
-                    .help = "Print the options as Markdown and stop.",
-                    .stops = true});
-  table.add_action({.name = "version", .field = &command.version, .help = "Print the version and stop.", .stops = true});
-  table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
-
-  constexpr auto must_match = Resume::must_match;
-  const auto dtype_names = std::vector<std::pair<std::string, DtypeChoice>>{
-      {"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}};
-  using bind::integer, bind::number;
-
-  auto& model = command.config.model;
-  table.group("Model");
-  table.add("VOCAB_SIZE", integer(&model.vocab_size, 1, 65'536), "pieces", "Must equal the tokenizer's.", must_match);
-  table.add("NUM_LAYERS", integer(&model.num_layers, 1, 1024), "blocks", "The first half are the encoder of a U-Net.",
-            must_match);
-  table.add("MODEL_DIM", integer(&model.model_dim, 2, kMaxDim), "lanes", "Width of the residual stream.", must_match);
-  table.add("NUM_HEADS", integer(&model.num_heads, 1, kMaxDim), "heads", "Query heads; must divide MODEL_DIM.", must_match);
-  table.add("NUM_KV_HEADS", integer(&model.num_kv_heads, 1, kMaxDim), "heads", "Key and value heads; must divide NUM_HEADS.",
-            must_match);
-  table.add("MLP_MULT", integer(&model.mlp_mult, 1, 256), "", "Hidden width of the MLP over MODEL_DIM.", must_match);
-  table.add("TIE_EMBEDDINGS", bind::boolean(&model.tie_embeddings), "", "The token embedding is the output head too.",
-            must_match);
-  table.add("TIED_EMBED_INIT_STD", number(&model.tied_embed_init_std, kAtLeast0), "",
-            "Standard deviation of the initial embedding when tied.", must_match);
-  table.add("QK_GAIN_INIT", number(&model.qk_gain_init, {}), "", "Initial gain of every query head.", must_match);
-  table.add("INIT_STD", bind::number_or_none(&model.init_std, kAbove0), "",
-            "Standard deviation of all initial matrices and embeddings. none: the Python program's way, in which projections "
-            "begin at zero.",
-            must_match);
-  add_activation_options(table, &model, must_match);
-  const ShapeBindings shape(&model);
-  table.add("NORM_WEIGHTS", shape.norm_weights, "", "A learned factor per lane after the norms of blocks and output head.",
-            must_match);
-  table.add("UNET_SKIPS", shape.unet_skips, "", "Skip connections from the first half of the blocks to the second.", must_match);
-  table.add("RESID_MIX", shape.resid_mix, "", "Every block begins with a learned mix of its input and the token embedding.",
-            must_match);
-
-  table.group("Rotary embedding");
-  add_rope_options(table, &model, &rope, must_match);
-
-  auto& data = command.config.data;
-  table.group("Data");
-  table.add("DATA_PATH", bind::text(&data.data_path), "", "Folder of fineweb_train_*.bin and fineweb_val_*.bin.");
-  table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece model, a .model file.");
-  table.add("TRAIN_BATCH_TOKENS", integer(&data.train_batch_tokens, 1, kMaxTokens), "tokens",
-            "Per optimiser step, over all ranks; 8 micro-steps of whole sequences.", must_match);
-  table.add("MICRO_BATCH_TOKENS", integer(&data.micro_batch_tokens, 0, kMaxTokens), "tokens",
-            "Of one pass; a power of two times an eighth of TRAIN_BATCH_TOKENS. 0: an eighth, on the CPU with OPS=fast more if "
-            "that is little.",
-            must_match);
-  table.add(
-      "PARALLEL_PASSES", integer(&data.parallel_passes, 0, kMicroSteps), "passes",
-      "Under way at a time on the CPU with OPS=fast, a thread each: 1, 2, 4 or 8. Takes memory for that many. 0: as many as "
-      "there are threads if the model is small.");
-  table.add("TRAIN_SEQ_LEN", integer(&data.train_seq_len, 1, 1 << 24), "tokens", "Length of a sequence.", must_match);
-  table.add("VAL_BATCH_SIZE", integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
-            "Of validation, over all ranks and micro-steps; at least 8 * TRAIN_SEQ_LEN.");
-  table.add("EVAL_TOKENS", integer(&data.eval_tokens, 0), "tokens", "Validation tokens that are scored; 0 = all.");
-
-  auto& optim = command.config.optim;
-  table.group("Optimisers");
-  table.add("OPTIMIZER",
-            bind::choice<OptimizerChoice>(&optim.optimizer, {{"muon", OptimizerChoice::muon}, {"adamw", OptimizerChoice::adamw}}),
-            "", "Of the matrices of the blocks; all else has Adam. AdamW wants a MATRIX_LR far below Muon's default.",
-            must_match);
-  table.add("WEIGHT_DECAY", number(&optim.weight_decay, kAtLeast0), "",
-            "OPTIMIZER=adamw: of matrices and embeddings, times their learning rate.", must_match);
-  table.add("EMBED_LR", number(&optim.embed_lr, kAtLeast0), "", "Adam, token embedding, when not tied.", must_match);
-  table.add("HEAD_LR", number(&optim.head_lr, kAtLeast0), "", "Adam, output head, when not tied.", must_match);
-  table.add("TIED_EMBED_LR", number(&optim.tied_embed_lr, kAtLeast0), "", "Adam, token embedding, when tied.", must_match);
-  table.add("MATRIX_LR", number(&optim.matrix_lr, kAtLeast0), "", "Muon or AdamW, the matrices of the blocks.", must_match);
-  table.add("SCALAR_LR", number(&optim.scalar_lr, kAtLeast0), "", "Adam, vectors and scalars.", must_match);
-  table.add("MUON_MOMENTUM", number(&optim.muon_momentum, kFrom0To1), "", "Muon's momentum after its warm-up.", must_match);
-  table.add("MUON_MOMENTUM_WARMUP_START", number(&optim.muon_momentum_warmup_start, kFrom0To1), "", "Momentum at step 0.",
-            must_match);
-  table.add("MUON_MOMENTUM_WARMUP_STEPS", integer(&optim.muon_momentum_warmup_steps, 0), "steps", "Length of the linear warm-up.",
-            must_match);
-  table.add("MUON_BACKEND_STEPS", integer(&optim.muon_backend_steps, 0, 1000), "iterations",
-            "Newton-Schulz iterations per update.", must_match);
-  table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype, dtype_names), "",
-            "Of Newton-Schulz and the update; auto = DTYPE. The Python program always uses bfloat16.", must_match);
-  table.add("BETA1", number(&optim.beta1, kFrom0Below1), "", "Adam, decay of the first moment.", must_match);
-  table.add("BETA2", number(&optim.beta2, kFrom0Below1), "", "Adam, decay of the second moment.", must_match);
-  table.add("ADAM_EPS", number(&optim.adam_eps, kAtLeast0), "", "Adam, added to the denominator.", must_match);
-  table.add("GRAD_CLIP_NORM", number(&optim.grad_clip_norm, kAtLeast0), "", "Largest norm over all gradients; 0 = off.",
-            must_match);
-  table.add("CONTROL_TENSOR_NAME_PATTERNS", bind::list(&optim.control_patterns), "",
-            "Parameters whose names contain one of these stay float32 and go to Adam.", must_match);
-
-  auto& schedule = command.config.schedule;
-  table.group("Schedule");
-  table.add("ITERATIONS", integer(&schedule.iterations, 0), "steps", "Optimiser steps at most.", must_match);
-  table.add("MAX_WALLCLOCK_SECONDS", number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
-            "Of training, without validation; 0 = no cap.", must_match);
-  table.add("MIN_STEPS", integer(&schedule.min_steps, 0), "steps",
-            "Before training, time a few steps; if MAX_WALLCLOCK_SECONDS would hold fewer than this many (or ITERATIONS), take "
-            "fewer tokens a step, then fewer blocks. TRAIN_BATCH_TOKENS and NUM_LAYERS, however given, are the most that is "
-            "taken. 0 = off.");
-  table.add("WARMUP_STEPS", integer(&schedule.warmup_steps, 0), "steps",
-            "Run first to warm the machine up, then undone; not timed, not repeated on --resume.");
-  table.add("LR_SCHEDULE",
-            bind::choice<LrSchedule>(&schedule.lr_schedule, {{"golf", LrSchedule::golf}, {"cosine", LrSchedule::cosine}}), "",
-            "golf: full learning rate, then a linear fall to 0. cosine: a linear rise, then half a cosine.", must_match);
-  table.add("LR_WARMUP_FRAC", number(&schedule.lr_warmup_frac, kFrom0Below1), "",
-            "LR_SCHEDULE=cosine: part of the budget (time, or iterations without a cap) in which the learning rate rises.",
-            must_match);
-  table.add("LR_MIN_SCALE", number(&schedule.lr_min_scale, kFrom0To1), "",
-            "LR_SCHEDULE=cosine: the last learning rate over the largest.", must_match);
-  table.add("WARMDOWN_ITERS", integer(&schedule.warmdown_iters, 0), "steps",
-            "LR_SCHEDULE=golf: the learning rate falls linearly to 0 over the last of these.", must_match);
-  table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
-            "The same as a fraction of the budget, instead of WARMDOWN_ITERS.", must_match);
-
-  auto& runtime = command.config.runtime;
-  table.group("Machine");
-  table.add("SEED", integer(&runtime.seed, 0, 4'294'967'295), "", "Seed of the initial weights.", must_match);
-  table.add("DEVICE",
-            bind::choice<DeviceChoice>(
-                &runtime.device, {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
-            "", "auto: a GPU if there is one.");
-  table.add("DTYPE", bind::choice(&runtime.dtype, dtype_names), "", "Of the computation; auto: bfloat16 where it is fast.",
-            must_match);
-  table.add("OPS", bind::choice<OpsPath>(&runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
-            "reference: the plain definition of every operation.", must_match);
-  table.add("NUM_THREADS", integer(&runtime.num_threads, 0, 4096), "threads",
-            "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
-  table.add("CUDA_GRAPHS",
-            bind::choice<SwitchChoice>(&runtime.cuda_graphs,
-                                       {{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}),
-            "", "Record a step's device work and replay it; auto: on a GPU with OPS=fast.");
-  table.add("DETERMINISTIC", bind::boolean(&runtime.deterministic), "",
-            "1: the same bits from run to run on a GPU as well, with slower attention. A CPU gives them anyway.");
-
-  auto& output = command.config.output;
-  table.group("Output");
-  table.add("OUT_DIR", bind::text(&output.out_dir), "", "Folder of run folders.");
-  Binding run_id = bind::text(&output.run_id);
-  run_id.default_text = "time and a short hash";
-  table.add("RUN_ID", run_id, "", "Name of the run's folder: letters, digits, '.', '_' and '-'.");
-  table.add("TRAIN_LOG_EVERY", integer(&output.train_log_every, 0), "steps",
-            "Steps between lines of training loss (the first ten always have one); 0 = never.");
-  table.add("VAL_LOSS_EVERY", integer(&output.val_loss_every, 0), "steps",
-            "Steps between validations, before step 1 too; 0 = only at the end.");
-  table.add("SAVE_EVERY", integer(&output.save_every, 0), "steps",
-            "Steps between training checkpoints; 0 = only when interrupted.");
-  table.add("KEEP_LAST", integer(&output.keep_last, 1), "checkpoints", "Newest training checkpoints kept.");
-  table.add("PROFILE", integer(&output.profile_steps, 0, 1000), "steps",
-            "Profile as many after the first three: a table of operations, and a Chrome trace; 0 = off.");
-  table.add("BUDGET_BYTES", integer(&output.budget_bytes, 1), "bytes", "Most that artifact and code may take together.");
-  Binding keep_float = bind::list(&output.int8_keep_float_patterns);
-  keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";
-  table.add("INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", keep_float, "",
-            "Small tensors whose names contain one of these are float32 in the artifact.");
-  return table;
-}
 
 /// "6144 and 8192", the multiples of unit around value; one of them if value is below the first.
 std::string nearest_multiples(int64_t value, int64_t unit) {
@@ -238,11 +46,11 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
 }
 
 void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
-  const int64_t unit = kMicroSteps * data.train_seq_len;
+  const int64_t unit = int64_t{kMicroSteps} * data.train_seq_len;
   if (data.train_batch_tokens % unit != 0) {
-    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"}, "a step is 8 micro-steps of whole sequences",
-           format("TRAIN_BATCH_TOKENS must be a multiple of 8 * %d = %lld; the nearest legal %s", data.train_seq_len,
-                  static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
+    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"}, format("a step is %d micro-steps of whole sequences", kMicroSteps),
+           format("TRAIN_BATCH_TOKENS must be a multiple of %d * %d = %lld; the nearest legal %s", kMicroSteps,
+                  data.train_seq_len, static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
   }
   const int64_t micro_step = data.train_batch_tokens / kMicroSteps, passes = data.micro_batch_tokens / micro_step;
   if (data.micro_batch_tokens != 0 &&
@@ -258,8 +66,9 @@ void check_data(const DataConfig& data, const std::vector<ResolvedOption>& optio
            "1, 2, 4 or 8 passes can be under way at a time, and no more than a step has");
   }
   if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
-    refuse(options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",
-           format("VAL_BATCH_SIZE must be at least 8 * %d = %lld", data.train_seq_len, static_cast<long long>(unit)));
+    refuse(
+        options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",
+        format("VAL_BATCH_SIZE must be at least %d * %d = %lld", kMicroSteps, data.train_seq_len, static_cast<long long>(unit)));
   }
   if (!data.tokenizer_path.ends_with(".model")) {
     refuse(options, {"TOKENIZER_PATH"}, "the tokenizer must be a SentencePiece .model file");
@@ -357,7 +166,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
                                    const Overrides& overrides) {
   TrainCommand command;
   RopeRequest rope;
-  Resolution resolution = train_table(command, rope).resolve(argc, argv, environment, overrides);
+  Resolution resolution = train_table(&command, &rope).resolve(argc, argv, environment, overrides);
   if (resolution.stopped) return command;
   command.resolved = std::move(resolution.options);
   command.warnings = std::move(resolution.warnings);
@@ -377,13 +186,13 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
 std::string train_help() {
   TrainCommand command;
   RopeRequest rope;
-  return train_table(command, rope).help();
+  return train_table(&command, &rope).help();
 }
 
 std::string train_options_markdown() {
   TrainCommand command;
   RopeRequest rope;
-  return train_table(command, rope).markdown();
+  return train_table(&command, &rope).markdown();
 }
 
 std::string make_run_id(const std::vector<ResolvedOption>& options) {

@@ -31,9 +31,9 @@ Process Process::from_environment(const std::function<const char*(const char*)>&
   process.rank_ = read_int(get, "RANK", 0);
   process.world_size_ = read_int(get, "WORLD_SIZE", 1);
   process.local_rank_ = read_int(get, "LOCAL_RANK", 0);
-  if (process.world_size_ < 1 || 8 % process.world_size_ != 0) {
-    throw Error(ExitCode::usage,
-                format("WORLD_SIZE=%d must divide 8, so that grad_accum_steps = 8 / WORLD_SIZE is whole", process.world_size_));
+  if (process.world_size_ < 1 || kMicroSteps % process.world_size_ != 0) {
+    throw Error(ExitCode::usage, format("WORLD_SIZE=%d must divide %d, so that grad_accum_steps = %d / WORLD_SIZE is whole",
+                                        process.world_size_, kMicroSteps, kMicroSteps));
   }
   if (process.rank_ >= process.world_size_) {
     throw Error(ExitCode::usage, format("RANK=%d must be below WORLD_SIZE=%d", process.rank_, process.world_size_));

@@ -62,7 +62,7 @@ class Measuring {
   void retrieval() {
     if (options_.retrieval_items == 0) return;
     const auto tokens = ordinary_tokens(tokenizer_);
-    const ValidationSet validation(options_.val_files, 1, region_, config_.vocab_size);
+    const auto validation = ValidationSet::whole(options_.val_files, region_, config_.vocab_size);
     const auto seed = static_cast<uint64_t>(options_.seed);
     const int longest = options_.seq_lens.back();
     for (const int64_t distance : induction_distances(longest)) {
@@ -97,7 +97,7 @@ class Measuring {
   /// Targets that all lengths have, as far as their windows allow.
   int64_t scored_region() const {
     const int64_t longest = options_.seq_lens.back();
-    const int64_t available = ValidationSet(options_.val_files, 1, 0, config_.vocab_size).sequences();
+    const int64_t available = ValidationSet::whole(options_.val_files, 0, config_.vocab_size).targets();
     if (available < longest) {
       throw Error(ExitCode::bad_input,
                   format("EVAL_SEQ_LENS asks for windows of %lld tokens, and %s has %lld tokens, one window and its last target "

@@ -3,10 +3,7 @@
 namespace pgolf {
 
 RotaryImpl::RotaryImpl(const RopeSpec& spec, std::shared_ptr<ops::RopeTableCache> tables)
-    : spec_(spec), tables_(std::move(tables)) {
-  TORCH_CHECK(spec.rope_dims >= 0 && spec.rope_dims <= spec.head_dim && spec.rope_dims % 2 == 0, "rope_dims ", spec.rope_dims,
-              " does not fit head_dim ", spec.head_dim);
-}
+    : spec_(spec), tables_(std::move(tables)) {}
 
 std::shared_ptr<const ops::RopeTable> RotaryImpl::table(int64_t seq_len, const at::Device& device) const {
   return spec_.none() ? nullptr : tables_->get(spec_, seq_len, device);

@@ -78,13 +78,7 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.parallel_block = model.norm_weights && find(state, "blocks.0.mlp_norm.weight") == nullptr;
   model.resid_mix = find(state, "blocks.0.resid_mix") != nullptr;
   model.unet_skips = find(state, "skip_weights") != nullptr;
-  model.rope.head_dim = head_dim;
-  model.rope.rope_dims = head_dim;
-  *assumed = {format("TRAIN_SEQ_LEN=%d", stored.train_seq_len), "LOGIT_SOFTCAP=" + python_float(model.logit_softcap),
-              "ROPE_DIMS=full", "ROPE_BASE=" + python_float(model.rope.base), "ROPE_TABLE_DTYPE=float32"};
-  if (model.mlp_kind != MlpKind::swiglu) assumed->push_back("MLP_KIND=relu2");
-  if (!model.norm_weights) assumed->push_back("PARALLEL_BLOCK=0");
-  assumed->insert(assumed->end(), {"QK_NORM=1", "ROPE_STYLE=half", "ROPE_SELECT=prefix", "ROPE_SCALING=none"});
+  *assumed = assume_unsaid(&stored);
   return stored;
 }
 

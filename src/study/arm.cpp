@@ -52,7 +52,7 @@ std::string rotation_identity(const ModelConfig& model) {
   std::string out;
   for (int layer = 0; layer < model.num_layers; ++layer) {
     RopeSpec rope = model.rope_of(layer);
-    if (rope.none()) rope = RopeSpec{.head_dim = rope.head_dim, .rope_dims = 0};
+    if (rope.none()) rope = {rope.head_dim, 0};
     if (rope.full()) rope.select = RopeSelect::prefix;
     if (rope.scaling == RopeScaling::none) rope.scaling_factor = 1;
     if (rope.scaling != RopeScaling::yarn) rope.original_seq_len = 0;

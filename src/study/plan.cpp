@@ -8,6 +8,7 @@
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
+#include "pgolf/config/micro_steps.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/study/arm.h"
 
@@ -96,8 +97,8 @@ void judge(SweepPlan& plan) {
         "--max-wallclock-seconds 0 and --iterations");
   }
   if (batches.size() > 1) {
-    int64_t unit = 8;
-    for (const int64_t length : lengths) unit = std::lcm(unit, 8 * length);
+    int64_t unit = kMicroSteps;
+    for (const int64_t length : lengths) unit = std::lcm(unit, kMicroSteps * length);
     plan.warnings.push_back(
         format("the arms differ in TRAIN_BATCH_TOKENS, so they see unequal numbers of tokens per step; one value fits every "
                "TRAIN_SEQ_LEN if it is a multiple of %lld",

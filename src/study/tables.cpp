@@ -7,13 +7,15 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/config/cache_size.h"
+#include "pgolf/config/model_options.h"
+#include "pgolf/config/parse.h"
 
 namespace pgolf {
 namespace {
 
 using Cells = std::vector<std::string>;
 
-std::string text_of(const RunResult& run, const char* name) {
+std::string text_of(const RunResult& run, std::string_view name) {
   return find_option(run.command.resolved, name).text;
 }
 
@@ -69,25 +71,13 @@ Cells settings_cells(const RunResult& run) {
   const ModelConfig& model = config.model;
   double lanes = 0;
   for (const int layer : rotated_lanes(model)) lanes += layer;
-  return {requested(run),
-          lanes_text(model),
-          cell(lanes / model.num_layers),
-          cell(lanes / model.num_layers / model.head_dim()),
-          text_of(run, "ROPE_BASE"),
-          text_of(run, "ROPE_SELECT"),
-          text_of(run, "ROPE_STYLE"),
-          text_of(run, "ROPE_LAYERS"),
-          text_of(run, "ROPE_SCALING"),
-          text_of(run, "ROPE_SCALING_FACTOR"),
-          text_of(run, "QK_NORM"),
-          text_of(run, "PARALLEL_BLOCK"),
-          cell(int64_t{config.data.train_seq_len}),
-          cell(config.data.train_batch_tokens),
-          cell(int64_t{model.head_dim()}),
-          cell(int64_t{model.num_heads}),
-          cell(int64_t{model.num_kv_heads}),
-          cell(int64_t{model.num_layers}),
-          cell(model.parameter_count())};
+  Cells cells{requested(run), lanes_text(model), cell(lanes / model.num_layers),
+              cell(lanes / model.num_layers / model.head_dim())};
+  for (const auto& name : listed_options(&ListPlaces::sweep)) cells.push_back(text_of(run, name));
+  return joined(std::move(cells),
+                {cell(int64_t{config.data.train_seq_len}), cell(config.data.train_batch_tokens), cell(int64_t{model.head_dim()}),
+                 cell(int64_t{model.num_heads}), cell(int64_t{model.num_kv_heads}), cell(int64_t{model.num_layers}),
+                 cell(model.parameter_count())});
 }
 
 Cells result_cells(const SummaryRun& run) {
@@ -115,56 +105,41 @@ Cells result_cells(const SummaryRun& run) {
 }  // namespace
 
 Table sweep_table(const Summary& summary) {
-  Table table({"schema_version",
-               "run",
-               "arm",
-               "seed",
-               "status",
-               "repeat",
-               "requested",
-               "rope_dims",
-               "lanes",
-               "fraction",
-               "rope_base",
-               "rope_select",
-               "rope_style",
-               "rope_layers",
-               "rope_scaling",
-               "rope_scaling_factor",
-               "qk_norm",
-               "parallel_block",
-               "train_seq_len",
-               "train_batch_tokens",
-               "head_dim",
-               "heads",
-               "kv_heads",
-               "layers",
-               "parameters",
-               "steps",
-               "tokens",
-               "program_version",
-               "checkpoint",
-               "final_train_loss",
-               "final_val_loss",
-               "final_val_bpb",
-               "last_k_val_loss",
-               "last_k_val_bpb",
-               "spikes",
-               "spike_height",
-               "spike_recovery_steps",
-               "spikes_unrecovered",
-               "diverged",
-               "max_grad_norm",
-               "shift_max_change",
-               "eval_seq_len",
-               "length_tokens",
-               "length_val_loss",
-               "length_stderr",
-               "length_val_bpb",
-               "length_last_bucket_loss",
-               "table_bytes",
-               "table_bytes_computed",
-               "kv_cache_bytes"});
+  std::vector<Table::Column> columns = {"schema_version", "run",       "arm",       "seed",  "status",
+                                        "repeat",         "requested", "rope_dims", "lanes", "fraction"};
+  for (const auto& name : listed_options(&ListPlaces::sweep)) columns.emplace_back(lower_case(name));
+  Table table(joined(std::move(columns), {"train_seq_len",
+                                          "train_batch_tokens",
+                                          "head_dim",
+                                          "heads",
+                                          "kv_heads",
+                                          "layers",
+                                          "parameters",
+                                          "steps",
+                                          "tokens",
+                                          "program_version",
+                                          "checkpoint",
+                                          "final_train_loss",
+                                          "final_val_loss",
+                                          "final_val_bpb",
+                                          "last_k_val_loss",
+                                          "last_k_val_bpb",
+                                          "spikes",
+                                          "spike_height",
+                                          "spike_recovery_steps",
+                                          "spikes_unrecovered",
+                                          "diverged",
+                                          "max_grad_norm",
+                                          "shift_max_change",
+                                          "eval_seq_len",
+                                          "length_tokens",
+                                          "length_val_loss",
+                                          "length_stderr",
+                                          "length_val_bpb",
+                                          "length_last_bucket_loss",
+                                          "table_bytes",
+                                          "table_bytes_computed",
+                                          "kv_cache_bytes"}));
   for (const auto& run : summary.runs) {
     const RunResult& result = run.result;
     Cells front = joined({cell(int64_t{kSweepSchema}), result.name, summary.arms[run.arm].label, cell(result.seed()),

@@ -68,7 +68,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                          .code_bytes = code_bytes,
                          .budget_bytes = budget,
                          .margin_bytes = budget - total,
-                         .rope_dims = trainer.config().model.rope.rope_dims});
+                         .rope_dims = trainer.config().model.widest_rope().rope_dims});
   if (total > budget) {
     log::warn(
         format("over budget by %lld bytes: %lld of model and %lld of code exceed BUDGET_BYTES=%lld. Both files were kept. Fewer "

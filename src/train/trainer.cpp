@@ -13,7 +13,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
-#include "pgolf/config/rope_options.h"
+#include "pgolf/config/model_options.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
@@ -116,9 +116,7 @@ void Trainer::log_setup() const {
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
   const auto chosen = [this](const char* name) { return std::string(name) + "=" + find_option(resolved_, name).text; };
-  log::info("shape:" + chosen("MLP_KIND") + " " + chosen("PARALLEL_BLOCK") + " " + chosen("NORM_WEIGHTS") + " " +
-            chosen("UNET_SKIPS") + " " + chosen("RESID_MIX") + " " + chosen("LOGIT_SOFTCAP") + " " + chosen("INIT_STD") + " " +
-            chosen("OPTIMIZER") + " " + chosen("LR_SCHEDULE"));
+  log::info("shape:" + shape_summary(resolved_) + " " + chosen("OPTIMIZER") + " " + chosen("LR_SCHEDULE"));
   log::info(format("seed:%lld", static_cast<long long>(config_.runtime.seed)));
   log::info("rope_dims:" + rope_summary(model, resolved_));
   if (runtime_.device.is_cuda()) {
@@ -126,8 +124,7 @@ void Trainer::log_setup() const {
                      config_.runtime.deterministic ? "on" : "off", gpu_description(runtime_.device).c_str()));
   }
   log::info(format("device:%s dtype:%s ops:%s threads:%d cpu_level:%s", runtime_.device.str().c_str(), dtype_name(runtime_.dtype),
-                   config_.runtime.ops == OpsPath::fast ? "fast" : "reference", runtime_.num_threads,
-                   cpu_level_name(cpu_level())));
+                   enum_text(config_.runtime.ops), runtime_.num_threads, cpu_level_name(cpu_level())));
 }
 
 EvalResult Trainer::validate() {
@@ -378,7 +375,7 @@ RunRecord Trainer::run_record(const RunFolder& folder) const {
   const auto& model = config_.model;
   return {.run_id = folder.path.filename().string(),
           .version = program_version(),
-          .rope_dims = model.rope.rope_dims,
+          .rope_dims = model.widest_rope().rope_dims,
           .rope_layers = find_option(resolved_, "ROPE_LAYERS").text,
           .head_dim = model.head_dim(),
           .rope_dims_from = find_option(resolved_, "ROPE_DIMS").origin,

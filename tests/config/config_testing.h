@@ -37,6 +37,18 @@ inline TrainCommand train(const std::vector<std::string>& arguments, const Envir
   return resolve_train_command(command_line.argc(), command_line.argv(), environment);
 }
 
+inline std::string preset(const char* name) {
+  return std::string(PGOLF_SOURCE_DIR) + "/configs/" + name;
+}
+
+/// Lanes that rotate, layer by layer.
+inline std::vector<int> lanes_of(const TrainCommand& command) {
+  std::vector<int> lanes;
+  for (int layer = 0; layer < command.config.model.num_layers; ++layer)
+    lanes.push_back(command.config.model.rope_of(layer).rope_dims);
+  return lanes;
+}
+
 /// The error that body throws; a test failure and nothing if it throws none.
 template <typename Body>
 std::optional<Error> error_of(const Body& body) {

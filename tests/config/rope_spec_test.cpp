@@ -67,15 +67,14 @@ TEST(RopeDims, TextThatIsNoNumber) {
 
 TEST(RopeDims, CanonicalTextReadsBackToTheSame) {
   for (int lanes = 0; lanes <= 32; lanes += 2) {
-    const RopeSpec spec{.head_dim = 32, .rope_dims = lanes};
-    EXPECT_EQ(parsed(rope_dims_text(spec.rope_dims, spec.head_dim), 32), lanes);
+    EXPECT_EQ(parsed(rope_dims_text(lanes, 32), 32), lanes);
   }
 }
 
 TEST(RopeDims, Description) {
-  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 64}), "full (64 of 64 lanes)");
-  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 16}), "16 of 64 lanes");
-  EXPECT_EQ(describe_rope_dims({.head_dim = 64, .rope_dims = 0}), "none (0 of 64 lanes)");
+  EXPECT_EQ(describe_rope_dims({64, 64}), "full (64 of 64 lanes)");
+  EXPECT_EQ(describe_rope_dims({64, 16}), "16 of 64 lanes");
+  EXPECT_EQ(describe_rope_dims({64, 0}), "none (0 of 64 lanes)");
 }
 
 TEST(ModelConfig, ParameterCount) {
@@ -152,8 +151,29 @@ TEST(RopeLayers, Refused) {
   EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_DIMS=15 is odd; the nearest legal values are 14 and 16");
 }
 
+TEST(RopeSpecs, FitTheirHead) {
+  for (const int lanes : {0, 2, 64}) EXPECT_EQ(RopeSpec(64, lanes).rope_dims, lanes);
+  for (const int lanes : {-2, 3, 66}) EXPECT_THROW(RopeSpec(64, lanes), std::invalid_argument) << lanes;
+}
+
+TEST(RopeSpecs, OfAModelFollowItsShape) {
+  ModelConfig model;
+  model.num_layers = 20;
+  model.num_heads = 4;
+  EXPECT_EQ(model.rope_of(19), RopeSpec(128, 128));
+  model.rope_dims = 16;
+  model.rope.base = 500;
+  EXPECT_EQ(model.rope_of(19), RopeSpec(128, 16, {.base = 500}));
+  EXPECT_EQ(model.rope_dims.layers_text(128), "same");
+  model.rope_dims = {8, 0, 128};
+  EXPECT_EQ(model.rope_of(19).rope_dims, 0);
+  EXPECT_TRUE(model.widest_rope().full());
+  EXPECT_EQ(model.rope_dims.layers_text(128), "8,none,full");
+  EXPECT_THROW(RopeDims(std::vector<int>()), std::invalid_argument);
+}
+
 TEST(RopeScalings, Refused) {
-  RopeSpec spec;
+  RopeSpec spec(64, 64);
   spec.scaling = RopeScaling::yarn;
   EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "ROPE_ORIGINAL_SEQ_LEN");
   spec.scaling = RopeScaling::ntk;

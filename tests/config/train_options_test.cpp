@@ -4,18 +4,15 @@
 #include <set>
 
 #include "config_testing.h"
-#include "pgolf/base/files.h"
 
 namespace pgolf {
 namespace {
 
+using testing::lanes_of;
+using testing::preset;
 using testing::TemporaryFolder;
 using testing::train;
 using testing::train_error;
-
-std::string preset(const char* name) {
-  return std::string(PGOLF_SOURCE_DIR) + "/configs/" + name;
-}
 
 TEST(TrainOptions, DefaultsAreThePythonPrograms) {
   const TrainCommand command = train({});
@@ -80,8 +77,8 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"WARMDOWN_FRAC", "none"}, {"BUDGET_BYTES", "16000000"},
                                                   {"PROFILE", "0"},          {"MIN_STEPS", "0"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
-  EXPECT_TRUE(command.config.model.rope.full());
-  EXPECT_EQ(command.config.model.rope.head_dim, 64);
+  EXPECT_TRUE(command.config.model.widest_rope().full());
+  EXPECT_EQ(command.config.model.head_dim(), 64);
   EXPECT_LT(command.config.schedule.warmdown_frac, 0);
 }
 
@@ -147,6 +144,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"OPS", "reference"},
                                                      {"NUM_THREADS", "2"},
                                                      {"CUDA_GRAPHS", "off"},
+                                                     {"DETERMINISTIC", "1"},
                                                      {"OUT_DIR", "o"},
                                                      {"RUN_ID", "r-1"},
                                                      {"TRAIN_LOG_EVERY", "10"},
@@ -173,8 +171,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.tied_embed_init_std, 0.01);
     EXPECT_EQ(c.model.logit_softcap, 15.0);
     EXPECT_EQ(c.model.qk_gain_init, 2.0);
-    EXPECT_EQ(c.model.rope.rope_dims, 16);
-    EXPECT_EQ(c.model.rope.head_dim, 64);
+    EXPECT_EQ(c.model.widest_rope().rope_dims, 16);
+    EXPECT_EQ(c.model.head_dim(), 64);
     EXPECT_EQ(c.model.rope.base, 5000.0);
     EXPECT_EQ(c.model.rope.style, RopeStyle::interleaved);
     EXPECT_EQ(c.model.rope.select, RopeSelect::uniform);
@@ -223,6 +221,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.runtime.ops, OpsPath::reference);
     EXPECT_EQ(c.runtime.num_threads, 2);
     EXPECT_EQ(c.runtime.cuda_graphs, SwitchChoice::off);
+    EXPECT_TRUE(c.runtime.deterministic);
     EXPECT_EQ(c.output.out_dir, "o");
     EXPECT_EQ(c.output.run_id, "r-1");
     EXPECT_TRUE(c.output.run_id_given);
@@ -237,119 +236,9 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   EXPECT_EQ(train({"--warmdown-iters=5"}).config.schedule.warmdown_iters, 5);
 }
 
-TEST(TrainOptions, RopeDimsFromFlagAndEnvironment) {
-  const TrainCommand both = train({"--rope-dims", "16"}, {{"ROPE_DIMS", "32"}});
-  EXPECT_EQ(both.config.model.rope.rope_dims, 16);
-  EXPECT_EQ(find_option(both.resolved, "ROPE_DIMS").origin, "flag --rope-dims");
-  const TrainCommand environment = train({}, {{"ROPE_DIMS", "32"}});
-  EXPECT_EQ(environment.config.model.rope.rope_dims, 32);
-  EXPECT_EQ(find_option(environment.resolved, "ROPE_DIMS").origin, "environment ROPE_DIMS");
-}
-
-TEST(TrainOptions, RopeDimsAreCanonicalAndKnowTheHead) {
-  const auto text = [](const char* value) { return find_option(train({"--rope-dims", value}).resolved, "ROPE_DIMS").text; };
-  EXPECT_EQ(text("0"), "full");
-  EXPECT_EQ(text("64"), "full");
-  EXPECT_EQ(text("none"), "none");
-  EXPECT_EQ(text("2"), "2");
-  EXPECT_EQ(train({"--rope-dims=none"}).config.model.rope.rope_dims, 0);
-  const TrainCommand narrow = train({"--rope-dims=32", "--num-heads=16", "--num-kv-heads=8"});
-  EXPECT_TRUE(narrow.config.model.rope.full());
-  EXPECT_TRUE(narrow.warnings.empty());
-  EXPECT_CONTAINS(train_error({"--rope-dims=15"}), "the nearest legal values are 14 and 16 (or full, none) (flag --rope-dims)");
-  EXPECT_CONTAINS(train_error({}, {{"ROPE_DIMS", "-2"}}), "negative");
-  EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a number of lanes");
-}
-
-TEST(TrainOptions, RopeFractionIsAnotherWayToSayRopeDims) {
-  const TrainCommand command = train({"--rope-fraction=0.1"});
-  EXPECT_EQ(command.config.model.rope.rope_dims, 6);
-  EXPECT_EQ(find_option(command.resolved, "ROPE_DIMS").text, "6");
-  EXPECT_EQ(find_option(command.resolved, "ROPE_DIMS").origin, "flag --rope-fraction");
-  EXPECT_EQ(find_option(command.resolved, "ROPE_FRACTION").text, "0.1");
-  EXPECT_EQ(train({"--rope-fraction=0"}).config.model.rope.rope_dims, 0) << "a fraction of 0 is none, not ROPE_DIMS=0";
-  EXPECT_EQ(train({"--rope-fraction=0.1", "--rope-dims=6"}).config.model.rope.rope_dims, 6);
-  EXPECT_CONTAINS(train_error({"--rope-fraction=0.1", "--rope-dims=16"}), "the fraction is 6 of 64 lanes, the number is 16");
-  EXPECT_CONTAINS(train_error({}, {{"ROPE_FRACTION", "0"}, {"ROPE_DIMS", "0"}}),
-                  "the fraction is 0 of 64 lanes, the number is 64");
-  // A flag counts for more than the environment, however it says it.
-  const TrainCommand fraction = train({"--rope-fraction=0.25"}, {{"ROPE_DIMS", "2"}, {"ROPE_LAYERS", "full,none"}});
-  EXPECT_EQ(fraction.config.model.rope.rope_dims, 16);
-  EXPECT_TRUE(fraction.config.model.rope_layers.empty());
-  EXPECT_EQ(find_option(fraction.resolved, "ROPE_LAYERS").text, "same");
-  const TrainCommand dims = train({"--rope-dims=none"}, {{"ROPE_FRACTION", "0.25"}});
-  EXPECT_TRUE(dims.config.model.rope.none());
-  EXPECT_EQ(find_option(dims.resolved, "ROPE_FRACTION").text, "none");
-  EXPECT_CONTAINS(train_error({"--rope-fraction=1.5"}), "0 <= x <= 1");
-}
-
-TEST(TrainOptions, RopeLayersSayRopeDimsLayerByLayer) {
-  const TrainCommand command = train({"--rope-layers=full*3,none"});
-  EXPECT_EQ(command.config.model.rope_layers, (std::vector<int>{64, 64, 64, 0, 64, 64, 64, 0, 64}));
-  EXPECT_EQ(command.config.model.rope_of(3).rope_dims, 0);
-  EXPECT_EQ(command.config.model.rope_of(4).rope_dims, 64);
-  EXPECT_EQ(find_option(command.resolved, "ROPE_LAYERS").text, "full*3,none,full*3,none,full");
-  EXPECT_FALSE(find_option(command.resolved, "ROPE_DIMS").replayable);
-  EXPECT_CONTAINS(train_error({"--rope-layers=16", "--rope-dims=16"}), "ROPE_LAYERS=16 (flag --rope-layers), ROPE_DIMS=16");
-  EXPECT_EQ(train({"--rope-layers=16,none"}, {{"ROPE_DIMS", "32"}}).config.model.rope_of(1).rope_dims, 0);
-  EXPECT_CONTAINS(train_error({"--rope-layers=16*10"}), "more values than the 9 layers (flag --rope-layers)");
-}
-
-TEST(TrainOptions, RopeScalingIsNeverHalfSaid) {
-  EXPECT_CONTAINS(train_error({"--rope-scaling=yarn", "--rope-scaling-factor=2"}), "ROPE_ORIGINAL_SEQ_LEN");
-  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-dims=2"}), "not defined for two lanes");
-  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,2"}),
-                  "not defined for two lanes");
-  EXPECT_NO_THROW(train({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,none"}));
-}
-
-TEST(TrainOptions, WhatHasNoEffectIsRefused) {
-  EXPECT_CONTAINS(train_error({"--rope-scaling-factor=2"}),
-                  "ROPE_SCALING_FACTOR=2.0 (flag --rope-scaling-factor), ROPE_SCALING=none");
-  EXPECT_CONTAINS(train_error({"--rope-scaling=linear"}), "by how much is not said");
-  EXPECT_NO_THROW(train({"--rope-scaling=linear", "--rope-scaling-factor=1"})) << "the first arm of a sweep over factors";
-  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-original-seq-len=64"}), "only yarn");
-  EXPECT_CONTAINS(train_error({"--mlp-leaky-slope=0.1"}), "MLP_LEAKY_SLOPE=0.1 (flag --mlp-leaky-slope), MLP_KIND=relu2");
-  EXPECT_CONTAINS(train_error({"--init-std=0.02", "--tied-embed-init-std=0.01"}), "both set the initial embedding");
-  EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
-  for (const char* flag : {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7",
-                           "--muon-backend-steps=4", "--muon-dtype=float32"}) {
-    EXPECT_CONTAINS(train_error({"--optimizer=adamw", flag}), "OPTIMIZER=adamw");
-  }
-  for (const char* flag : {"--lr-warmup-frac=0.1", "--lr-min-scale=0.2"})
-    EXPECT_CONTAINS(train_error({flag}), "LR_SCHEDULE=golf (default)");
-  for (const char* flag : {"--warmdown-iters=5", "--warmdown-frac=0.5"})
-    EXPECT_CONTAINS(train_error({"--lr-schedule=cosine", flag}), "LR_SCHEDULE=cosine");
-}
-
-TEST(TrainOptions, TheOtherOptimiserScheduleAndStart) {
-  const std::vector<std::string> flags = {"--optimizer=adamw",    "--weight-decay=0.1", "--lr-schedule=cosine",
-                                          "--lr-warmup-frac=0.1", "--lr-min-scale=0.2", "--init-std=0.02"};
-  const TrainCommand command = train(flags);
-  EXPECT_EQ(command.config.optim.optimizer, OptimizerChoice::adamw);
-  EXPECT_EQ(command.config.optim.weight_decay, 0.1);
-  EXPECT_EQ(command.config.schedule.lr_schedule, LrSchedule::cosine);
-  EXPECT_EQ(command.config.schedule.lr_warmup_frac, 0.1);
-  EXPECT_EQ(command.config.schedule.lr_min_scale, 0.2);
-  EXPECT_EQ(command.config.model.init_std, 0.02);
-  ASSERT_EQ(command.warnings.size(), 1u);
-  EXPECT_CONTAINS(command.warnings[0], "MATRIX_LR=0.04 is Muon's default");
-  auto with_rate = flags;
-  with_rate.push_back("--matrix-lr=0.001");
-  EXPECT_TRUE(train(with_rate).warnings.empty());
-}
-
-TEST(TrainOptions, RopeDimsLargerThanTheHeadWarns) {
-  const TrainCommand command = train({}, {{"ROPE_DIMS", "128"}});
-  EXPECT_TRUE(command.config.model.rope.full());
-  ASSERT_EQ(command.warnings.size(), 1u);
-  EXPECT_CONTAINS(command.warnings[0], "ROPE_DIMS=128");
-  EXPECT_CONTAINS(command.warnings[0], "environment ROPE_DIMS");
-}
-
 TEST(TrainOptions, SlipInTheEnvironmentWarns) {
   const TrainCommand command = train({}, {{"ROPE_DIM", "16"}});
-  EXPECT_TRUE(command.config.model.rope.full());
+  EXPECT_TRUE(command.config.model.widest_rope().full());
   ASSERT_EQ(command.warnings.size(), 1u);
   EXPECT_CONTAINS(command.warnings[0], "ROPE_DIM is not used; did you mean ROPE_DIMS?");
 }
@@ -363,69 +252,6 @@ TEST(TrainOptions, UsualEnvironmentsDoNotWarn) {
   EXPECT_TRUE(train({}, usual).warnings.empty());
 }
 
-TEST(TrainOptions, ShapeContradictions) {
-  EXPECT_CONTAINS(train_error({"--num-heads=7"}),
-                  "MODEL_DIM=512 (default), NUM_HEADS=7 (flag --num-heads): the heads must divide");
-  EXPECT_CONTAINS(train_error({"--num-heads=7"}), "504 and 518");
-  EXPECT_CONTAINS(train_error({"--num-kv-heads=3"}), "must divide the query heads");
-  EXPECT_CONTAINS(train_error({"--model-dim=24"}), "a head has 3 lanes");
-  EXPECT_CONTAINS(train_error({"--num-kv-heads=16"}), "must divide the query heads");
-}
-
-TEST(TrainOptions, BatchContradictions) {
-  const std::string batch = train_error({"--train-batch-tokens=10000"});
-  EXPECT_CONTAINS(batch, "TRAIN_BATCH_TOKENS=10000 (flag --train-batch-tokens), TRAIN_SEQ_LEN=1024 (default)");
-  EXPECT_CONTAINS(batch, "8192 and 16384");
-  EXPECT_CONTAINS(train_error({"--train-batch-tokens=100"}), "the nearest legal value is 8192");
-  EXPECT_NO_THROW(train({"--train-batch-tokens=8192"}));
-  EXPECT_CONTAINS(train_error({"--val-batch-size=8191"}), "at least 8 * 1024 = 8192");
-  EXPECT_NO_THROW(train({"--val-batch-size=8192"}));
-  for (const char* micro : {"1024", "24576", "131072", "1"}) {
-    EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", std::string("--micro-batch-tokens=") + micro}),
-                    "MICRO_BATCH_TOKENS must be 8192, 16384, 32768 or 65536");
-  }
-  EXPECT_CONTAINS(train_error({"--parallel-passes=3"}), "1, 2, 4 or 8 passes");
-  EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=4"}),
-                  "no more than a step has");
-  EXPECT_NO_THROW(train({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=2"}));
-}
-
-TEST(TrainOptions, CudaGraphsNeedTheFastOperations) {
-  EXPECT_CONTAINS(train_error({"--cuda-graphs=on", "--ops=reference"}),
-                  "CUDA_GRAPHS=on (flag --cuda-graphs), OPS=reference (flag --ops): the reference operations read");
-  EXPECT_NO_THROW(train({"--ops=reference"}));
-}
-
-TEST(TrainOptions, RangesOfValues) {
-  EXPECT_CONTAINS(train_error({"--logit-softcap=-1"}), "must be >= 0");
-  EXPECT_CONTAINS(train_error({"--init-std=0"}), "must be > 0");
-  EXPECT_CONTAINS(train_error({"--mlp-kind=relu"}), "relu2, relu3, leaky_relu, leaky_relu2, gelu, swiglu");
-  EXPECT_CONTAINS(train_error({"--rope-base=-1"}), "must be > 0");
-  EXPECT_CONTAINS(train_error({"--vocab-size=65537"}), "from 1 to 65536");
-  EXPECT_CONTAINS(train_error({"--beta1=1"}), "0 <= x < 1");
-  EXPECT_CONTAINS(train_error({"--seed=-1"}), "from 0 to 4294967295");
-  EXPECT_CONTAINS(train_error({"--iterations=1e3"}), "is not an integer >= 0");
-  EXPECT_CONTAINS(train_error({"--device=gpu"}), "auto, cpu, cuda");
-  EXPECT_CONTAINS(train_error({"--keep-last=0"}), ">= 1");
-  EXPECT_CONTAINS(train_error({"--tokenizer-path=byte260.json"}), "must be a SentencePiece .model file");
-}
-
-TEST(TrainOptions, WarmdownInTwoWays) {
-  EXPECT_CONTAINS(train_error({"--warmdown-frac=0.4"}, {{"WARMDOWN_ITERS", "100"}}),
-                  "WARMDOWN_FRAC=0.4 (flag --warmdown-frac), WARMDOWN_ITERS=100 (environment WARMDOWN_ITERS)");
-  EXPECT_CONTAINS(train_error({"--warmdown-frac=1.5"}), "0 <= x <= 1");
-  const TrainCommand overridden = train({"--config", preset("cpu_small.env"), "--warmdown-frac=none", "--warmdown-iters=50"});
-  EXPECT_LT(overridden.config.schedule.warmdown_frac, 0);
-  EXPECT_EQ(overridden.config.schedule.warmdown_iters, 50);
-}
-
-TEST(TrainOptions, MinStepsNeedACap) {
-  EXPECT_CONTAINS(train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),
-                  "MIN_STEPS=5 (flag --min-steps), MAX_WALLCLOCK_SECONDS=0.0 (flag --max-wallclock-seconds): without a cap");
-  EXPECT_CONTAINS(train_error({"--min-steps=-1"}), "is not an integer >= 0");
-  EXPECT_NO_THROW(train({"--max-wallclock-seconds=0"}));
-}
-
 TEST(TrainOptions, OverridesBeatEverythingAndAreChecked) {
   const testing::Arguments given({"--train-batch-tokens=65536", "--rope-layers=full*2,none", "--num-layers=6"});
   const auto with = [&](const Overrides& overrides) {
@@ -436,7 +262,7 @@ TEST(TrainOptions, OverridesBeatEverythingAndAreChecked) {
   EXPECT_EQ(find_option(command.resolved, "TRAIN_BATCH_TOKENS").text, "8192");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").origin, "measured");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").source, Source::override);
-  EXPECT_EQ(command.config.model.rope_layers, (std::vector<int>{64, 64, 0, 64}));
+  EXPECT_EQ(lanes_of(command), (std::vector<int>{64, 64, 0, 64}));
   EXPECT_THROW(with({{"TRAIN_BATCH_TOKENS", "4096", "measured"}}), Error);
   EXPECT_THROW(with({{"NUM_LAYERS", "2", "measured"}}), Error);
 }
@@ -461,22 +287,6 @@ TEST(TrainOptions, Actions) {
   EXPECT_EQ(train({"--write-source", "f.xz"}).write_source, "f.xz");
   EXPECT_CONTAINS(train_error({"train"}), "unexpected argument 'train'");
   EXPECT_CONTAINS(train_error({"--rope-dim", "16"}), "did you mean --rope-dims?");
-}
-
-TEST(TrainOptions, HelpAndReferenceNameEveryOption) {
-  const std::string help = train_help(), markdown = train_options_markdown();
-  for (const auto& option : train({}).resolved) {
-    EXPECT_CONTAINS(help, "  " + flag_of(option.name) + " ");
-    EXPECT_CONTAINS(help, "environment " + option.name + "\n");
-    EXPECT_CONTAINS(markdown, "| `" + flag_of(option.name) + "` | `" + option.name + "` |");
-  }
-  EXPECT_CONTAINS(help, "lanes full (or 0), none, or even from 2 to head_dim; default full; environment ROPE_DIMS");
-  EXPECT_CONTAINS(help, "integer >= 1, bytes; default 16000000; environment BUDGET_BYTES");
-  EXPECT_CONTAINS(help, "auto|cpu|cuda; default auto");
-  for (const char* action : {"--config FILE", "--print-config", "--dry-run", "--resume [auto|PATH]", "--write-source FILE",
-                             "--version", "--help, -h"}) {
-    EXPECT_CONTAINS(help, action);
-  }
 }
 
 TEST(TrainOptions, GeneratedRunIds) {
@@ -544,66 +354,5 @@ TEST(TrainOptions, WhatAResumedRunMayChange) {
   EXPECT_TRUE(differences_that_matter(stored, train({"--rope-dims=64"}).resolved).empty());
 }
 
-TEST(Presets, BaselineIsTheDefault) {
-  const TrainCommand baseline = train({"--config", preset("baseline.env")}), defaults = train({});
-  EXPECT_EQ(baseline.config.model.parameter_count(), 17'059'912);
-  for (const auto& option : defaults.resolved) {
-    if (option.name == "RUN_ID") continue;
-    EXPECT_EQ(find_option(baseline.resolved, option.name).text, option.text) << option.name;
-  }
-}
-
-TEST(Presets, Tiny) {
-  const RunConfig tiny = train({"--config", preset("tiny.env")}).config;
-  EXPECT_EQ(tiny.model.parameter_count(), 592'144);
-  EXPECT_EQ(tiny.model.rope.head_dim, 32);
-  EXPECT_EQ(tiny.data.train_batch_tokens, 8192);
-  EXPECT_EQ(tiny.schedule.warmup_steps, 0);
-}
-
-TEST(Presets, CpuSmall) {
-  const TrainCommand small = train({"--config", preset("cpu_small.env")});
-  EXPECT_EQ(small.config.model.rope.head_dim, 64);
-  EXPECT_EQ(small.config.model.rope.rope_dims, 16);
-  EXPECT_EQ(small.config.schedule.warmdown_frac, 0.4);
-  EXPECT_EQ(small.config.schedule.max_wallclock_seconds, 180.0);
-  EXPECT_TRUE(small.warnings.empty());
-  EXPECT_CONTAINS(find_option(small.resolved, "ROPE_DIMS").origin, "cpu_small.env:");
-}
-
-TEST(Presets, StudyArmsAreThePapersShapes) {
-  const TrainCommand sequential = train({"--config", preset("study_sequential.env")}),
-                     parallel = train({"--config", preset("study_parallel.env")});
-  for (const auto* command : {&sequential, &parallel}) {
-    const RunConfig& c = command->config;
-    EXPECT_TRUE(command->warnings.empty());
-    EXPECT_EQ(c.model.head_dim(), 64) << "so that 2, 6, 16, 32 and 48 lanes are distinct";
-    EXPECT_TRUE(c.model.rope.full());
-    EXPECT_TRUE(c.model.norm_weights);
-    EXPECT_FALSE(c.model.unet_skips || c.model.resid_mix || c.model.qk_norm || c.model.tie_embeddings);
-    EXPECT_EQ(c.model.mlp_kind, MlpKind::swiglu);
-    EXPECT_EQ(c.model.logit_softcap, 0);
-    EXPECT_EQ(c.model.init_std, 0.02);
-    EXPECT_EQ(c.optim.optimizer, OptimizerChoice::adamw);
-    EXPECT_EQ(c.optim.weight_decay, 0.1);
-    EXPECT_EQ(c.schedule.lr_schedule, LrSchedule::cosine);
-    EXPECT_EQ(c.schedule.max_wallclock_seconds, 0) << "arms must do equally many steps";
-  }
-  EXPECT_FALSE(sequential.config.model.parallel_block);
-  EXPECT_LT(sequential.config.model.num_kv_heads, sequential.config.model.num_heads);
-  EXPECT_TRUE(parallel.config.model.parallel_block);
-  EXPECT_EQ(parallel.config.model.num_kv_heads, parallel.config.model.num_heads);
-}
-
 }  // namespace
 }  // namespace pgolf
-
-namespace {
-
-TEST(OptionsPage, IsWhatTheProgramPrints) {
-  const std::string page = pgolf::read_text(std::filesystem::path(PGOLF_SOURCE_DIR) / "docs/options.md");
-  EXPECT_NE(page.find(pgolf::train_options_markdown()), std::string::npos)
-      << "run: train_gpt --help-markdown, and put it into docs/options.md";
-}
-
-}  // namespace

@@ -21,7 +21,7 @@ std::vector<RopeSpec> probed_specs() {
     }
   }
   specs.push_back(
-      RopeSpec{8, 6, 100.0, RopeTableDtype::float32, RopeStyle::half, RopeSelect::prefix, RopeScaling::yarn, 4.0, 64});
+      RopeSpec{8, 6, {100.0, RopeTableDtype::float32, RopeStyle::half, RopeSelect::prefix, RopeScaling::yarn, 4.0, 64}});
   specs.push_back(RopeSpec{8, 0});
   return specs;
 }
@@ -29,6 +29,7 @@ std::vector<RopeSpec> probed_specs() {
 Gpt probed_model(const RopeSpec& spec, OpsPath path = OpsPath::reference) {
   ModelConfig config = tiny_config();
   config.rope = spec;
+  config.rope_dims = spec.rope_dims;
   return make_random_model(config, 5, path);
 }
 

@@ -100,8 +100,7 @@ TEST(Generate, WithAndWithoutTheCacheTheTextIsTheSame) {
   for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
     ModelConfig config = talking_config();
     config.num_layers = 3;
-    config.rope_layers = {4, 0, 8};
-    config.rope.rope_dims = 8;
+    config.rope_dims = {4, 0, 8};
     Gpt model = make_random_model(config, 5, path);
     for (const int context : {1, 2, 7, 64, 200}) {
       auto options = options_of(1.0, 20, 4);

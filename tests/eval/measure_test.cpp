@@ -29,7 +29,7 @@ class Measure : public ::testing::Test {
  protected:
   Measure() {
     config_.vocab_size = Dataset::vocab_size;
-    config_.rope.rope_dims = 4;
+    config_.rope_dims = 4;
     file_.format = {};
     file_.stored.train_seq_len = 32;
     options_.seq_lens = {16, 32, 64};
@@ -138,8 +138,7 @@ TEST_F(Measure, EqualInputGivesEqualBytes) {
 }
 
 TEST_F(Measure, TableBytesAreRightAtEveryLength) {
-  config_.rope_layers = {4, 6};
-  config_.rope.rope_dims = 6;
+  config_.rope_dims = {4, 6};
   Gpt model = make_random_model(config_);
   // An odd number of tables first: with two a length, some length is then measured while the model drops those it has.
   model->blocks[0]->attn->rotary->table(1000, model->tok_emb->weight.device());
@@ -150,9 +149,8 @@ TEST_F(Measure, TableBytesAreRightAtEveryLength) {
 
 TEST_F(Measure, TakesEverySpecificationAndPath) {
   std::vector<ModelConfig> configs(5, config_);
-  configs[0].rope.rope_dims = 0;
-  configs[1].rope_layers = {0, 6};
-  configs[1].rope.rope_dims = 6;
+  configs[0].rope_dims = 0;
+  configs[1].rope_dims = {0, 6};
   configs[2].rope.select = RopeSelect::high;
   configs[2].rope.style = RopeStyle::interleaved;
   configs[3].rope.scaling = RopeScaling::yarn;

@@ -14,7 +14,7 @@ namespace {
 ModelConfig score_config() {
   ModelConfig config = tiny_config();
   config.vocab_size = Dataset::vocab_size;
-  config.rope.rope_dims = 4;
+  config.rope_dims = 4;
   return config;
 }
 
@@ -216,7 +216,7 @@ TEST(CacheSize, FormulaIsWhatTheTablesHold) {
     EXPECT_EQ(kv_cache_bytes(config, 24), 2 * 2 * 2 * 8 * 24 * 2) << "whatever rotates";
   };
   check(2 * 24 * 4 * 4);  // cos and sin, positions, pairs, bytes
-  config.rope.rope_dims = 2;
+  config.rope_dims = 2;
   check(2 * 24 * 1 * 4);
   config.rope.table_dtype = RopeTableDtype::bfloat16;
   check(2 * 24 * 1 * 2);
@@ -224,12 +224,11 @@ TEST(CacheSize, FormulaIsWhatTheTablesHold) {
   config.rope.select = RopeSelect::high;
   check(2 * 24 * 4 * 4);  // the lanes that rest are in the table
   config.rope.select = RopeSelect::prefix;
-  config.rope_layers = {6, 4};
+  config.rope_dims = {6, 4};
   check(2 * 24 * (3 + 2) * 4);
-  config.rope_layers = {0, 4};
+  config.rope_dims = {0, 4};
   check(2 * 24 * 2 * 4);
-  config.rope_layers.clear();
-  config.rope.rope_dims = 0;
+  config.rope_dims = 0;
   check(0);
 }
 

@@ -15,8 +15,7 @@ ModelConfig device_config(int rope_dims) {
   config.model_dim = 128;
   config.num_heads = 4;
   config.num_kv_heads = 2;
-  config.rope.head_dim = 32;
-  config.rope.rope_dims = rope_dims;
+  config.rope_dims = rope_dims;
   return config;
 }
 

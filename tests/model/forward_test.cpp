@@ -9,7 +9,7 @@ const OpsPath both_paths[] = {OpsPath::reference, OpsPath::fast};
 ModelConfig partial_config(int layers = 2) {
   ModelConfig config = tiny_config();
   config.num_layers = layers;
-  config.rope.rope_dims = 4;
+  config.rope_dims = 4;
   return config;
 }
 
@@ -161,7 +161,7 @@ void like_llama(ModelConfig& config) {
   config.norm_weights = true;
   config.mlp_kind = MlpKind::swiglu;
   config.logit_softcap = 0;
-  config.rope.rope_dims = 2;
+  config.rope_dims = 2;
 }
 
 void like_pythia(ModelConfig& config) {
@@ -174,10 +174,10 @@ std::vector<Shape> shapes() {
   std::vector<Shape> all;
   for (const OpsPath path : both_paths) {
     const std::string prefix = path == OpsPath::fast ? "fast_" : "reference_";
-    all.push_back({prefix + "tied", path, [](ModelConfig& config) { config.rope.rope_dims = 4; }});
+    all.push_back({prefix + "tied", path, [](ModelConfig& config) { config.rope_dims = 4; }});
     all.push_back({prefix + "untied_none", path, [](ModelConfig& config) {
                      config.tie_embeddings = false;
-                     config.rope.rope_dims = 0;
+                     config.rope_dims = 0;
                    }});
     all.push_back({prefix + "llama", path, like_llama});
     all.push_back({prefix + "pythia", path, like_pythia});
@@ -191,7 +191,7 @@ TEST(Forward, FastAndReferencePathsAgree) {
   const auto ids = random_ids(2, 17, 48);
   std::map<std::string, std::function<void(ModelConfig&)>> changes{{"llama", like_llama}, {"pythia", like_pythia}};
   for (const int rope_dims : {0, 2, 6, 8})
-    changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope.rope_dims = rope_dims; };
+    changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope_dims = rope_dims; };
   for (const auto kind : {MlpKind::relu3, MlpKind::leaky_relu, MlpKind::leaky_relu2, MlpKind::gelu, MlpKind::swiglu})
     changes["MLP " + std::to_string(static_cast<int>(kind))] = [=](ModelConfig& config) { config.mlp_kind = kind; };
   for (const auto& [name, change] : changes) {

@@ -20,7 +20,6 @@ ModelConfig base_config() {
   ModelConfig config = tiny_config();
   config.num_layers = 3;
   config.model_dim = 64;
-  config.rope.head_dim = config.rope.rope_dims = 16;
   return config;
 }
 
@@ -29,15 +28,15 @@ const std::vector<Case>& cases() {
       {"baseline", [](ModelConfig&) {}},
       {"every head its own key", [](ModelConfig& c) { c.num_kv_heads = 4; }},
       {"one key head", [](ModelConfig& c) { c.num_kv_heads = 1; }},
-      {"no rotation", [](ModelConfig& c) { c.rope.rope_dims = 0; }},
-      {"partial", [](ModelConfig& c) { c.rope.rope_dims = 6; }},
-      {"interleaved", [](ModelConfig& c) { c.rope.rope_dims = 6, c.rope.style = RopeStyle::interleaved; }},
-      {"high", [](ModelConfig& c) { c.rope.rope_dims = 6, c.rope.select = RopeSelect::high; }},
-      {"low", [](ModelConfig& c) { c.rope.rope_dims = 6, c.rope.select = RopeSelect::low; }},
-      {"uniform", [](ModelConfig& c) { c.rope.rope_dims = 8, c.rope.select = RopeSelect::uniform; }},
+      {"no rotation", [](ModelConfig& c) { c.rope_dims = 0; }},
+      {"partial", [](ModelConfig& c) { c.rope_dims = 6; }},
+      {"interleaved", [](ModelConfig& c) { c.rope_dims = 6, c.rope.style = RopeStyle::interleaved; }},
+      {"high", [](ModelConfig& c) { c.rope_dims = 6, c.rope.select = RopeSelect::high; }},
+      {"low", [](ModelConfig& c) { c.rope_dims = 6, c.rope.select = RopeSelect::low; }},
+      {"uniform", [](ModelConfig& c) { c.rope_dims = 8, c.rope.select = RopeSelect::uniform; }},
       {"per layer",
        [](ModelConfig& c) {
-         c.rope_layers = {16, 0, 4};
+         c.rope_dims = {16, 0, 4};
        }},
       {"linear", [](ModelConfig& c) { c.rope.scaling = RopeScaling::linear, c.rope.scaling_factor = 2; }},
       {"ntk", [](ModelConfig& c) { c.rope.scaling = RopeScaling::ntk, c.rope.scaling_factor = 2; }},
@@ -51,7 +50,7 @@ const std::vector<Case>& cases() {
       {"no q/k norm", [](ModelConfig& c) { c.qk_norm = false; }},
       {"no soft cap", [](ModelConfig& c) { c.logit_softcap = 0; }},
       {"swiglu, untied", [](ModelConfig& c) { c.mlp_kind = MlpKind::swiglu, c.tie_embeddings = false; }},
-      {"heads of 8 lanes", [](ModelConfig& c) { c.num_heads = 8, c.rope.head_dim = c.rope.rope_dims = 8; }},
+      {"heads of 8 lanes", [](ModelConfig& c) { c.num_heads = 8; }},
   };
   return all;
 }

@@ -116,7 +116,7 @@ TEST(Parameters, RopeDimsChangesNeitherNamesNorInitialBits) {
   Gpt full = make_model(tiny_config());
   for (const int rope_dims : {0, 2, 4, 6}) {
     ModelConfig config = tiny_config();
-    config.rope.rope_dims = rope_dims;
+    config.rope_dims = rope_dims;
     Gpt partial = make_model(config);
     expect_same_tensors(state_dict(partial), state_dict(full));
     EXPECT_EQ(config.parameter_count(), tiny_config().parameter_count());

@@ -7,7 +7,7 @@ namespace {
 ModelConfig config_with_rope(int rope_dims, int layers = 2) {
   ModelConfig config = tiny_config();
   config.num_layers = layers;
-  config.rope.rope_dims = rope_dims;
+  config.rope_dims = rope_dims;
   return config;
 }
 
@@ -124,12 +124,13 @@ TEST(Rotary, Bfloat16TablesConfuseDistantPositionsAndFloat32OnesDoNot) {
 
 TEST(Rotary, EveryLayerCanHaveItsOwnRopeDims) {
   ModelConfig config = config_with_rope(8, 3);
-  config.rope_layers = {8, 0, 4};
+  const std::vector<int> layers{8, 0, 4};
+  config.rope_dims = layers;
   Gpt model = make_model(config);
-  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(model->blocks[i]->attn->rotary->rope_dims(), config.rope_layers[i]);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(model->blocks[i]->attn->rotary->rope_dims(), layers[i]);
   model->logits(random_ids(1, 16, 48));
   EXPECT_EQ(model->rope_table_bytes(), 2 * 16 * (4 + 2) * 4) << "one table for 8 lanes and one for 4";
-  config.rope_layers = {4, 4, 4};
+  config.rope_dims = {4, 4, 4};
   const auto ids = random_ids(2, 16, 48);
   torch::NoGradGuard no_grad;
   EXPECT_TRUE(make_random_model(config, 5)->logits(ids).equal(make_random_model(config_with_rope(4, 3), 5)->logits(ids)));

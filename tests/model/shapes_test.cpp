@@ -149,7 +149,7 @@ TEST(Shapes, InitStdDrawsEveryMatrixAndLeavesTheRest) {
   }
   EXPECT_TRUE(at::equal(model->final_norm->weight, torch::ones({32})));
   EXPECT_TRUE(at::equal(model->skip_weights, torch::ones({1, 32})));
-  config.rope.rope_dims = 2;
+  config.rope_dims = 2;
   Gpt partial = make_model(config, 7);
   expect_same_tensors(state_dict(partial), state_dict(model));
 }

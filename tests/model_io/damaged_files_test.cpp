@@ -25,7 +25,6 @@ ModelConfig smallest_config() {
   config.num_heads = 2;
   config.num_kv_heads = 1;
   config.mlp_mult = 1;
-  config.rope.head_dim = config.rope.rope_dims = 2;
   return config;
 }
 

@@ -14,7 +14,7 @@ namespace {
 ModelConfig stored_config() {
   ModelConfig config = tiny_config();
   config.num_layers = 3;
-  config.rope.rope_dims = 4;
+  config.rope_dims = 4;
   config.rope.base = 5000;
   config.logit_softcap = 20;
   return config;
@@ -45,8 +45,8 @@ fs::path write_checkpoint(const fs::path& folder, const StateDict& state, int64_
 void expect_stored_config(const ModelFile& file) {
   const ModelConfig& model = file.stored.model;
   EXPECT_EQ(model_metadata(model, file.stored.train_seq_len), model_metadata(stored_config(), 24));
-  EXPECT_EQ(model.rope.rope_dims, 4);
-  EXPECT_EQ(model.rope.head_dim, 8);
+  EXPECT_EQ(model.widest_rope().rope_dims, 4);
+  EXPECT_EQ(model.head_dim(), 8);
   EXPECT_EQ(file.stored.train_seq_len, 24);
   EXPECT_TRUE(file.assumed.empty());
 }
@@ -95,16 +95,15 @@ TEST_F(ModelFiles, CheckpointKeepsBitsAndArchitecture) {
 
 TEST_F(ModelFiles, EverythingAboutTheRotationIsStored) {
   ModelConfig config = stored_config();
-  config.rope =
-      RopeSpec{8, 8, 5000, RopeTableDtype::bfloat16, RopeStyle::interleaved, RopeSelect::uniform, RopeScaling::yarn, 4.0, 256};
-  config.rope_layers = {8, 0, 4};
+  config.rope = {5000, RopeTableDtype::bfloat16, RopeStyle::interleaved, RopeSelect::uniform, RopeScaling::yarn, 4.0, 256};
+  config.rope_dims = {8, 0, 4};
   config.qk_norm = false;
   config.parallel_block = true;
   ModelMetadata metadata = model_metadata(config, 24);
   write_pt(folder_ / "m.pt", state_, metadata);
   const ModelConfig read = read_model_file(folder_ / "m.pt").stored.model;
   EXPECT_EQ(read.rope, config.rope);
-  EXPECT_EQ(read.rope_layers, config.rope_layers);
+  for (const int layer : {0, 1, 2}) EXPECT_EQ(read.rope_of(layer), config.rope_of(layer)) << layer;
   EXPECT_FALSE(read.qk_norm);
   EXPECT_TRUE(read.parallel_block);
 
@@ -143,7 +142,8 @@ TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
     config.tie_embeddings = tied;
     config.mlp_mult = 3;
     config.num_kv_heads = 1;
-    config.rope = RopeSpec{8, 8};
+    config.rope = {};
+    config.rope_dims = {};
     config.logit_softcap = ModelConfig().logit_softcap;
     Gpt source = make_random_model(config);
     for (const char* name : {"python.pt", "python.ptz"}) {
@@ -158,7 +158,7 @@ TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
       EXPECT_EQ(model.num_kv_heads, 1);
       EXPECT_EQ(model.mlp_mult, 3);
       EXPECT_EQ(model.tie_embeddings, tied);
-      EXPECT_EQ(model.rope.rope_dims, 8);
+      EXPECT_EQ(model.widest_rope().rope_dims, 8);
       EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "ROPE_DIMS=full"), 1);
       EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "LOGIT_SOFTCAP=30.0"), 1);
       EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "TRAIN_SEQ_LEN=1024"), 1);

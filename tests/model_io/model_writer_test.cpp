@@ -21,7 +21,7 @@ class ModelWriter : public ::testing::Test {
 
   ModelConfig config_ = [] {
     ModelConfig config = tiny_config();
-    config.rope.rope_dims = 4;
+    config.rope_dims = 4;
     return config;
   }();
   Gpt model_ = make_random_model(config_);

@@ -63,7 +63,7 @@ void check_qk(int64_t batch, int64_t time, int64_t q_heads, int64_t k_heads, int
               RopeTableDtype table_dtype = RopeTableDtype::float32) {
   SCOPED_TRACE(c10::str("B=", batch, " T=", time, " H=", q_heads, "/", k_heads, " D=", head_dim, " R=", rope_dims));
   RopeTable table;
-  if (rope_dims > 0) table = make_rope_table({head_dim, rope_dims, 10000.0, table_dtype}, time, at::kCPU, 3);
+  if (rope_dims > 0) table = make_rope_table({head_dim, rope_dims, {.table_dtype = table_dtype}}, time, at::kCPU, 3);
   const RopeTable* const used = rope_dims > 0 ? &table : nullptr;
   const PathOp op = [used](OpsPath path) {
     return [used, path](const Tensors& in) {
@@ -110,7 +110,7 @@ TEST(FastCpu, QkNormRopeGainReadsStridedInputs) {
 }
 
 TEST(FastCpu, QkNormRopeGainTakesABfloat16Table) {
-  const auto table = make_rope_table({64, 64, 10000.0, RopeTableDtype::bfloat16}, 40, at::kCPU, 300);
+  const auto table = make_rope_table({64, 64, {.table_dtype = RopeTableDtype::bfloat16}}, 40, at::kCPU, 300);
   ASSERT_EQ(table.cos.scalar_type(), at::kBFloat16);
   const auto q = random_tensor({1, 40, 4, 64}, 1), k = random_tensor({1, 40, 2, 64}, 2), gain = random_tensor({4}, 3);
   const auto fast = qk_norm_rope_gain(q, k, gain, &table, OpsPath::fast);

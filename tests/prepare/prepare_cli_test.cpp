@@ -47,22 +47,29 @@ TEST(PrepareData, UsageErrors) {
   expect_run("", 2, {"needs a command"});
   expect_run("tokenise", 2, {"no command \"tokenise\"", "did you mean tokenize?"});
   expect_run("frobnicate", 2, {"no command", "--help"});
-  expect_run("tokenize --imput x", 2, {"no option --imput", "did you mean --input?"});
-  expect_run("tokenize --imput=x", 2, {"no option --imput", "did you mean --input?"});
+  expect_run("tokenize --imput x", 2, {"unknown flag --imput", "did you mean --input?"});
+  expect_run("tokenize --imput=x", 2, {"unknown flag --imput", "did you mean --input?"});
   expect_run("verify -x", 2, {"error: "});
-  expect_run("tokenize --input x --out-dir y", 2, {"needs --tokenizer-path"});
+  expect_run("tokenize --input x --out-dir y", 2, {"--tokenizer-path is required"});
   expect_run("tokenizer --output x.model", 2, {"needs --input"});
   expect_run("verify", 2, {"needs --path"});
   expect_run("inspect a b --tokenizer-path c", 2, {"takes one shard, not 2"});
   const std::string complete = "tokenize --input x --tokenizer-path y --out-dir z ";
   expect_run(complete + "--val-docs 3 --val-fraction 0.5", 2, {"exclude each other"});
   expect_run(complete + "--val-docs", 2, {"val-docs"});
-  expect_run(complete + "--val-docs 3x", 2, {"--val-docs takes a number", "\"3x\""});
-  expect_run(complete + "--val-docs -1", 2, {"--val-docs takes a number"});
-  expect_run(complete + "--val-fraction nan", 2, {"--val-fraction takes a number from 0.0 to 1.0"});
-  expect_run(complete + "--val-fraction 1.5", 2, {"\"1.5\""});
+  expect_run(complete + "--val-docs 3x", 2, {"VAL_DOCS='3x' (flag --val-docs) is not an integer >= 0"});
+  expect_run(complete + "--val-docs -1", 2, {"VAL_DOCS='-1'", "is not an integer >= 0"});
+  expect_run(complete + "--val-fraction nan", 2, {"VAL_FRACTION='nan' (flag --val-fraction) is not a number"});
+  expect_run(complete + "--val-fraction 1.5", 2, {"VAL_FRACTION='1.5'", "it must be 0 <= x <= 1"});
   expect_run(complete + "--shard-tokens 0", 2, {"--shard-tokens"});
   expect_run(complete + "--shard-tokens 99999999999999999999", 2, {"--shard-tokens"});
+}
+
+TEST(PrepareData, PathsMayStandBehindFlagsOrAlone) {
+  for (const char* paths : {"a b", "--path a b", "a --path b", "--path=a --path b"}) {
+    expect_run(std::string("inspect --tokenizer-path c ") + paths, 2, {"takes one shard, not 2"});
+  }
+  expect_run("tokenize --force absent_a --out-dir z --tokenizer-path absent.model", 3, {"no tokenizer absent.model"});
 }
 
 TEST(PrepareData, MissingFiles) {

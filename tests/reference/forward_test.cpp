@@ -41,7 +41,7 @@ void check_blocks(Gpt& model, const at::Tensor& ids, const std::map<std::string,
     const auto h = ops::rms_norm(ops::residual_mix(x, x0, block->resid_mix, path), path);
     const auto split = [&](const at::Tensor& y, int64_t heads) { return y.view({2, 128, heads, 32}); };
     const auto [q, k] = ops::qk_norm_rope_gain(split(block->attn->c_q(h, path), 4), split(block->attn->c_k(h, path), 2),
-                                               block->attn->q_gain, block->attn->rotary->table(128, at::kCPU), path);
+                                               block->attn->q_gain, block->attn->rotary->table(128, at::kCPU).get(), path);
     const auto v = split(block->attn->c_v(h, path), 2).transpose(1, 2);
     const auto check = [&](const at::Tensor& actual, const std::string& name) {
       const auto found = recorded.find(name);
@@ -126,7 +126,7 @@ void check_partial(const char* name, int rope_dims, OpsPath path) {
   const auto& described = all.at("cases").at(name);
   const auto recorded = load_tensors(format("attention_partial/%s.safetensors", name));
   ModelConfig config = tiny_model();
-  config.rope.rope_dims = rope_dims;
+  config.rope_dims = rope_dims;
   Gpt model = load_model(config, load_state("forward/perturbed_state.safetensors"), at::kFloat, path);
   for (auto& block : model->blocks) EXPECT_EQ(block->attn->rotary->rope_dims(), rope_dims);
   const auto x = recorded.at("input_ids").to(at::kLong), y = recorded.at("target_ids").to(at::kLong);

@@ -10,7 +10,7 @@ namespace {
 using Rope = ReferenceTest;
 
 RopeSpec spec(int rope_dims, RopeTableDtype dtype = RopeTableDtype::float32) {
-  return {64, rope_dims, 10000.0, dtype};
+  return {64, rope_dims, {.table_dtype = dtype}};
 }
 
 // reference/README.md: same bits everywhere except for vectorised pow, 1.4e-6 of the largest entry.

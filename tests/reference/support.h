@@ -120,8 +120,6 @@ inline ModelConfig tiny_model() {
   model.model_dim = 128;
   model.num_heads = 4;
   model.num_kv_heads = 2;
-  model.rope.head_dim = 32;
-  model.rope.rope_dims = 32;
   return model;
 }
 

@@ -247,11 +247,11 @@ TEST(Collect, BytesOfTablesAndCache) {
   model.num_heads = 32;
   model.model_dim = 2048;
   EXPECT_EQ(rope_table_bytes(model, 1024), 1024 * 256) << "2 tables of 32 float32";
-  model.rope.rope_dims = 6;
+  model.rope_dims = 6;
   EXPECT_EQ(rope_table_bytes(model, 1024), 1024 * 24);
   model.rope.select = RopeSelect::high;
   EXPECT_EQ(rope_table_bytes(model, 1024), 1024 * 256) << "keeps the pairs of the whole head";
-  model.rope.rope_dims = 0;
+  model.rope_dims = 0;
   EXPECT_EQ(rope_table_bytes(model, 1024), 0);
   EXPECT_EQ(kv_cache_bytes(model, 1024), 32 * 1024 * 1024);
 }

@@ -30,10 +30,10 @@ TEST(SweepPlan, CrossProductWithTheSeedSlowest) {
   ASSERT_EQ(sweep.runs.size(), 8u);
   const auto& last_of_seed_1 = sweep.runs[3].command.config;
   EXPECT_EQ(last_of_seed_1.runtime.seed, 1);
-  EXPECT_EQ(last_of_seed_1.model.rope.rope_dims, 64);
+  EXPECT_EQ(last_of_seed_1.model.widest_rope().rope_dims, 64);
   EXPECT_TRUE(last_of_seed_1.model.qk_norm);
   EXPECT_EQ(sweep.runs[4].command.config.runtime.seed, 2);
-  EXPECT_EQ(sweep.runs[4].command.config.model.rope.rope_dims, 0);
+  EXPECT_EQ(sweep.runs[4].command.config.model.widest_rope().rope_dims, 0);
   std::set<std::string> ids;
   for (const auto& run : sweep.runs) ids.insert(run.run_id);
   EXPECT_EQ(ids.size(), 8u);
@@ -43,12 +43,12 @@ TEST(SweepPlan, WhatComesToTheSameIsRunOnce) {
   const auto sweep = plan({{"ROPE_DIMS", {"64", "96", "full", "16"}}, {"SEED", {"1", "2"}}});
   ASSERT_EQ(sweep.runs.size(), 4u);
   EXPECT_EQ(sweep.runs[0].requested, (Texts{"ROPE_DIMS=64", "ROPE_DIMS=96", "ROPE_DIMS=full"}));
-  EXPECT_EQ(sweep.runs[0].command.config.model.rope.rope_dims, 64);
+  EXPECT_EQ(sweep.runs[0].command.config.model.widest_rope().rope_dims, 64);
   EXPECT_TRUE(mentions(sweep.notes, "ROPE_DIMS=96 comes to the same as ROPE_DIMS=64"));
   EXPECT_TRUE(mentions(sweep.warnings, "more than the 64 lanes"));
   const auto fractions = plan({{"ROPE_FRACTION", {"0.1", "0.09", "0", "1"}}});
   ASSERT_EQ(fractions.runs.size(), 3u);
-  EXPECT_EQ(fractions.runs[0].command.config.model.rope.rope_dims, 6);
+  EXPECT_EQ(fractions.runs[0].command.config.model.widest_rope().rope_dims, 6);
 }
 
 TEST(SweepPlan, DimsAndFractionOfOtherCallsAreTheSameWork) {
@@ -101,14 +101,15 @@ TEST(SweepPlan, WrongOptionsFailBeforeAnythingRuns) {
   expect_error(ExitCode::usage, {"--out-dir after --"}, [] { plan({{"SEED", {"1"}}}, {"--out-dir", "x"}); });
   expect_error(ExitCode::usage, {"--run-id after --"}, [] { plan({{"SEED", {"1"}}}, {"--run-id", "x"}); });
   expect_error(ExitCode::usage, {"--dry-run"}, [] { plan({{"SEED", {"1"}}}, {"--dry-run"}); });
-  expect_error(ExitCode::usage, {"MIN_STEPS=9 (flag --min-steps): every run of a sweep"},
-               [] { plan_sweep({.varied = {{"SEED", {"1"}}}, .fixed = {"--min-steps", "9"}, .out_dir = "x"}, {}); });
+  expect_error(ExitCode::usage, {"MIN_STEPS=9 (flag --min-steps): every run of a sweep"}, [] {
+    plan_sweep({.varied = {{"SEED", {"1"}}}, .fixed = {"--min-steps", "9"}, .out_dir = "x"}, {});
+  });
   expect_error(ExitCode::usage, {"contradict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
 }
 
 TEST(SweepPlan, TheEnvironmentCountsAsItWillForTheRuns) {
-  EXPECT_EQ(plan({{"SEED", {"1"}}}, {}, {{"ROPE_DIMS", "16"}}).runs.at(0).command.config.model.rope.rope_dims, 16);
-  EXPECT_EQ(plan({{"ROPE_DIMS", {"6"}}}, {}, {{"ROPE_DIMS", "16"}}).runs.at(0).command.config.model.rope.rope_dims, 6);
+  EXPECT_EQ(plan({{"SEED", {"1"}}}, {}, {{"ROPE_DIMS", "16"}}).runs.at(0).command.config.model.widest_rope().rope_dims, 16);
+  EXPECT_EQ(plan({{"ROPE_DIMS", {"6"}}}, {}, {{"ROPE_DIMS", "16"}}).runs.at(0).command.config.model.widest_rope().rope_dims, 6);
 }
 
 TEST(SweepPlan, Advice) {

@@ -18,8 +18,6 @@ inline ModelConfig tiny_config() {
   config.model_dim = 32;
   config.num_heads = 4;
   config.num_kv_heads = 2;
-  config.rope.head_dim = 8;
-  config.rope.rope_dims = 8;
   return config;
 }
 

@@ -305,7 +305,7 @@ TEST(Export, BothFilesScoreWhatTheRunSaid) {
   EXPECT_NE(artifact.val_loss, model.val_loss) << "rounding shows";
   EXPECT_NEAR(artifact.val_loss, model.val_loss, 0.05);
   for (const auto& path : {run.folder().model(), run.folder().artifact()}) {
-    EXPECT_EQ(read_model_file(path).stored.model.rope.rope_dims, 6);
+    EXPECT_EQ(read_model_file(path).stored.model.widest_rope().rope_dims, 6);
     EXPECT_EQ(read_model_file(path).stored.model.logit_softcap, 25);
     EXPECT_TRUE(read_model_file(path).assumed.empty());
   }

@@ -11,7 +11,7 @@ constexpr int kSeqLen = 16;
 ModelConfig config_for_dataset() {
   ModelConfig config = tiny_config();
   config.vocab_size = Dataset::vocab_size;
-  config.rope.rope_dims = 4;
+  config.rope_dims = 4;
   return config;
 }
 

@@ -14,6 +14,7 @@
 #include <initializer_list>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -137,9 +138,12 @@ class OptionTable {
   /// usage: what follows "Usage: "; summary: a line or more below it.
   OptionTable(std::string usage, std::string summary) : usage_(std::move(usage)), summary_(std::move(summary)) {}
 
-  /// Options added from now on belong to this group.
-  void group(std::string title) { group_ = std::move(title); }
-  void add(std::string name, Binding value, std::string unit, std::string help, Resume resume = Resume::may_differ);
+  /// Options added from now on belong to this group, and are resumed like this unless they say otherwise.
+  void group(std::string title, Resume resume = Resume::may_differ) {
+    group_ = std::move(title);
+    group_resume_ = resume;
+  }
+  void add(std::string name, Binding value, std::string unit, std::string help, std::optional<Resume> resume = {});
   /// Without a default: must be given.
   void add_required(std::string name, Binding value, std::string unit, std::string help);
   void add_action(Action action) { actions_.push_back(std::move(action)); }
@@ -181,6 +185,7 @@ class OptionTable {
   std::string details(const Option& option) const;
 
   std::string usage_, summary_, group_;
+  Resume group_resume_ = Resume::may_differ;
   std::vector<Option> options_;
   std::vector<Action> actions_;
   std::vector<std::string>* positional_ = nullptr;

@@ -16,16 +16,14 @@ struct RopeRequest {
   std::string layers = "same";
 };
 
-/// What ties the fields of a RopeSpec to their texts, in options and in stored models alike.
-struct RopeBindings {
-  explicit RopeBindings(RopeSpec* rope);
-  Binding base, style, select, scaling, scaling_factor, original_seq_len, table_dtype;
-};
+/// Of a model, in canonical texts.
+RopeRequest rope_request(const ModelConfig& model);
 
-/// Adds ROPE_DIMS and its relatives and QK_NORM to the table's present group.
-void add_rope_options(OptionTable& table, ModelConfig* model, RopeRequest* request, Resume resume);
+/// What a request with dims and layers asks for in a model of this shape. *warning and Error(usage) as of parse_rope_dims and
+/// parse_rope_layers.
+RopeDims rope_dims_of(const RopeRequest& request, const ModelConfig& shape, std::string* warning);
 
-/// Sets model's RopeSpec from the request; model's shape must be known. ROPE_DIMS, ROPE_FRACTION and ROPE_LAYERS say the same
+/// Sets model's rope_dims from the request; its shape must be known. ROPE_DIMS, ROPE_FRACTION and ROPE_LAYERS say the same
 /// thing: the one from the strongest source counts. Their texts become canonical.
 /// Error(usage) naming the option and its origin for what is illegal, and for options that contradict each other.
 void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<ResolvedOption>* options,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <compare>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,11 +41,8 @@ constexpr EnumTexts<RopeScaling, 4> enum_texts(RopeScaling) {
   return {{{"none", RopeScaling::none}, {"linear", RopeScaling::linear}, {"ntk", RopeScaling::ntk}, {"yarn", RopeScaling::yarn}}};
 }
 
-/// Rotary position embedding of one attention layer (RoFormer, arXiv 2104.09864). Pair i of the span turns by
-/// base^(-2i/span) a position; what does not rotate passes through.
-struct RopeSpec {
-  int head_dim = 64;
-  int rope_dims = 64;  ///< lanes that rotate: even, 0 (none) .. head_dim (full)
+/// What all layers of a model have in common.
+struct RopeSettings {
   double base = 10000.0;
   RopeTableDtype table_dtype = RopeTableDtype::float32;
   RopeStyle style = RopeStyle::half;
@@ -52,6 +50,18 @@ struct RopeSpec {
   RopeScaling scaling = RopeScaling::none;
   double scaling_factor = 1.0;  ///< >= 1
   int original_seq_len = 0;     ///< the length of training, for yarn
+
+  auto operator<=>(const RopeSettings&) const = default;
+};
+
+/// Rotary position embedding of one attention layer (RoFormer, arXiv 2104.09864). Pair i of the span turns by
+/// base^(-2i/span) a position; what does not rotate passes through.
+struct RopeSpec : RopeSettings {
+  /// std::invalid_argument unless rope_dims is even and from 0 to head_dim. Of a model: ModelConfig::rope_of.
+  RopeSpec(int head_dim, int rope_dims, const RopeSettings& settings = {});
+
+  int head_dim;
+  int rope_dims;  ///< lanes that rotate: 0 (none) .. head_dim (full)
 
   bool none() const { return rope_dims == 0; }
   bool full() const { return rope_dims == head_dim; }
@@ -61,6 +71,25 @@ struct RopeSpec {
   bool rotates(int pair) const;
 
   auto operator<=>(const RopeSpec&) const = default;
+};
+
+/// How many lanes of a head rotate in each layer of a model, whatever its shape: all of them, unless told otherwise.
+class RopeDims {
+ public:
+  RopeDims() = default;
+  RopeDims(int lanes) : lanes_{lanes} {}  ///< in all layers
+  /// Layer by layer, repeated until every layer has its number. std::invalid_argument for an empty list.
+  RopeDims(std::vector<int> layers);
+  RopeDims(std::initializer_list<int> layers) : RopeDims(std::vector<int>(layers)) {}
+
+  int of_layer(int layer, int head_dim) const;
+  int most(int head_dim) const;                 ///< of any layer
+  std::string layers_text(int head_dim) const;  ///< canonical ROPE_LAYERS: "same" unless made from a list
+
+ private:
+  static constexpr int kFull = -1;
+  std::vector<int> lanes_{kFull};
+  bool listed_ = false;
 };
 
 /// What a user may write for ROPE_DIMS -> effective rope_dims.

@@ -45,12 +45,13 @@ struct ModelConfig {
   bool norm_weights = false;     ///< a learned factor per lane after the norms of blocks and head
   bool unet_skips = true;        ///< from the first half of the blocks to the second
   bool resid_mix = true;         ///< every block begins with a learned mix of its input and the embedding
-  RopeSpec rope;                 ///< of all layers; with rope_layers rope.rope_dims is the largest of them
-  std::vector<int> rope_layers;  ///< effective rope_dims of every layer; empty: rope.rope_dims
+  RopeSettings rope;
+  RopeDims rope_dims;
   bool qk_norm = true;
   bool parallel_block = false;
 
   RopeSpec rope_of(int layer) const;
+  RopeSpec widest_rope() const;  ///< of the layer in which most lanes rotate
   int head_dim() const { return model_dim / num_heads; }
   int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
   int64_t skip_count() const;  ///< skip connections of the U-Net

@@ -20,11 +20,17 @@ class ValidationSet {
   /// sequence and its last target. Error(usage): 0 < eval_tokens < seq_len.
   ValidationSet(const std::string& pattern, int seq_len, int64_t eval_tokens = 0, int vocab_size = kMaxVocabSize);
 
+  /// Every token, for those who lay windows over them themselves. eval_tokens, vocab_size and errors as above.
+  static ValidationSet whole(const std::string& pattern, int64_t eval_tokens = 0, int vocab_size = kMaxVocabSize) {
+    return {pattern, /*seq_len=*/1, eval_tokens, vocab_size};
+  }
+
   /// sequences() * seq_len + 1 tokens: inputs are all but the last, targets all but the first.
   std::span<const uint16_t> tokens() const {
     return (mapped_ ? mapped_->tokens() : std::span<const uint16_t>(joined_)).first(used_);
   }
   int64_t sequences() const { return sequences_; }
+  int64_t targets() const { return static_cast<int64_t>(used_) - 1; }
 
  private:
   std::optional<Shard> mapped_;

@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 
+#include "pgolf/config/micro_steps.h"
+
 namespace pgolf {
 
 class Process {
@@ -18,8 +20,8 @@ class Process {
   int local_rank() const { return local_rank_; }
   bool is_master() const { return rank_ == 0; }
 
-  /// Micro-steps per optimiser step: 8 / world_size, so that every world size sees the same global batch.
-  int grad_accum_steps() const { return 8 / world_size_; }
+  /// Micro-steps per optimiser step that are this process's.
+  int grad_accum_steps() const { return kMicroSteps / world_size_; }
 
  private:
   int rank_ = 0, world_size_ = 1, local_rank_ = 0;

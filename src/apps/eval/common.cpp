@@ -6,16 +6,18 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
-#include "pgolf/config/shape_options.h"
 
 namespace pgolf {
 namespace {
 
-/// The common options that a model's metadata has, too.
-constexpr const char* kModelOptions[] = {
-    "ROPE_DIMS",           "ROPE_LAYERS",           "ROPE_BASE",        "ROPE_STYLE", "ROPE_SELECT", "ROPE_SCALING",
-    "ROPE_SCALING_FACTOR", "ROPE_ORIGINAL_SEQ_LEN", "ROPE_TABLE_DTYPE", "QK_NORM",    "MLP_KIND",    "MLP_LEAKY_SLOPE",
-    "PARALLEL_BLOCK",      "LOGIT_SOFTCAP",         "TRAIN_SEQ_LEN"};
+/// In the order of --help.
+std::vector<ModelOption> unsaid_options(Unsaid* unsaid) {
+  std::vector<ModelOption> options = rotary_options(&unsaid->stored.model, &unsaid->rope);
+  for (auto& option : shape_options(&unsaid->stored.model)) options.push_back(std::move(option));
+  options.push_back(train_seq_len_option(&unsaid->stored.train_seq_len));
+  std::erase_if(options, [](const ModelOption& option) { return !option.may_be_unsaid(); });
+  return options;
+}
 
 /// Fills in from flags what the file does not say; refuses flags that contradict what it says.
 void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOption> options) {
@@ -28,7 +30,10 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
 
   const bool silent = !file.assumed.empty();
   const auto given = [&](const std::string& name) { return find_option(options, name).source == Source::flag; };
-  for (const std::string name : kModelOptions) {
+  Unsaid any;
+  for (const auto& option : unsaid_options(&any)) {
+    if (option.stored == Stored::in_other_words) continue;
+    const std::string& name = option.name;
     const std::string text = find_option(options, name).text;
     // Three ways to say the same.
     const bool lanes = name == "ROPE_DIMS" && (given("ROPE_FRACTION") || given("ROPE_LAYERS"));
@@ -57,43 +62,44 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
 void override_lanes(ModelFile& file, const Common& common) {
   if (common.eval_rope_dims == "stored") return;
   ModelConfig& used = file.stored.model;
-  const ModelMetadata said = model_metadata(used, file.stored.train_seq_len);
+  const RopeRequest trained = rope_request(used);
   std::string warning;
-  const std::string trained = used.rope_layers.empty() ? said.at("ROPE_DIMS") : said.at("ROPE_LAYERS");
-  used.rope.rope_dims = parse_rope_dims(common.eval_rope_dims, used.rope.head_dim, &warning);
-  used.rope_layers.clear();
+  used.rope_dims = parse_rope_dims(common.eval_rope_dims, used.head_dim(), &warning);
   if (!warning.empty()) log::warn(warning);
   file.overrides.push_back("EVAL_ROPE_DIMS=" + common.eval_rope_dims);
   log::warn(format("%s: %s rotate by --eval-rope-dims; it was trained with %s", file.path.c_str(),
-                   describe_rope_dims(used.rope).c_str(), trained.c_str()));
+                   describe_rope_dims(used.widest_rope()).c_str(),
+                   (trained.layers == "same" ? trained.dims : trained.layers).c_str()));
 }
 
 /// The same for windows longer than the training's.
 void override_scaling(ModelFile& file, const Common& common) {
-  using Choice = Common::EvalScaling;
   const double factor = common.eval_rope_scaling_factor;
-  const bool scales = common.eval_rope_scaling != Choice::stored && common.eval_rope_scaling != Choice::none;
+  const auto scaling = common.eval_rope_scaling;
+  const bool scales = scaling && *scaling != RopeScaling::none;
   if (scales != (factor != 1)) {
     throw Error(ExitCode::usage,
                 scales ? "EVAL_ROPE_SCALING: by how much is not said" : "EVAL_ROPE_SCALING_FACTOR without an EVAL_ROPE_SCALING",
                 "give both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
   }
-  if (common.eval_rope_scaling == Choice::stored) return;
-  RopeSpec& rope = file.stored.model.rope;
-  rope.scaling = common.eval_rope_scaling == Choice::linear ? RopeScaling::linear
-                 : common.eval_rope_scaling == Choice::ntk  ? RopeScaling::ntk
-                 : common.eval_rope_scaling == Choice::yarn ? RopeScaling::yarn
-                                                            : RopeScaling::none;
+  if (!scaling) return;
+  RopeSettings& rope = file.stored.model.rope;
+  rope.scaling = *scaling;
   rope.scaling_factor = factor;
   rope.original_seq_len = rope.scaling == RopeScaling::yarn ? file.stored.train_seq_len : 0;
   for (int layer = 0; layer < file.stored.model.num_layers; ++layer) check_rope_scaling(file.stored.model.rope_of(layer));
-  const char* name = rope.scaling == RopeScaling::linear ? "linear"
-                     : rope.scaling == RopeScaling::ntk  ? "ntk"
-                     : rope.scaling == RopeScaling::yarn ? "yarn"
-                                                         : "none";
-  file.overrides.push_back(format("EVAL_ROPE_SCALING=%s", name));
+  file.overrides.push_back(format("EVAL_ROPE_SCALING=%s", enum_text(rope.scaling)));
   if (factor != 1) file.overrides.push_back(format("EVAL_ROPE_SCALING_FACTOR=%g", factor));
   log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));
+}
+
+/// stored, or a RopeScaling.
+Binding stored_or_scaling(std::optional<RopeScaling>* field) {
+  const auto scalings = enum_texts(RopeScaling{});
+  std::vector<std::string> names{"stored"};
+  for (const auto& [name, scaling] : scalings) names.emplace_back(name);
+  return bind::choice_of(names, 0,
+                         [=](size_t index) { *field = index == 0 ? std::nullopt : std::optional(scalings[index - 1].second); });
 }
 
 /// The models' own options are not taken from the environment, which may be set for a training.
@@ -130,40 +136,22 @@ void add_common(OptionTable& table, Common& common) {
   Binding tokenizer = bind::text(&common.tokenizer_path);
   tokenizer.default_text = format("that of the environment, or %s", fineweb);
   table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
-  table.add("DEVICE",
-            bind::choice(&common.runtime.device,
-                         {{"auto", DeviceChoice::automatic}, {"cpu", DeviceChoice::cpu}, {"cuda", DeviceChoice::cuda}}),
-            "", "Where to compute.");
-  table.add(
-      "DTYPE",
-      bind::choice(&common.runtime.dtype,
-                   {{"auto", DtypeChoice::automatic}, {"float32", DtypeChoice::float32}, {"bfloat16", DtypeChoice::bfloat16}}),
-      "", "Of activations.");
-  table.add("OPS", bind::choice(&common.runtime.ops, {{"fast", OpsPath::fast}, {"reference", OpsPath::reference}}), "",
-            "Fused operations or their definitions.");
+  table.add("DEVICE", bind::choice(&common.runtime.device), "", "Where to compute.");
+  table.add("DTYPE", bind::choice(&common.runtime.dtype), "", "Of activations.");
+  table.add("OPS", bind::choice(&common.runtime.ops), "", "Fused operations or their definitions.");
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
             "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
   table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
             "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
-  using Choice = Common::EvalScaling;
-  table.add("EVAL_ROPE_SCALING",
-            bind::choice<Choice>(&common.eval_rope_scaling, {{"stored", Choice::stored},
-                                                             {"none", Choice::none},
-                                                             {"linear", Choice::linear},
-                                                             {"ntk", Choice::ntk},
-                                                             {"yarn", Choice::yarn}}),
-            "",
+  table.add("EVAL_ROPE_SCALING", stored_or_scaling(&common.eval_rope_scaling), "",
             "Scale positions otherwise than in training, for windows longer than its own (which yarn takes as the original).");
   table.add("EVAL_ROPE_SCALING_FACTOR", bind::number(&common.eval_rope_scaling_factor, {.low = 1}), "", "By how much.");
   add_unsaid(table, common.unsaid);
 }
 
 void add_unsaid(OptionTable& table, Unsaid& unsaid) {
-  auto& model = unsaid.stored.model;
   table.group("For files that do not say it (the Python program's)");
-  add_rope_options(table, &model, &unsaid.rope, Resume::may_differ);
-  add_activation_options(table, &model, Resume::may_differ);
-  table.add("TRAIN_SEQ_LEN", bind::integer(&unsaid.stored.train_seq_len, 1, 1 << 24), "tokens", "Window length of the training.");
+  for (auto& option : unsaid_options(&unsaid)) table.add(option.name, option.value, option.unit, option.help);
 }
 
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {

@@ -1,6 +1,7 @@
 // What the commands of eval_gpt share: the options about a stored model and the machine.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct Common {
   RuntimeConfig runtime;
   Unsaid unsaid;
   std::string eval_rope_dims = "stored";
-  enum class EvalScaling { stored, none, linear, ntk, yarn } eval_rope_scaling = EvalScaling::stored;
+  std::optional<RopeScaling> eval_rope_scaling;  ///< none given: as stored
   double eval_rope_scaling_factor = 1;
   bool help = false;
 };

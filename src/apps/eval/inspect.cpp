@@ -85,15 +85,14 @@ std::string scale_text(const StoredTensor& tensor) {
 }
 
 std::string rope_text(const ModelConfig& model) {
-  ModelConfig shown = model;
-  std::string out = shown.rope_layers.empty() ? describe_rope_dims(shown.rope)
-                                              : "per layer " + rope_layers_text(shown.rope_layers, shown.rope.head_dim);
-  const RopeBindings rope(&shown.rope);  // a binding's default is its field's value
-  out += " base:" + rope.base.default_text + " style:" + rope.style.default_text + " select:" + rope.select.default_text +
-         " scaling:" + rope.scaling.default_text;
-  if (shown.rope.scaling != RopeScaling::none)
-    out += " factor:" + rope.scaling_factor.default_text + " original_seq_len:" + rope.original_seq_len.default_text;
-  return out + " table:" + rope.table_dtype.default_text;
+  const RopeSettings& rope = model.rope;
+  const std::string layers = model.rope_dims.layers_text(model.head_dim());
+  std::string out = layers == "same" ? describe_rope_dims(model.widest_rope()) : "per layer " + layers;
+  out += format(" base:%s style:%s select:%s scaling:%s", python_float(rope.base).c_str(), enum_text(rope.style),
+                enum_text(rope.select), enum_text(rope.scaling));
+  if (rope.scaling != RopeScaling::none)
+    out += format(" factor:%s original_seq_len:%d", python_float(rope.scaling_factor).c_str(), rope.original_seq_len);
+  return out + " table:" + enum_text(rope.table_dtype);
 }
 
 std::string model_text(const ModelFile& file) {

@@ -55,7 +55,8 @@ std::vector<int> lengths_of(const std::vector<std::string>& texts) {
 
 /// The tokens that are scored: whole windows for windows side by side, as the Python program does it; with a stride all.
 ValidationSet stream_of(const ScoreCommand& command, int seq_len, int vocab_size) {
-  return ValidationSet(command.val_files, command.stride > 0 ? 1 : seq_len, command.eval_tokens, vocab_size);
+  if (command.stride > 0) return ValidationSet::whole(command.val_files, command.eval_tokens, vocab_size);
+  return {command.val_files, seq_len, command.eval_tokens, vocab_size};
 }
 
 std::string finite(double value, const char* form) {
@@ -199,7 +200,7 @@ class Scorer {
     options.batch_tokens = command_.batch_tokens;
     options.device = runtime_.device;
     if (options.stride < seq_len) announce(model, validation.tokens(), options);
-    Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.tokens().size() - 1, seq_len, options.stride).size()));
+    Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.targets(), seq_len, options.stride).size()));
     options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
     const auto start = std::chrono::steady_clock::now();
     const StreamScore score = score_stream(model, validation.tokens(), options);
@@ -208,8 +209,8 @@ class Scorer {
     bar.finish();
     row.checkpoint = path;
     row.format = format_text(file.format);
-    row.rope_dims = config.rope_layers.empty() ? std::to_string(config.rope.rope_dims)
-                                               : rope_layers_text(config.rope_layers, config.rope.head_dim);
+    const std::string layers = config.rope_dims.layers_text(config.head_dim());
+    row.rope_dims = layers == "same" ? std::to_string(config.widest_rope().rope_dims) : layers;
     row.seq_len = seq_len;
     row.stride = options.stride;
     row.summary = summarise(score, validation.tokens(), byte_counts, seq_len);

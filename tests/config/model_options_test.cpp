@@ -1,0 +1,98 @@
+#include "pgolf/config/model_options.h"
+
+#include <set>
+
+#include "config_testing.h"
+#include "pgolf/config/model_metadata.h"
+
+namespace pgolf {
+namespace {
+
+using testing::train;
+
+std::vector<ModelOption> all_options(StoredModel* stored, RopeRequest* rope) {
+  auto options = shape_options(&stored->model);
+  for (auto& option : rotary_options(&stored->model, rope)) options.push_back(std::move(option));
+  options.push_back(train_seq_len_option(&stored->train_seq_len));
+  return options;
+}
+
+bool is_stored(const ModelOption& option) {
+  return option.stored == Stored::in_newer_files || option.stored == Stored::always;
+}
+
+TEST(ModelOptions, ListsHaveOneOptionInEveryPlace) {
+  StoredModel stored;
+  RopeRequest rope;
+  for (const auto list : {&ListPlaces::assumed, &ListPlaces::log, &ListPlaces::sweep}) {
+    std::multiset<int> places;
+    for (const auto& option : all_options(&stored, &rope)) {
+      if (option.places.*list != 0) places.insert(option.places.*list);
+    }
+    int expected = 0;
+    for (const int place : places) EXPECT_EQ(place, ++expected);
+  }
+}
+
+TEST(ModelOptions, WhatFilesDoNotSayIsThePythonPrograms) {
+  StoredModel stored;
+  RopeRequest rope;
+  for (const auto& option : all_options(&stored, &rope)) {
+    // Every file tells what tensors show.
+    if (!is_stored(option) || (option.shown && option.stored == Stored::always)) continue;
+    EXPECT_EQ(option.unsaid, option.value.default_text) << option.name;
+  }
+}
+
+TEST(ModelOptions, AFileSaysAllThatIsNotSaidOtherwise) {
+  StoredModel stored;
+  RopeRequest rope;
+  const ModelMetadata metadata = model_metadata(stored.model, stored.train_seq_len);
+  for (const auto& option : all_options(&stored, &rope))
+    EXPECT_EQ(metadata.contains(option.name), is_stored(option)) << option.name;
+}
+
+TEST(ModelOptions, FilesOfBeforeAnOptionAreRead) {
+  const ModelMetadata full = model_metadata(ModelConfig(), 64);
+  StoredModel stored;
+  RopeRequest rope;
+  for (const auto& option : all_options(&stored, &rope)) {
+    if (!is_stored(option)) continue;
+    ModelMetadata without = full;
+    without.erase(option.name);
+    if (option.stored == Stored::always) {
+      EXPECT_THROW(read_model_metadata(without, "file"), Error) << option.name;
+      continue;
+    }
+    const StoredModel read = read_model_metadata(without, "file");
+    EXPECT_EQ(model_metadata(read.model, read.train_seq_len), full) << option.name;
+  }
+}
+
+TEST(ModelOptions, MetadataReadsBack) {
+  const TrainCommand command =
+      train({"--rope-layers=full*3,none", "--rope-style=interleaved", "--rope-select=high", "--rope-scaling=yarn",
+             "--rope-scaling-factor=2", "--rope-original-seq-len=64", "--rope-table-dtype=bfloat16", "--qk-norm=0",
+             "--mlp-kind=leaky_relu", "--mlp-leaky-slope=0.25", "--norm-weights", "--parallel-block", "--unet-skips=0",
+             "--resid-mix=0", "--logit-softcap=0"});
+  const ModelMetadata metadata = model_metadata(command.config.model, 77);
+  for (const auto& [name, text] : metadata) {
+    EXPECT_EQ(name == "TRAIN_SEQ_LEN" ? "77" : find_option(command.resolved, name).text, text) << name;
+  }
+  const StoredModel read = read_model_metadata(metadata, "file");
+  EXPECT_EQ(read.train_seq_len, 77);
+  EXPECT_EQ(model_metadata(read.model, 77), metadata);
+}
+
+TEST(ModelOptions, WhatTensorsShowIsNotAssumed) {
+  StoredModel stored;
+  EXPECT_EQ(assume_unsaid(&stored).size(), 11u);
+  stored.model.mlp_kind = MlpKind::swiglu;
+  stored.model.norm_weights = stored.model.parallel_block = true;
+  EXPECT_EQ(assume_unsaid(&stored).size(), 9u);
+  EXPECT_EQ(stored.model.mlp_kind, MlpKind::swiglu);
+  EXPECT_TRUE(stored.model.parallel_block);
+}
+
+}  // namespace
+}  // namespace pgolf

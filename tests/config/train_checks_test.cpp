@@ -1,0 +1,111 @@
+// Combinations of options that train_gpt refuses or understands together.
+#include "config_testing.h"
+
+namespace pgolf {
+namespace {
+
+using testing::preset;
+using testing::train;
+using testing::train_error;
+
+TEST(TrainChecks, WhatHasNoEffectIsRefused) {
+  EXPECT_CONTAINS(train_error({"--rope-scaling-factor=2"}),
+                  "ROPE_SCALING_FACTOR=2.0 (flag --rope-scaling-factor), ROPE_SCALING=none");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=linear"}), "by how much is not said");
+  EXPECT_NO_THROW(train({"--rope-scaling=linear", "--rope-scaling-factor=1"})) << "the first arm of a sweep over factors";
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-original-seq-len=64"}), "only yarn");
+  EXPECT_CONTAINS(train_error({"--mlp-leaky-slope=0.1"}), "MLP_LEAKY_SLOPE=0.1 (flag --mlp-leaky-slope), MLP_KIND=relu2");
+  EXPECT_CONTAINS(train_error({"--init-std=0.02", "--tied-embed-init-std=0.01"}), "both set the initial embedding");
+  EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
+  for (const char* flag : {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7",
+                           "--muon-backend-steps=4", "--muon-dtype=float32"}) {
+    EXPECT_CONTAINS(train_error({"--optimizer=adamw", flag}), "OPTIMIZER=adamw");
+  }
+  for (const char* flag : {"--lr-warmup-frac=0.1", "--lr-min-scale=0.2"})
+    EXPECT_CONTAINS(train_error({flag}), "LR_SCHEDULE=golf (default)");
+  for (const char* flag : {"--warmdown-iters=5", "--warmdown-frac=0.5"})
+    EXPECT_CONTAINS(train_error({"--lr-schedule=cosine", flag}), "LR_SCHEDULE=cosine");
+}
+
+TEST(TrainChecks, TheOtherOptimiserScheduleAndStart) {
+  const std::vector<std::string> flags = {"--optimizer=adamw",    "--weight-decay=0.1", "--lr-schedule=cosine",
+                                          "--lr-warmup-frac=0.1", "--lr-min-scale=0.2", "--init-std=0.02"};
+  const TrainCommand command = train(flags);
+  EXPECT_EQ(command.config.optim.optimizer, OptimizerChoice::adamw);
+  EXPECT_EQ(command.config.optim.weight_decay, 0.1);
+  EXPECT_EQ(command.config.schedule.lr_schedule, LrSchedule::cosine);
+  EXPECT_EQ(command.config.schedule.lr_warmup_frac, 0.1);
+  EXPECT_EQ(command.config.schedule.lr_min_scale, 0.2);
+  EXPECT_EQ(command.config.model.init_std, 0.02);
+  ASSERT_EQ(command.warnings.size(), 1u);
+  EXPECT_CONTAINS(command.warnings[0], "MATRIX_LR=0.04 is Muon's default");
+  auto with_rate = flags;
+  with_rate.push_back("--matrix-lr=0.001");
+  EXPECT_TRUE(train(with_rate).warnings.empty());
+}
+
+TEST(TrainChecks, ShapeContradictions) {
+  EXPECT_CONTAINS(train_error({"--num-heads=7"}),
+                  "MODEL_DIM=512 (default), NUM_HEADS=7 (flag --num-heads): the heads must divide");
+  EXPECT_CONTAINS(train_error({"--num-heads=7"}), "504 and 518");
+  EXPECT_CONTAINS(train_error({"--num-kv-heads=3"}), "must divide the query heads");
+  EXPECT_CONTAINS(train_error({"--model-dim=24"}), "a head has 3 lanes");
+  EXPECT_CONTAINS(train_error({"--num-kv-heads=16"}), "must divide the query heads");
+}
+
+TEST(TrainChecks, BatchContradictions) {
+  const std::string batch = train_error({"--train-batch-tokens=10000"});
+  EXPECT_CONTAINS(batch, "TRAIN_BATCH_TOKENS=10000 (flag --train-batch-tokens), TRAIN_SEQ_LEN=1024 (default)");
+  EXPECT_CONTAINS(batch, "8192 and 16384");
+  EXPECT_CONTAINS(train_error({"--train-batch-tokens=100"}), "the nearest legal value is 8192");
+  EXPECT_NO_THROW(train({"--train-batch-tokens=8192"}));
+  EXPECT_CONTAINS(train_error({"--val-batch-size=8191"}), "at least 8 * 1024 = 8192");
+  EXPECT_NO_THROW(train({"--val-batch-size=8192"}));
+  for (const char* micro : {"1024", "24576", "131072", "1"}) {
+    EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", std::string("--micro-batch-tokens=") + micro}),
+                    "MICRO_BATCH_TOKENS must be 8192, 16384, 32768 or 65536");
+  }
+  EXPECT_CONTAINS(train_error({"--parallel-passes=3"}), "1, 2, 4 or 8 passes");
+  EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=4"}),
+                  "no more than a step has");
+  EXPECT_NO_THROW(train({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=2"}));
+}
+
+TEST(TrainChecks, CudaGraphsNeedTheFastOperations) {
+  EXPECT_CONTAINS(train_error({"--cuda-graphs=on", "--ops=reference"}),
+                  "CUDA_GRAPHS=on (flag --cuda-graphs), OPS=reference (flag --ops): the reference operations read");
+  EXPECT_NO_THROW(train({"--ops=reference"}));
+}
+
+TEST(TrainChecks, RangesOfValues) {
+  EXPECT_CONTAINS(train_error({"--logit-softcap=-1"}), "must be >= 0");
+  EXPECT_CONTAINS(train_error({"--init-std=0"}), "must be > 0");
+  EXPECT_CONTAINS(train_error({"--mlp-kind=relu"}), "relu2, relu3, leaky_relu, leaky_relu2, gelu, swiglu");
+  EXPECT_CONTAINS(train_error({"--rope-base=-1"}), "must be > 0");
+  EXPECT_CONTAINS(train_error({"--vocab-size=65537"}), "from 1 to 65536");
+  EXPECT_CONTAINS(train_error({"--beta1=1"}), "0 <= x < 1");
+  EXPECT_CONTAINS(train_error({"--seed=-1"}), "from 0 to 4294967295");
+  EXPECT_CONTAINS(train_error({"--iterations=1e3"}), "is not an integer >= 0");
+  EXPECT_CONTAINS(train_error({"--device=gpu"}), "auto, cpu, cuda");
+  EXPECT_CONTAINS(train_error({"--keep-last=0"}), ">= 1");
+  EXPECT_CONTAINS(train_error({"--tokenizer-path=byte260.json"}), "must be a SentencePiece .model file");
+}
+
+TEST(TrainChecks, WarmdownInTwoWays) {
+  EXPECT_CONTAINS(train_error({"--warmdown-frac=0.4"}, {{"WARMDOWN_ITERS", "100"}}),
+                  "WARMDOWN_FRAC=0.4 (flag --warmdown-frac), WARMDOWN_ITERS=100 (environment WARMDOWN_ITERS)");
+  EXPECT_CONTAINS(train_error({"--warmdown-frac=1.5"}), "0 <= x <= 1");
+  const TrainCommand overridden = train({"--config", preset("cpu_small.env"), "--warmdown-frac=none", "--warmdown-iters=50"});
+  EXPECT_LT(overridden.config.schedule.warmdown_frac, 0);
+  EXPECT_EQ(overridden.config.schedule.warmdown_iters, 50);
+}
+
+TEST(TrainChecks, MinStepsNeedACap) {
+  EXPECT_CONTAINS(train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),
+                  "MIN_STEPS=5 (flag --min-steps), MAX_WALLCLOCK_SECONDS=0.0 (flag --max-wallclock-seconds): without a cap");
+  EXPECT_CONTAINS(train_error({"--min-steps=-1"}), "is not an integer >= 0");
+  EXPECT_NO_THROW(train({"--max-wallclock-seconds=0"}));
+}
+
+}  // namespace
+}  // namespace pgolf
