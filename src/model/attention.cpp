@@ -22,7 +22,7 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int 
   c_q = register_module("c_q", CastedLinear(dim, dim));
   c_k = register_module("c_k", CastedLinear(dim, kv_dim));
   c_v = register_module("c_v", CastedLinear(dim, kv_dim));
-  proj = register_module("proj", CastedLinear(dim, dim, /*zero_init=*/true));
+  proj = register_module("proj", CastedLinear(dim, dim));
   rotary = register_module("rotary", Rotary(config.rope_of(layer), std::move(tables)));
 }
 

@@ -21,7 +21,7 @@ MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
   const int64_t hidden = int64_t{config.mlp_mult} * config.model_dim;
   fc = register_module("fc", CastedLinear(config.model_dim, hidden));
   if (kind_ == MlpKind::swiglu) gate = register_module("gate", CastedLinear(config.model_dim, hidden));
-  proj = register_module("proj", CastedLinear(hidden, config.model_dim, /*zero_init=*/true));
+  proj = register_module("proj", CastedLinear(hidden, config.model_dim));
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {

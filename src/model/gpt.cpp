@@ -9,6 +9,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/ops/cross_entropy.h"
 #include "pgolf/ops/residual.h"
 #include "pgolf/ops/rms_norm.h"
@@ -28,21 +29,14 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   }
   register_module("blocks", list);
   if (config.norm_weights) final_norm = register_module("final_norm", NormWeight(dim));
-  if (!config.tie_embeddings) lm_head = register_module("lm_head", CastedLinear(dim, config.vocab_size, /*zero_init=*/true));
+  if (!config.tie_embeddings) lm_head = register_module("lm_head", CastedLinear(dim, config.vocab_size));
 
-  if (config.init_std > 0) {
-    for (auto& item : named_parameters()) {
-      const bool matrix = item.value().dim() == 2 && item.key().ends_with(".weight");
-      if (matrix) torch::nn::init::normal_(item.value(), 0.0, config.init_std);
-    }
-    return;
+  auto made = named_parameters();
+  for (const Parameter& parameter : model_parameters(config)) {
+    if (parameter.initialization == Initialization::normal)
+      torch::nn::init::normal_(made[parameter.name], 0.0, parameter.init_std);
+    if (parameter.initialization == Initialization::zeros) torch::nn::init::zeros_(made[parameter.name]);
   }
-  if (config.tie_embeddings) torch::nn::init::normal_(tok_emb->weight, 0.0, config.tied_embed_init_std);
-  for (auto& block : blocks) {
-    block->attn->proj->finish_init();
-    block->mlp->proj->finish_init();
-  }
-  if (lm_head) lm_head->finish_init();
 }
 
 at::Tensor GptImpl::hidden(const at::Tensor& input_ids, KvCache* cache) {
@@ -109,7 +103,7 @@ void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vect
   for (auto& item : model->named_parameters()) {
     auto& parameter = item.value();
     const auto rounded = parameter.to(at::kBFloat16);
-    const bool stays = item.key() == "tok_emb.weight" && !is_control_tensor(item.key(), control_patterns);
+    const bool stays = item.key() == parameter_name::token_embedding && !is_control_tensor(item.key(), control_patterns);
     parameter.set_data(stays ? rounded : rounded.to(at::kFloat));
   }
 }

@@ -9,6 +9,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/parameters.h"
 
 namespace pgolf {
 namespace {
@@ -23,36 +24,6 @@ std::string listed(const std::vector<std::string>& names, size_t shown) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const ModelConfig& model) {
-  std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
-  const auto add = [&](std::string name, std::vector<int64_t> shape) { tensors.emplace_back(std::move(name), std::move(shape)); };
-  const int64_t dim = model.model_dim, kv_dim = int64_t{model.num_kv_heads} * model.head_dim();
-  const int64_t hidden = dim * model.mlp_mult;
-  if (model.unet_skips) add("skip_weights", {model.skip_count(), dim});
-  add("tok_emb.weight", {model.vocab_size, dim});
-  for (int i = 0; i < model.num_layers; ++i) {
-    const std::string block = format("blocks.%d.", i);
-    add(block + "attn_scale", {dim});
-    add(block + "mlp_scale", {dim});
-    if (model.resid_mix) add(block + "resid_mix", {2, dim});
-    if (model.norm_weights) {
-      add(block + "attn_norm.weight", {dim});
-      if (!model.parallel_block) add(block + "mlp_norm.weight", {dim});
-    }
-    add(block + "attn.q_gain", {model.num_heads});
-    add(block + "attn.c_q.weight", {dim, dim});
-    add(block + "attn.c_k.weight", {kv_dim, dim});
-    add(block + "attn.c_v.weight", {kv_dim, dim});
-    add(block + "attn.proj.weight", {dim, dim});
-    add(block + "mlp.fc.weight", {hidden, dim});
-    if (model.mlp_kind == MlpKind::swiglu) add(block + "mlp.gate.weight", {hidden, dim});
-    add(block + "mlp.proj.weight", {dim, hidden});
-  }
-  if (model.norm_weights) add("final_norm.weight", {dim});
-  if (!model.tie_embeddings) add("lm_head.weight", {model.vocab_size, dim});
-  return tensors;
-}
-
 StateDict in_model_order(StateDict state, const ModelConfig& model, const std::string& where) {
   std::unordered_map<std::string, at::Tensor> by_name;
   for (auto& [name, tensor] : state) {
@@ -61,7 +32,7 @@ StateDict in_model_order(StateDict state, const ModelConfig& model, const std::s
   }
   StateDict ordered;
   std::vector<std::string> missing, reshaped, unknown;
-  for (auto& [name, shape] : expected_tensors(model)) {
+  for (const auto& [name, shape, role, initialization, init_std] : model_parameters(model)) {
     const auto found = by_name.find(name);
     if (found == by_name.end()) {
       missing.push_back(name);

@@ -8,6 +8,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/model_io/expected_tensors.h"
 #include "pgolf/model_io/quantizer.h"
@@ -41,7 +42,7 @@ int count_blocks(const StateDict& state) {
   int layers = 0;
   for (const auto& [name, tensor] : state) {
     int index = 0;
-    const std::string prefix = "blocks.";
+    const std::string prefix = parameter_name::blocks;
     if (name.rfind(prefix, 0) == 0 &&
         std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < 1000) {
       layers = std::max(layers, index + 1);
@@ -52,32 +53,33 @@ int count_blocks(const StateDict& state) {
 
 StoredModel infer_model(const StateDict& state, const fs::path& path, std::vector<std::string>* assumed) {
   const auto misfit = [&](const char* what) { return Error(ExitCode::bad_input, format("%s: %s", path.c_str(), what)); };
+  const auto first = [](const char* name) { return parameter_name::in_block(0, name); };
   StoredModel stored;
   ModelConfig& model = stored.model;
-  const auto& embedding = need(state, "tok_emb.weight", 2, path);
+  const auto& embedding = need(state, parameter_name::token_embedding, 2, path);
   model.vocab_size = static_cast<int>(embedding.size(0));
   model.model_dim = static_cast<int>(embedding.size(1));
   model.num_layers = count_blocks(state);
-  model.num_heads = static_cast<int>(need(state, "blocks.0.attn.q_gain", 1, path).size(0));
+  model.num_heads = static_cast<int>(need(state, first(parameter_name::q_gain), 1, path).size(0));
   if (model.num_heads == 0 || model.model_dim % model.num_heads != 0)
     throw misfit("the heads in q_gain do not divide the model's width");
   const int head_dim = model.head_dim();
   if (head_dim == 0 || head_dim % 2 != 0) throw misfit("head_dim is zero or odd");
-  const auto kv_rows = need(state, "blocks.0.attn.c_k.weight", 2, path).size(0);
+  const auto kv_rows = need(state, first(parameter_name::key), 2, path).size(0);
   if (kv_rows == 0 || kv_rows > model.model_dim || kv_rows % head_dim != 0)
     throw misfit("the rows of c_k are no whole number of heads");
   model.num_kv_heads = static_cast<int>(kv_rows / head_dim);
   if (model.num_heads % model.num_kv_heads != 0) throw misfit("the key/value heads do not divide the query heads");
-  const auto hidden = need(state, "blocks.0.mlp.fc.weight", 2, path).size(0);
+  const auto hidden = need(state, first(parameter_name::mlp_up), 2, path).size(0);
   if (hidden == 0 || hidden % model.model_dim != 0 || hidden / model.model_dim > kWidestMlp)
     throw misfit("the MLP's width is no multiple of the model's");
   model.mlp_mult = static_cast<int>(hidden / model.model_dim);
-  model.tie_embeddings = find(state, "lm_head.weight") == nullptr;
-  if (find(state, "blocks.0.mlp.gate.weight") != nullptr) model.mlp_kind = MlpKind::swiglu;
-  model.norm_weights = find(state, "blocks.0.attn_norm.weight") != nullptr;
-  model.parallel_block = model.norm_weights && find(state, "blocks.0.mlp_norm.weight") == nullptr;
-  model.resid_mix = find(state, "blocks.0.resid_mix") != nullptr;
-  model.unet_skips = find(state, "skip_weights") != nullptr;
+  model.tie_embeddings = find(state, parameter_name::head) == nullptr;
+  if (find(state, first(parameter_name::mlp_gate)) != nullptr) model.mlp_kind = MlpKind::swiglu;
+  model.norm_weights = find(state, first(parameter_name::attn_norm)) != nullptr;
+  model.parallel_block = model.norm_weights && find(state, first(parameter_name::mlp_norm)) == nullptr;
+  model.resid_mix = find(state, first(parameter_name::resid_mix)) != nullptr;
+  model.unet_skips = find(state, parameter_name::skip_weights) != nullptr;
   *assumed = assume_unsaid(&stored);
   return stored;
 }

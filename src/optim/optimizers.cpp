@@ -2,6 +2,11 @@
 
 #include <torch/types.h>
 
+#include <map>
+
+#include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/muon.h"
 
@@ -19,17 +24,35 @@ at::Tensor device_scalar(const StateDict& parameters) {
 
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns) {
   ParameterGroups groups;
-  groups.tok_emb.push_back({"tok_emb.weight", model->tok_emb->weight});
-  if (model->lm_head) groups.lm_head.push_back({"lm_head.weight", model->lm_head->weight});
-  for (const auto& item : model->named_parameters()) {
-    // The Python program looks at names below "blocks." only; skip_weights follows by hand.
-    if (item.key().rfind("blocks.", 0) != 0) continue;
-    const bool matrix = item.value().dim() == 2 && !is_control_tensor(item.key().substr(7), control_patterns);
-    (matrix ? groups.matrix : groups.scalar).push_back({item.key(), item.value()});
+  StateDict others;
+  const auto made = model->named_parameters();
+  for (const Parameter& parameter : model_parameters(model->config())) {
+    if (parameter.numel() == 0) continue;
+    // The Python program looks at shapes, and at names below "blocks." only; the rest follows by hand.
+    const auto group_of = [&]() -> StateDict& {
+      if (parameter.role == ParameterRole::embedding) return groups.tok_emb;
+      if (parameter.role == ParameterRole::head) return groups.lm_head;
+      if (!parameter.in_block()) return others;
+      const std::string name = parameter.name.substr(std::string_view(parameter_name::blocks).size());
+      return parameter.shape.size() == 2 && !is_control_tensor(name, control_patterns) ? groups.matrix : groups.scalar;
+    };
+    group_of().push_back({parameter.name, made[parameter.name]});
   }
-  if (model->config().skip_count() > 0) groups.scalar.push_back({"skip_weights", model->skip_weights});
-  if (model->final_norm) groups.scalar.push_back({"final_norm.weight", model->final_norm->weight});
+  groups.scalar.insert(groups.scalar.end(), others.begin(), others.end());
+  require_each_once(model, groups);
   return groups;
+}
+
+void require_each_once(Gpt& model, const ParameterGroups& groups) {
+  std::map<std::string, int> times;
+  for (const auto* group : {&groups.tok_emb, &groups.lm_head, &groups.matrix, &groups.scalar}) {
+    for (const auto& entry : *group) ++times[entry.first];
+  }
+  for (const auto& item : model->named_parameters()) {
+    if (item.value().numel() == 0 || times[item.key()] == 1) continue;
+    throw Error(ExitCode::internal, format("parameter %s is in %s group of the optimizers", item.key().c_str(),
+                                           times[item.key()] == 0 ? "no" : "more than one"));
+  }
 }
 
 Adam::Adam(StateDict parameters, double base_lr, const OptimConfig& config, double weight_decay)

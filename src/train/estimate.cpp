@@ -1,5 +1,6 @@
 #include "pgolf/train/estimate.h"
 
+#include "pgolf/config/parameters.h"
 #include "pgolf/model_io/quantizer.h"
 
 namespace pgolf {
@@ -8,8 +9,10 @@ namespace {
 // Compressed over payload bytes in the Python program's published log: 15,815,847 / 17,178,912.
 constexpr double compression_ratio = 0.92;
 
-int64_t payload_of_matrix(int64_t rows, int64_t columns) {
-  return rows * columns <= keep_float_max_numel ? 2 * rows * columns : rows * columns + 2 * rows;
+int64_t payload_of(const Parameter& parameter) {
+  const int64_t numel = parameter.numel();
+  if (parameter.role == ParameterRole::control) return 4 * numel;
+  return numel <= keep_float_max_numel ? 2 * numel : numel + 2 * parameter.shape[0];
 }
 
 }  // namespace
@@ -19,11 +22,14 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim,
                 vocab = m.vocab_size;
   const int64_t layers = m.num_layers;
-  const int64_t matrices = layers * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * hidden);
-  const int64_t embedding = vocab * dim * (m.tie_embeddings ? 1 : 2);
   RunEstimate out;
-  out.parameters = m.parameter_count();
-  const int64_t controls = out.parameters - matrices - embedding;
+  int64_t matrices = 0, embedding = 0, controls = 0;  // the head counts as an embedding
+  for (const Parameter& parameter : model_parameters(m)) {
+    const bool matrix = parameter.role == ParameterRole::matrix, control = parameter.role == ParameterRole::control;
+    (matrix ? matrices : control ? controls : embedding) += parameter.numel();
+    out.int8_payload_bytes += payload_of(parameter);
+  }
+  out.parameters = matrices + embedding + controls;
   const int64_t embedding_size = bfloat16 ? 2 : 4;
   out.weight_bytes = 4 * (matrices + controls) + embedding_size * embedding;
   // Gradients for everything, for each pass under way; Muon keeps one more copy of a matrix, Adam two.
@@ -35,9 +41,6 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   // output, the MLP's hidden layer once per matrix, two branch outputs; once per token: logits, their soft cap, and in float32.
   const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + m.mlp_matrices() * hidden;
   out.activation_bytes = plan.at_once * tokens * (layers * per_block * element + vocab * (2 * element + 4));
-  out.int8_payload_bytes = layers * (2 * payload_of_matrix(dim, dim) + 2 * payload_of_matrix(kv, dim) +
-                                     (m.mlp_matrices() - 1) * payload_of_matrix(hidden, dim) + payload_of_matrix(dim, hidden)) +
-                           (m.tie_embeddings ? 1 : 2) * payload_of_matrix(vocab, dim) + 4 * controls;
   out.artifact_bytes = static_cast<int64_t>(compression_ratio * static_cast<double>(out.int8_payload_bytes));
   return out;
 }

@@ -1,4 +1,6 @@
 // Names, order, count, initial bits and dtypes of the parameters; reading and writing the state dict.
+#include "pgolf/config/parameters.h"
+
 #include "support/files.h"
 #include "support/models.h"
 
@@ -210,6 +212,29 @@ TEST(StateDict, ModulePathsListEveryPythonModule) {
   }
   config.tie_embeddings = false;
   EXPECT_EQ(python_module_paths(config).back(), "lm_head");
+}
+
+TEST(Parameters, AreDescribedInOrder) {
+  // Every combination of what decides about a tensor's being there, and some sizes.
+  for (int bits = 0; bits < 64; ++bits) {
+    ModelConfig config = tiny_config();
+    config.num_layers = 1 + bits % 3;
+    config.mlp_mult = 1 + bits % 2;
+    config.tie_embeddings = (bits & 1) != 0;
+    config.mlp_kind = (bits & 2) != 0 ? MlpKind::swiglu : MlpKind::relu2;
+    config.norm_weights = (bits & 4) != 0;
+    config.parallel_block = (bits & 8) != 0;
+    config.unet_skips = (bits & 16) != 0;
+    config.resid_mix = (bits & 32) != 0;
+    Gpt model = make_model(config);
+    const auto expected = model_parameters(config);
+    const auto state = state_dict(model);
+    ASSERT_EQ(expected.size(), state.size()) << bits;
+    for (size_t i = 0; i < state.size(); ++i) {
+      EXPECT_EQ(expected[i].name, state[i].first) << bits;
+      EXPECT_EQ(expected[i].shape, state[i].second.sizes().vec()) << bits << " " << state[i].first;
+    }
+  }
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "pgolf/optim/optimizers.h"
 
+#include "support/files.h"
 #include "support/models.h"
 
 namespace pgolf::testing {
@@ -190,6 +191,16 @@ TEST(Groups, ControlPatternsMoveMatrices) {
   EXPECT_TRUE(has(groups.matrix, "blocks.1.resid_mix")) << "two-dimensional and no control tensor any more";
   EXPECT_TRUE(has(groups.scalar, "blocks.1.attn.q_gain")) << "a vector is no matrix, whatever its name";
   EXPECT_TRUE(groups.lm_head.empty());
+}
+
+TEST(Groups, AParameterInNoneOrTwoIsAnError) {
+  Gpt model = make_model(tiny_config());
+  ParameterGroups twice = split_parameters(model, usual_patterns());
+  twice.matrix.push_back(twice.scalar.front());
+  expect_error(ExitCode::internal, {"blocks.0.attn_scale is in more than one group"}, [&] { require_each_once(model, twice); });
+  model->register_parameter("thoughts", torch::ones({2}));
+  expect_error(ExitCode::internal, {"thoughts is in no group"},
+               [&] { Optimizers(model, OptimConfig(), at::kFloat, Process(), OpsPath::reference); });
 }
 
 TEST(Optimizers, TheFastPathSeesTheNewWeights) {

@@ -8,24 +8,20 @@
 
 namespace pgolf {
 
-/// y = x W^T. Draws W as torch.nn.Linear does (Kaiming uniform, a = sqrt(5)) even when it is zeroed afterwards,
+/// y = x W^T. Draws W as torch.nn.Linear does (Kaiming uniform, a = sqrt(5)) even when the model zeroes it afterwards,
 /// so that the generator's stream matches the Python program's.
 class CastedLinearImpl : public torch::nn::Module {
  public:
-  CastedLinearImpl(int64_t in_features, int64_t out_features, bool zero_init = false);
+  CastedLinearImpl(int64_t in_features, int64_t out_features);
 
   at::Tensor forward(const at::Tensor& x, OpsPath path);  ///< [..., in] -> [..., out]
 
   /// The weight for an op that takes several layers at once.
   const ops::LinearWeight& prepared() const { return prepared_; }
 
-  /// Applies zero_init; a step of its own because the Python program zeroes after everything is drawn.
-  void finish_init();
-
   at::Tensor weight;  ///< [out, in] float32
 
  private:
-  bool zero_init_;
   ops::LinearWeight prepared_;
 };
 TORCH_MODULE(CastedLinear);

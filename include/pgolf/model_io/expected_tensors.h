@@ -1,21 +1,15 @@
 // Whether a file's tensors are those of the model it is said, or taken, to hold: known before a model is built.
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "pgolf/config/run_config.h"
 #include "pgolf/model/state_dict.h"
 
 namespace pgolf {
 
-/// Names and shapes of state_dict() of a model of this shape, in its order.
-std::vector<std::pair<std::string, std::vector<int64_t>>> expected_tensors(const ModelConfig& model);
-
-/// Brings the tensors into that order. Error(bad_input), naming where (a file), if any is missing, unknown, there twice or of
-/// another shape: a model that is built afterwards needs no more memory than the file has weights.
+/// Brings the tensors into the order of the model's state_dict(). Error(bad_input), naming where (a file), if any is missing,
+/// unknown, there twice or of another shape: a model that is built afterwards needs no more memory than the file has weights.
 StateDict in_model_order(StateDict state, const ModelConfig& model, const std::string& where);
 
 /// What there is instead of a tensor of this name, for messages about models of other kinds: the parts that follow the longest

@@ -22,7 +22,11 @@ struct ParameterGroups {
   StateDict matrix;   ///< Muon or AdamW, MATRIX_LR: 2-D parameters of the blocks that are no control tensors
   StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights, then the final norm's
 };
+/// Holds every parameter (require_each_once).
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns);
+
+/// Error(internal), naming it, for a parameter of the model that is in no group, or in two. Empty ones need none.
+void require_each_once(Gpt& model, const ParameterGroups& groups);
 
 /// Adam (arXiv 1412.6980) as torch.optim.Adam(fused=True), with weight decay as AdamW(fused=True): arithmetic in float32, one
 /// rounding per step for bfloat16 parameters and moments.

@@ -1,0 +1,50 @@
+// The parameters of a model, described once: what is counted, estimated, stored, read back and optimized is this list.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "pgolf/config/run_config.h"
+
+namespace pgolf {
+
+/// What a parameter is for. Control: scales, gains, mixes and norms' weights, in short all that is no weight of a product.
+enum class ParameterRole { embedding, head, matrix, control };
+
+/// What becomes of a parameter after all modules are made. as_drawn: it keeps what its module drew or filled it with.
+enum class Initialization { as_drawn, normal, zeros };
+
+struct Parameter {
+  std::string name;
+  std::vector<int64_t> shape;
+  ParameterRole role = ParameterRole::control;
+  Initialization initialization = Initialization::as_drawn;
+  double init_std = 0;  ///< of Initialization::normal
+
+  int64_t numel() const;
+  bool in_block() const;
+};
+
+/// With the Python program's names, in the order of its state dict.
+std::vector<Parameter> model_parameters(const ModelConfig& model);
+
+/// Names that say something about a model whose configuration is not known.
+namespace parameter_name {
+inline constexpr const char* token_embedding = "tok_emb.weight";
+inline constexpr const char* head = "lm_head.weight";
+inline constexpr const char* skip_weights = "skip_weights";
+inline constexpr const char* final_norm = "final_norm.weight";
+inline constexpr const char* blocks = "blocks.";  ///< begins those of all blocks
+inline constexpr const char* resid_mix = "resid_mix";
+inline constexpr const char* attn_norm = "attn_norm.weight";
+inline constexpr const char* mlp_norm = "mlp_norm.weight";
+inline constexpr const char* q_gain = "attn.q_gain";
+inline constexpr const char* key = "attn.c_k.weight";
+inline constexpr const char* mlp_up = "mlp.fc.weight";
+inline constexpr const char* mlp_gate = "mlp.gate.weight";
+/// "blocks.3.attn.q_gain".
+std::string in_block(int layer, const char* name);
+}  // namespace parameter_name
+
+}  // namespace pgolf

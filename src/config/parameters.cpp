@@ -1,0 +1,69 @@
+#include "pgolf/config/parameters.h"
+
+namespace pgolf {
+
+int64_t Parameter::numel() const {
+  int64_t n = 1;
+  for (const int64_t extent : shape) n *= extent;
+  return n;
+}
+
+bool Parameter::in_block() const {
+  return name.starts_with(parameter_name::blocks);
+}
+
+std::string parameter_name::in_block(int layer, const char* name) {
+  return blocks + std::to_string(layer) + "." + name;
+}
+
+std::vector<Parameter> model_parameters(const ModelConfig& model) {
+  std::vector<Parameter> out;
+  const auto control = [&](std::string name, std::vector<int64_t> shape) { out.push_back({std::move(name), std::move(shape)}); };
+  // INIT_STD is for every weight of a product; without it each is as in the Python program.
+  const auto weight = [&](std::string name, int64_t rows, int64_t columns, ParameterRole role, Initialization usual,
+                          double usual_std = 0) {
+    const bool all_normal = model.init_std > 0;
+    out.push_back({std::move(name),
+                   {rows, columns},
+                   role,
+                   all_normal ? Initialization::normal : usual,
+                   all_normal ? model.init_std : usual_std});
+  };
+  const int64_t dim = model.model_dim, kv_dim = int64_t{model.num_kv_heads} * model.head_dim();
+  const int64_t hidden = dim * model.mlp_mult;
+  if (model.unet_skips) control(parameter_name::skip_weights, {model.skip_count(), dim});
+  weight(parameter_name::token_embedding, model.vocab_size, dim, ParameterRole::embedding,
+         model.tie_embeddings ? Initialization::normal : Initialization::as_drawn, model.tied_embed_init_std);
+  for (int i = 0; i < model.num_layers; ++i) {
+    const auto named = [i](const char* name) { return parameter_name::in_block(i, name); };
+    const auto matrix = [&](const char* name, int64_t rows, int64_t columns, Initialization usual = Initialization::as_drawn) {
+      weight(named(name), rows, columns, ParameterRole::matrix, usual);
+    };
+    control(named("attn_scale"), {dim});
+    control(named("mlp_scale"), {dim});
+    if (model.resid_mix) control(named(parameter_name::resid_mix), {2, dim});
+    if (model.norm_weights) {
+      control(named(parameter_name::attn_norm), {dim});
+      if (!model.parallel_block) control(named(parameter_name::mlp_norm), {dim});
+    }
+    control(named(parameter_name::q_gain), {model.num_heads});
+    matrix("attn.c_q.weight", dim, dim);
+    matrix(parameter_name::key, kv_dim, dim);
+    matrix("attn.c_v.weight", kv_dim, dim);
+    matrix("attn.proj.weight", dim, dim, Initialization::zeros);
+    matrix(parameter_name::mlp_up, hidden, dim);
+    if (model.mlp_kind == MlpKind::swiglu) matrix(parameter_name::mlp_gate, hidden, dim);
+    matrix("mlp.proj.weight", dim, hidden, Initialization::zeros);
+  }
+  if (model.norm_weights) control(parameter_name::final_norm, {dim});
+  if (!model.tie_embeddings) weight(parameter_name::head, model.vocab_size, dim, ParameterRole::head, Initialization::zeros);
+  return out;
+}
+
+int64_t ModelConfig::parameter_count() const {
+  int64_t count = 0;
+  for (const Parameter& parameter : model_parameters(*this)) count += parameter.numel();
+  return count;
+}
+
+}  // namespace pgolf
