@@ -13,6 +13,7 @@
 #include "pgolf/model_io/expected_tensors.h"
 #include "pgolf/model_io/quantizer.h"
 #include "pgolf/model_io/tensors.h"
+#include "pgolf/run/run_folder.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
@@ -118,13 +119,15 @@ void require_floating_point(const StateDict& state, const std::string& name) {
 fs::path model_path(const fs::path& given) {
   std::error_code none;  // what cannot be looked at cannot be opened, which says why
   if (!fs::is_directory(given, none)) return given;
-  for (const char* name : {"final_model.int8.ptz", "final_model.pt"}) {
-    if (fs::exists(given / name, none)) return given / name;
+  const RunFolder run{given};
+  for (const auto& path : {run.artifact(), run.model()}) {
+    if (fs::exists(path, none)) return path;
   }
-  const auto checkpoints = list_checkpoints(given / "checkpoints");
+  const auto checkpoints = list_checkpoints(run.checkpoints());
   if (!checkpoints.empty()) return checkpoints.back();
   throw Error(ExitCode::bad_input,
-              format("the folder %s holds no final_model.int8.ptz, final_model.pt or checkpoint", given.c_str()));
+              format("the folder %s holds no %s, %s or checkpoint", given.c_str(), run.artifact().filename().c_str(),
+                     run.model().filename().c_str()));
 }
 
 ModelFile read_model_file(const fs::path& given) {
