@@ -132,8 +132,9 @@ void add_machine(OptionTable& table, RuntimeConfig& runtime) {
             "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
   table.add("CUDA_GRAPHS", bind::choice(&runtime.cuda_graphs), "",
             "Record a step's device work and replay it; auto: on a GPU with OPS=fast.");
-  table.add("DETERMINISTIC", bind::boolean(&runtime.deterministic), "",
-            "1: the same bits from run to run on a GPU as well, with slower attention. A CPU gives them anyway.");
+  table.add(
+      "DETERMINISTIC", bind::boolean(&runtime.deterministic), "",
+      "1: the same bits from run to run on a GPU as well, with LibTorch's deterministic algorithms. A CPU gives them anyway.");
 }
 
 void add_output(OptionTable& table, OutputConfig& output) {

@@ -166,16 +166,14 @@ void Trainer::accumulate_gradients() {
 
 /// Their norms follow the losses, so that both come to the host at once.
 void Trainer::measure_gradients() {
-  with_gradient_.clear();
   std::vector<at::Tensor> gradients;
-  for (const auto& item : model_->named_parameters()) {
-    if (!item.value().grad().defined() || item.value().grad().numel() == 0) continue;
-    with_gradient_.push_back(item.key());
-    gradients.push_back(item.value().grad());
+  for (const auto& parameter : model_->parameters()) {
+    if (parameter.grad().defined() && parameter.grad().numel() > 0) gradients.push_back(parameter.grad());
   }
   auto norms = at::_foreach_norm(gradients, 2);
   for (auto& norm : norms) norm = norm.to(at::kFloat);
-  report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size())).copy_(at::stack(norms));
+  norms_ = report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size()));
+  norms_.copy_(at::stack(norms));
 }
 
 StepRecord Trainer::forward_backward() {
@@ -196,7 +194,7 @@ StepRecord Trainer::forward_backward() {
     sum += loss;
   }
   record.train_loss = sum / static_cast<float>(passes);
-  const auto norms = report.narrow(0, passes, static_cast<int64_t>(with_gradient_.size()));
+  const auto norms = report.narrow(0, passes, norms_.numel());
   record.grad_norm = at::linalg_vector_norm(norms, 2, std::nullopt, false, at::kDouble).item<double>();
   return record;
 }

@@ -254,6 +254,17 @@ TEST(Trainer, ANonFiniteLossStopsBeforeTheWeightsAreTouched) {
   EXPECT_EQ(count_kind(read_metrics(run.folder().metrics()), "train"), 3);
 }
 
+TEST(Trainer, DeterministicTakesLibTorchsDeterministicAlgorithms) {
+  auto& context = at::globalContext();
+  ASSERT_FALSE(context.deterministicAlgorithms());
+  TinyRun plain({{"ITERATIONS", "2"}}), deterministic({{"ITERATIONS", "2"}, {"DETERMINISTIC", "1"}});
+  EXPECT_TRUE(context.deterministicAlgorithms());
+  ASSERT_EQ(deterministic.train(), ExitCode::ok) << "every operation of a step has one";
+  context.setDeterministicAlgorithms(false, /*warn_only=*/false);
+  ASSERT_EQ(plain.train(), ExitCode::ok);
+  expect_same_tensors(deterministic.weights(), plain.weights());
+}
+
 TEST(Trainer, ANonFiniteGradientIsNamedBeforeTheWeightsAreTouched) {
   for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     TinyRun run({{"GRAD_CLIP_NORM", "1"}});

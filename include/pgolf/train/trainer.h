@@ -12,8 +12,8 @@
 #include "pgolf/dist/process.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/optim/optimizers.h"
-#include "pgolf/train/micro_batches.h"
 #include "pgolf/run/run_folder.h"
+#include "pgolf/train/micro_batches.h"
 #include "pgolf/train/runtime.h"
 #include "pgolf/validation/bpb.h"
 
@@ -98,9 +98,9 @@ class Trainer {
   Optimizers optimizers_;
   MicroBatches micro_batches_;
   std::unique_ptr<Replicas> replicas_;
-  at::Tensor report_;                       ///< what the host reads of a step, float32 on the device: losses, then norms
-  at::Tensor losses_;                       ///< of the passes: the front of report_
-  std::vector<std::string> with_gradient_;  ///< parameters whose norms are in report_, in order
+  at::Tensor report_;  ///< what the host reads of a step, float32 on the device: losses, then norms
+  at::Tensor losses_;  ///< of the passes: the front of report_
+  at::Tensor norms_;   ///< of the parameters that have a gradient: what follows in report_
   std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
   bool restored_ = false;
