@@ -158,7 +158,7 @@ def value_of(name, text, origin):
 
 
 def check(options):
-    """What train_gpt refuses, and what its kernels do not cover (src/ops/cuda/coverage.h)."""
+    """What train_gpt refuses, and what its kernels do not cover (src/ops/kernels/cuda/coverage.h)."""
     dim, heads, kv_heads = options["MODEL_DIM"], options["NUM_HEADS"], options["NUM_KV_HEADS"]
     if dim % heads != 0 or dim // heads % 2 != 0 or heads % kv_heads != 0:
         raise UsageError(f"MODEL_DIM={dim} needs NUM_HEADS ({heads}) of an even number of lanes, and NUM_KV_HEADS ({kv_heads}) "

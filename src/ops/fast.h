@@ -1,4 +1,4 @@
-// OpsPath::fast for CPU and CUDA tensors of float32 and bfloat16: autograd functions over kernels/ and cuda/. Each takes
+// OpsPath::fast for CPU and CUDA tensors of float32 and bfloat16: autograd functions over kernels/. Each takes
 // what its public namesake (include/pgolf/ops) takes, and returns undefined tensors for what it does not cover (another
 // device or dtype, mixed dtypes, broadcasting); the caller then uses the reference form.
 #pragma once
@@ -15,9 +15,9 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include "cuda/kernels.h"
+#include "kernels/cuda/kernels.h"
 #endif
-#include "cuda/coverage.h"
+#include "kernels/cuda/coverage.h"
 #include "kernels/select.h"
 #include "parallel.h"
 #include "pgolf/ops/linear.h"
@@ -50,7 +50,7 @@ inline bool covered(const at::Tensor& x) {
   return device && x.layout() == at::kStrided && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-/// Whether the CUDA kernels take rows as long as x's, one of the limits of cuda/coverage.h; the CPU's take any.
+/// Whether the CUDA kernels take rows as long as x's, one of the limits of kernels/cuda/coverage.h; the CPU's take any.
 inline bool within(int64_t most_bytes, const at::Tensor& x) {
   return !x.is_cuda() || x.size(-1) * static_cast<int64_t>(x.element_size()) <= most_bytes;
 }

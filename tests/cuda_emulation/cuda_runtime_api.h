@@ -1,4 +1,4 @@
-// Stands in for the CUDA runtime's header of this name: what src/ops/cuda uses of CUDA, on the host.
+// Stands in for the CUDA runtime's header of this name: what src/ops/kernels/cuda uses of CUDA, on the host.
 #pragma once
 
 #include <cstddef>

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "ops/cuda/team.cuh"
+#include "ops/kernels/cuda/team.cuh"
 
 namespace pgolf::ops::cuda {
 namespace {

@@ -1,4 +1,4 @@
-// The kernels of src/ops/cuda, compiled for the host and run by the emulation, against formulas in double.
+// The kernels of src/ops/kernels/cuda, compiled for the host and run by the emulation, against formulas in double.
 //
 //   build/bin/test_cuda_emulation [--size=quick|small|big] [--seed=N] [--seeds=N] [--report] [GoogleTest's flags]
 //

@@ -45,39 +45,39 @@ ERRORS = [
     PlantedError("missing lane in a shuffle", "team.cuh",
                  "value += __shfl_xor_sync(0xffffffffu, value, step);", "value += __shfl_xor_sync(0x7fffffffu, value, step);"),
     PlantedError("missing step of shuffles", "team.cuh", "for (int step = lanes / 2;", "for (int step = lanes / 4;"),
-    PlantedError("idle lanes leave before a shuffle", "heads.cu",
+    PlantedError("idle lanes leave before a shuffle", "rope.cu",
                  "const T* const from = head_of(x, shape, active ? row : 0);",
                  "if (!active) continue;\n    const T* const from = head_of(x, shape, row);"),
-    PlantedError("block beyond its launch bounds", "rows.cu", "threads_per_block = 256;", "threads_per_block = 1024;"),
+    PlantedError("block beyond its launch bounds", "residual.cu", "threads_per_block = 256;", "threads_per_block = 1024;"),
     # Places in memory.
     PlantedError("store past the row", "row_math.h",
                  "if (first + i < width) row[first + i] = rounded<T>(pack.lanes[i]);",
                  "row[first + i] = rounded<T>(pack.lanes[i]);"),
     PlantedError("load past the row", "row_math.h",
                  "first + i < width ? to_float(row[first + i]) : 0.0f;", "to_float(row[first + i]);"),
-    PlantedError("sums stored past the row", "rows.cu",
+    PlantedError("sums stored past the row", "residual.cu",
                  "if (first + i < shape.width) sums[first + i] = pack.lanes[i];", "sums[first + i] = pack.lanes[i];"),
-    PlantedError("load past the last row", "rows.cu",
+    PlantedError("load past the last row", "residual.cu",
                  "row < shape.rows ? load_pack(x + row * shape.width, first, shape.width, shape.aligned) : Pack<T>{};",
                  "load_pack(x + row * shape.width, first, shape.width, shape.aligned);"),
-    PlantedError("alignment of pointers assumed", "rows.cu",
+    PlantedError("alignment of pointers assumed", "residual.cu",
                  "width % kPack<T> == 0 && on_boundaries(pointers...)", "width % kPack<T> == 0"),
     PlantedError("alignment of rows assumed", "cross_entropy.cu",
                  "vocab % kPack<T> == 0 && on_boundaries(logits, gradient)", "on_boundaries(logits, gradient)"),
-    PlantedError("wrong index of rstd", "heads.cu",
+    PlantedError("wrong index of rstd", "rope.cu",
                  "rstd[row * shape.heads + blockIdx.y] = r;", "rstd[row + blockIdx.y * layout.rows] = r;"),
     PlantedError("wrong index of the angle", "row_math.h",
                  "own.lanes[i] * angles.cos[lane / 2] +", "own.lanes[i] * angles.cos[lane % half] +"),
     PlantedError("target not checked", "cross_entropy.cu",
                  "const bool valid = target >= 0 && target < vocab;", "const bool valid = target >= 0;"),
     PlantedError("end of a long row left out", "cross_entropy.cu", "quotient_up<int64_t>(packs, 8)", "packs / 8"),
-    PlantedError("too few partial sums", "rows.cu",
+    PlantedError("too few partial sums", "residual.cu",
                  "partial_sums(rows, width), dy, normed.dnormed, normed.y, x, x0,",
                  "(partial_sums(rows, width) + 1) / 2, dy, normed.dnormed, normed.y, x, x0,"),
-    PlantedError("too many partial sums", "rows.cu",
+    PlantedError("too many partial sums", "residual.cu",
                  "partial_sums(rows, width), dy, normed.dnormed, normed.y, scale,",
                  "most_teams(rows), dy, normed.dnormed, normed.y, scale,"),
-    PlantedError("partial sum of the last turn only", "heads.cu", "gain_sum += product;", "gain_sum = product;"),
+    PlantedError("partial sum of the last turn only", "rope.cu", "gain_sum += product;", "gain_sum = product;"),
     # Arithmetic.
     PlantedError("padding in the softmax", "cross_entropy.cu",
                  "sum += first_of(p) + i < vocab ? e : 0.0f;", "sum += e;"),
@@ -89,7 +89,7 @@ ERRORS = [
                  "(i % 2 == 0 ? direction : -direction)", "(i % 2 == 0 ? -direction : direction)"),
     PlantedError("rotation's sign, lane by lane", "row_math.h",
                  "(low ? direction : -direction) * other", "(low ? -direction : direction) * other"),
-    PlantedError("gain left out", "heads.cu", "scaled(turned, r * head_gain)", "scaled(turned, r)"),
+    PlantedError("gain left out", "rope.cu", "scaled(turned, r * head_gain)", "scaled(turned, r)"),
     PlantedError("norm's gradient with r squared", "row_math.h",
                  "return product * r * r * r / static_cast<float>(width);",
                  "return product * r * r / static_cast<float>(width);"),
@@ -124,7 +124,7 @@ class Build:
             sys.exit(f"{build} has no test_cuda_emulation; build it first")
 
     def program(self, folder, error):
-        """The test program with the kernels of folder/src/ops/cuda, where the error is planted; None: all as they are."""
+        """The test program with the kernels of folder/src/ops/kernels/cuda, where the error is planted; None: all as they are."""
         objects = []
         for file, words in self.kernels:
             made = Path(words[words.index("-o") + 1])
@@ -167,7 +167,7 @@ def outcome(build, error):
         folder = Path(name)
         shutil.copytree(build.root / "src" / "ops", folder / "src" / "ops")
         if error is not None:
-            path = folder / "src" / "ops" / "cuda" / error.file
+            path = folder / "src" / "ops" / "kernels" / "cuda" / error.file
             path.write_text(path.read_text().replace(error.text, error.wrong))
         program = build.program(folder, error)
         try:
@@ -188,7 +188,7 @@ def main():
     options = parser.parse_args()
 
     build = Build(options.build.resolve(), options.gtest)
-    texts = {path.name: path.read_text() for path in (build.root / "src" / "ops" / "cuda").iterdir()}
+    texts = {path.name: path.read_text() for path in (build.root / "src" / "ops" / "kernels" / "cuda").iterdir()}
     stale = [error for error in ERRORS if texts.get(error.file, "").count(error.text) != 1]
     if stale:
         sys.exit("\n".join(f"{error.name}: not just once in {error.file}: {error.text!r}" for error in stale))

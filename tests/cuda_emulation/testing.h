@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "emulation.h"
-#include "ops/cuda/kernels.h"
+#include "ops/kernels/cuda/kernels.h"
 
 namespace pgolf::ops::cuda::testing {
 

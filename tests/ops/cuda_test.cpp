@@ -4,8 +4,8 @@
 #include <random>
 #include <typeinfo>
 
-#include "../../src/ops/cuda/coverage.h"
-#include "../../src/ops/cuda/row_math.h"
+#include "../../src/ops/kernels/cuda/coverage.h"
+#include "../../src/ops/kernels/cuda/row_math.h"
 #include "ops/ops_testing.h"
 #include "pgolf/ops/cross_entropy.h"
 #include "pgolf/ops/mlp.h"
@@ -15,7 +15,7 @@
 #ifdef PGOLF_WITH_CUDA
 #include <ATen/detail/CUDAHooksInterface.h>
 
-#include "../../src/ops/cuda/kernels.h"
+#include "../../src/ops/kernels/cuda/kernels.h"
 #endif
 
 namespace pgolf::ops::testing {

@@ -25,7 +25,7 @@ __device__ Angles angles_at(const RotationTable& table, int64_t time) {
   return {table.cos + time * table.half, table.sin + time * table.half, table.half, table.interleaved};
 }
 
-/// Which head and rows this thread works on. As in for_rows of rows.cu every thread takes equally many turns.
+/// Which head and rows this thread works on. As in for_rows of residual.cu every thread takes equally many turns.
 struct Place {
   __device__ explicit Place(const Layout& layout)
       : index(static_cast<int64_t>(blockIdx.x) * (kThreads / layout.lanes) + threadIdx.x / layout.lanes),
@@ -108,7 +108,7 @@ dim3 blocks_of(const Layout& layout) {
 }  // namespace
 
 template <class T>
-void HeadKernels<T>::norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain,
+void RopeKernels<T>::norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain,
                                  HeadShape shape, int64_t, int64_t rows) const {
   const Layout layout =
       layout_of<T>(shape, rows, heads_on_boundaries<T>(x) && heads_on_boundaries<T>(y) && on_boundaries(table.cos, table.sin));
@@ -116,7 +116,7 @@ void HeadKernels<T>::norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, Ro
 }
 
 template <class T>
-void HeadKernels<T>::norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table,
+void RopeKernels<T>::norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table,
                                           const float* gain, Heads<T*> dx, float* dgain, HeadShape shape, int64_t,
                                           int64_t rows) const {
   const bool aligned = heads_on_boundaries<T>(dy) && heads_on_boundaries<T>(x) && heads_on_boundaries<T>(dx) &&
@@ -126,7 +126,7 @@ void HeadKernels<T>::norm_rotate_backward(Heads<const T*> dy, Heads<const T*> x,
                    layout);
 }
 
-template struct HeadKernels<float>;
-template struct HeadKernels<Bf16>;
+template struct RopeKernels<float>;
+template struct RopeKernels<Bf16>;
 
 }  // namespace pgolf::ops::cuda

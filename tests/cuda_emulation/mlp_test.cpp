@@ -26,10 +26,10 @@ double sigmoid_of(double x) {
 }
 
 template <class T>
-class ElementsTest : public KernelTest<T> {};
-TYPED_TEST_SUITE(ElementsTest, Elements);
+class MlpTest : public KernelTest<T> {};
+TYPED_TEST_SUITE(MlpTest, Elements);
 
-TYPED_TEST(ElementsTest, ReluSquared) {
+TYPED_TEST(MlpTest, ReluSquared) {
   using T = TypeParam;
   this->for_each(cases(), [&](const ElementsCase& c) {
     const auto x = normal<T>(c.count, c.shift, 2), dy = normal<T>(c.count, c.shift);
@@ -42,7 +42,7 @@ TYPED_TEST(ElementsTest, ReluSquared) {
   });
 }
 
-TYPED_TEST(ElementsTest, Swiglu) {
+TYPED_TEST(MlpTest, Swiglu) {
   using T = TypeParam;
   this->for_each(cases(), [&](const ElementsCase& c) {
     const auto gate = normal<T>(c.count, c.shift, 2), up = normal<T>(c.count, c.shift), dy = normal<T>(c.count, c.shift);
@@ -58,7 +58,7 @@ TYPED_TEST(ElementsTest, Swiglu) {
   });
 }
 
-TYPED_TEST(ElementsTest, Scale) {
+TYPED_TEST(MlpTest, Scale) {
   using T = TypeParam;
   this->for_each(cases(), [&](const ElementsCase& c) {
     for (const float by : {0.125f, 1.0f, -3.0f}) {

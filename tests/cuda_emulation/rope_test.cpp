@@ -136,10 +136,10 @@ struct Rotation {
 };
 
 template <class T>
-class HeadsTest : public KernelTest<T> {};
-TYPED_TEST_SUITE(HeadsTest, Elements);
+class RopeTest : public KernelTest<T> {};
+TYPED_TEST_SUITE(RopeTest, Elements);
 
-TYPED_TEST(HeadsTest, NormRotate) {
+TYPED_TEST(RopeTest, NormRotate) {
   using T = TypeParam;
   this->for_each(cases(kMaxHeadBytes / static_cast<int64_t>(sizeof(T))), [&](const HeadsCase& c) {
     HeadBuffer<T> x(c, c.from), y(c, c.to), dy(c, c.to), dx(c, c.from);

@@ -1,5 +1,5 @@
 // The arithmetic of OpsPath::fast on CUDA devices. Every launcher takes the arguments of the CPU kernel of the same name
-// (kernels/kernels.h, which has the formulas) as device pointers, and differs in this: it only puts the work on its stream;
+// (../kernels.h, which has the formulas) as device pointers, and differs in this: it only puts the work on its stream;
 // rows are all rows; and a sum over rows is left as partial_sums() partial sums that follow one another. They are added up in
 // a fixed order, so results do not depend on how the device schedules its blocks. float32 arithmetic, one rounding at the store.
 // Rows that lie on 16-byte boundaries are read and written 16 bytes at a time, others element by element.
@@ -8,13 +8,13 @@
 
 #include <cuda_runtime_api.h>
 
-#include "../kernels/kernels.h"
+#include "../kernels.h"
 #include "coverage.h"
 
 namespace pgolf::ops::cuda {
 
 template <class T>
-struct RowKernels {
+struct ResidualKernels {
   cudaStream_t stream;
 
   void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const;
@@ -29,7 +29,7 @@ struct RowKernels {
 };
 
 template <class T>
-struct HeadKernels {
+struct RopeKernels {
   cudaStream_t stream;
 
   void norm_rotate(Heads<const T*> x, Heads<T*> y, float* rstd, RotationTable table, const float* gain, HeadShape shape,
@@ -39,7 +39,7 @@ struct HeadKernels {
 };
 
 template <class T>
-struct ElementKernels {
+struct MlpKernels {
   cudaStream_t stream;
 
   void relu_squared(const T* x, T* y, int64_t count) const;
@@ -50,7 +50,7 @@ struct ElementKernels {
 };
 
 template <class T>
-struct LossKernels {
+struct CrossEntropyKernels {
   cudaStream_t stream;
 
   /// A row whose target is not in 0 .. vocab-1 gets the loss NaN: the host does not look at targets.
@@ -60,10 +60,10 @@ struct LossKernels {
 
 /// T float or Bf16.
 template <class T>
-struct Kernels : RowKernels<T>, HeadKernels<T>, ElementKernels<T>, LossKernels<T> {
+struct Kernels : ResidualKernels<T>, RopeKernels<T>, MlpKernels<T>, CrossEntropyKernels<T> {
   using Element = T;
   explicit Kernels(cudaStream_t stream)
-      : RowKernels<T>{stream}, HeadKernels<T>{stream}, ElementKernels<T>{stream}, LossKernels<T>{stream} {}
+      : ResidualKernels<T>{stream}, RopeKernels<T>{stream}, MlpKernels<T>{stream}, CrossEntropyKernels<T>{stream} {}
 };
 
 }  // namespace pgolf::ops::cuda

@@ -194,22 +194,22 @@ int64_t most_teams(int64_t rows) {
 }  // namespace
 
 template <class T>
-void RowKernels<T>::rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, y);
   const Grid grid = grid_for<T>(shape);
   launch<kMostThreads>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, y, rstd, shape);
 }
 
 template <class T>
-void RowKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), dy, x, dx);
   const Grid grid = grid_for<T>(shape);
   launch<kMostThreads>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, dx, shape);
 }
 
 template <class T>
-void RowKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows,
-                                 int64_t width) const {
+void ResidualKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows,
+                                      int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, x0, mix, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? residual_mix_kernel<T, true> : residual_mix_kernel<T, false>;
@@ -217,8 +217,8 @@ void RowKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y
 }
 
 template <class T>
-void RowKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx,
-                                          T* dx0, float* dmix, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix,
+                                               T* dx, T* dx0, float* dmix, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, x, x0, mix, dx, dx0);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? residual_mix_backward_kernel<T, true> : residual_mix_backward_kernel<T, false>;
@@ -226,8 +226,8 @@ void RowKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> normed, c
 }
 
 template <class T>
-void RowKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
-                               int64_t width) const {
+void ResidualKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
+                                    int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, scale, branch, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? scaled_add_kernel<T, true> : scaled_add_kernel<T, false>;
@@ -235,15 +235,15 @@ void RowKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, 
 }
 
 template <class T>
-void RowKernels<T>::scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx,
-                                        T* dbranch, float* dscale, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx,
+                                             T* dbranch, float* dscale, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, scale, branch, dx, dbranch);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? scaled_add_backward_kernel<T, true> : scaled_add_backward_kernel<T, false>;
   launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, dy, normed, scale, branch, dx, dbranch, dscale, shape);
 }
 
-template struct RowKernels<float>;
-template struct RowKernels<Bf16>;
+template struct ResidualKernels<float>;
+template struct ResidualKernels<Bf16>;
 
 }  // namespace pgolf::ops::cuda

@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(kMaxThreads)
 }  // namespace
 
 template <class T>
-void LossKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss,
-                                           T* gradient, int64_t rows, int64_t vocab) const {
+void CrossEntropyKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale,
+                                                   float* loss, T* gradient, int64_t rows, int64_t vocab) const {
   const int64_t packs = quotient_up<int64_t>(vocab, kPack<T>);
   const bool one_each = packs <= kMaxThreads;
   const int64_t threads = quotient_up<int64_t>(one_each ? packs : quotient_up<int64_t>(packs, 8), kWarp) * kWarp;
@@ -82,7 +82,7 @@ void LossKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targe
                       grad_scale, loss, gradient, vocab, aligned);
 }
 
-template struct LossKernels<float>;
-template struct LossKernels<Bf16>;
+template struct CrossEntropyKernels<float>;
+template struct CrossEntropyKernels<Bf16>;
 
 }  // namespace pgolf::ops::cuda

@@ -46,11 +46,11 @@ double sum_tolerance(int64_t rows) {
 }
 
 template <class T>
-class RowsTest : public KernelTest<T> {
+class ResidualTest : public KernelTest<T> {
  protected:
   static std::vector<RowsCase> cases_here(bool sums) { return cases(kMaxRowBytes / static_cast<int64_t>(sizeof(T)), sums); }
 };
-TYPED_TEST_SUITE(RowsTest, Elements);
+TYPED_TEST_SUITE(ResidualTest, Elements);
 
 /// The second output of an op whose first is y, or (for tests without one) none; and what flows back through it.
 template <class T>
@@ -92,7 +92,7 @@ std::vector<double> column_sums(const std::vector<double>& a, const Buffer<T>& b
   return sums;
 }
 
-TYPED_TEST(RowsTest, RmsNorm) {
+TYPED_TEST(ResidualTest, RmsNorm) {
   using T = TypeParam;
   this->for_each(this->cases_here(false), [&](const RowsCase& c) {
     const auto x = normal<T>(c.count(), c.shift), dy = normal<T>(c.count(), c.shift);
@@ -135,11 +135,11 @@ void check_residual_mix(const Kernels<T>& kernels, const RowsCase& c, bool with_
   expect_close<float>("residual_mix_backward, dmix", summed(dmix, partials, 2 * width), expected, sum_tolerance(c.rows));
 }
 
-TYPED_TEST(RowsTest, ResidualMix) {
+TYPED_TEST(ResidualTest, ResidualMix) {
   this->for_each(this->cases_here(true), [&](const RowsCase& c) { check_residual_mix(this->kernels, c, false); });
 }
 
-TYPED_TEST(RowsTest, ResidualMixAndNorm) {
+TYPED_TEST(ResidualTest, ResidualMixAndNorm) {
   this->for_each(this->cases_here(true), [&](const RowsCase& c) { check_residual_mix(this->kernels, c, true); });
 }
 
@@ -166,11 +166,11 @@ void check_scaled_add(const Kernels<T>& kernels, const RowsCase& c, bool with_se
                       sum_tolerance(c.rows));
 }
 
-TYPED_TEST(RowsTest, ScaledAdd) {
+TYPED_TEST(ResidualTest, ScaledAdd) {
   this->for_each(this->cases_here(true), [&](const RowsCase& c) { check_scaled_add(this->kernels, c, false); });
 }
 
-TYPED_TEST(RowsTest, ScaledAddAndNorm) {
+TYPED_TEST(ResidualTest, ScaledAddAndNorm) {
   this->for_each(this->cases_here(true), [&](const RowsCase& c) { check_scaled_add(this->kernels, c, true); });
 }
 

@@ -70,32 +70,32 @@ unsigned blocks_for(int64_t count) {
 }  // namespace
 
 template <class T>
-void ElementKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
+void MlpKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
   launch(relu_squared_kernel<T>, blocks_for<T>(count), kThreads, stream, x, y, count, on_boundaries(x, y));
 }
 
 template <class T>
-void ElementKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
+void MlpKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
   launch(relu_squared_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, x, dx, count, on_boundaries(dy, x, dx));
 }
 
 template <class T>
-void ElementKernels<T>::swiglu(const T* gate, const T* up, T* y, int64_t count) const {
+void MlpKernels<T>::swiglu(const T* gate, const T* up, T* y, int64_t count) const {
   launch(swiglu_kernel<T>, blocks_for<T>(count), kThreads, stream, gate, up, y, count, on_boundaries(gate, up, y));
 }
 
 template <class T>
-void ElementKernels<T>::swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const {
+void MlpKernels<T>::swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const {
   launch(swiglu_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, gate, up, dgate, dup, count,
          on_boundaries(dy, gate, up, dgate, dup));
 }
 
 template <class T>
-void ElementKernels<T>::scale(T* x, const float* factor, int64_t count) const {
+void MlpKernels<T>::scale(T* x, const float* factor, int64_t count) const {
   launch(scale_kernel<T>, blocks_for<T>(count), kThreads, stream, x, factor, count, on_boundaries(x));
 }
 
-template struct ElementKernels<float>;
-template struct ElementKernels<Bf16>;
+template struct MlpKernels<float>;
+template struct MlpKernels<Bf16>;
 
 }  // namespace pgolf::ops::cuda

@@ -1,11 +1,11 @@
-// What one thread of a CUDA kernel computes: 16 bytes of a row as floats, and the formulas of kernels/kernels.h on them.
+// What one thread of a CUDA kernel computes: 16 bytes of a row as floats, and the formulas of ../kernels.h on them.
 // Compiles for the device and for the host, so that tests on a machine without a GPU reach it.
 #pragma once
 
 #include <math.h>
 #include <string.h>
 
-#include "../kernels/kernels.h"
+#include "../kernels.h"
 
 #ifdef __CUDACC__
 #define PGOLF_HOST_DEVICE __host__ __device__ __forceinline__
