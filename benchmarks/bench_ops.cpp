@@ -1,15 +1,15 @@
 // Time of every op, OpsPath::reference against OpsPath::fast, at the shapes of the 9x512 baseline (one sequence of 1,024
-// tokens) and of the presets for the CPU; on a GPU with 64 times the sequences. taskset bounds the threads.
+// tokens) and of the presets for the CPU; on a GPU with 64 times the sequences. Use taskset to limit the threads.
 //   build/bin/bench_ops --benchmark_filter='qk.*bfloat16.*backward'
 //
 // Names are OP/SHAPE/DTYPE/PATH/PASS. "forward" records what "backward" needs, as in training. Weights stay as they are
-// between calls, so their casting and packing, once per optimiser step in training, is not in the times. qkv_heads is
-// linear_qkv and qk_norm_rope_gain in one; on the CPU mostly one after the other.
+// between calls, so their casting and packing, once per optimizer step in training, is not in the times. qkv_heads is
+// linear_qkv and qk_norm_rope_gain in one; on the CPU it is mostly one after the other.
 //
 // Counters: products (and qkv_heads, of which only the product counts) have their FLOP/s and its share of the measured
 // matrix-product peak of their dtype. The others have the bytes per second of their inputs and outputs (backward: of the
-// inputs, and of all gradients), each counted once, and its share of a measured copy's; data that fits into the caches may
-// exceed 1.
+// inputs, and of all gradients), each counted once, and its share of a measured copy's; with data that fits into the caches
+// it may exceed 1.
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 
@@ -69,7 +69,7 @@ at::Tensor randn(at::IntArrayRef sizes) {
   return at::randn(sizes, device());
 }
 
-double yardstick(at::ScalarType dtype, bool product) {
+double peak_rate(at::ScalarType dtype, bool product) {
   static const double copy = copy_bandwidth(device()), float32 = matrix_peak(device(), at::kFloat),
                       bfloat16 = matrix_peak(device(), at::kBFloat16);
   return !product ? copy : dtype == at::kFloat ? float32 : bfloat16;
@@ -81,7 +81,7 @@ double bytes_of(const Tensors& tensors) {
   return bytes;
 }
 
-/// The clock of one benchmark: each pass is a sample, and the counters come from their sum.
+/// Times one benchmark: each forward or backward pass is a sample, and the counters come from their sum.
 class Meter {
  public:
   explicit Meter(benchmark::State& state) : state_(state) {}
@@ -98,12 +98,12 @@ class Meter {
     total_ += seconds;
   }
 
-  /// flops, bytes: of one pass; bytes count where there are no flops.
+  /// flops, bytes: of one sample; bytes are used if there are no flops.
   void count(double flops, double bytes, at::ScalarType dtype) {
     const bool product = flops > 0;
     const double rate = static_cast<double>(state_.iterations()) * (product ? flops : bytes) / total_;
     state_.counters[product ? "FLOP/s" : "bytes/s"] = rate;
-    state_.counters[product ? "of_peak" : "of_copy"] = rate / yardstick(dtype, product);
+    state_.counters[product ? "of_peak" : "of_copy"] = rate / peak_rate(dtype, product);
   }
 
  private:
@@ -127,7 +127,7 @@ void run(benchmark::State& state, const Case& c, at::ScalarType dtype, OpsPath p
       continue;
     }
     forward();
-    // Gradients of parameters add up, those of activations come anew.
+    // Gradients of parameters accumulate, those of activations are new.
     for (auto& x : in.activations) x.mutable_grad() = at::Tensor();
     meter.sample([&] { torch::autograd::backward(outputs, gradients); });
   }
@@ -228,7 +228,7 @@ void add_products(const Shape& s) {
              "relu_squared_mlp", s, {{s.hidden, s.width}, {s.width, s.hidden}},
              [](const at::Tensor& x, const Weights& w, OpsPath path) { return Tensors{relu_squared_mlp(x, w[0], w[1], path)}; }));
   const auto heads = [&](int64_t count) { return randn({s.batch, count, s.time, s.head_dim()}); };
-  // On a GPU LibTorch has two ways to train: both are timed.
+  // On a GPU LibTorch has two backends for training; both are timed.
   const auto attention = [&](const char* name, bool cudnn) {
     add(s, {name,
             {{heads(s.heads), heads(s.kv_heads), heads(s.kv_heads)}, {}},
@@ -247,7 +247,7 @@ void add_products(const Shape& s) {
   }
 }
 
-/// prepare makes the operands and returns the work of one call.
+/// prepare() creates the operands and returns the function to time.
 void add_muon_case(const std::string& name, const Shape& s, at::ScalarType dtype, OpsPath path, double flops,
                    const std::function<std::function<void()>()>& prepare) {
   const auto timed = [=](benchmark::State& state) {
@@ -261,7 +261,7 @@ void add_muon_case(const std::string& name, const Shape& s, at::ScalarType dtype
       ->UseManualTime();
 }
 
-/// muon_update_ of the matrices of all blocks, and its innermost part, which has one form, on a single one.
+/// muon_update_ of the matrices of all blocks, and newton_schulz, which has only a reference form, on a single one.
 void add_muon(const Shape& s) {
   const std::vector<std::pair<int64_t, int64_t>> sizes = {{s.width, s.width}, {s.kv_width(), s.width}, {s.kv_width(), s.width},
                                                           {s.width, s.width}, {s.hidden, s.width},     {s.width, s.hidden}};

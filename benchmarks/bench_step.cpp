@@ -1,7 +1,7 @@
-// bench_step: what one optimiser step of a configuration costs, as a whole and by part; or what its validation costs.
+// bench_step: what one optimizer step of a configuration costs, as a whole and by part; or what its validation costs.
 //
 // "total" is the Trainer's own step. The parts are measured on steps of their own, which go through the same model,
-// data and gradients one call at a time; their optimisers have a learning rate of 0, so that the model stays as trained.
+// data and gradients one call at a time; their optimizers have a learning rate of 0, so that the model stays as trained.
 #include <torch/types.h>
 #include <torch/version.h>
 #include <unistd.h>
@@ -29,17 +29,17 @@ namespace {
 constexpr const char* kUsage =
     "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--validation] [--json FILE] [-- train_gpt OPTION...]\n"
     "\n"
-    "Times optimiser steps. The configuration comes from the environment, and from train_gpt's options behind \"--\"\n"
-    "(--config FILE among them).\n"
+    "Times optimizer steps. The configuration comes from the environment and from train_gpt's options after \"--\",\n"
+    "including --config FILE.\n"
     "\n"
-    "  --steps N      steps measured (default 10)\n"
-    "  --warmup N     steps before them, not measured (default 2)\n"
-    "  --total-only   leave out the parts: half the time and less memory (no second set of optimiser states); with CUDA\n"
-    "                 graphs they always are\n"
-    "  --validation   time validations of EVAL_TOKENS tokens by the initial weights instead of steps\n"
-    "  --json FILE    also write every sample and the summary\n"
+    "  --steps N      measured steps (default 10)\n"
+    "  --warmup N     unmeasured steps before them (default 2)\n"
+    "  --total-only   skip the parts: half the time and less memory (no second set of optimizer states); always skipped\n"
+    "                 with CUDA graphs\n"
+    "  --validation   time validations of EVAL_TOKENS tokens with the initial weights instead of steps\n"
+    "  --json FILE    also write all samples and the summary\n"
     "\n"
-    "Peak: the fastest of a large matrix product by LibTorch and the project's own on cached operands, in DTYPE.\n";
+    "Peak: the faster of a large matrix product by LibTorch and the project's own on cached operands, in DTYPE.\n";
 
 struct BenchOptions {
   int steps = 10;
@@ -60,7 +60,7 @@ int parse_count(const char* flag, const char* text, int low) {
   return value;
 }
 
-/// Takes bench_step's own flags from argv; what follows "--" is left for train_gpt's table, behind the program's name.
+/// Parses bench_step's own flags from argv; rest gets the program's name and what follows "--", for train_gpt's options.
 BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* rest) {
   BenchOptions options;
   rest->push_back(argv[0]);
@@ -85,15 +85,15 @@ BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* res
     } else if (flag == "--help" || flag == "-h") {
       options.help = true;
     } else {
-      throw Error(ExitCode::usage, format("bench_step has no option %s", flag.c_str()),
-                  "train_gpt's options go behind \"--\"; see bench_step --help");
+      throw Error(ExitCode::usage, format("bench_step: unknown option %s", flag.c_str()),
+                  "train_gpt's options go after \"--\"; see bench_step --help");
     }
   }
   for (++i; i < argc; ++i) rest->push_back(argv[i]);
   return options;
 }
 
-/// Wall time between marks, with the device's work included.
+/// Wall time between marks, including the device's work.
 class Stopwatch {
  public:
   explicit Stopwatch(at::Device device) : device_(device) { restart(); }
@@ -119,10 +119,10 @@ class Stopwatch {
 enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kClip, kMuon, kAdam, kRows };
 constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "clip", "muon", "adam"};
 constexpr const char* kRowNotes[kRows] = {"the Trainer's step (or validation)",
-                                          "  of which all micro-steps, and the gradients' norms",
-                                          "  and clipping, optimisers",
-                                          "part: wait for tokens, hand them over",
-                                          "part: forward, one pass at a time",
+                                          "  of which all micro-batches, and the gradient norms",
+                                          "  and clipping, optimizers",
+                                          "part: wait for tokens, move them to the device",
+                                          "part: forward, one micro-batch at a time",
                                           "part: backward, likewise",
                                           "part: gradient norm and scaling, with GRAD_CLIP_NORM",
                                           "part: momentum and Newton-Schulz",
@@ -221,7 +221,7 @@ ExitCode run(int argc, char** argv) {
     throw Error(ExitCode::usage, "bench_step takes train_gpt's configuration, not its actions", "see bench_step --help");
   }
   if (command.config.schedule.min_steps > 0)
-    refuse(command.resolved, {"MIN_STEPS"}, "bench_step times steps as they are given", "leave it out");
+    refuse(command.resolved, {"MIN_STEPS"}, "bench_step sets the number of steps with --steps", "remove it");
   for (const auto& warning : command.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   const auto& config = command.config;
   const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
@@ -229,7 +229,7 @@ ExitCode run(int argc, char** argv) {
   Trainer trainer(config, command.resolved, runtime, process);
   std::optional<Parts> parts;
   if (options.parts && runtime.cuda_graphs) {
-    std::fprintf(stderr, "bench_step: parts are left out: a recorded step has none (--cuda-graphs off measures them)\n");
+    std::fprintf(stderr, "bench_step: parts are not timed: a CUDA graph has none (--cuda-graphs off times them)\n");
   } else if (options.parts) {
     parts.emplace(trainer, process);
   }
@@ -276,7 +276,7 @@ ExitCode run(int argc, char** argv) {
 
   const auto plan = plan_passes(config, runtime, process);
   std::printf(
-      "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens a step in %d passes, %d at a time, of "
+      "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens per step in %d micro-batches, %d at a time, "
       "sequences of %d\n",
       config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
       describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.passes,

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times optimiser steps under several values of one setting, in turn, so that a machine's moods fall on all alike.
+"""Times optimizer steps under several values of one setting, interleaved, so that drifts of the machine affect all alike.
 
     benchmarks/compare_steps.py ROPE_DIMS full,16,none -- --config configs/tiny.env --data-path ...
 
 Every round runs build/bin/bench_step once per value, in an order that rotates. Printed per value: the median step time of its
 runs, and the ratio of its time to that of the first value in the same round (median, smallest and largest of the rounds).
-What follows -- goes to bench_step as train_gpt's options.
+Options after -- are passed to bench_step as train_gpt's options.
 """
 
 import argparse
@@ -25,24 +25,24 @@ def main():
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, rest = arguments[:at], arguments[at + 1:]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", help="name of an option of train_gpt, as in the environment")
-    parser.add_argument("values", help="its values, separated by commas (by ; if one of them holds a comma)")
+    parser.add_argument("setting", help="train_gpt option, by its environment variable")
+    parser.add_argument("values", help="its values, separated by commas (by ; if a value contains a comma)")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=10, help="measured per run, after 2 others")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps per run, after 2 warmup steps")
     parser.add_argument("--bench-step", default=ROOT / "build/bin/bench_step")
     options = parser.parse_args(own)
     values = options.values.split(";" if ";" in options.values else ",")
     if len(values) < 2 or options.rounds < 1 or options.steps < 1:
-        parser.error("needs two values or more, and at least one round and step")
+        parser.error("needs at least two values, one round and one step")
 
     medians = {value: [] for value in values}
     for done in range(options.rounds):
-        turn = done % len(values)
-        for value in values[turn:] + values[:turn]:
+        offset = done % len(values)
+        for value in values[offset:] + values[:offset]:
             medians[value].append(median_step(options, value, rest))
         print(f"\rround {done + 1} of {options.rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    print(f"{options.setting:>16} {'ms a step':>10} {'to ' + values[0]:>10}  range")
+    print(f"{options.setting:>16} {'ms/step':>10} {'vs ' + values[0]:>10}  range")
     for value in values:
         ratios = [mine / first for mine, first in zip(medians[value], medians[values[0]])]
         print(f"{value:>16} {statistics.median(medians[value]):10.2f} {statistics.median(ratios):10.3f}  "

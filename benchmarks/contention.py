@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures what busy neighbors on the machine do to an optimizer step: processes that loop while bench_step runs.
+"""Measures how much busy neighbors slow down an optimizer step: processes that spin while bench_step runs.
 
     benchmarks/contention.py --env OMP_WAIT_POLICY=PASSIVE --vs OLD/bin/bench_step -- --config configs/tiny.env ...
 
-In every round, for each number of neighbors in turn, every variant runs once, in an order that rotates: bench_step,
-that of --vs, bench_step with --env, and `eval_gpt score` if --score is given. Ratios are taken within a round. What
-follows -- goes to bench_step as train_gpt's options. --env may be repeated; all of them together make one variant.
+In every round, for each number of neighbors, every variant runs once, in an order that rotates: bench_step, that of
+--vs, bench_step with --env, and `eval_gpt score` if --score is given. Ratios are taken within a round. Options after
+-- are passed to bench_step as train_gpt's options. All --env settings together make one variant.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from table_vs_python import processor
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BUSY_LOAD = 0.3  # per core
-# Its standard input ends with the program that started it, however that ends.
+# Its standard input is closed when the program that started it ends, however it ends.
 NEIGHBOR = """
 import os, signal, sys, threading
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -55,7 +55,7 @@ class Run:
 
 @contextlib.contextmanager
 def busy_neighbors(count):
-    """They loop from the beginning of the block to its end."""
+    """They spin while the block runs."""
     with contextlib.ExitStack() as stack:
         command = [sys.executable, "-I", "-S", "-c", NEIGHBOR]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -109,10 +109,10 @@ def measure(variants, counts, rounds, neighbors=busy_neighbors, run=run_once):
     """{(variant's name, number of neighbors): a Run per round}."""
     runs = {(variant.name, count): [] for variant in variants for count in counts}
     for done in range(rounds):
-        turn = done % len(variants)
+        offset = done % len(variants)
         for count in counts:
             with neighbors(count):
-                for variant in variants[turn:] + variants[:turn]:
+                for variant in variants[offset:] + variants[:offset]:
                     print(f"round {done + 1} of {rounds}, {count} neighbors: {variant.name}", file=sys.stderr)
                     runs[variant.name, count].append(run(variant))
     return runs
@@ -123,11 +123,11 @@ def ratios(runs, others):
 
 
 def row(variant, count, runs, first):
-    """Cells of the table. `first` is the variant that others are compared with."""
+    """Cells of the table. `first` is the variant to compare with."""
     of = runs[variant.name, count]
     updates = [run.update_ms for run in of if run.update_ms is not None]
-    to_quiet = ratios(of, runs.get((variant.name, 0), []))
-    to_first = [] if variant.scores or variant is first else ratios(of, runs[first.name, count])
+    vs_quiet = ratios(of, runs.get((variant.name, 0), []))
+    vs_first = [] if variant.scores or variant is first else ratios(of, runs[first.name, count])
     return [
         variant.name,
         str(count),
@@ -135,15 +135,15 @@ def row(variant, count, runs, first):
         f"{max(run.ms for run in of):.1f}",
         f"{statistics.median(updates):.1f}" if updates else "",
         f"{statistics.median(run.cpu for run in of):.2f}",
-        f"{statistics.median(to_quiet):.2f}" if to_quiet else "",
-        f"{max(to_quiet):.2f}" if to_quiet else "",
-        f"{statistics.median(to_first):.2f} ({min(to_first):.2f}-{max(to_first):.2f})" if to_first else "",
+        f"{statistics.median(vs_quiet):.2f}" if vs_quiet else "",
+        f"{max(vs_quiet):.2f}" if vs_quiet else "",
+        f"{statistics.median(vs_first):.2f} ({min(vs_first):.2f}-{max(vs_first):.2f})" if vs_first else "",
     ]
 
 
 def table(variants, counts, runs):
     first = variants[0]
-    head = ["variant", "neighbors", "ms", "worst round", "update ms", "CPU", "to quiet", "worst", f"to {first.name}"]
+    head = ["variant", "neighbors", "ms", "worst round", "update ms", "CPU", "vs quiet", "worst", f"vs {first.name}"]
     rows = [row(variant, count, runs, first) for variant in variants for count in counts]
     return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
 
@@ -151,7 +151,7 @@ def table(variants, counts, runs):
 def machine(load, core_count):
     lines = [f"{processor()}; {core_count} core(s); load average {load:.2f} before the first neighbor."]
     if load > BUSY_LOAD * core_count:
-        lines.append("Warning: the machine was busy already; its times with 0 neighbors are not those of a quiet one.")
+        lines.append("Warning: the machine was already busy; its times with 0 neighbors are not those of a quiet machine.")
     return lines
 
 
@@ -171,13 +171,13 @@ def counts_of(text):
 def parse(arguments):
     at = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--neighbors", type=counts_of, default=[0, 1, 2], help="numbers of them (default: 0,1,2)")
+    parser.add_argument("--neighbors", type=counts_of, default=[0, 1, 2], help="numbers of neighbors (default: 0,1,2)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=5, help="measured per run (default: 5)")
-    parser.add_argument("--warmup", type=int, default=2, help="before them (default: 2)")
-    parser.add_argument("--total-only", action="store_true", help="without the parts of a step, in half the time")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps per run (default: 5)")
+    parser.add_argument("--warmup", type=int, default=2, help="unmeasured steps before them (default: 2)")
+    parser.add_argument("--total-only", action="store_true", help="skip the parts of a step: half the time")
     parser.add_argument("--bench-step", default=str(ROOT / "build/bin/bench_step"))
-    parser.add_argument("--vs", metavar="BENCH_STEP", help="a second one, of an older build for example")
+    parser.add_argument("--vs", metavar="BENCH_STEP", help="a second bench_step, e.g. of an older build")
     parser.add_argument("--env", metavar="NAME=VALUE", type=setting, action="append", default=[])
     parser.add_argument("--eval-gpt", default=str(ROOT / "build/bin/eval_gpt"))
     parser.add_argument("--score", metavar="'CHECKPOINT OPTION...'", help="also time eval_gpt score as a whole")
@@ -213,8 +213,8 @@ def main():
     variants = variants_of(options, rest)
     runs = measure(variants, options.neighbors, options.rounds)
     print("ms: of a step, or of the whole process of `eval_gpt score`; median of the rounds' medians, and the slowest")
-    print("round. CPU: CPU time over wall time x threads (eval_gpt: x cores). To quiet: how many times as long as with 0")
-    print("neighbors in the same round, median and worst. To bench_step: in the same round with as many neighbors.")
+    print("round. CPU: CPU time / (wall time x threads) (eval_gpt: x cores). vs quiet: ratio to the time with 0 neighbors")
+    print("in the same round, median and worst. vs bench_step: in the same round with as many neighbors.")
     print()
     print("\n".join(table(variants, options.neighbors, runs)))
 

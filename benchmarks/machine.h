@@ -1,4 +1,4 @@
-// What the machine can do at most, measured: the yardsticks of the benchmarks.
+// Measured peak rates of the machine, to which the benchmarks relate their results.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -13,7 +13,7 @@
 
 namespace pgolf {
 
-/// Seconds of one call, the best of several rounds of at least 50 ms after one that does not count.
+/// Seconds of one call, the best of several rounds of at least 50 ms after one warmup round.
 inline double best_seconds(const at::Device& device, const std::function<void()>& work) {
   using Clock = std::chrono::steady_clock;
   double best = 0;

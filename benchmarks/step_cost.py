@@ -4,18 +4,19 @@
     benchmarks/step_cost.py --config configs/baseline.env --device-rates h100
     benchmarks/step_cost.py --set MODEL_DIM=768 --set NUM_HEADS=12 --bandwidth 2.0 --matrix 250 --json cost.json
 
-Nothing runs on a device. Options come from --config files and --set, by train_gpt's names; what is not given has train_gpt's
-default, and the environment is not read. Counted is OPS=fast in bfloat16 on one CUDA device, by these rules:
+Nothing runs on a device. Options come from --config files and --set, with train_gpt's names and defaults; the environment is not
+read. It counts OPS=fast in bfloat16 on one CUDA device, by these rules:
 
 - Every kernel and every product reads each of its operands once and writes each of its results once. Nothing stays in a cache
   between two kernels, and no tile is read twice within one.
 - Weights count like activations: their casts once a step, the products' reads of the casts, their float32 gradients, which each
-  pass but a fresh one reads and writes. So do partial sums, the kept 1/rms of norms, and gradients that autograd adds up.
-- FLOPs are those of products and attention, two for a multiplication and addition. Attention has its causal half; its
-  backward pass computes the scores anew, so it has 2.5 times the forward's. Other arithmetic is taken to hide behind memory.
-- An operation takes the larger of its memory time and its matrix time, kernel by kernel, and every kernel a launch besides.
-- Left out: rotation tables, scalars, workspaces of library kernels (attention's backward pass has a large one), the host's
-  gaps, and the way of the tokens to the device. The kernels in embedding's and attention's backward passes are estimates.
+  micro-batch reads and writes unless they are new. So do partial sums, the saved 1/rms of norms, and gradients that autograd
+  adds up.
+- FLOPs are those of products and attention, two for a multiplication and addition. Attention has its causal half; its backward
+  pass recomputes the scores, so it has 2.5 times the forward's. Other arithmetic is assumed to overlap memory time.
+- An operation takes the larger of its memory time and its matrix time, kernel by kernel, plus a launch per kernel.
+- Not counted: rotation tables, scalars, workspaces of library kernels (attention's backward pass has a large one), the host's
+  gaps, and the copy of the tokens to the device. The kernels in embedding's and attention's backward passes are estimates.
 """
 
 import argparse
@@ -26,7 +27,7 @@ import pathlib
 import re
 import sys
 
-# ASSUMED. Bandwidth as in the data sheets; of it, and of the matrix units, what large kernels are hoped to reach.
+# ASSUMED. Bandwidth from the data sheets; efficiency and FLOP/s are what large kernels are expected to reach.
 RATES = {
     "h100": {"bandwidth": 3.35, "matrix": 530, "attention_forward": 280, "attention_backward": 220, "efficiency": 0.8},
     "h200": {"bandwidth": 4.8, "matrix": 530, "attention_forward": 280, "attention_backward": 220, "efficiency": 0.8},
@@ -42,7 +43,7 @@ CHOICES = {"MLP_KIND": ("relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUD
 FIXED = {"OPS": ("fast",), "DEVICE": ("auto", "cuda"), "DTYPE": ("auto", "bfloat16"), "MUON_DTYPE": ("auto", "bfloat16"),
          "NORM_WEIGHTS": ("0", "false"), "PARALLEL_PASSES": ("0", "1"), "MIN_STEPS": ("0",),
          "CONTROL_TENSOR_NAME_PATTERNS": ()}
-MICRO_STEPS = 8  # of a step; a pass takes one or several
+MICRO_STEPS = 8  # kMicroSteps; a micro-batch is one or several
 BF16, FLOAT, LONG = 2, 4, 8  # bytes
 
 
@@ -67,14 +68,14 @@ def run(arguments):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as train_gpt's; later files win")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="train_gpt's option; wins over files")
-    parser.add_argument("--passes", type=int, help="passes a step, instead of MICRO_BATCH_TOKENS: 1, 2, 4 or 8")
-    parser.add_argument("--device-rates", choices=RATES, default="h100", help="assumed rates; the options below replace one each")
-    parser.add_argument("--bandwidth", type=float, help="of the memory, TB/s")
-    parser.add_argument("--efficiency", type=float, help="part of the bandwidth that kernels reach, above 0 up to 1")
-    parser.add_argument("--matrix", type=float, help="TFLOP/s of products")
+    parser.add_argument("--micro-batches", type=int, help="micro-batches per step, instead of MICRO_BATCH_TOKENS: 1, 2, 4 or 8")
+    parser.add_argument("--device-rates", choices=RATES, default="h100", help="assumed rates; each option below replaces one")
+    parser.add_argument("--bandwidth", type=float, help="memory bandwidth, TB/s")
+    parser.add_argument("--efficiency", type=float, help="fraction of the bandwidth that kernels reach, above 0 and at most 1")
+    parser.add_argument("--matrix", type=float, help="TFLOP/s of matrix products")
     parser.add_argument("--attention-forward", type=float, help="TFLOP/s of attention's forward pass")
     parser.add_argument("--attention-backward", type=float, help="TFLOP/s of attention's backward pass")
-    parser.add_argument("--launch", type=float, default=LAUNCH_US, help="microseconds for each kernel besides its work")
+    parser.add_argument("--launch", type=float, default=LAUNCH_US, help="launch overhead per kernel, microseconds")
     parser.add_argument("--json", help="also write the table to this file")
     given = parser.parse_args(arguments)
 
@@ -83,9 +84,9 @@ def run(arguments):
     if not all(math.isfinite(rate) and rate > 0 for name, rate in rates.items() if name != "launch") or not rates["launch"] >= 0:
         raise UsageError("rates must be above 0, and --launch at least 0")
     if rates["efficiency"] > 1:
-        raise UsageError(f"--efficiency is a part of the bandwidth, at most 1, not {rates['efficiency']:g}")
+        raise UsageError(f"--efficiency is a fraction of the bandwidth, at most 1, not {rates['efficiency']:g}")
     options = read_options(given.config, given.set)
-    step = Step(options, passes_of(options, given.passes))
+    step = Step(options, micro_batches_of(options, given.micro_batches))
     report = Report(step, rates)
     if given.json:
         try:
@@ -96,7 +97,7 @@ def run(arguments):
 
 
 def read_options(files, settings):
-    """The options that matter here, checked, with train_gpt's defaults."""
+    """The options that affect the count, checked, with train_gpt's defaults."""
     texts = {}
     for file in files:
         texts.update(read_config(file))
@@ -106,7 +107,7 @@ def read_options(files, settings):
         if not equals:
             raise UsageError(f"--set takes NAME=VALUE, not {setting}")
         if name not in known:
-            raise UsageError(f"--set {name}: no option that changes the count (those are {', '.join(sorted(known))})")
+            raise UsageError(f"--set {name}: not an option that changes the count (those are {', '.join(sorted(known))})")
         texts[name] = (value, "--set")
     options = {**COUNTS, **SWITCHES, **NUMBERS, **{name: values[0] for name, values in CHOICES.items()}}
     for name, (text, origin) in texts.items():
@@ -121,7 +122,7 @@ def read_options(files, settings):
 
 
 def read_config(file):
-    """{name: (text, origin)} of a file of KEY=VALUE lines. Other options than those counted may have any text."""
+    """{name: (text, origin)} of a file of KEY=VALUE lines. Options that do not affect the count may have any text."""
     try:
         lines = pathlib.Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -132,7 +133,7 @@ def read_config(file):
             continue
         name, equals, value = line.partition("=")
         if not equals:
-            raise UsageError(f"{file}:{number}: no '=' in the line")
+            raise UsageError(f"{file}:{number}: missing '='")
         value = re.split(r"(?:^|\s)#", value)[0].strip().strip("'\"")
         texts[name.strip()] = (value, f"{file}:{number}")
     return texts
@@ -145,12 +146,12 @@ def value_of(name, text, origin):
         return text
     if name in SWITCHES:
         if text.lower() not in ("0", "1", "false", "true"):
-            raise UsageError(f"{origin}: {name} is 0 or 1, not {text}")
+            raise UsageError(f"{origin}: {name} must be 0 or 1, not {text}")
         return text.lower() in ("1", "true")
     try:
         value = int(text) if name in COUNTS else float(text)
     except ValueError:
-        raise UsageError(f"{origin}: {name} takes a number, not {text}") from None
+        raise UsageError(f"{origin}: {name} must be a number, not {text}") from None
     lowest = 0 if name in ("MICRO_BATCH_TOKENS", "MUON_BACKEND_STEPS", *NUMBERS) else 1
     if not math.isfinite(value) or value < lowest:
         raise UsageError(f"{origin}: {name} must be at least {lowest}, not {text}")
@@ -161,26 +162,26 @@ def check(options):
     """What train_gpt refuses, and what its kernels do not cover (src/ops/kernels/cuda/coverage.h)."""
     dim, heads, kv_heads = options["MODEL_DIM"], options["NUM_HEADS"], options["NUM_KV_HEADS"]
     if dim % heads != 0 or dim // heads % 2 != 0 or heads % kv_heads != 0:
-        raise UsageError(f"MODEL_DIM={dim} needs NUM_HEADS ({heads}) of an even number of lanes, and NUM_KV_HEADS ({kv_heads}) "
-                         "must divide those")
+        raise UsageError(f"MODEL_DIM={dim}: NUM_HEADS ({heads}) must divide it into an even number of dims per head, and "
+                         f"NUM_KV_HEADS ({kv_heads}) must divide NUM_HEADS")
     if options["TRAIN_BATCH_TOKENS"] % (MICRO_STEPS * options["TRAIN_SEQ_LEN"]) != 0:
         raise UsageError(f"TRAIN_BATCH_TOKENS={options['TRAIN_BATCH_TOKENS']} must be a multiple of {MICRO_STEPS} * "
                          f"TRAIN_SEQ_LEN={options['TRAIN_SEQ_LEN']}")
-    for name, most in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
-        if options[name] > most:
-            raise UsageError(f"{name}={options[name]} is more than the fused kernels take ({most}), and is not counted")
+    for name, limit in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
+        if options[name] > limit:
+            raise UsageError(f"{name}={options[name]} is more than the fused kernels take ({limit}) and is not counted")
     if dim // heads > 256:
-        raise UsageError(f"heads of {dim // heads} lanes are more than the fused kernels take (256), and are not counted")
+        raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels take (256) and are not counted")
 
 
-def passes_of(options, given):
+def micro_batches_of(options, given):
     if given is not None:
         if given not in (1, 2, 4, 8):
-            raise UsageError(f"--passes is 1, 2, 4 or 8, not {given}")
+            raise UsageError(f"--micro-batches must be 1, 2, 4 or 8, not {given}")
         return given
     tokens, wanted, together = options["TRAIN_BATCH_TOKENS"] // MICRO_STEPS, options["MICRO_BATCH_TOKENS"], 1
     if wanted and wanted not in (tokens, 2 * tokens, 4 * tokens, 8 * tokens):
-        raise UsageError(f"MICRO_BATCH_TOKENS={wanted} must be 1, 2, 4 or 8 eighths of TRAIN_BATCH_TOKENS")
+        raise UsageError(f"MICRO_BATCH_TOKENS={wanted} must be 1, 2, 4 or 8 micro-steps of {tokens} tokens")
     while 2 * together * tokens <= wanted:
         together *= 2
     return MICRO_STEPS // together
@@ -206,7 +207,7 @@ class Row:
     calls: int  # a step
     forward: list
     backward: list
-    once: list  # not in passes
+    once: list  # per step, not per micro-batch
 
     def kernels(self):
         return self.forward + self.backward + self.once
@@ -236,27 +237,28 @@ def rounded_parameter(size):
 class Step:
     """The operations of a step, in the order in which the model calls them."""
 
-    def __init__(self, options, passes):
-        self.options, self.passes, self.rows = options, passes, []
+    def __init__(self, options, micro_batches):
+        self.options, self.micro_batches, self.rows = options, micro_batches, []
         self.graphs = options["CUDA_GRAPHS"] != "off"
-        self.tokens = options["TRAIN_BATCH_TOKENS"] // passes  # of a pass
+        self.tokens = options["TRAIN_BATCH_TOKENS"] // micro_batches  # of a micro-batch
         self.dim, self.layers, self.vocab = options["MODEL_DIM"], options["NUM_LAYERS"], options["VOCAB_SIZE"]
         self.heads, self.kv_heads = options["NUM_HEADS"], options["NUM_KV_HEADS"]
         self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, options["MLP_MULT"] * self.dim
         self.skips = self.layers // 2 if options["UNET_SKIPS"] else 0
         self.stream = BF16 * self.tokens * self.dim  # bytes of a [tokens, dim] activation
         self.rstd = FLOAT * self.tokens
-        # Without a recording a step's first pass finds no gradients: what it writes is not read, and not added to anything.
-        self.sums = 1 if self.graphs else (passes - 1) / passes
+        # Without CUDA graphs a step's first micro-batch finds no gradients: it writes them without reading.
+        self.sums = 1 if self.graphs else (micro_batches - 1) / micro_batches
         self.embedding()
         self.blocks()
         self.head_and_loss()
         self.gradient_sums()
         self.once_a_step()
 
-    def add(self, name, group, calls_a_pass, forward=(), backward=()):
-        if calls_a_pass > 0:
-            self.rows.append(Row(name, group, calls_a_pass * self.passes, list(forward), list(backward), []))
+    def add(self, name, group, calls, forward=(), backward=()):
+        """calls: per micro-batch."""
+        if calls > 0:
+            self.rows.append(Row(name, group, calls * self.micro_batches, list(forward), list(backward), []))
 
     def add_once(self, name, *kernels):
         self.rows.append(Row(name, "update", 1, [], [], list(kernels)))
@@ -328,18 +330,18 @@ class Step:
 
     def head_and_loss(self):
         tokens, vocab, dim = self.tokens, self.vocab, self.dim
-        if self.options["TIE_EMBEDDINGS"]:  # a bfloat16 weight, with a gradient of its own in each pass
+        if self.options["TIE_EMBEDDINGS"]:  # a bfloat16 weight, with a new gradient in each micro-batch
             self.add("linear: head", "product", 1, [product(tokens, vocab, dim)],
                      [product(tokens, dim, vocab), product(vocab, dim, tokens)])
         else:
             self.linear("head", 1, vocab, dim)
-        # The gradient is written with the loss, and has 1/passes in it already: backward finds nothing to scale.
+        # The gradient is written with the loss and includes 1/micro_batches: backward has nothing to scale.
         self.add("softcap_cross_entropy", "memory", 1,
                  [tensors(2 * BF16 * tokens * vocab, LONG * tokens, FLOAT * tokens), Kernel(FLOAT * tokens, launches=4)],
                  [Kernel(0, launches=4)])
 
     def gradient_sums(self):
-        """What autograd adds up: gradients of a tensor with several readers, and a pass's gradients of small parameters."""
+        """What autograd adds up: gradients of a tensor with several readers, and of small parameters over micro-batches."""
         options, layers = self.options, self.layers
         # With RESID_MIX every block reads the embedding x0, and the first one twice; without it every block its input twice.
         sums = layers + self.skips
@@ -367,7 +369,7 @@ class Step:
         matrices, controls = self.matrices(), self.controls()
         sizes = [rows * columns for rows, columns in matrices]
         table, tied = self.vocab * self.dim, self.options["TIE_EMBEDDINGS"]
-        tokens = self.tokens * self.passes
+        tokens = self.tokens * self.micro_batches
         self.add_once("inputs and targets, device to device", Kernel(4 * LONG * tokens, launches=2))
 
         qkv = self.dim * (self.dim + 2 * self.kv_dim) * self.layers  # joined after their casts
@@ -395,7 +397,7 @@ class Step:
             self.muon(matrices, sizes)
 
     def muon(self, matrices, sizes):
-        """src/ops/muon_batched.cpp: matrices of a shape, lying down if they are tall, as one batch."""
+        """src/ops/muon_batched.cpp: matrices of one shape, tall ones transposed, as one batch."""
         # buffers *= momentum; buffers += gradients; updates = buffers * momentum; updates += gradients
         around = [foreach(sizes, depth, FLOAT * depth_bytes) for depth, depth_bytes in ((1, 2), (2, 3), (2, 2), (2, 3))]
         around.append(Kernel(2, launches=2))  # momentum and learning rate
@@ -422,10 +424,10 @@ class Step:
             self.add_once("muon_update_: products", *products)
 
     def model_flops(self):
-        """Of a step: benchmarks/bench_step.cpp's flops_per_token, which leaves out what is computed anew, and Muon."""
+        """Of a step: benchmarks/bench_step.cpp's flops_per_token, which leaves out recomputation and Muon."""
         parameters = sum(rows * columns for rows, columns in self.matrices()) + self.vocab * self.dim
         attention = self.layers * self.dim * self.options["TRAIN_SEQ_LEN"]
-        return 6.0 * (parameters + attention) * self.tokens * self.passes
+        return 6.0 * (parameters + attention) * self.tokens * self.micro_batches
 
 
 class Report:
@@ -456,17 +458,17 @@ class Report:
                 "bound": "memory" if memory_bound >= matrix_bound else "matrix"}
 
     def as_json(self):
-        return {"prediction": True, "options": self.step.options, "passes": self.step.passes, "assumed_rates": self.rates,
+        return {"prediction": True, "options": self.step.options, "passes": self.step.micro_batches, "assumed_rates": self.rates,
                 "rows": self.rows, "sums_ms": self.sums, "kernels": self.kernels, "step_ms": self.total,
                 "model_flops": self.step.model_flops()}
 
     def print(self):
         step, rates = self.step, self.rates
-        print(f"A step of {step.tokens * step.passes:,} tokens in {step.passes} passes of {step.tokens:,}, one GPU, bfloat16, "
-              f"CUDA graphs {'on' if step.graphs else 'off'}")
+        print(f"A step of {step.tokens * step.micro_batches:,} tokens in {step.micro_batches} micro-batches of {step.tokens:,}, "
+              f"one GPU, bfloat16, CUDA graphs {'on' if step.graphs else 'off'}")
         print(f"ASSUMED rates: {rates['bandwidth']:g} TB/s, of which {rates['efficiency']:.0%} are reached; products "
               f"{rates['matrix']:g} TFLOP/s; attention {rates['attention_forward']:g} forward,\n"
-              f"{rates['attention_backward']:g} backward; {rates['launch']:g} us a kernel besides. "
+              f"{rates['attention_backward']:g} backward; {rates['launch']:g} us per launch. "
               "A prediction; no device has been measured.\n")
         self.print_rows("forward GB  backward GB", [row for row in self.rows if row["group"] != "update"],
                         lambda row: f"{row['forward_bytes'] / 1e9:10.2f}  {row['backward_bytes'] / 1e9:11.2f}")
@@ -474,14 +476,14 @@ class Report:
         self.print_rows(f"{'once a step, GB':>23}", [row for row in self.rows if row["group"] == "update"],
                         lambda row: f"{row['update_bytes'] / 1e9:23.2f}")
         print()
-        names = {"memory": "passes over memory", "product": "products", "attention": "attention", "update": "once a step",
+        names = {"memory": "memory-bound operations", "product": "products", "attention": "attention", "update": "once a step",
                  "launches": f"launches, {self.kernels:,.0f} kernels"}
         for group, ms in self.sums.items():
             print(f"{names[group]:36}{ms:9.2f} ms  {ms / self.total:6.1%}")
         print(f"{'predicted step':36}{self.total:9.2f} ms")
         flops = sum(row["flops"] for row in self.rows)
         print(f"\n{flops / 1e12:.2f} TFLOP a step, of which the model's, as bench_step counts them: "
-              f"{step.model_flops() / 1e12:.2f}. The others: scores computed anew, and Muon.")
+              f"{step.model_flops() / 1e12:.2f}. The rest: recomputed scores, and Muon.")
 
     def print_rows(self, bytes_title, rows, bytes_text):
         print(f"{'operation':36}{'calls':>6}  {bytes_title}  {'TFLOP':>7}  {'kernels':>7}  {'ms':>8}  bound")

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 PROGRAMS = {
-    "fast": "ours",
-    "own": "ours, by itself",
-    "reference": "ours, OPS=reference",
-    "eager": "Python, eager",
-    "compiled": "Python, compiled",
+    "fast": "train_gpt",
+    "own": "train_gpt, own settings",
+    "reference": "train_gpt, OPS=reference",
+    "eager": "upstream, eager",
+    "compiled": "upstream, compiled",
 }
-PYTHON = ("eager", "compiled")
+UPSTREAM = ("eager", "compiled")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -33,9 +33,9 @@ class Variant:
         self.peak_mib = max(run["peak_bytes"] for run in runs) / 2**20
         self.loss = runs[0]["first_loss"]
 
-    def times(self, ours):
-        """How many times as long as ours it takes: the median over rounds, and the lowest and highest round."""
-        ratios = sorted(mine / other for mine, other in zip(self.medians, ours.medians))
+    def times(self, other):
+        """The ratio of its time to the other variant's: the median over rounds, and the lowest and highest round."""
+        ratios = sorted(mine / theirs for mine, theirs in zip(self.medians, other.medians))
         return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
 
 
@@ -65,7 +65,7 @@ def load(folder):
 
 
 def make_variants(runs):
-    """A Variant for each (dtype, program), with what `own` chose as its dtype."""
+    """A Variant for each (dtype, program); the dtype of `own` is the one that it chose."""
     variants = {}
     for (dtype, program), of in runs.items():
         chosen = "/".join(sorted({run["dtype"] for run in of})) if program == "own" else dtype
@@ -81,39 +81,39 @@ def best(variants, programs, dtype=None):
 
 
 def summary(config, variants):
-    """The fastest Python variant over ours, for each dtype and for all."""
+    """The fastest upstream variant over train_gpt, for each dtype and for all."""
     lines = []
     for dtype in [*dict.fromkeys(dtype for dtype, _ in variants), None]:
-        ours, python = best(variants, ("fast",), dtype), best(variants, PYTHON, dtype)
-        if ours and python:
-            what = f"in {dtype} Python's best ({python[1]})" if dtype else f"of all dtypes Python's best ({', '.join(python)})"
-            against = "ours" if dtype else f"ours ({ours[0]})"
-            lines.append(f"- {config}: {what} takes {variants[python].times(variants[ours])} times as long as {against}.")
+        fast, theirs = best(variants, ("fast",), dtype), best(variants, UPSTREAM, dtype)
+        if fast and theirs:
+            what = f"in {dtype} upstream's fastest ({theirs[1]})" if dtype else f"upstream's fastest of all ({', '.join(theirs)})"
+            against = "train_gpt" if dtype else f"train_gpt ({fast[0]})"
+            lines.append(f"- {config}: {what} takes {variants[theirs].times(variants[fast])} times as long as {against}.")
     return lines
 
 
 def summary_of_own(config, variants):
-    """The fastest Python variant over ours, both as they start by themselves."""
-    own, python = best(variants, ("own",)), best(variants, PYTHON)
-    if not own or not python:
+    """The fastest upstream variant over train_gpt, both with their own settings."""
+    own, fastest = best(variants, ("own",)), best(variants, UPSTREAM)
+    if not own or not fastest:
         return []
-    ours, theirs = variants[own], variants[python]
+    ours, theirs = variants[own], variants[fastest]
     chosen = own[0]
     if config != "eval" and ours.runs[0].get("muon_dtype"):
         chosen += f", Muon in {ours.runs[0]['muon_dtype']}"
     line = (
-        f"- {config}: as each program starts by itself, Python's best ({', '.join(python)}) takes {theirs.times(ours)} "
-        f"times as long as ours ({chosen})."
+        f"- {config}: with each program's own settings, upstream's fastest ({', '.join(fastest)}) takes {theirs.times(ours)} "
+        f"times as long as train_gpt ({chosen})."
     )
     if theirs.runs[0]["threads"] != ours.runs[0]["threads"]:
-        line += f" Python had {theirs.runs[0]['threads']} thread(s), ours chose {ours.runs[0]['threads']}."
+        line += f" Upstream used {theirs.runs[0]['threads']} thread(s), train_gpt {ours.runs[0]['threads']}."
     return [line]
 
 
 def distinct(runs, field):
-    """What the programs say of themselves: "ours: 2.11.0, Python: 2.11.0"."""
-    who = {True: "Python", False: "ours"}
-    return ", ".join(sorted({f"{who[program in PYTHON]}: {run[field]}" for program, run in runs if run.get(field)}))
+    """What the programs report: "train_gpt: 2.11.0, upstream: 2.11.0"."""
+    who = {True: "upstream", False: "train_gpt"}
+    return ", ".join(sorted({f"{who[program in UPSTREAM]}: {run[field]}" for program, run in runs if run.get(field)}))
 
 
 def setting(configs):
@@ -124,7 +124,7 @@ def setting(configs):
     levels = distinct(runs, "cpu_level")
     parts = [processor()]
     if levels:
-        parts.append(f"level of instructions {levels}")
+        parts.append(f"instruction set level {levels}")
     if runs:
         parts += [f"device {', '.join(devices)}", f"{', '.join(map(str, threads))} thread(s)"]
         parts.append(f"PyTorch {distinct(runs, 'torch')}")
@@ -135,18 +135,18 @@ def main():
     configs, failed = load(sys.argv[1])
     print(f"{setting(configs)}.")
     print()
-    print("ms: median of all steps (4x128, 9x512) or validations (eval), with the lowest and highest round's. Ratio: how")
-    print("many times as long as ours in the same dtype and round. By itself: with its own choice of dtype and threads. CPU:")
-    print("CPU time over wall time x threads, lowest round; on the CPU well below 1.00 something else was running and the")
-    print("times mean little. Preparation: what the first calls took longer than later ones, compilation mostly.")
+    print("ms: median of all steps (4x128, 9x512) or validations (eval), with the lowest and highest round's. Ratio to")
+    print("train_gpt's time in the same dtype and round. Own settings: its own choice of dtype and threads. CPU: CPU time /")
+    print("(wall time x threads), lowest round; on the CPU, if it is well below 1.00, something else was running and the")
+    print("times mean little. Preparation: how much longer the first calls took than later ones, mostly compilation.")
     print()
     print("| config | dtype | program | ms | tokens/s | ratio | CPU | peak MiB | preparation s | first loss |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for config, variants in configs.items():
         for (dtype, program), v in variants.items():
-            ours = variants.get((dtype, "fast"))
-            ratio = "1" if program == "fast" else v.times(ours) if ours else ""
-            preparation = f"{v.preparation_s:.1f}" if program in PYTHON else ""
+            fast = variants.get((dtype, "fast"))
+            ratio = "1" if program == "fast" else v.times(fast) if fast else ""
+            preparation = f"{v.preparation_s:.1f}" if program in UPSTREAM else ""
             print(
                 f"| {config} | {dtype} | {PROGRAMS[program]} | {v.ms:.1f} ({min(v.medians):.1f}-{max(v.medians):.1f}) "
                 f"| {v.tokens_per_s:.0f} | {ratio} | {v.cpu:.2f} | {v.peak_mib:.0f} | {preparation} | {v.loss:.6f} |"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times the optimiser step, or the validation, of the Python train_gpt.py with its own classes, eagerly or compiled.
+"""Times the optimizer step, or the validation, of upstream's train_gpt.py with its own classes, eager or compiled.
 
-The configuration comes from the environment, as that program takes it. Its main() asks for CUDA, and runs until the end of a
-training; what main() does around a step is done here instead: 8 micro-steps, gradients into .grad, then embedding, Muon and
-scalars in turn. A validation is one call of its eval_val with the initial weights.
+The configuration comes from the environment, as upstream reads it. Its main() needs CUDA and runs a whole training; what main()
+does in a step is done here instead: 8 micro-steps, gradients into .grad, then the steps of the embedding, Muon and the scalars.
+A validation is one call of its eval_val with the initial weights.
 """
 
 import argparse
@@ -119,7 +119,7 @@ class Validation(Program):
         tokens = self.upstream.load_validation_tokens(args.val_files, args.train_seq_len)
         self.tokens = min(eval_tokens, tokens.numel() - 1) // args.train_seq_len * args.train_seq_len
         self.val_tokens = tokens[: self.tokens + 1]
-        # eval_val says "cuda" and bfloat16 whatever the run is.
+        # eval_val hard-codes "cuda" and bfloat16.
         torch.autocast = lambda **_: self.autocast
 
     def score(self, tokens):
@@ -136,11 +136,11 @@ class Validation(Program):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("upstream", help="the Python program")
+    parser.add_argument("upstream", help="upstream's train_gpt.py")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
-    parser.add_argument("--compile", action="store_true", help="the model and Newton-Schulz, as main() does")
-    parser.add_argument("--eval-tokens", type=int, default=0, help="time validations of as many tokens instead of steps")
+    parser.add_argument("--compile", action="store_true", help="compile the model and Newton-Schulz, as main() does")
+    parser.add_argument("--eval-tokens", type=int, default=0, help="time validations of this many tokens instead of steps")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)
@@ -149,7 +149,7 @@ def main():
 
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
-    # As main() sets them; the CPU has a flash attention of its own, CUDA's knows no float32.
+    # As main() sets them; the CPU has its own flash attention, CUDA's does not support float32.
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cuda.enable_flash_sdp(True)

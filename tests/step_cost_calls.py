@@ -85,8 +85,8 @@ def counted(step, as_on_a_gpu):
         calls["linear"] -= 2 * calls["relu_squared_mlp"]
     calls["muon_update_"] = rows.get("muon_update_: products", 0)
     # The first pass makes the gradients.
-    calls[INTO_GRADIENTS] = (step.passes - 1) * (len(step.controls()) + 1)
-    calls[TIED_SUM] = step.passes if step.options["TIE_EMBEDDINGS"] else 0
+    calls[INTO_GRADIENTS] = (step.micro_batches - 1) * (len(step.controls()) + 1)
+    calls[TIED_SUM] = step.micro_batches if step.options["TIE_EMBEDDINGS"] else 0
     parameters = sum(rows * columns for rows, columns in step.matrices()) + sum(step.controls())
     return calls, parameters + step.vocab * step.dim * (1 if step.options["TIE_EMBEDDINGS"] else 2)
 
@@ -96,7 +96,7 @@ def problems_of(folder, changes, level, args, data, tokenizer):
     config.write_text("".join(f"{name}={value}\n" for name, value in {**SHAPE, **changes}.items()))
     options = step_cost.read_options([config], [])
     calls, trained = traced(folder, level, args.train_gpt, config, data, tokenizer)
-    expected, parameters = counted(step_cost.Step(options, step_cost.passes_of(options, None)), "qkv_heads" in calls)
+    expected, parameters = counted(step_cost.Step(options, step_cost.micro_batches_of(options, None)), "qkv_heads" in calls)
     problems = [f"{level}: {changes}: {name}: {calls[name]} calls in the trace, {count} in the table"
                 for name, count in expected.items() if calls[name] != count]
     # muon_update_ is called for an empty list, too.

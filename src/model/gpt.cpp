@@ -121,21 +121,22 @@ void load_state_dict(Gpt& model, const StateDict& state, const std::string& wher
   for (const auto& [name, value] : state) {
     auto* parameter = parameters.find(name);
     if (parameter == nullptr)
-      throw Error(ExitCode::bad_input, format("%s has a tensor %s that the model lacks", where.c_str(), name.c_str()));
+      throw Error(ExitCode::bad_input, format("%s: tensor %s is not in the model", where.c_str(), name.c_str()));
     if (parameter->sizes() != value.sizes()) {
       throw Error(ExitCode::bad_input, format("%s: %s has shape %s, the model needs %s", where.c_str(), name.c_str(),
                                               c10::str(value.sizes()).c_str(), c10::str(parameter->sizes()).c_str()));
     }
-    if (!seen.insert(name).second) throw Error(ExitCode::bad_input, format("%s has %s twice", where.c_str(), name.c_str()));
+    if (!seen.insert(name).second)
+      throw Error(ExitCode::bad_input, format("%s: tensor %s appears twice", where.c_str(), name.c_str()));
     parameter->copy_(value);
   }
   for (const auto& item : parameters) {
     if (seen.count(item.key()) == 0)
-      throw Error(ExitCode::bad_input, format("%s lacks the tensor %s", where.c_str(), item.key().c_str()));
+      throw Error(ExitCode::bad_input, format("%s: tensor %s is missing", where.c_str(), item.key().c_str()));
   }
 }
 
-std::vector<std::string> python_module_paths(const ModelConfig& config) {
+std::vector<std::string> upstream_module_paths(const ModelConfig& config) {
   std::vector<std::string> paths{"", "tok_emb", "blocks"};
   for (int i = 0; i < config.num_layers; ++i) {
     const std::string block = format("blocks.%d", i);

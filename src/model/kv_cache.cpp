@@ -7,11 +7,12 @@
 namespace pgolf {
 namespace {
 
-constexpr int64_t kFirstRoom = 64;
+constexpr int64_t kInitialPositions = 64;
 
-/// x [B, H, room, D] with more room, or a first one for tensors like `like`. The new room is not initialised.
-at::Tensor with_room(const at::Tensor& x, const at::Tensor& like, int64_t room, int64_t held) {
-  const auto grown = at::empty({like.size(0), like.size(1), room, like.size(3)}, like.options());
+/// x [B, H, ., D] reallocated for `allocated` positions, or a first allocation for tensors like `like`. The rest is
+/// uninitialized.
+at::Tensor reallocated(const at::Tensor& x, const at::Tensor& like, int64_t allocated, int64_t held) {
+  const auto grown = at::empty({like.size(0), like.size(1), allocated, like.size(3)}, like.options());
   if (held > 0) grown.narrow(2, 0, held).copy_(x.narrow(2, 0, held));
   return grown;
 }
@@ -19,7 +20,7 @@ at::Tensor with_room(const at::Tensor& x, const at::Tensor& like, int64_t room, 
 }  // namespace
 
 KvCache::KvCache(int64_t num_layers, int64_t capacity) : layers_(static_cast<size_t>(num_layers)), capacity_(capacity) {
-  TORCH_CHECK(capacity > 0, "a cache for ", capacity, " positions");
+  TORCH_CHECK(capacity > 0, "KvCache capacity must be positive, not ", capacity);
 }
 
 int64_t KvCache::bytes() const {
@@ -31,17 +32,17 @@ int64_t KvCache::bytes() const {
 }
 
 void KvCache::truncate(int64_t length) {
-  TORCH_CHECK(length >= 0 && length <= length_, "cannot cut a cache of ", length_, " positions to ", length);
+  TORCH_CHECK(length >= 0 && length <= length_, "cannot truncate a KvCache of ", length_, " positions to ", length);
   length_ = length;
 }
 
 KvCache::Entries KvCache::append(int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
   const int64_t end = length_ + keys.size(2);
-  TORCH_CHECK(end <= capacity_, "a cache for ", capacity_, " positions cannot hold ", end);
+  TORCH_CHECK(end <= capacity_, "KvCache has a capacity of ", capacity_, " positions, needs ", end);
   auto& held = layers_[static_cast<size_t>(layer)];
-  if (const int64_t room = held.keys.defined() ? held.keys.size(2) : 0; room < end) {
-    const int64_t wanted = std::min(capacity_, std::max({end, 2 * room, kFirstRoom}));
-    held = {with_room(held.keys, keys, wanted, length_), with_room(held.values, values, wanted, length_)};
+  if (const int64_t allocated = held.keys.defined() ? held.keys.size(2) : 0; allocated < end) {
+    const int64_t wanted = std::min(capacity_, std::max({end, 2 * allocated, kInitialPositions}));
+    held = {reallocated(held.keys, keys, wanted, length_), reallocated(held.values, values, wanted, length_)};
   }
   held.keys.narrow(2, length_, keys.size(2)).copy_(keys);
   held.values.narrow(2, length_, values.size(2)).copy_(values);

@@ -30,7 +30,7 @@ ModelFormat model_format(const std::filesystem::path& path) {
 
 Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelMetadata& metadata,
                   const std::filesystem::path& path) {
-  return save_torch(state_dict_value(raw_tensors(state), python_module_paths(model), metadata), path.stem().string());
+  return save_torch(state_dict_value(raw_tensors(state), upstream_module_paths(model), metadata), path.stem().string());
 }
 
 Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,

@@ -12,21 +12,20 @@
 namespace pgolf::ops {
 namespace {
 
-/// Whether CUDA's flash attention takes these. What is not trained goes there rather than to cuDNN, which makes a plan for every
-/// new length.
+/// Whether CUDA's flash attention supports these. Inference uses it rather than cuDNN, which builds a plan for every new length.
 bool flash_covers(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t dim = q.size(3);
   return q.is_cuda() && q.scalar_type() == at::kBFloat16 && k.scalar_type() == at::kBFloat16 &&
          v.scalar_type() == at::kBFloat16 && dim % 8 == 0 && dim <= 256;
 }
 
-/// Of q's positions the last is the last of k's, however many there are of each.
+/// q and k end at the same position; their lengths may differ.
 at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   return std::get<0>(at::_scaled_dot_product_flash_attention(q, k, v, /*dropout_p=*/0.0, /*is_causal=*/true));
 }
 
-/// q of the last of k's positions. The heads that share a key head become rows of one: keys are not repeated.
-at::Tensor attend_from_the_end(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+/// q belongs to the last of k's positions. Heads that share a key head become rows of one head, so keys are not repeated.
+at::Tensor attend_last_positions(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), dim = q.size(3);
   const int64_t kv_heads = k.size(1), keys = k.size(2), group = heads / kv_heads;
   std::optional<at::Tensor> mask;  // [group * time, keys], added to the scores; a single query sees all keys
@@ -35,7 +34,7 @@ at::Tensor attend_from_the_end(const at::Tensor& q, const at::Tensor& k, const a
     mask = hidden.repeat({group, 1});
   }
   const auto rows = q.reshape({batch, kv_heads, group * time, dim});
-  // On a GPU only cuDNN knows masks, at the price of a plan for every length.
+  // On a GPU only cuDNN supports masks, at the cost of a plan for every length.
   const auto y = q.is_cuda() ? std::get<0>(at::_scaled_dot_product_attention_math(rows, k, v, mask))
                              : at::scaled_dot_product_attention(rows, k, v, mask);
   return y.reshape({batch, heads, time, dim});
@@ -47,7 +46,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   RECORD_USER_SCOPE("causal_attention");
   const bool continued = k.size(2) > q.size(2);
   if (path == OpsPath::fast && (continued || !fast::needs_gradient(q, k, v)) && flash_covers(q, k, v)) return flash(q, k, v);
-  if (continued) return attend_from_the_end(q, k, v);
+  if (continued) return attend_last_positions(q, k, v);
   if (path == OpsPath::fast) {
     if (auto y = cpu::causal_attention(q, k, v); y.defined()) return y;
   }

@@ -11,13 +11,13 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::tensor_list;
 
-/// One head of a [B, H, T, D] tensor with unit lane stride.
+/// One head of a [B, H, T, D] tensor whose last dimension is contiguous.
 template <class Pointer>
 Rows<Pointer> head_rows(Pointer data, const at::Tensor& x, int64_t batch, int64_t head) {
   return {data + batch * x.stride(0) + head * x.stride(1), x.stride(2)};
 }
 
-/// x in the type that is computed in, with unit lane stride.
+/// x in the compute dtype, with unit stride in the last dimension.
 at::Tensor as_operand(const at::Tensor& x, at::ScalarType dtype) {
   const auto converted = x.to(dtype);
   return converted.stride(-1) == 1 ? converted : converted.contiguous();
@@ -42,7 +42,7 @@ void with_attention_kernels(at::ScalarType dtype, const F& f) {
 template <class F>
 void for_query_heads(const at::Tensor& q, int64_t bytes, const F& f) {
   const int64_t heads = q.size(1);
-  share_out(q.size(0) * heads, 1, [&](int64_t i, int64_t) { f(i / heads, i % heads, thread_scratch<char>(bytes)); });
+  parallel_for_chunks(q.size(0) * heads, 1, [&](int64_t i, int64_t) { f(i / heads, i % heads, thread_scratch<char>(bytes)); });
 }
 
 struct Attended {
@@ -57,7 +57,7 @@ AttentionInput<T> input_of(const at::Tensor& q, const at::Tensor& k, const at::T
           q.size(2), q.size(3)};
 }
 
-/// dtype: what is computed in.
+/// dtype: compute dtype.
 Attended attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, at::ScalarType dtype) {
   const auto q = as_operand(q_in, dtype), k = as_operand(k_in, dtype), v = as_operand(v_in, dtype);
   const Attended result{empty_time_first(q, dtype), empty_float({q.size(0), q.size(1), q.size(2)}, q)};
@@ -101,7 +101,7 @@ struct CausalAttention : Function<CausalAttention> {
                          head_rows(out<T>(dq), dq, batch, head), out<float>(dk_shares, first_row * dim),
                          out<float>(dv_shares, first_row * dim), scratch);
       });
-      share_out(q.size(0) * kv_heads, 1, [&](int64_t i, int64_t) {
+      parallel_for_chunks(q.size(0) * kv_heads, 1, [&](int64_t i, int64_t) {
         const int64_t first = i * group * time * dim;
         kernels.sum_heads(in<float>(dk_shares, first), group, head_rows(out<T>(dk), dk, i / kv_heads, i % kv_heads), time, dim);
         kernels.sum_heads(in<float>(dv_shares, first), group, head_rows(out<T>(dv), dv, i / kv_heads, i % kv_heads), time, dim);
@@ -119,7 +119,7 @@ bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   }
   const int64_t dim = q.size(3);
   return k.sizes() == v.sizes() && q.size(0) == k.size(0) && q.size(2) == k.size(2) && dim == k.size(3) &&
-         q.size(1) % k.size(1) == 0 && dim % kAttentionLanes == 0 && dim <= kMaxAttentionDim;
+         q.size(1) % k.size(1) == 0 && dim % kAttentionDimMultiple == 0 && dim <= kMaxAttentionDim;
 }
 
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles) {

@@ -8,7 +8,7 @@
 
 namespace pgolf::ops::cpu {
 
-using namespace fast;  // its tools
+using namespace fast;  // its helpers
 
 inline bool covered(const at::Tensor& x) {
   return x.is_cpu() && fast::covered(x);
@@ -18,7 +18,7 @@ bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor
 /// tiles false: bfloat16 is computed in float32, as on a processor without AMX.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles = amx_usable());
 
-/// Returns the matrices that are not covered; nothing is done to those.
+/// Returns the matrices that are not covered, unchanged.
 std::vector<MuonMatrix> muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step);
 
 }  // namespace pgolf::ops::cpu

@@ -1,4 +1,4 @@
-// softcap_cross_entropy: one pass over the logits gives the losses and, where wanted, the gradient.
+// softcap_cross_entropy: losses and, if needed, the gradient in one loop over the logits.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <memory>
@@ -26,7 +26,7 @@ void run(const cuda::Kernels<T>& kernels, const T* logits, const int64_t* target
 }
 #endif
 
-/// The rows' losses. Writes the gradient of their mean, times `factor`, to gradient unless it is undefined.
+/// Per-row losses. Writes the gradient of their mean, times `factor`, to gradient unless it is undefined.
 at::Tensor row_losses(const at::Tensor& logits, const at::Tensor& targets, double cap, const at::Tensor& gradient = {},
                       double factor = 1) {
   const int64_t all_rows = logits.size(0), vocab = logits.size(1);
@@ -45,7 +45,7 @@ at::Tensor mean_of(const at::Tensor& losses) {
   return losses.mean(at::kDouble).to(at::kFloat);
 }
 
-/// x *= factor, a float32 scalar on x's device: it is read there, since fetching it from a GPU would make the host wait.
+/// x *= factor, a float32 scalar on x's device: read there, since copying it from a GPU would block the host.
 void scale_in_place(const at::Tensor& x, const at::Tensor& factor) {
   const int64_t width = x.size(1);
   for_row_blocks(x, x.size(0), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
@@ -61,12 +61,12 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
     context->saved_data["expected"] = expected;
     return mean_of(row_losses(logits, targets, cap, gradient, expected));
   }
-  /// Scales the buffer in place and gives it away: no second [N, V] buffer, but only one backward.
+  /// Scales the buffer in place and gives it away: no second [N, V] buffer, but only one backward().
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
     refuse_second_derivative("softcap_cross_entropy");
     const auto found = context->saved_data.find("gradient");
     TORCH_CHECK(found != context->saved_data.end(),
-                "softcap_cross_entropy went backward already: its gradient buffer is used up; use OPS=reference with "
+                "softcap_cross_entropy: backward() was already called and its gradient buffer is gone; use OPS=reference with "
                 "retain_graph");
     const auto gradient = found->second.toTensor();
     context->saved_data.erase(found);
@@ -75,7 +75,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
   }
 };
 
-/// Both made dense. False for what the kernels do not cover. On the CPU targets out of range are refused.
+/// Makes both contiguous. False if the kernels do not cover them. On the CPU throws for targets out of range.
 bool prepare(at::Tensor& logits, at::Tensor& targets) {
   if (!covered(logits) || logits.dim() != 2 || !within(cuda::kMaxLogitBytes, logits) || targets.device() != logits.device() ||
       targets.scalar_type() != at::kLong || targets.dim() != 1 || targets.size(0) != logits.size(0)) {

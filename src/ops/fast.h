@@ -50,9 +50,9 @@ inline bool covered(const at::Tensor& x) {
   return device && x.layout() == at::kStrided && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-/// Whether the CUDA kernels take rows as long as x's, one of the limits of kernels/cuda/coverage.h; the CPU's take any.
-inline bool within(int64_t most_bytes, const at::Tensor& x) {
-  return !x.is_cuda() || x.size(-1) * static_cast<int64_t>(x.element_size()) <= most_bytes;
+/// Whether x's rows are within one of the CUDA kernels' limits (kernels/cuda/coverage.h); the CPU kernels have none.
+inline bool within(int64_t max_bytes, const at::Tensor& x) {
+  return !x.is_cuda() || x.size(-1) * static_cast<int64_t>(x.element_size()) <= max_bytes;
 }
 
 /// Whether p is a float32 parameter of these sizes on x's device.
@@ -70,7 +70,7 @@ inline void refuse_second_derivative(const char* op) {
   TORCH_CHECK(!at::GradMode::is_enabled(), op, " has no second derivative on the fast path; use OPS=reference");
 }
 
-/// Element `at` of x's memory; null if x is undefined, which is how the kernels are told that something is not wanted.
+/// Element `at` of x's memory; null if x is undefined, which tells the kernels that an output is not needed.
 template <class T>
 const T* in(const at::Tensor& x, int64_t at = 0) {
   return x.defined() ? static_cast<const T*>(x.const_data_ptr()) + at : nullptr;
@@ -82,7 +82,7 @@ T* out(const at::Tensor& x, int64_t at = 0) {
 template <class K>
 using ElementOf = typename std::decay_t<K>::Element;
 
-/// A float32 parameter with the values that it has after a cast to `dtype`, dense.
+/// A float32 parameter rounded to `dtype`, as contiguous float32.
 inline at::Tensor rounded_parameter(const at::Tensor& parameter, at::ScalarType dtype) {
   return parameter.to(dtype).to(at::kFloat).contiguous();
 }
@@ -92,7 +92,7 @@ inline at::Tensor empty_float(at::IntArrayRef sizes, const at::Tensor& x) {
   return at::empty(sizes, x.options().dtype(at::kFloat));
 }
 
-/// On the CPU rows are handed out in blocks of this many. A sum over rows is kept per block and the blocks are added up in
+/// On the CPU threads take blocks of this many rows. A sum over rows is kept per block and the blocks are added up in
 /// order, so that it does not depend on the number of threads.
 constexpr int64_t kBlockRows = 64;
 
@@ -101,7 +101,7 @@ inline int64_t partial_sums(const at::Tensor& x, int64_t rows, int64_t width) {
   return x.is_cuda() ? cuda::partial_sums(rows, width) : (rows + kBlockRows - 1) / kBlockRows;
 }
 
-/// f(kernels, partial, first row, count), so that all rows get their turn: kernels for x's device and dtype are
+/// Calls f(kernels, partial, first row, count) until all rows are covered: kernels for x's device and dtype are
 /// Kernels<T> or cuda::Kernels<T>; `partial` is the first partial sum that this call writes. On the CPU one call per block of
 /// rows, by several threads when there is enough to do; on CUDA one call for all rows, which writes all partial sums.
 template <class F>
@@ -118,8 +118,8 @@ void for_row_blocks(const at::Tensor& x, int64_t rows, int64_t width, const F& f
   }
 #endif
   constexpr int64_t worth_a_thread = 32768;  // elements
-  const int64_t part = std::max<int64_t>(1, worth_a_thread / (kBlockRows * std::max<int64_t>(1, width)));
-  share_out((rows + kBlockRows - 1) / kBlockRows, part, [&](int64_t begin, int64_t end) {
+  const int64_t chunk = std::max<int64_t>(1, worth_a_thread / (kBlockRows * std::max<int64_t>(1, width)));
+  parallel_for_chunks((rows + kBlockRows - 1) / kBlockRows, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t first = block * kBlockRows, count = std::min(kBlockRows, rows - first);
       is_float ? f(cpu_kernels<float>(), block, first, count) : f(cpu_kernels<Bf16>(), block, first, count);

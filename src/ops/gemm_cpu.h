@@ -1,4 +1,4 @@
-// The two ways to multiply matrices on the CPU, under one interface: what linear_cpu.cpp is written over. Both pack their
+// The two ways to multiply matrices on the CPU, under one interface for linear_cpu.cpp. Both pack their
 // operands; activations of a step are packed by the thread that needs them, weights once per optimizer step.
 #pragma once
 
@@ -15,7 +15,7 @@ struct TileGemm {
   using Term = amx::Term;
   static constexpr at::ScalarType kPackedType = at::kBFloat16;
   static constexpr int64_t kLeftPanel = amx::kPanel, kRightPanel = amx::kPanel;
-  static constexpr int kTerms = 4;  ///< that a product takes at most
+  static constexpr int kTerms = 4;  ///< maximum number per product
 
   static int64_t left_size(int64_t depth, int64_t rows, at::ScalarType activations) {
     return parts_of(activations) * amx::packed_size(depth, rows);
@@ -93,14 +93,14 @@ struct FloatGemm {
   }
 };
 
-/// Whether this processor has products of ours for activations of a dtype. bfloat16 it may multiply in vectors of its own: then
-/// LibTorch's products are the best there are.
+/// Whether there is a product for activations of a dtype on this processor. There is none for bfloat16 on processors that
+/// multiply it in vectors only: LibTorch's is used there.
 inline bool has_gemm(at::ScalarType activations) {
   if (activations == at::kFloat) return true;
   return activations == at::kBFloat16 && (amx_usable() || cpu_level() < CpuLevel::avx512bf16);
 }
 
-/// f(TileGemm()) or f(FloatGemm()), whichever this processor takes for activations of a dtype that it has products for.
+/// f(TileGemm()) or f(FloatGemm()), depending on the processor. Requires has_gemm() of the activations' dtype.
 template <class F>
 void with_gemm(const F& f) {
   amx_usable() ? f(TileGemm()) : f(FloatGemm());

@@ -32,7 +32,7 @@ void add_product(const GradientSlot& slot, const at::Tensor& dy, const at::Tenso
   }
 }
 
-/// The gradients of several weights as one matrix, made if there are none; undefined if they do not lie one under the other.
+/// The gradients of several weights as one matrix, allocated if there are none; undefined if they are not consecutive in memory.
 GradientSlot joined_slot(const std::vector<at::Tensor>& weights) {
   int64_t rows = 0, undefined = 0;
   for (const auto& weight : weights) {

@@ -1,5 +1,5 @@
-// Linear layers over the products of gemm_cpu.h. Threads share out the rows of the activations, and for weight gradients the rows
-// of the weight.
+// Linear layers over the products of gemm_cpu.h. Threads split the rows of the activations, and for weight gradients the rows of
+// the weight.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cpu.h"
@@ -16,7 +16,7 @@ using torch::autograd::tensor_list;
 using cpu::in;
 using cpu::out;
 
-constexpr int64_t kPart = 2;  ///< panels that a thread takes at a time
+constexpr int64_t kChunk = 2;  ///< panels that a thread takes at a time
 
 int64_t panels_of(int64_t width, int64_t panel) {
   return round_up(width, panel) / panel;
@@ -24,10 +24,10 @@ int64_t panels_of(int64_t width, int64_t panel) {
 
 /// f(first, last) for all panels; `work` in multiply-adds decides whether threads are worth it.
 template <class F>
-void share_panels(int64_t panels, double work, const F& f) {
+void parallel_for_panels(int64_t panels, double work, const F& f) {
   constexpr double worth_a_thread = 1e6;
-  if (work > worth_a_thread) return share_out(panels, kPart, f);
-  for (int64_t first = 0; first < panels; first += kPart) f(first, std::min(first + kPart, panels));
+  if (work > worth_a_thread) return parallel_for_chunks(panels, kChunk, f);
+  for (int64_t first = 0; first < panels; first += kChunk) f(first, std::min(first + kChunk, panels));
 }
 
 double work_of(const at::Tensor& rows, const at::Tensor& weight) {
@@ -46,17 +46,18 @@ at::Tensor pack_weight_for(const at::Tensor& weight, bool transposed, at::Scalar
   // x W^T: depth `columns`, width `rows`; dy W: the other way round.
   const int64_t depth = transposed ? columns : rows, width = transposed ? rows : columns;
   const auto packed = packed_buffer<Gemm>(depth, width, activations);
-  share_panels(panels_of(width, Gemm::kRightPanel), static_cast<double>(weight.numel()) * 32, [&](int64_t first, int64_t last) {
-    const auto pack = [&](const auto& packing, const auto* data) {
-      (transposed ? packing.right_transposed : packing.right)(data, columns, depth, width, out<typename Gemm::Packed>(packed),
-                                                              first, last);
-    };
-    if (activations == at::kBFloat16 && dense.scalar_type() == at::kFloat) {
-      Gemm::with_rounding(dense, pack);
-    } else {
-      Gemm::with_packing(dense, pack);
-    }
-  });
+  parallel_for_panels(panels_of(width, Gemm::kRightPanel), static_cast<double>(weight.numel()) * 32,
+                      [&](int64_t first, int64_t last) {
+                        const auto pack = [&](const auto& packing, const auto* data) {
+                          (transposed ? packing.right_transposed : packing.right)(
+                              data, columns, depth, width, out<typename Gemm::Packed>(packed), first, last);
+                        };
+                        if (activations == at::kBFloat16 && dense.scalar_type() == at::kFloat) {
+                          Gemm::with_rounding(dense, pack);
+                        } else {
+                          Gemm::with_packing(dense, pack);
+                        }
+                      });
   return packed;
 }
 
@@ -72,11 +73,12 @@ template <class Gemm>
 at::Tensor packed_right(const at::Tensor& x) {
   const int64_t rows = count_rows(x), width = width_of_rows(x);
   const auto packed = packed_buffer<Gemm>(rows, width, x.scalar_type());
-  share_panels(panels_of(width, Gemm::kRightPanel), 32.0 * static_cast<double>(x.numel()), [&](int64_t first, int64_t last) {
-    Gemm::with_packing(x, [&](const auto& packing, const auto* data) {
-      packing.right(data, width, rows, width, out<typename Gemm::Packed>(packed), first, last);
-    });
-  });
+  parallel_for_panels(panels_of(width, Gemm::kRightPanel), 32.0 * static_cast<double>(x.numel()),
+                      [&](int64_t first, int64_t last) {
+                        Gemm::with_packing(x, [&](const auto& packing, const auto* data) {
+                          packing.right(data, width, rows, width, out<typename Gemm::Packed>(packed), first, last);
+                        });
+                      });
   return packed;
 }
 
@@ -85,7 +87,7 @@ Output output_to(const at::Tensor& y, Store store, const at::Tensor& d = {}) {
   return {store, type, y.mutable_data_ptr(), y.size(-1), d.defined() ? d.mutable_data_ptr() : nullptr, y.size(-1)};
 }
 
-/// The part of an output from a row and a column on.
+/// The part of an output that starts at a row and a column.
 Output from(Output output, int64_t row, int64_t column) {
   const auto move = [&](void* to, int64_t stride) -> void* {
     const int64_t bytes = output.type == Element::float32 ? sizeof(float) : sizeof(Bf16);
@@ -134,13 +136,13 @@ typename Gemm::Term* pack_terms(const Factor (&factors)[kCount], const RowRange&
   return to;
 }
 
-/// Rows of one panel are few (the tokens of a text that is being generated): what takes the time is then to read the weight.
+/// At most one panel of rows (tokens being generated): reading the weight then takes most of the time.
 template <class Gemm>
 bool few_rows(const at::Tensor& x) {
   return count_rows(x) <= Gemm::kLeftPanel;
 }
 
-/// A sum of products. Threads share out the rows or, where those are few, the columns.
+/// A sum of products. Threads split the rows or, if those are few, the columns.
 template <class Gemm, size_t kCount>
 void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output& output) {
   const int64_t rows = count_rows(factors[0].rows);
@@ -148,7 +150,7 @@ void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output
   for (const auto& factor : factors)
     work += static_cast<double>(round_up(rows, Gemm::kLeftPanel) * width_of_rows(factor.rows) * columns);
   if (!few_rows<Gemm>(factors[0].rows)) {
-    return share_panels(panels_of(rows, Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
+    return parallel_for_panels(panels_of(rows, Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
       const RowRange range(factors[0].rows, Gemm::kLeftPanel, first, last);
       typename Gemm::Term mine[Gemm::kTerms * kCount];
       const auto* const end = pack_terms<Gemm>(factors, range, columns, mine);
@@ -157,7 +159,7 @@ void multiply_all(const Factor (&factors)[kCount], int64_t columns, const Output
   }
   typename Gemm::Term terms[Gemm::kTerms * kCount];
   const auto* const end = pack_terms<Gemm>(factors, RowRange(factors[0].rows, Gemm::kLeftPanel, 0, 1), columns, terms);
-  share_panels(panels_of(columns, Gemm::kRightPanel), work, [&](int64_t first, int64_t last) {
+  parallel_for_panels(panels_of(columns, Gemm::kRightPanel), work, [&](int64_t first, int64_t last) {
     const int64_t column = first * Gemm::kRightPanel;
     typename Gemm::Term part[Gemm::kTerms * kCount];
     const auto* const part_end =
@@ -173,7 +175,7 @@ struct WeightGradient {
   const at::Tensor& dy;
   const at::Tensor& packed_x;
   int64_t columns;      ///< of the weight
-  at::Tensor gradient;  ///< undefined: not wanted
+  at::Tensor gradient;  ///< undefined: not needed
   Store store;
 
   double work() const { return gradient.defined() ? static_cast<double>(dy.numel()) * static_cast<double>(columns) : 0; }
@@ -183,14 +185,14 @@ struct WeightGradient {
     return gradient.defined() ? panels_of(dy.size(-1), Gemm::kLeftPanel) : 0;
   }
 
-  /// Rows of the weight from panel `first` to panel `last`. Whoever needs panels of dy^T packs them.
+  /// Rows of the weight from panel `first` to panel `last`. The thread that needs panels of dy^T packs them.
   template <class Gemm>
   void compute(int64_t first, int64_t last) const {
     const auto dtype = dy.scalar_type();
     const int64_t depth = count_rows(dy), width = width_of_rows(dy);
-    auto* const left = thread_scratch<typename Gemm::Packed>(Gemm::left_size(depth, kPart * Gemm::kLeftPanel, dtype));
-    for (int64_t panel = first; panel < last; panel += kPart) {
-      const int64_t end = std::min(panel + kPart, last), first_row = panel * Gemm::kLeftPanel,
+    auto* const left = thread_scratch<typename Gemm::Packed>(Gemm::left_size(depth, kChunk * Gemm::kLeftPanel, dtype));
+    for (int64_t panel = first; panel < last; panel += kChunk) {
+      const int64_t end = std::min(panel + kChunk, last), first_row = panel * Gemm::kLeftPanel,
                     rows = std::min(end * Gemm::kLeftPanel, width) - first_row;
       Gemm::with_packing(dy, [&](const auto& packing, const auto* data) {
         packing.left_transposed(data + first_row, width, depth, rows, left, 0, end - panel);
@@ -203,7 +205,7 @@ struct WeightGradient {
   }
 };
 
-/// All at once, so that the shares are even.
+/// All weights in one parallel loop, for an even load.
 template <class Gemm, size_t kCount>
 void compute_gradients(const WeightGradient (&weights)[kCount]) {
   int64_t units = 0;
@@ -212,7 +214,7 @@ void compute_gradients(const WeightGradient (&weights)[kCount]) {
     units += weight.template panels<Gemm>();
     work += weight.work();
   }
-  share_panels(units, work, [&](int64_t first, int64_t last) {
+  parallel_for_panels(units, work, [&](int64_t first, int64_t last) {
     for (const auto& weight : weights) {
       const int64_t count = weight.template panels<Gemm>();
       if (first < count && last > 0) weight.template compute<Gemm>(std::max<int64_t>(first, 0), std::min(last, count));
@@ -295,7 +297,7 @@ struct PackedQkv : Function<PackedQkv<Gemm>> {
       }
       return results;
     }
-    share_panels(panels_of(count_rows(x), Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
+    parallel_for_panels(panels_of(count_rows(x), Gemm::kLeftPanel), work, [&](int64_t first, int64_t last) {
       const RowRange range(x, Gemm::kLeftPanel, first, last);
       const int64_t width = width_of_rows(x);
       auto* const left = thread_scratch<typename Gemm::Packed>(Gemm::left_size(width, range.count, x.scalar_type()));

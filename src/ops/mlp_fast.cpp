@@ -1,4 +1,4 @@
-// relu_squared and swiglu: activation, product and their gradients in one pass each.
+// relu_squared and swiglu: activation and product fused, and so are their gradients.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "fast.h"

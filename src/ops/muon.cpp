@@ -25,7 +25,7 @@ void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step,
     const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
     // Not mul_: LibTorch's in-place product with a number rounds the number to bfloat16 first.
     update = update * std::sqrt(std::max(1.0, rows_per_column));
-    // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like the Python program's.
+    // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like upstream's.
     parameter.add_(update.to(parameter.scalar_type()).contiguous(), -step.lr);
   }
 }

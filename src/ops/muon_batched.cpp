@@ -11,7 +11,7 @@ namespace pgolf::ops {
 namespace {
 
 /// x [N, R, C], R <= C, of the dtype to compute in; overwritten.
-at::Tensor orthogonalise(at::Tensor x, int steps) {
+at::Tensor orthogonalize(at::Tensor x, int steps) {
   constexpr double a = NewtonSchulzCoefficients::a, b = NewtonSchulzCoefficients::b, c = NewtonSchulzCoefficients::c;
   x.div_(at::linalg_vector_norm(x, 2, at::IntArrayRef{1, 2}, /*keepdim=*/true) + 1e-7);
   for (int i = 0; i < steps; ++i) {
@@ -50,7 +50,7 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
     const auto tall = [&](size_t i) { return parameters[i].size(0) > parameters[i].size(1); };
     std::vector<at::Tensor> stack;
     for (const size_t i : members) stack.push_back(tall(i) ? updates[i].t() : updates[i]);
-    const auto orthogonal = orthogonalise(at::stack(stack).to(step.dtype), step.backend_steps);
+    const auto orthogonal = orthogonalize(at::stack(stack).to(step.dtype), step.backend_steps);
     const double ratio = static_cast<double>(shape.second) / static_cast<double>(shape.first);
     for (size_t n = 0; n < members.size(); ++n) {
       const size_t i = members[n];

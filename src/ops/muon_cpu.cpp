@@ -46,7 +46,8 @@ std::vector<MuonMatrix> muon_update_(const std::vector<MuonMatrix>& matrices, co
   if (step.dtype != at::kFloat && step.dtype != at::kBFloat16) return matrices;
   std::vector<MuonMatrix> covered, rest;
   for (const auto& matrix : matrices) (covers_matrix(matrix) ? covered : rest).push_back(matrix);
-  share_out(static_cast<int64_t>(covered.size()), 1, [&](int64_t i, int64_t) { update(covered[static_cast<size_t>(i)], step); });
+  parallel_for_chunks(static_cast<int64_t>(covered.size()), 1,
+                      [&](int64_t i, int64_t) { update(covered[static_cast<size_t>(i)], step); });
   for (const auto& matrix : covered) mark_changed(matrix.parameter);
   return rest;
 }

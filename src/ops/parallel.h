@@ -1,4 +1,4 @@
-// Work shared out among the threads of the CPU.
+// Parallel loops over the CPU's threads.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -12,7 +12,7 @@
 
 namespace pgolf::ops {
 
-/// `count` elements of memory of the calling thread, on a 64-byte boundary, until its next call. It keeps the largest.
+/// `count` elements of the calling thread's scratch memory, 64-byte aligned, valid until its next call. Never shrinks.
 template <class T>
 T* thread_scratch(int64_t count) {
   thread_local std::unique_ptr<void, decltype(&std::free)> memory(nullptr, &std::free);
@@ -26,33 +26,33 @@ T* thread_scratch(int64_t count) {
   return static_cast<T*>(memory.get());
 }
 
-/// f(first, last) until all of 0 .. units-1 have had their turn, in parts of at most `part`. A thread starts with its own
-/// stretch, always the same one, because its cache still holds those rows; when that is done it takes parts of the others':
-/// cores differ in speed where other programs run, or other machines on the same processor, and nobody shall wait for the
-/// slowest. f must not care which thread does which part.
+/// Calls f(first, last) for chunks of at most `chunk` units until 0 .. units-1 are done. Each thread starts with its own range,
+/// always the same one, because its cache still holds those rows; then it takes chunks of the other threads' ranges: cores differ
+/// in speed when other programs, or other machines on the same processor, are running. f must not depend on which thread does
+/// which chunk.
 template <class F>
-void share_out(int64_t units, int64_t part, const F& f) {
-  const int64_t threads = std::min<int64_t>(at::get_num_threads(), (units + part - 1) / part);
+void parallel_for_chunks(int64_t units, int64_t chunk, const F& f) {
+  const int64_t threads = std::min<int64_t>(at::get_num_threads(), (units + chunk - 1) / chunk);
   if (threads <= 1 || at::in_parallel_region()) {
-    for (int64_t first = 0; first < units; first += part) f(first, std::min(first + part, units));
+    for (int64_t first = 0; first < units; first += chunk) f(first, std::min(first + chunk, units));
     return;
   }
-  struct alignas(64) Stretch {
+  struct alignas(64) Range {
     std::atomic<int64_t> next;
     int64_t end;
   };
-  std::vector<Stretch> stretches(static_cast<size_t>(threads));
+  std::vector<Range> ranges(static_cast<size_t>(threads));
   for (int64_t i = 0; i < threads; ++i) {
-    auto& stretch = stretches[static_cast<size_t>(i)];
-    stretch.next = units * i / threads;
-    stretch.end = units * (i + 1) / threads;
+    auto& range = ranges[static_cast<size_t>(i)];
+    range.next = units * i / threads;
+    range.end = units * (i + 1) / threads;
   }
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     for (int64_t thread = begin; thread < end; ++thread) {
       for (int64_t i = 0; i < threads; ++i) {
-        auto& stretch = stretches[static_cast<size_t>((thread + i) % threads)];
-        for (int64_t first = stretch.next.fetch_add(part); first < stretch.end; first = stretch.next.fetch_add(part)) {
-          f(first, std::min(first + part, stretch.end));
+        auto& range = ranges[static_cast<size_t>((thread + i) % threads)];
+        for (int64_t first = range.next.fetch_add(chunk); first < range.end; first = range.next.fetch_add(chunk)) {
+          f(first, std::min(first + chunk, range.end));
         }
       }
     }

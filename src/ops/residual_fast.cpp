@@ -17,8 +17,8 @@ int64_t rows_of(const at::Tensor& x) {
   return x.numel() / std::max<int64_t>(1, width_of(x));
 }
 
-/// rstd may be undefined: not kept.
-at::Tensor normalise(const at::Tensor& x, const at::Tensor& rstd) {
+/// rstd may be undefined: not stored.
+at::Tensor normalize(const at::Tensor& x, const at::Tensor& rstd) {
   auto y = at::empty_like(x);
   const int64_t width = width_of(x);
   for_row_blocks(x, rows_of(x), width, [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
@@ -33,7 +33,7 @@ struct RmsNorm : Function<RmsNorm> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
     const auto rstd = empty_float({rows_of(x)}, x);
     context->save_for_backward({x, rstd});
-    return normalise(x, rstd);
+    return normalize(x, rstd);
   }
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
     refuse_second_derivative("rms_norm");
@@ -51,7 +51,7 @@ struct RmsNorm : Function<RmsNorm> {
   }
 };
 
-/// What residual_mix and scaled_add return and keep: y, and where a second output is wanted, rms_norm(y) and 1 / rms(y).
+/// What residual_mix and scaled_add return and save: y and, if the second output is requested, rms_norm(y) and 1 / rms(y).
 struct Outputs {
   Outputs(const at::Tensor& x, bool with_norm) : y(at::empty_like(x)) {
     if (!with_norm) return;
@@ -63,7 +63,7 @@ struct Outputs {
   at::Tensor y, normed, rstd;
 };
 
-/// The gradients that arrive at Outputs::list(), dense, with what was kept of the second output.
+/// Incoming gradients of Outputs::list(), contiguous, with what was saved of the second output.
 struct OutputGradients {
   OutputGradients(const tensor_list& gradients, at::Tensor saved_y, at::Tensor saved_rstd)
       : dy(gradients[0].contiguous()), y(std::move(saved_y)), rstd(std::move(saved_rstd)) {
@@ -103,14 +103,14 @@ struct ResidualMix : Function<ResidualMix> {
     refuse_second_derivative("residual_mix");
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &x0 = saved[1], &mix = saved[2];
-    const OutputGradients arriving(gradients, saved[3], saved[4]);
+    const OutputGradients incoming(gradients, saved[3], saved[4]);
     auto dx = at::empty_like(x), dx0 = at::empty_like(x0);
-    const int64_t rows_in_all = rows_of(x), width = width_of(x);
-    const auto dmix = empty_float({partial_sums(x, rows_in_all, width), 2, width}, x);
-    for_row_blocks(x, rows_in_all, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
+    const int64_t total_rows = rows_of(x), width = width_of(x);
+    const auto dmix = empty_float({partial_sums(x, total_rows, width), 2, width}, x);
+    for_row_blocks(x, total_rows, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
       using T = ElementOf<decltype(kernels)>;
       const int64_t at = first * width;
-      kernels.residual_mix_backward(in<T>(arriving.dy, at), arriving.normed<T>(first), in<T>(x, at), in<T>(x0, at),
+      kernels.residual_mix_backward(in<T>(incoming.dy, at), incoming.normed<T>(first), in<T>(x, at), in<T>(x0, at),
                                     in<float>(mix), out<T>(dx, at), out<T>(dx0, at), out<float>(dmix, partial * 2 * width), rows,
                                     width);
     });
@@ -143,16 +143,16 @@ struct ScaledAdd : Function<ScaledAdd> {
     refuse_second_derivative("scaled_add");
     const auto saved = context->get_saved_variables();
     const auto &scale = saved[0], &branch = saved[1];
-    const OutputGradients arriving(gradients, saved[2], saved[3]);
-    // Without a second output x's gradient is the one that arrives.
-    const auto dx = arriving.dnormed.defined() ? at::empty_like(branch) : at::Tensor();
+    const OutputGradients incoming(gradients, saved[2], saved[3]);
+    // Without a second output x's gradient is the incoming one.
+    const auto dx = incoming.dnormed.defined() ? at::empty_like(branch) : at::Tensor();
     auto dbranch = at::empty_like(branch);
-    const int64_t rows_in_all = rows_of(branch), width = width_of(branch);
-    const auto dscale = empty_float({partial_sums(branch, rows_in_all, width), width}, branch);
-    for_row_blocks(branch, rows_in_all, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
+    const int64_t total_rows = rows_of(branch), width = width_of(branch);
+    const auto dscale = empty_float({partial_sums(branch, total_rows, width), width}, branch);
+    for_row_blocks(branch, total_rows, width, [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
       using T = ElementOf<decltype(kernels)>;
       const int64_t at = first * width;
-      kernels.scaled_add_backward(in<T>(arriving.dy, at), arriving.normed<T>(first), in<float>(scale), in<T>(branch, at),
+      kernels.scaled_add_backward(in<T>(incoming.dy, at), incoming.normed<T>(first), in<float>(scale), in<T>(branch, at),
                                   out<T>(dx, at), out<T>(dbranch, at), out<float>(dscale, partial * width), rows, width);
     });
     return {dx.defined() ? dx : gradients[0], dscale.sum(0), dbranch, at::Tensor()};
@@ -194,7 +194,7 @@ Normed both(tensor_list outputs) {
 at::Tensor rms_norm(const at::Tensor& x) {
   if (!covers_rows(x)) return {};
   const auto dense = x.contiguous();
-  return needs_gradient(x) ? RmsNorm::apply(dense) : normalise(dense, {});
+  return needs_gradient(x) ? RmsNorm::apply(dense) : normalize(dense, {});
 }
 
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix) {

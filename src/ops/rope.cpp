@@ -13,15 +13,15 @@ namespace pgolf::ops {
 
 namespace {
 
-/// The share of linear scaling that YaRN gives to every pair.
+/// YaRN's weight of linear scaling, per pair.
 at::Tensor yarn_ramp(const RopeSpec& spec) {
-  constexpr double fast_turns = 32, slow_turns = 1;
+  constexpr double fast_rotations = 32, slow_rotations = 1;
   const double span = spec.span(), pi = 3.14159265358979323846;
-  const auto pair_of = [&](double turns) {
-    return span * std::log(spec.original_seq_len / (turns * 2 * pi)) / (2 * std::log(spec.base));
+  const auto pair_of = [&](double rotations) {
+    return span * std::log(spec.original_seq_len / (rotations * 2 * pi)) / (2 * std::log(spec.base));
   };
-  const double low = std::max(std::floor(pair_of(fast_turns)), 0.0);
-  const double high = std::min(std::ceil(pair_of(slow_turns)), span - 1);
+  const double low = std::max(std::floor(pair_of(fast_rotations)), 0.0);
+  const double high = std::min(std::ceil(pair_of(slow_rotations)), span - 1);
   const auto pairs = at::arange(0, spec.span() / 2, at::kDouble);
   return at::clamp((pairs - low) / std::max(high - low, 0.001), 0, 1);
 }
@@ -35,12 +35,13 @@ at::Tensor rotating_pairs(const RopeSpec& spec) {
 }  // namespace
 
 at::Tensor rope_inv_freq(const RopeSpec& spec) {
-  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "no frequencies for rope_dims ", spec.rope_dims);
+  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "rope_dims must be positive and even to have frequencies, not ",
+              spec.rope_dims);
   check_rope_scaling(spec);
   const int span = spec.span();
   double base = spec.base;
   if (spec.scaling == RopeScaling::ntk) base *= std::pow(spec.scaling_factor, span / (span - 2.0));
-  // The same ATen calls as the Python program's, so that the bits are the same.
+  // The same ATen calls as upstream's, so that the bits are the same.
   const auto exponents = at::arange(0, span, 2, at::kFloat) / span;
   at::Tensor inv_freq = at::pow(base, exponents).reciprocal() * 1.0;
   if (spec.scaling == RopeScaling::linear) inv_freq = inv_freq / spec.scaling_factor;
@@ -53,7 +54,7 @@ at::Tensor rope_inv_freq(const RopeSpec& spec) {
 }
 
 RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Device& device, int64_t first_position) {
-  // Made on the host for every device.
+  // Computed on the host for every device.
   const auto dtype = spec.table_dtype == RopeTableDtype::bfloat16 ? at::kBFloat16 : at::kFloat;
   const auto inv_freq = rope_inv_freq(spec).to(dtype);
   const auto positions = at::arange(first_position, first_position + seq_len, at::TensorOptions().dtype(dtype));
@@ -67,13 +68,13 @@ RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Devic
   return {cos.to(device), sin.to(device), spec.style};
 }
 
-// Texts of ever new lengths, as a server sees them, must not collect tables for ever.
-constexpr size_t kMostTables = 64;
+// Bounds the cache when text lengths keep changing, as in a server.
+constexpr size_t kMaxTables = 64;
 
 std::shared_ptr<const RopeTable> RopeTableCache::get(const RopeSpec& spec, int64_t seq_len, const at::Device& device) {
   const Key key{spec, seq_len, static_cast<int>(device.type()), device.index()};
   auto found = tables_.find(key);
-  if (found == tables_.end() && tables_.size() >= kMostTables) tables_.clear();
+  if (found == tables_.end() && tables_.size() >= kMaxTables) tables_.clear();
   if (found == tables_.end()) {
     found = tables_.emplace(key, std::make_shared<const RopeTable>(make_rope_table(spec, seq_len, device))).first;
   }

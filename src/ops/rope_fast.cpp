@@ -1,5 +1,5 @@
-// qk_norm_rope_gain: one pass from the projections to queries and keys; and qkv_heads, the same behind the projections' product,
-// with a backward that leaves their gradient in one piece.
+// qk_norm_rope_gain, fused; and qkv_heads: the projections' product followed by the same, with a backward that leaves the
+// projections' gradient in one buffer.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "fast.h"
@@ -12,26 +12,26 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::tensor_list;
 
-/// A [B, T, H, D] tensor with unit lane stride.
+/// A [B, T, H, D] tensor whose last dimension is contiguous.
 template <class Pointer>
 Heads<Pointer> heads_of(Pointer data, const at::Tensor& x) {
   return {data, x.stride(0), x.stride(1), x.stride(2)};
 }
-/// What is done to heads besides the gain.
+/// What is applied to heads in addition to the gain.
 struct Transform {
   at::Tensor cos, sin;  ///< [T, half] float32
   RopeStyle style;
-  bool normalise;
+  bool normalize;
 
   RotationTable table() const { return {in<float>(cos), in<float>(sin), cos.size(-1), style == RopeStyle::interleaved}; }
-  HeadShape shape_of(const at::Tensor& x) const { return {x.size(1), x.size(2), x.size(3), normalise}; }
+  HeadShape shape_of(const at::Tensor& x) const { return {x.size(1), x.size(2), x.size(3), normalize}; }
 };
 
-at::Tensor with_unit_lane_stride(const at::Tensor& x) {
+at::Tensor with_unit_last_stride(const at::Tensor& x) {
   return x.stride(-1) == 1 ? x : x.contiguous();
 }
 
-/// Rows are times of batch entries.
+/// A row is one time of one batch entry.
 int64_t rows_of_heads(const at::Tensor& x) {
   return x.size(0) * x.size(1);
 }
@@ -44,18 +44,18 @@ struct Rotated {
   at::Tensor q, k;
 };
 
-/// What a backward pass needs of the forward one.
+/// What the backward pass needs from the forward pass.
 struct Kept {
   at::Tensor gain;            ///< as rounded_parameter() gives it
-  at::Tensor q_rstd, k_rstd;  ///< [rows, heads]; undefined: not kept
+  at::Tensor q_rstd, k_rstd;  ///< [rows, heads]; undefined: not stored
 };
 Kept kept_for(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain) {
   return {rounded_parameter(q_gain, q.scalar_type()), empty_float({rows_of_heads(q), q.size(2)}, q),
           empty_float({rows_of_heads(k), k.size(2)}, k)};
 }
 
-/// [B, H, T, D] over memory [B, T, H, D]: attention's result then has this order, too, and is a row for the next product as it
-/// is.
+/// Returns [B, H, T, D] views of [B, T, H, D] memory: attention's result then has this order too, and its rows feed the next
+/// product without a copy.
 Rotated rotate(const at::Tensor& q, const at::Tensor& k, const Kept& kept, const Transform& transform) {
   const auto q_out = at::empty(q.sizes(), q.options()), k_out = at::empty(k.sizes(), k.options());
   for_row_blocks(q, rows_of_heads(q), width_of_heads(q, k), [&](const auto& kernels, int64_t, int64_t first, int64_t rows) {
@@ -68,13 +68,13 @@ Rotated rotate(const at::Tensor& q, const at::Tensor& k, const Kept& kept, const
   return {q_out.transpose(1, 2), k_out.transpose(1, 2)};
 }
 
-/// Writes dq and dk [B, T, H, D], of any strides with unit lane stride, and returns the gain's gradient.
+/// Writes dq and dk [B, T, H, D], of any strides with unit stride in the last dimension, and returns the gain's gradient.
 at::Tensor rotate_back(const at::Tensor& dq_in, const at::Tensor& dk_in, const at::Tensor& q, const at::Tensor& k,
                        const Kept& kept, const Transform& transform, const at::Tensor& dq, const at::Tensor& dk) {
-  const auto dq_out = with_unit_lane_stride(dq_in).transpose(1, 2), dk_out = with_unit_lane_stride(dk_in).transpose(1, 2);
-  const int64_t rows_in_all = rows_of_heads(q), q_heads = q.size(2);
-  const auto dgain = empty_float({partial_sums(q, rows_in_all, q_heads), q_heads}, q);
-  for_row_blocks(q, rows_in_all, width_of_heads(q, k), [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
+  const auto dq_out = with_unit_last_stride(dq_in).transpose(1, 2), dk_out = with_unit_last_stride(dk_in).transpose(1, 2);
+  const int64_t total_rows = rows_of_heads(q), q_heads = q.size(2);
+  const auto dgain = empty_float({partial_sums(q, total_rows, q_heads), q_heads}, q);
+  for_row_blocks(q, total_rows, width_of_heads(q, k), [&](const auto& kernels, int64_t partial, int64_t first, int64_t rows) {
     using T = ElementOf<decltype(kernels)>;
     kernels.norm_rotate_backward(heads_of(in<T>(dq_out), dq_out), heads_of(in<T>(q), q), in<float>(kept.q_rstd),
                                  transform.table(), in<float>(kept.gain), heads_of(out<T>(dq), dq),
@@ -90,14 +90,14 @@ void keep(AutogradContext* context, tensor_list tensors, const Kept& kept, const
   for (const auto& tensor : {kept.gain, kept.q_rstd, kept.k_rstd, transform.cos, transform.sin}) tensors.push_back(tensor);
   context->save_for_backward(tensors);
   context->saved_data["style"] = static_cast<int64_t>(transform.style);
-  context->saved_data["normalise"] = transform.normalise;
+  context->saved_data["normalize"] = transform.normalize;
 }
 /// saved: what keep() saved; its own come last.
 std::pair<Kept, Transform> kept_in(AutogradContext* context, const tensor_list& saved) {
   const size_t at = saved.size() - 5;
   return {{saved[at], saved[at + 1], saved[at + 2]},
           {saved[at + 3], saved[at + 4], static_cast<RopeStyle>(context->saved_data["style"].toInt()),
-           context->saved_data["normalise"].toBool()}};
+           context->saved_data["normalize"].toBool()}};
 }
 
 struct QkNormRopeGain : Function<QkNormRopeGain> {
@@ -120,7 +120,7 @@ struct QkNormRopeGain : Function<QkNormRopeGain> {
   }
 };
 
-/// Views [B, T, H, D] of what the joined projections of heads of `dim` lanes write, [B, T, (Hq + 2 Hkv) D].
+/// Views [B, T, H, D] of the joined projections' output [B, T, (Hq + 2 Hkv) D], heads of `dim` dims.
 std::array<at::Tensor, 3> split_heads(const at::Tensor& projected, int64_t q_heads, int64_t dim) {
   const auto heads = projected.unflatten(-1, {-1, dim});
   const int64_t kv_heads = (heads.size(2) - q_heads) / 2;
@@ -158,7 +158,7 @@ struct QkvHeads : Function<QkvHeads> {
   }
 };
 
-/// Whether there is no table, or one that rotates `dim` lanes at most at `time` positions.
+/// Whether there is no table, or one for `time` positions that rotates at most `dim` dims.
 bool covers_table(const RopeTable* table, const at::Tensor& like, int64_t time, int64_t dim) {
   return table == nullptr || (table->cos.device() == like.device() && table->cos.sizes() == table->sin.sizes() &&
                               table->cos.dim() == 2 && table->cos.size(0) == time && 2 * table->cos.size(1) <= dim);
@@ -183,7 +183,7 @@ bool covers_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& q_gain,
                                                     const RopeTable* table, bool qk_norm) {
   if (!covers_heads(q_in, k_in, q_gain, table)) return {};
-  const auto q = with_unit_lane_stride(q_in), k = with_unit_lane_stride(k_in);
+  const auto q = with_unit_last_stride(q_in), k = with_unit_last_stride(k_in);
   const Transform transform = transform_of(table, qk_norm, q);
   if (needs_gradient(q, k, q_gain)) {
     auto outputs = QkNormRopeGain::apply(q, k, q_gain, transform);

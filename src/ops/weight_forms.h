@@ -1,4 +1,4 @@
-// What the fast path derives from a linear layer's weight, and for how long it holds.
+// What the fast path derives from a linear layer's weight, and when it is stale.
 #pragma once
 
 #include <torch/types.h>
@@ -9,12 +9,13 @@
 
 namespace pgolf::ops {
 
-/// Each form is made when first asked for and kept until the weight's storage or version or the activations' dtype changes.
+/// Each form is made on first use and kept until the weight's storage or version or the activations' dtype changes.
 class WeightForms {
  public:
   /// The weight in the activations' dtype.
   const at::Tensor& cast(const at::Tensor& weight, at::ScalarType activations);
-  /// The rows of several weights, one under the other. Kept apart from the other forms; ask one weight's forms only.
+  /// The rows of several weights, concatenated. Stored apart from the other forms; call it on the forms of only one of the
+  /// weights.
   const at::Tensor& joined(const std::vector<at::Tensor>& weights, at::ScalarType activations);
   /// Packed right operands for gemm_cpu.h: of x W^T, and of dy W. One-dimensional.
   const at::Tensor& forward_operand(const at::Tensor& weight, at::ScalarType activations);
@@ -46,15 +47,15 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q,
 at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj);
 }  // namespace cpu
 
-/// Where backward adds a float32 weight's gradient: W.grad(), made if need be. fresh: it holds nothing yet.
+/// Where backward adds a float32 weight's gradient: W.grad(), allocated if needed. fresh: it is uninitialized.
 struct GradientSlot {
   at::Tensor gradient;
   bool fresh;
 };
 GradientSlot gradient_slot(const at::Tensor& weight);
 
-/// W.grad() += dy^T x for the float32 weights whose outputs lie side by side in dy [rows, their heights together]; x [rows, in]
-/// of dy's dtype. Gradients that are made here lie one under the other in memory, so that one product writes all of them.
+/// W.grad() += dy^T x for the float32 weights whose outputs lie side by side in dy [rows, sum of their heights]; x [rows, in]
+/// of dy's dtype. Gradients allocated here are consecutive in memory, so that one product writes all of them.
 void accumulate_gradients(const std::vector<at::Tensor>& weights, const at::Tensor& dy, const at::Tensor& x);
 
 }  // namespace pgolf::ops

@@ -28,7 +28,7 @@ ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& con
   const auto made = model->named_parameters();
   for (const Parameter& parameter : model_parameters(model->config())) {
     if (parameter.numel() == 0) continue;
-    // The Python program looks at shapes, and at names below "blocks." only; the rest follows by hand.
+    // Upstream sorts parameters below "blocks." by shape and name and assigns the others explicitly.
     const auto group_of = [&]() -> StateDict& {
       if (parameter.role == ParameterRole::embedding) return groups.tok_emb;
       if (parameter.role == ParameterRole::head) return groups.lm_head;
@@ -39,18 +39,18 @@ ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& con
     group_of().push_back({parameter.name, made[parameter.name]});
   }
   groups.scalar.insert(groups.scalar.end(), others.begin(), others.end());
-  require_each_once(model, groups);
+  check_groups(model, groups);
   return groups;
 }
 
-void require_each_once(Gpt& model, const ParameterGroups& groups) {
+void check_groups(Gpt& model, const ParameterGroups& groups) {
   std::map<std::string, int> times;
   for (const auto* group : {&groups.tok_emb, &groups.lm_head, &groups.matrix, &groups.scalar}) {
     for (const auto& entry : *group) ++times[entry.first];
   }
   for (const auto& item : model->named_parameters()) {
     if (item.value().numel() == 0 || times[item.key()] == 1) continue;
-    throw Error(ExitCode::internal, format("parameter %s is in %s group of the optimizers", item.key().c_str(),
+    throw Error(ExitCode::internal, format("parameter %s is in %s optimizer group", item.key().c_str(),
                                            times[item.key()] == 0 ? "no" : "more than one"));
   }
 }
@@ -91,7 +91,7 @@ void Adam::step() {
   if (values.empty()) return;
   at::_foreach_add_(steps, 1);
   const auto update = [&](const auto& lr) {
-    // Without decay both are the same arithmetic; the Python program calls the first.
+    // Without decay both are the same arithmetic; upstream calls the first.
     if (weight_decay_ == 0) {
       at::_fused_adam_(values, gradients, exp_avg, exp_avg_sq, /*max_exp_avg_sqs=*/{}, steps, lr, beta1_, beta2_,
                        /*weight_decay=*/0.0, eps_, /*amsgrad=*/false, /*maximize=*/false);
@@ -136,7 +136,7 @@ void Muon::schedule(double lr_scale, double momentum) {
 void Muon::step() {
   std::vector<ops::MuonMatrix> matrices;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    // With several processes each one orthogonalises its share and the updates are summed over ranks.
+    // With several processes each one orthogonalizes its share and the updates are summed over ranks.
     if (static_cast<int>(i % process_.world_size()) != process_.rank()) continue;
     const auto& parameter = parameters_[i].second;
     if (parameter.grad().defined()) matrices.push_back({parameter, parameter.grad(), momentum_buffers_[i]});

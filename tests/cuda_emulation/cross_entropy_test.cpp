@@ -17,7 +17,7 @@ std::string text_of(const LossCase& c) {
          (c.deviation == 3 ? "" : ", deviation " + std::to_string(c.deviation));
 }
 
-std::vector<LossCase> cases(int64_t most) {
+std::vector<LossCase> cases(int64_t max_vocab) {
   if (options.size == Size::quick) {
     return {{5, 5, 30},  {5, 1000, 30, true, 1},     {5, 1024, 30}, {2, 8200, 30}, {5, 1024, 0, false}, {5, 257, 0},
             {5, 100, 2}, {5, 1024, 30, true, 0, 200}};
@@ -31,11 +31,11 @@ std::vector<LossCase> cases(int64_t most) {
       }
     }
     for (const int64_t vocab : {8191, 8192, 8193, 8200, 32768, 50257, 65536}) {
-      if (vocab <= most) result.push_back({3, vocab, cap, true, vocab % 2});
+      if (vocab <= max_vocab) result.push_back({3, vocab, cap, true, vocab % 2});
     }
     result.push_back({7, 1024, cap, true, 0, 200});
   }
-  result.push_back({3, most, 30});
+  result.push_back({3, max_vocab, 30});
   return result;
 }
 

@@ -22,4 +22,4 @@ using cudaStream_t = struct CUstream_st*;
 #define gridDim (pgolf::cuda_emulation::here.grid_dim)
 
 #define __syncthreads() pgolf::cuda_emulation::barrier({__FILE__, __LINE__})
-#define __shfl_xor_sync(mask, value, lanes) pgolf::cuda_emulation::shuffle_xor(mask, value, lanes, {__FILE__, __LINE__})
+#define __shfl_xor_sync(mask, value, lane_mask) pgolf::cuda_emulation::shuffle_xor(mask, value, lane_mask, {__FILE__, __LINE__})

@@ -143,7 +143,7 @@ class Block {
                        [&](const auto& fiber) { return fiber->state == state; });
   }
 
-  /// Lets the lanes run that can; false if there are none.
+  /// Runs the lanes that are ready; false if there are none.
   bool run_lanes(size_t warp) {
     std::shuffle(lanes_.begin(), lanes_.end(), random_);
     bool progress = false;
@@ -156,29 +156,29 @@ class Block {
     return progress;
   }
 
-  /// Lets the shuffles take place that all lanes of their mask wait at; false if there are none.
+  /// Performs the shuffles at which all lanes of their mask wait; false if there are none.
   bool shuffle(size_t warp) {
     bool progress = false;
     const size_t first = warp * kWarpLanes, present = std::min<size_t>(kWarpLanes, count_ - first);
     for (size_t i = first; i < first + present; ++i) {
-      const Fiber& asking = *fibers[i];
-      if (asking.state != State::at_shuffle) continue;
+      const Fiber& requester = *fibers[i];
+      if (requester.state != State::at_shuffle) continue;
       bool complete = true;
       for (size_t lane = 0; lane < kWarpLanes; ++lane) {
-        if ((asking.mask & bit(lane)) == 0) continue;
-        if (lane >= present) fail("a shuffle's mask names lanes that the block does not have: " + text_of(asking.place));
+        if ((requester.mask & bit(lane)) == 0) continue;
+        if (lane >= present) fail("a shuffle's mask names lanes that the block does not have: " + text_of(requester.place));
         const Fiber& other = *fibers[first + lane];
-        if (other.state == State::done) fail("a shuffle waits for a lane that has ended: " + text_of(asking.place));
+        if (other.state == State::done) fail("a shuffle waits for a lane that has ended: " + text_of(requester.place));
         if (other.state != State::at_shuffle) {
           complete = false;
-        } else if (other.mask != asking.mask || !same(other.place, asking.place)) {
-          fail("lanes of a mask are at different shuffles: " + text_of(asking.place) + " and " + text_of(other.place));
+        } else if (other.mask != requester.mask || !same(other.place, requester.place)) {
+          fail("lanes of a mask are at different shuffles: " + text_of(requester.place) + " and " + text_of(other.place));
         }
       }
       if (!complete) continue;
       for (size_t lane = 0; lane < present; ++lane) {
         Fiber& taking = *fibers[first + lane];
-        if ((asking.mask & bit(lane)) == 0) continue;
+        if ((requester.mask & bit(lane)) == 0) continue;
         taking.taken = fibers[first + taking.source]->given;
         taking.state = State::ready;
       }
@@ -247,7 +247,7 @@ uint64_t exchange(unsigned mask, uint64_t bits, unsigned source, Place place) {
   if (!in_mask(own_lane())) {
     failure = "a lane shuffles that is not in its mask: " + text_of(place);
   } else if (!in_mask(source)) {
-    failure = "a lane asks for one that is not in its mask: " + text_of(place);
+    failure = "a lane reads from a lane that is not in its mask: " + text_of(place);
   }
   Fiber& self = *fibers[current];
   self.mask = mask;
@@ -257,14 +257,14 @@ uint64_t exchange(unsigned mask, uint64_t bits, unsigned source, Place place) {
   return self.taken;
 }
 
-void run(Dim3 grid, Dim3 block, int most_threads, const std::function<void()>& thread) {
+void run(Dim3 grid, Dim3 block, int max_threads, const std::function<void()>& thread) {
   const size_t threads = size_t{block.x} * block.y * block.z;
   if (size_t{grid.x} * grid.y * grid.z == 0 || threads == 0) throw Error("an empty grid or block");
   if (grid.x > 2147483647u || grid.y > 65535 || grid.z > 65535) throw Error("a grid beyond the limits of devices");
   if (threads > 1024 || block.z > 64) throw Error("a block beyond the limits of devices");
-  if (threads > static_cast<size_t>(most_threads))
-    throw Error("a block of " + std::to_string(threads) + " threads, by its __launch_bounds__ at most " +
-                std::to_string(most_threads));
+  if (threads > static_cast<size_t>(max_threads))
+    throw Error("a block of " + std::to_string(threads) + " threads exceeds its __launch_bounds__ of " +
+                std::to_string(max_threads));
   std::mt19937 random(seed);
   std::vector<unsigned> blocks(size_t{grid.x} * grid.y * grid.z);
   std::iota(blocks.begin(), blocks.end(), 0u);

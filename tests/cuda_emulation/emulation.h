@@ -1,9 +1,9 @@
 // CUDA threads as fibers of one host thread. Blocks run one after another, in a shuffled order; a block's threads each run until
-// they end or wait, in a shuffled order, too, and warps get as far ahead of one another as barriers let them. What would hang or
+// they end or wait, in a shuffled order, too, and warps run as far ahead of one another as barriers allow. What would hang or
 // be undefined on a device throws.
 //
 // What it cannot see: a read of shared memory that this block has not written (it finds what the last block left there), and
-// races between blocks other than by their order.
+// races between blocks except through their order.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,8 @@ struct Error : std::logic_error {
   using std::logic_error::logic_error;
 };
 
-/// thread() by every thread of grid x block, which may have most_threads.
-void run(Dim3 grid, Dim3 block, int most_threads, const std::function<void()>& thread);
+/// Runs thread() for every thread of grid x block; a block may have at most max_threads.
+void run(Dim3 grid, Dim3 block, int max_threads, const std::function<void()>& thread);
 
 // By the threads of a kernel:
 
@@ -60,16 +60,16 @@ struct Place {
 
 void barrier(Place place);
 
-/// The bits that lane `source` of the same warp gives. All lanes of the mask must take part at the same place.
+/// The bits of lane `source` of the same warp. All lanes of the mask must take part at the same place.
 uint64_t exchange(unsigned mask, uint64_t bits, unsigned source, Place place);
 unsigned own_lane();
 
 template <class T>
-T shuffle_xor(unsigned mask, T value, int lanes, Place place) {
+T shuffle_xor(unsigned mask, T value, int lane_mask, Place place) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = exchange(mask, bits, own_lane() ^ static_cast<unsigned>(lanes), place);
+  bits = exchange(mask, bits, own_lane() ^ static_cast<unsigned>(lane_mask), place);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }

@@ -1,4 +1,4 @@
-// That the emulation runs kernels as a device does, and notices what a device would not survive.
+// The emulation runs kernels as a device does, and detects what would hang or be undefined there.
 #include <gtest/gtest.h>
 
 #include <string>
@@ -24,7 +24,7 @@ TEST(Emulation, RunsEveryThreadOnce) {
   for (size_t i = 0; i < places.size(); ++i) ASSERT_EQ(places[i], i);
 }
 
-/// What the thread of another warp put into shared memory.
+/// Reads what a thread of another warp wrote to shared memory.
 void from_other_warp(const int* from, int* to, bool wait) {
   __shared__ int numbers[64];
   numbers[threadIdx.x] = from[threadIdx.x];
@@ -32,7 +32,7 @@ void from_other_warp(const int* from, int* to, bool wait) {
   to[threadIdx.x] = numbers[(threadIdx.x + 32) % 64];
 }
 
-TEST(Emulation, ShowsThatABarrierIsMissing) {
+TEST(Emulation, DetectsAMissingBarrier) {
   int wrong = 0;
   for (unsigned seed = 1; seed < 9; ++seed) {
     cuda_emulation::seed = seed;
@@ -50,7 +50,7 @@ TEST(Emulation, ShowsThatABarrierIsMissing) {
 void sum_over_team(const float* x, float* sums) {
   Team team;
   const unsigned i = threadIdx.x + blockDim.x * threadIdx.y;
-  for (int turn = 0; turn < 3; ++turn) sums[i] = team.sum(x[i] + static_cast<float>(turn));
+  for (int n = 0; n < 3; ++n) sums[i] = team.sum(x[i] + static_cast<float>(n));
 }
 
 TEST(Emulation, SumsOverTeams) {
@@ -103,8 +103,8 @@ void do_wrong(Wrong wrong) {
   }
 }
 
-/// What is said about a launch, empty if nothing.
-std::string complaint(Wrong wrong, dim3 grid = 1, dim3 block = 64) {
+/// The error of a launch, empty if none.
+std::string error_of(Wrong wrong, dim3 grid = 1, dim3 block = 64) {
   try {
     launch<512>(do_wrong, grid, block, kStream, wrong);
   } catch (const cuda_emulation::Error& error) {
@@ -117,25 +117,25 @@ void expect_in(const std::string& part, const std::string& text) {
   EXPECT_NE(text.find(part), text.npos) << "\"" << part << "\" is not in \"" << text << "\"";
 }
 
-TEST(Emulation, RefusesWhatADeviceWouldNotSurvive) {
-  EXPECT_EQ(complaint(Wrong::nothing), "");
-  expect_in("wait for one another", complaint(Wrong::lane_missing));
-  expect_in("a lane that has ended", complaint(Wrong::lane_ended));
-  expect_in("a lane shuffles that is not in its mask", complaint(Wrong::own_mask));
-  expect_in("a lane asks for one that is not in its mask", complaint(Wrong::foreign_lane));
-  expect_in("lanes that the block does not have", complaint(Wrong::no_such_lane, 1, 48));
-  expect_in("different shuffles", complaint(Wrong::two_shuffles));
-  expect_in("different barriers", complaint(Wrong::two_barriers));
-  EXPECT_EQ(complaint(Wrong::nothing), "") << "after all those errors";
+TEST(Emulation, RefusesWhatWouldHangOrBeUndefined) {
+  EXPECT_EQ(error_of(Wrong::nothing), "");
+  expect_in("wait for one another", error_of(Wrong::lane_missing));
+  expect_in("a lane that has ended", error_of(Wrong::lane_ended));
+  expect_in("a lane shuffles that is not in its mask", error_of(Wrong::own_mask));
+  expect_in("a lane reads from a lane that is not in its mask", error_of(Wrong::foreign_lane));
+  expect_in("lanes that the block does not have", error_of(Wrong::no_such_lane, 1, 48));
+  expect_in("different shuffles", error_of(Wrong::two_shuffles));
+  expect_in("different barriers", error_of(Wrong::two_barriers));
+  EXPECT_EQ(error_of(Wrong::nothing), "") << "after all those errors";
 }
 
 TEST(Emulation, RefusesLaunchesThatADeviceWouldRefuse) {
-  expect_in("empty", complaint(Wrong::nothing, 0));
-  expect_in("empty", complaint(Wrong::nothing, 1, dim3(32, 0)));
-  expect_in("grid beyond", complaint(Wrong::nothing, dim3(1, 65536)));
-  expect_in("block beyond", complaint(Wrong::nothing, 1, 1056));
-  expect_in("block beyond", complaint(Wrong::nothing, 1, dim3(1, 1, 65)));
-  expect_in("__launch_bounds__", complaint(Wrong::nothing, 1, 544));
+  expect_in("empty", error_of(Wrong::nothing, 0));
+  expect_in("empty", error_of(Wrong::nothing, 1, dim3(32, 0)));
+  expect_in("grid beyond", error_of(Wrong::nothing, dim3(1, 65536)));
+  expect_in("block beyond", error_of(Wrong::nothing, 1, 1056));
+  expect_in("block beyond", error_of(Wrong::nothing, 1, dim3(1, 1, 65)));
+  expect_in("__launch_bounds__", error_of(Wrong::nothing, 1, 544));
 }
 
 }  // namespace

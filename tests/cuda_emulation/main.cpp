@@ -2,20 +2,20 @@
 //
 //   build/bin/test_cuda_emulation [--size=quick|small|big] [--seed=N] [--seeds=N] [--report] [GoogleTest's flags]
 //
-//   --size    how many shapes: quick (the default, and what ctest runs), small (most widths, a minute a seed), or big (besides
-//             these, shapes with several turns for every thread; some minutes a seed)
-//   --seed    of the order in which threads run and of the data (1)
-//   --seeds   passes of each test, each with a seed of its own (2)
-//   --report  the largest error of each comparison, as a part of what is allowed
+//   --size    number of shapes: quick (default, run by ctest), small (most widths, a minute per seed), or big (also shapes for
+//             which threads loop; some minutes per seed)
+//   --seed    seed of the order of threads and of the data (1)
+//   --seeds   repetitions of each test, each with its own seed (2)
+//   --report  print the largest error of each comparison, as a fraction of its tolerance
 //
-// The sanitizer's remark about swapcontext has no bearing: it is told of every switch.
+// Ignore the sanitizer's warning about swapcontext: it is told of every switch.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 
 #include "testing.h"
 
-/// Kernels allocate nothing; and where processes may not be traced the search for leaks itself would fail.
+/// Kernels allocate nothing, and leak detection fails where processes may not be traced.
 extern "C" const char* __asan_default_options() {
   return "detect_leaks=0";
 }

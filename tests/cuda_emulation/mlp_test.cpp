@@ -17,7 +17,7 @@ std::vector<ElementsCase> cases() {
   for (const int64_t count : {1, 7, 8, 9, 100, 2048, 2049, 70001}) {
     for (const int64_t shift : {0, 1}) result.push_back({count, shift});
   }
-  if (options.size == Size::big) result.push_back({4 * 256 * 16384 + 5, 0});  // several turns for each thread, in float32
+  if (options.size == Size::big) result.push_back({4 * 256 * 16384 + 5, 0});  // threads loop, in float32
   return result;
 }
 

@@ -5,7 +5,7 @@
     tests/cuda_emulation/planted_errors.py --build build [WORD ...]    only the errors whose names have one of the words
 
 Needs test_cuda_emulation as built from these sources. Fails, before it builds anything, where the text to be replaced is not in
-the kernels just once: then the table below has to follow the kernels.
+the kernels exactly once: then update the table below.
 """
 
 import argparse
@@ -39,7 +39,7 @@ ERRORS = [
                  "sums[threadIdx.x / kWarp] = value;\n    __syncthreads();", "sums[threadIdx.x / kWarp] = value;"),
     PlantedError("missing barrier in a team's maximum", "team.cuh",
                  "values[threadIdx.x / kWarp] = value;\n    __syncthreads();", "values[threadIdx.x / kWarp] = value;"),
-    PlantedError("one shared buffer for all sums", "team.cuh", "turn_ = 1 - turn_;", ""),
+    PlantedError("one shared buffer for all sums", "team.cuh", "buffer_ = 1 - buffer_;", ""),
     PlantedError("teams share their place in shared memory", "team.cuh",
                  "float* const sums = next() + threadIdx.y * warps;", "float* const sums = next();"),
     PlantedError("missing lane in a shuffle", "team.cuh",
@@ -51,12 +51,12 @@ ERRORS = [
     PlantedError("block beyond its launch bounds", "residual.cu", "threads_per_block = 256;", "threads_per_block = 1024;"),
     # Places in memory.
     PlantedError("store past the row", "row_math.h",
-                 "if (first + i < width) row[first + i] = rounded<T>(pack.lanes[i]);",
-                 "row[first + i] = rounded<T>(pack.lanes[i]);"),
+                 "if (first + i < width) row[first + i] = rounded<T>(pack.elements[i]);",
+                 "row[first + i] = rounded<T>(pack.elements[i]);"),
     PlantedError("load past the row", "row_math.h",
                  "first + i < width ? to_float(row[first + i]) : 0.0f;", "to_float(row[first + i]);"),
     PlantedError("sums stored past the row", "residual.cu",
-                 "if (first + i < shape.width) sums[first + i] = pack.lanes[i];", "sums[first + i] = pack.lanes[i];"),
+                 "if (first + i < shape.width) sums[first + i] = pack.elements[i];", "sums[first + i] = pack.elements[i];"),
     PlantedError("load past the last row", "residual.cu",
                  "row < shape.rows ? load_pack(x + row * shape.width, first, shape.width, shape.aligned) : Pack<T>{};",
                  "load_pack(x + row * shape.width, first, shape.width, shape.aligned);"),
@@ -67,17 +67,17 @@ ERRORS = [
     PlantedError("wrong index of rstd", "rope.cu",
                  "rstd[row * shape.heads + blockIdx.y] = r;", "rstd[row + blockIdx.y * layout.rows] = r;"),
     PlantedError("wrong index of the angle", "row_math.h",
-                 "own.lanes[i] * angles.cos[lane / 2] +", "own.lanes[i] * angles.cos[lane % half] +"),
+                 "own.elements[i] * angles.cos[element / 2] +", "own.elements[i] * angles.cos[element % half] +"),
     PlantedError("target not checked", "cross_entropy.cu",
                  "const bool valid = target >= 0 && target < vocab;", "const bool valid = target >= 0;"),
-    PlantedError("end of a long row left out", "cross_entropy.cu", "quotient_up<int64_t>(packs, 8)", "packs / 8"),
+    PlantedError("end of a long row left out", "cross_entropy.cu", "ceil_div<int64_t>(packs, 8)", "packs / 8"),
     PlantedError("too few partial sums", "residual.cu",
                  "partial_sums(rows, width), dy, normed.dnormed, normed.y, x, x0,",
                  "(partial_sums(rows, width) + 1) / 2, dy, normed.dnormed, normed.y, x, x0,"),
     PlantedError("too many partial sums", "residual.cu",
                  "partial_sums(rows, width), dy, normed.dnormed, normed.y, scale,",
-                 "most_teams(rows), dy, normed.dnormed, normed.y, scale,"),
-    PlantedError("partial sum of the last turn only", "rope.cu", "gain_sum += product;", "gain_sum = product;"),
+                 "max_teams(rows), dy, normed.dnormed, normed.y, scale,"),
+    PlantedError("partial sum of the last iteration only", "rope.cu", "gain_sum += product;", "gain_sum = product;"),
     # Arithmetic.
     PlantedError("padding in the softmax", "cross_entropy.cu",
                  "sum += first_of(p) + i < vocab ? e : 0.0f;", "sum += e;"),
@@ -87,18 +87,18 @@ ERRORS = [
                  "scaled(sin, low ? direction : -direction)", "scaled(sin, low ? -direction : direction)"),
     PlantedError("rotation's sign, interleaved", "row_math.h",
                  "(i % 2 == 0 ? direction : -direction)", "(i % 2 == 0 ? -direction : direction)"),
-    PlantedError("rotation's sign, lane by lane", "row_math.h",
+    PlantedError("rotation's sign, element by element", "row_math.h",
                  "(low ? direction : -direction) * other", "(low ? -direction : direction) * other"),
-    PlantedError("gain left out", "rope.cu", "scaled(turned, r * head_gain)", "scaled(turned, r)"),
+    PlantedError("gain left out", "rope.cu", "scaled(rotated_x, r * head_gain)", "scaled(rotated_x, r)"),
     PlantedError("norm's gradient with r squared", "row_math.h",
                  "return product * r * r * r / static_cast<float>(width);",
                  "return product * r * r / static_cast<float>(width);"),
     PlantedError("norm of what was not stored", "row_math.h",
-                 "result.lanes[i] = to_float(rounded<T>(pack.lanes[i]));", "result.lanes[i] = pack.lanes[i];"),
+                 "result.elements[i] = to_float(rounded<T>(pack.elements[i]));", "result.elements[i] = pack.elements[i];"),
     PlantedError("halves of a word swapped", "row_math.h",
-                 "bfloat16_pair(pack.lanes[2 * i], pack.lanes[2 * i + 1]);",
-                 "bfloat16_pair(pack.lanes[2 * i + 1], pack.lanes[2 * i]);"),
-    PlantedError("relu passes what is negative", "row_math.h",
+                 "bfloat16_pair(pack.elements[2 * i], pack.elements[2 * i + 1]);",
+                 "bfloat16_pair(pack.elements[2 * i + 1], pack.elements[2 * i]);"),
+    PlantedError("relu lets negative values through", "row_math.h",
                  "return 2 * (x < 0 ? 0.0f : x) * dy;", "return 2 * x * dy;"),
 ]
 
@@ -149,15 +149,15 @@ class Build:
             sys.exit(f"{shlex.join(words)}\n{done.stdout}{done.stderr}")
 
 
-def complaint(output):
-    """Where and how a failed run says so first."""
+def first_failure(output):
+    """The first failure that a failed run reports."""
     for pattern in (r"ERROR: AddressSanitizer: (\S+)", r"runtime error: (.*)",
                     r"C\+\+ exception with description \"(.*)\" thrown", r"Failure\n(?:Failed\n)?(.*)"):
         found = re.search(pattern, output)
         if found:
             tests = re.findall(r"\[ RUN      \] (\S+)", output[:found.start()])
             return f"{found.group(1)[:70]} [{tests[-1] if tests else '-'}]"
-    return "no known complaint"
+    return "no known failure"
 
 
 def outcome(build, error):
@@ -175,7 +175,7 @@ def outcome(build, error):
                                   stderr=subprocess.STDOUT, text=True, errors="replace", check=False, timeout=DEADLINE_S)
         except subprocess.TimeoutExpired:
             return True, f"runs for more than {DEADLINE_S} s", time.monotonic() - start
-    how = complaint(done.stdout.replace(f"{folder}/", "")) if done.returncode != 0 else "passes"
+    how = first_failure(done.stdout.replace(f"{folder}/", "")) if done.returncode != 0 else "passes"
     return done.returncode != 0, how, time.monotonic() - start
 
 
@@ -191,7 +191,7 @@ def main():
     texts = {path.name: path.read_text() for path in (build.root / "src" / "ops" / "kernels" / "cuda").iterdir()}
     stale = [error for error in ERRORS if texts.get(error.file, "").count(error.text) != 1]
     if stale:
-        sys.exit("\n".join(f"{error.name}: not just once in {error.file}: {error.text!r}" for error in stale))
+        sys.exit("\n".join(f"{error.name}: must occur exactly once in {error.file}: {error.text!r}" for error in stale))
 
     errors = [error for error in ERRORS if not options.words or any(word in error.name for word in options.words)]
     found, how, seconds = outcome(build, None)

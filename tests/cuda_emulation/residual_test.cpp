@@ -12,14 +12,14 @@ std::string text_of(const RowsCase& c) {
   return std::to_string(c.rows) + " rows of " + std::to_string(c.width) + (c.shift != 0 ? ", shifted" : "");
 }
 
-/// most: the width of the widest rows; sums: whether the kernels leave partial sums.
-std::vector<RowsCase> cases(int64_t most, bool sums) {
+/// max_width: of the widest rows; sums: whether the kernels write partial sums.
+std::vector<RowsCase> cases(int64_t max_width, bool sums) {
   std::vector<RowsCase> result;
   if (options.size == Size::quick) {
     for (const int64_t shift : {0, 1}) {
       for (const int64_t width : {20, 64, 512, 1000}) result.push_back({width == 64 ? 33 : 3, width, shift});
     }
-    result.push_back({2, most});
+    result.push_back({2, max_width});
     if (sums) result.push_back({1027, 136});  // more than there are partial sums
     return result;
   }
@@ -27,7 +27,7 @@ std::vector<RowsCase> cases(int64_t most, bool sums) {
     for (const int64_t width : {2, 3, 8, 20, 64, 100, 128, 256, 264, 384, 512, 520, 768, 1024}) {
       for (const int64_t rows : {1, 2, 3, 33}) result.push_back({rows, width, shift});
     }
-    for (const int64_t width : {most, most - 1, most - 8}) result.push_back({3, width, shift});
+    for (const int64_t width : {max_width, max_width - 1, max_width - 8}) result.push_back({3, width, shift});
   }
   result.push_back({2053, 512, 0});
   result.push_back({1025, 1000, 1});
@@ -39,7 +39,7 @@ std::vector<RowsCase> cases(int64_t most, bool sums) {
   return result;
 }
 
-/// What is allowed besides roundings: outputs, sums over a row and its gradients, sums over all rows.
+/// Absolute tolerances: outputs, sums over a row and its gradients, sums over all rows.
 constexpr double kElement = 1e-6, kRowSum = 1e-5;
 double sum_tolerance(int64_t rows) {
   return 2e-6 * std::sqrt(static_cast<double>(rows)) + 2e-6;
@@ -52,7 +52,7 @@ class ResidualTest : public KernelTest<T> {
 };
 TYPED_TEST_SUITE(ResidualTest, Elements);
 
-/// The second output of an op whose first is y, or (for tests without one) none; and what flows back through it.
+/// The second output of an op whose first is y, or (for tests without one) none; and the gradient through it.
 template <class T>
 struct SecondOutput {
   SecondOutput(const RowsCase& c, bool with)
@@ -69,8 +69,8 @@ struct SecondOutput {
     expect_close("rstd of the second output", rstd, r, kElement);
     expect_close("second output", normed, each(y.size(), [&](int64_t i) { return y.at(i) * r[i / width]; }), kElement);
   }
-  /// The gradient at y, where dy arrives from elsewhere.
-  std::vector<double> arriving(const Buffer<T>& dy, const Buffer<T>& y, int64_t width) const {
+  /// The gradient at y, with dy incoming directly.
+  std::vector<double> incoming(const Buffer<T>& dy, const Buffer<T>& y, int64_t width) const {
     auto result = doubles(dy);
     if (!with) return result;
     const auto through = through_norm(doubles(dnormed), doubles(y), reciprocal_rms_of(doubles(y), width), width);
@@ -125,7 +125,7 @@ void check_residual_mix(const Kernels<T>& kernels, const RowsCase& c, bool with_
 
   kernels.residual_mix_backward(dy.data(), second.for_backward(y), x.data(), x0.data(), mix.data(), dx.data(), dx0.data(),
                                 dmix.data(), c.rows, width);
-  const auto d = second.arriving(dy, y, width);
+  const auto d = second.incoming(dy, y, width);
   expect_close("residual_mix_backward, dx", dx, each(c.count(), [&](int64_t i) { return d[i] * mix.at(i % width); }), kRowSum);
   expect_close("residual_mix_backward, dx0", dx0, each(c.count(), [&](int64_t i) { return d[i] * mix.at(width + i % width); }),
                kRowSum);
@@ -158,7 +158,7 @@ void check_scaled_add(const Kernels<T>& kernels, const RowsCase& c, bool with_se
 
   kernels.scaled_add_backward(dy.data(), second.for_backward(y), scale.data(), branch.data(), with_second ? dx.data() : nullptr,
                               dbranch.data(), dscale.data(), c.rows, width);
-  const auto d = second.arriving(dy, y, width);
+  const auto d = second.incoming(dy, y, width);
   if (with_second) expect_close("scaled_add_backward, dx", dx, d, kRowSum);
   expect_close("scaled_add_backward, dbranch", dbranch, each(c.count(), [&](int64_t i) { return d[i] * scale.at(i % width); }),
                kRowSum);

@@ -9,7 +9,7 @@ enum class Order { time_first, heads_first, joined };
 
 struct HeadsCase {
   int64_t batch, time, heads, dim, rope_dims;
-  bool interleaved = false, normalise = true, gain = true;
+  bool interleaved = false, normalize = true, gain = true;
   Order from = Order::joined;     ///< of x and dx
   Order to = Order::heads_first;  ///< of y and dy
   int64_t shift = 0;
@@ -25,11 +25,11 @@ std::string text_of(const HeadsCase& c) {
   std::string text;
   for (const int64_t n : {c.batch, c.time, c.heads, c.dim}) text += (text.empty() ? "" : " x ") + std::to_string(n);
   return text + ", " + std::to_string(c.rope_dims) + (c.interleaved ? " interleaved" : "") + " rotated" +
-         (c.normalise ? "" : ", no norm") + (c.gain ? "" : ", no gain") + ", " + order(c.from) + " to " + order(c.to) +
+         (c.normalize ? "" : ", no norm") + (c.gain ? "" : ", no gain") + ", " + order(c.from) + " to " + order(c.to) +
          (c.shift != 0 ? ", shifted" : "");
 }
 
-std::vector<HeadsCase> cases(int64_t most_dim) {
+std::vector<HeadsCase> cases(int64_t max_dim) {
   std::vector<HeadsCase> result;
   if (options.size == Size::quick) {
     for (const int64_t dim : {20, 64, 128}) {
@@ -47,7 +47,7 @@ std::vector<HeadsCase> cases(int64_t most_dim) {
     return result;
   }
   for (const int64_t dim : {2, 8, 16, 20, 32, 64, 80, 96, 128, 256}) {
-    if (dim > most_dim) continue;
+    if (dim > max_dim) continue;
     for (int64_t rope = 0; rope <= dim; rope += 2) {
       if (dim > 64 && rope % 16 != 0 && rope != 2 && rope != 6 && rope != dim) continue;
       for (const bool interleaved : {false, true}) {
@@ -99,8 +99,8 @@ class HeadBuffer {
 
  private:
   int64_t index(int64_t i) const {
-    const int64_t lane = i % case_.dim, head = i / case_.dim % case_.heads, row = i / (case_.dim * case_.heads);
-    return margin_ + row / case_.time * batch_stride_ + row % case_.time * time_stride_ + head * head_stride_ + lane;
+    const int64_t dim = i % case_.dim, head = i / case_.dim % case_.heads, row = i / (case_.dim * case_.heads);
+    return margin_ + row / case_.time * batch_stride_ + row % case_.time * time_stride_ + head * head_stride_ + dim;
   }
 
   HeadsCase case_;
@@ -120,8 +120,8 @@ struct Rotation {
 
   RotationTable table() const { return {half > 0 ? cos.data() : nullptr, half > 0 ? sin.data() : nullptr, half, interleaved}; }
 
-  /// x, the lanes of one head, turned by the angles of a time; direction -1: back.
-  std::vector<double> turned(std::vector<double> x, int64_t time, double direction) const {
+  /// x, the dims of one head, rotated by the angles of a time; direction -1: rotated back.
+  std::vector<double> rotated(std::vector<double> x, int64_t time, double direction) const {
     for (int64_t i = 0; i < half; ++i) {
       double &a = x[interleaved ? 2 * i : i], &b = x[interleaved ? 2 * i + 1 : i + half];
       const double c = cos.at(time * half + i), s = direction * sin.at(time * half + i);
@@ -148,7 +148,7 @@ TYPED_TEST(RopeTest, NormRotate) {
     const Rotation rotation(c);
     const auto gain = normal<float>(c.heads);
     const float* const gain_data = c.gain ? gain.data() : nullptr;
-    const HeadShape shape{c.time, c.heads, c.dim, c.normalise};
+    const HeadShape shape{c.time, c.heads, c.dim, c.normalize};
     Buffer<float> rstd(c.rows() * c.heads), dgain(c.gain ? partial_sums(c.rows(), c.heads) * c.heads : 0);
     this->kernels.norm_rotate(std::as_const(x).heads(), y.heads(), rstd.data(), rotation.table(), gain_data, shape, 0, c.rows());
     this->kernels.norm_rotate_backward(std::as_const(dy).heads(), std::as_const(x).heads(), rstd.data(), rotation.table(),
@@ -156,17 +156,18 @@ TYPED_TEST(RopeTest, NormRotate) {
 
     const auto xs = x.values(), dys = dy.values();
     auto r = reciprocal_rms_of(xs, c.dim);
-    if (!c.normalise) r.assign(r.size(), 1.0);
+    if (!c.normalize) r.assign(r.size(), 1.0);
     std::vector<double> expected_y, expected_dx, expected_dgain(c.heads);
     for (int64_t row_head = 0; row_head < c.rows() * c.heads; ++row_head) {
       const int64_t head = row_head % c.heads, time = row_head / c.heads % c.time;
-      const auto lanes_of = [&](const std::vector<double>& all) {
+      const auto head_values = [&](const std::vector<double>& all) {
         return std::vector(all.begin() + row_head * c.dim, all.begin() + (row_head + 1) * c.dim);
       };
-      const auto own = lanes_of(xs), ahead = rotation.turned(own, time, 1), back = rotation.turned(lanes_of(dys), time, -1);
+      const auto own = head_values(xs), ahead = rotation.rotated(own, time, 1),
+                 back = rotation.rotated(head_values(dys), time, -1);
       const double g = c.gain ? gain.at(head) : 1, q = r[row_head];
       for (int64_t i = 0; i < c.dim; ++i) expected_dgain[head] += q * own[i] * back[i];
-      const auto through = c.normalise ? through_norm(back, own, {q}, c.dim) : back;
+      const auto through = c.normalize ? through_norm(back, own, {q}, c.dim) : back;
       for (int64_t i = 0; i < c.dim; ++i) {
         expected_y.push_back(g * q * ahead[i]);
         expected_dx.push_back(g * through[i]);

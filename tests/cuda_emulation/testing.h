@@ -25,8 +25,8 @@ enum class Size { quick, small, big };
 /// From the command line; see main.cpp.
 struct Options {
   Size size = Size::quick;
-  unsigned seed = 1;   ///< of the first pass of a test
-  unsigned seeds = 2;  ///< passes of each test
+  unsigned seed = 1;   ///< of a test's first repetition
+  unsigned seeds = 2;  ///< repetitions of each test
   bool report = false;
 };
 extern Options options;
@@ -39,13 +39,13 @@ class KernelTest : public ::testing::Test {
  protected:
   const Kernels<T> kernels{nullptr};
 
-  /// test(case) for each case, with as many orders of threads and data as the options say.
+  /// Runs test(case) for each case, with as many orders of threads and data as options.seeds.
   template <class Case, class F>
   void for_each(const std::vector<Case>& cases, const F& test) {
-    for (unsigned pass = 0; pass < options.seeds; ++pass) {
+    for (unsigned repetition = 0; repetition < options.seeds; ++repetition) {
       for (size_t i = 0; i < cases.size(); ++i) {
-        cuda_emulation::seed = options.seed + pass;
-        generator.seed((options.seed + pass) * 1000003 + static_cast<unsigned>(i));
+        cuda_emulation::seed = options.seed + repetition;
+        generator.seed((options.seed + repetition) * 1000003 + static_cast<unsigned>(i));
         SCOPED_TRACE(text_of(cases[i]) + ", seed " + std::to_string(cuda_emulation::seed));
         test(cases[i]);
         if (HasFatalFailure()) return;
@@ -169,15 +169,15 @@ template <class T>
 void expect_close(const char* what, const Buffer<T>& got, const std::vector<double>& expected, double absolute) {
   expect_close(what, doubles(got), expected, absolute, kRounding<T>);
 }
-/// As two forms of one kernel must agree.
+/// For two forms of one kernel, which must agree exactly.
 void expect_equal(const char* what, const std::vector<double>& got, const std::vector<double>& expected);
 
-/// As float32 has it.
+/// The float32 value.
 constexpr double kEps = 1.1920928955078125e-07;
 
 /// For each of x.size() / width rows 1 / sqrt(mean(x^2) + eps).
 std::vector<double> reciprocal_rms_of(const std::vector<double>& x, int64_t width);
-/// The gradient that dy becomes through rms_norm(x), rows of width, r as reciprocal_rms_of gives it.
+/// The gradient of rms_norm(x) for the incoming gradient dy, rows of width; r: reciprocal_rms_of(x, width).
 std::vector<double> through_norm(const std::vector<double>& dy, const std::vector<double>& x, const std::vector<double>& r,
                                  int64_t width);
 

@@ -7,7 +7,7 @@
 namespace pgolf::testing::devices {
 namespace {
 
-/// Three layers, so that there is a skip connection and a middle; heads of 32 lanes, two to a key.
+/// Three layers, so that there is a skip connection and a middle; heads of 32 dims, two to a key.
 ModelConfig device_config(int rope_dims) {
   ModelConfig config;
   config.vocab_size = 320;
@@ -44,7 +44,7 @@ const char* dtype_text(at::ScalarType dtype) {
 
 class DeviceModel : public DeviceTest {
  protected:
-  /// One loss, and the gradients that two passes add up.
+  /// The losses of two micro-batches, and their gradients added up.
   void expect_same_loss_and_gradients(const ModelConfig& config, at::ScalarType dtype) {
     Pair models(config, device(), dtype);
     const RunSettings settings(device(), dtype);

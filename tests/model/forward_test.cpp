@@ -216,7 +216,7 @@ TEST(Forward, FastAndReferencePathsAgree) {
   }
 }
 
-// What compares or samples by logits and what scores by losses must not differ by a rounding.
+// Comparing or sampling by logits and scoring by losses must not differ by a rounding.
 TEST(Forward, LogitsAndTokenLossesAgreeInBfloat16) {
   Gpt model = make_random_model(tiny_config(), 5, OpsPath::fast);
   set_parameter_precision(model, at::kBFloat16, {"attn_scale", "mlp_scale", "resid_mix", "q_gain", "skip_weight"});

@@ -15,7 +15,7 @@ struct Case {
   Change change;
 };
 
-/// 3 layers, so that the U-Net has a skip and a middle; heads of 16 lanes, which the fast attention takes.
+/// 3 layers, so that the U-Net has a skip and a middle; heads of 16 dims, which the fast attention takes.
 ModelConfig base_config() {
   ModelConfig config = tiny_config();
   config.num_layers = 3;
@@ -50,14 +50,14 @@ const std::vector<Case>& cases() {
       {"no q/k norm", [](ModelConfig& c) { c.qk_norm = false; }},
       {"no soft cap", [](ModelConfig& c) { c.logit_softcap = 0; }},
       {"swiglu, untied", [](ModelConfig& c) { c.mlp_kind = MlpKind::swiglu, c.tie_embeddings = false; }},
-      {"heads of 8 lanes", [](ModelConfig& c) { c.num_heads = 8; }},
+      {"heads of 8 dims", [](ModelConfig& c) { c.num_heads = 8; }},
   };
   return all;
 }
 
 constexpr int64_t kLength = 75;  // past the first 64 positions, with which a cache begins
 
-/// Logits of ids [B, T] given in parts of these lengths, in turn.
+/// Logits of ids [B, T], fed in consecutive parts of these lengths.
 at::Tensor in_parts(Gpt& model, const at::Tensor& ids, KvCache& cache, const std::vector<int64_t>& parts) {
   std::vector<at::Tensor> logits;
   int64_t done = 0;

@@ -12,7 +12,7 @@ const std::vector<std::string>& default_patterns() {
   return config.control_patterns;
 }
 
-TEST(Parameters, NamesAndOrderAreThePythonPrograms) {
+TEST(Parameters, NamesAndOrderAreUpstreams) {
   ModelConfig config = tiny_config();
   const std::vector<std::string> tied{"skip_weights",
                                       "tok_emb.weight",
@@ -185,11 +185,11 @@ TEST(StateDict, MisfitsAreNamed) {
   Gpt model = make_model(tiny_config());
   const StateDict good = state_dict(model);
   StateDict missing(good.begin(), good.end() - 1);
-  expect_error(ExitCode::bad_input, {"weights.pt", "lacks", "blocks.1.mlp.proj.weight"},
+  expect_error(ExitCode::bad_input, {"weights.pt", "blocks.1.mlp.proj.weight", "is missing"},
                [&] { load_state_dict(model, missing, "weights.pt"); });
   StateDict unknown = good;
   unknown.push_back({"blocks.7.bias", torch::zeros({2})});
-  expect_error(ExitCode::bad_input, {"weights.pt", "blocks.7.bias", "the model lacks"},
+  expect_error(ExitCode::bad_input, {"weights.pt", "blocks.7.bias", "is not in the model"},
                [&] { load_state_dict(model, unknown, "weights.pt"); });
   StateDict reshaped = good;
   reshaped[1].second = torch::zeros({48, 31});
@@ -200,9 +200,9 @@ TEST(StateDict, MisfitsAreNamed) {
   expect_error(ExitCode::bad_input, {"weights.pt", good[3].first, "twice"}, [&] { load_state_dict(model, twice, "weights.pt"); });
 }
 
-TEST(StateDict, ModulePathsListEveryPythonModule) {
+TEST(StateDict, ModulePathsListEveryUpstreamModule) {
   ModelConfig config = tiny_config();
-  const auto paths = python_module_paths(config);
+  const auto paths = upstream_module_paths(config);
   // The model, tok_emb, blocks, 12 for each block, final_norm.
   EXPECT_EQ(paths.size(), 4u + 12u * 2u);
   EXPECT_EQ(paths.front(), "");
@@ -211,11 +211,11 @@ TEST(StateDict, ModulePathsListEveryPythonModule) {
     EXPECT_EQ(std::count(paths.begin(), paths.end(), path), 1) << path;
   }
   config.tie_embeddings = false;
-  EXPECT_EQ(python_module_paths(config).back(), "lm_head");
+  EXPECT_EQ(upstream_module_paths(config).back(), "lm_head");
 }
 
 TEST(Parameters, AreDescribedInOrder) {
-  // Every combination of what decides about a tensor's being there, and some sizes.
+  // Every combination of the options that decide which tensors exist, and some sizes.
   for (int bits = 0; bits < 64; ++bits) {
     ModelConfig config = tiny_config();
     config.num_layers = 1 + bits % 3;

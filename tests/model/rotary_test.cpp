@@ -108,18 +108,18 @@ TEST(Rotary, CastingTheModelLeavesTheTablesFloat32) {
 
 TEST(Rotary, Bfloat16TablesConfuseDistantPositionsAndFloat32OnesDoNot) {
   ModelConfig config = config_with_rope(8);
-  const auto neighbours_equal = [](const ops::RopeTable& table, int64_t position) {
+  const auto neighbors_equal = [](const ops::RopeTable& table, int64_t position) {
     return at::equal(table.cos[position], table.cos[position + 1]) && at::equal(table.sin[position], table.sin[position + 1]);
   };
   Gpt exact = make_model(config);
   const auto float32 = exact->blocks[0]->attn->rotary->table(1024, at::kCPU);
-  for (int64_t position = 0; position + 1 < 1024; ++position) ASSERT_FALSE(neighbours_equal(*float32, position)) << position;
+  for (int64_t position = 0; position + 1 < 1024; ++position) ASSERT_FALSE(neighbors_equal(*float32, position)) << position;
   config.rope.table_dtype = RopeTableDtype::bfloat16;
   Gpt rounded = make_model(config);
   const auto bfloat16 = rounded->blocks[0]->attn->rotary->table(1024, at::kCPU);
   EXPECT_EQ(bfloat16->cos.scalar_type(), at::kBFloat16);
-  EXPECT_FALSE(neighbours_equal(*bfloat16, 200));
-  EXPECT_TRUE(neighbours_equal(*bfloat16, 256)) << "bfloat16 has no 257";
+  EXPECT_FALSE(neighbors_equal(*bfloat16, 200));
+  EXPECT_TRUE(neighbors_equal(*bfloat16, 256)) << "bfloat16 has no 257";
 }
 
 TEST(Rotary, EveryLayerCanHaveItsOwnRopeDims) {
@@ -129,14 +129,14 @@ TEST(Rotary, EveryLayerCanHaveItsOwnRopeDims) {
   Gpt model = make_model(config);
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(model->blocks[i]->attn->rotary->rope_dims(), layers[i]);
   model->logits(random_ids(1, 16, 48));
-  EXPECT_EQ(model->rope_table_bytes(), 2 * 16 * (4 + 2) * 4) << "one table for 8 lanes and one for 4";
+  EXPECT_EQ(model->rope_table_bytes(), 2 * 16 * (4 + 2) * 4) << "one table for 8 dims and one for 4";
   config.rope_dims = {4, 4, 4};
   const auto ids = random_ids(2, 16, 48);
   torch::NoGradGuard no_grad;
   EXPECT_TRUE(make_random_model(config, 5)->logits(ids).equal(make_random_model(config_with_rope(4, 3), 5)->logits(ids)));
 }
 
-/// Puts the lanes of every query and key head into another order.
+/// Reorders the dims of every query and key head.
 void reorder_heads(Gpt& model, const std::vector<int64_t>& order) {
   torch::NoGradGuard no_grad;
   const auto index = torch::tensor(order, at::kLong);

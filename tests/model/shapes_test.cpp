@@ -82,7 +82,7 @@ TEST(Shapes, TensorsAreThereOnlyWhereTheyAreUsed) {
   config.parallel_block = true;
   Gpt pythia = make_model(config);
   EXPECT_FALSE(has(state_dict(pythia), "blocks.0.mlp_norm.weight")) << "a parallel block has one norm";
-  const auto paths = python_module_paths(config);
+  const auto paths = upstream_module_paths(config);
   EXPECT_EQ(std::count(paths.begin(), paths.end(), "blocks.1.mlp.gate"), 1);
 }
 

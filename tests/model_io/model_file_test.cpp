@@ -24,7 +24,7 @@ ModelConfig stored_config() {
 void write_pt(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
   NamedTensors raw;
   for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
-  write_atomic(path, save_torch(state_dict_value(raw, python_module_paths(stored_config()), metadata), "final_model"));
+  write_atomic(path, save_torch(state_dict_value(raw, upstream_module_paths(stored_config()), metadata), "final_model"));
 }
 
 void write_ptz(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {

@@ -1,11 +1,12 @@
 // The fast path's own attention against LibTorch's: values and gradients over shapes, layouts, instruction sets and threads.
+#include "pgolf/ops/attention.h"
+
 #include <cstdlib>
 #include <limits>
 #include <memory>
 
 #include "../../src/ops/cpu.h"
 #include "ops/ops_testing.h"
-#include "pgolf/ops/attention.h"
 
 namespace pgolf::ops::testing {
 namespace {
@@ -18,7 +19,7 @@ std::string describe(const AttentionShape& s) {
   return c10::str("B=", s.batch, " H=", s.heads, "/", s.kv_heads, " T=", s.time, " D=", s.dim);
 }
 
-/// q and k [B, H, T, D]; v [B, T, H, D], which attention_op() turns round as the model does.
+/// q and k [B, H, T, D]; v [B, T, H, D], which attention_op() transposes as the model does.
 Tensors attention_inputs(const AttentionShape& s) {
   return {random_tensor({s.batch, s.heads, s.time, s.dim}, 1), random_tensor({s.batch, s.kv_heads, s.time, s.dim}, 2),
           random_tensor({s.batch, s.time, s.kv_heads, s.dim}, 3)};
@@ -40,7 +41,7 @@ TEST(FastAttention, EqualsTheReferenceOverShapes) {
       // One group size per pair, so that all meet all: 1, 2 and 4 query heads to a key/value head.
       const int64_t kv_heads = time % 2 == 0 ? 1 : 2, group = int64_t{1} << ((time + dim / 16) % 3);
       // The errors of bfloat16 are compared in the mean. A query of two keys has a single error in its gradient, that of the
-      // stored output's product with the arriving gradient, so it takes many queries to have a mean.
+      // stored output's product with the incoming gradient, so it takes many queries to have a mean.
       constexpr int64_t queries = 1000;
       const AttentionShape shape{std::max<int64_t>(1, queries / time), kv_heads * group, kv_heads, time, dim};
       SCOPED_TRACE(describe(shape));
@@ -68,7 +69,7 @@ TEST(FastAttention, OfOneKeyIsItsValue) {
     const Tensors inputs = cast(attention_inputs({3, 4, 2, 1, 48}), dtype);
     const auto got = differentiate(attention_op(OpsPath::fast), inputs);
     EXPECT_TRUE(got.values[0].equal(inputs[2].transpose(1, 2).repeat_interleave(2, 1)));
-    // What comes back through the only probability, which is 1, cancels up to the rounding of sums over lanes.
+    // What comes back through the only probability, which is 1, cancels up to the rounding of sums over dims.
     EXPECT_LE(got.gradients[0].abs().max().item<double>(), 1e-5);
     EXPECT_LE(got.gradients[1].abs().max().item<double>(), 1e-5);
     const auto expected = differentiate(attention_op(OpsPath::reference), inputs);
@@ -77,18 +78,18 @@ TEST(FastAttention, OfOneKeyIsItsValue) {
 }
 
 TEST(FastAttention, TakesAnyStrides) {
-  // q and k as slices of one projection; a gradient dense in [B, H, T, D], one with lanes far apart, and one expanded.
+  // q and k as slices of one projection; a gradient dense in [B, H, T, D], one with a large last stride, and one expanded.
   const int64_t batch = 2, time = 70, dim = 32;
   const auto projection = random_tensor({batch, time, 8, dim}, 1);
-  const auto weights = random_tensor({batch, 4, time, dim}, 2), turned = random_tensor({batch, dim, 4, time}, 3);
+  const auto weights = random_tensor({batch, 4, time, dim}, 2), transposed = random_tensor({batch, dim, 4, time}, 3);
   const auto gradients = [&](OpsPath path, at::ScalarType dtype, int which) {
     const auto leaf = projection.clone().to(dtype).requires_grad_();
     const auto part = [&](int64_t first, int64_t count) { return leaf.narrow(2, first, count).transpose(1, 2); };
     const auto y = causal_attention(part(0, 4), part(4, 2), part(6, 2), path);
-    const auto arriving = which == 0   ? weights
-                          : which == 1 ? turned.permute({0, 2, 3, 1})
+    const auto incoming = which == 0   ? weights
+                          : which == 1 ? transposed.permute({0, 2, 3, 1})
                                        : weights.narrow(1, 0, 1).narrow(2, 0, 1).expand({batch, 4, time, dim});
-    y.backward(arriving.to(dtype));
+    y.backward(incoming.to(dtype));
     return leaf.grad();
   };
   for (int which = 0; which < 3; ++which) {
@@ -114,7 +115,7 @@ TEST(FastAttention, LaysItsResultsOutAsTheModelReadsThem) {
   }
 }
 
-TEST(FastAttention, BearsLargeLogits) {
+TEST(FastAttention, HandlesLargeLogits) {
   // Maxima that move far from block to block: growing keys, then shrinking ones.
   Tensors inputs = attention_inputs({1, 2, 1, 300, 64});
   const auto slope = at::linspace(0.1, 4, 300).view({1, 1, 300, 1});
@@ -152,7 +153,7 @@ TEST(FastAttention, DoesNotLookAhead) {
   }
 }
 
-TEST(FastAttention, NotANumberReachesTheResult) {
+TEST(FastAttention, NanPropagates) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     const auto inputs = cast(attention_inputs({1, 1, 1, 70, 32}), dtype);
     inputs[0][0][0][65][3] = std::numeric_limits<float>::quiet_NaN();
@@ -220,7 +221,8 @@ TEST(AttentionKernels, Float32AgreesOnAllInstructionSets) {
         std::abs(*std::max_element(expected.begin(), expected.end(), [](float a, float b) { return std::abs(a) < std::abs(b); }));
     for (int level = 1; level <= static_cast<int>(cpu_level()); ++level) {
       const auto got = float_kernel_outputs(static_cast<CpuLevel>(level), time, dim);
-      for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 2e-6f * largest) << cpu_level_name(static_cast<CpuLevel>(level));
+      for (size_t i = 0; i < got.size(); ++i)
+        ASSERT_NEAR(got[i], expected[i], 2e-6f * largest) << cpu_level_name(static_cast<CpuLevel>(level));
     }
   }
 }

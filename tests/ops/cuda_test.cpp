@@ -21,7 +21,7 @@
 namespace pgolf::ops::testing {
 namespace {
 
-// On any machine. Rows are gone through pack by pack, as the threads of a team do side by side.
+// On any machine. Rows are processed pack by pack, as the threads of a team do in parallel.
 
 template <class T>
 std::vector<T> random_row(int64_t width, unsigned seed) {
@@ -47,7 +47,7 @@ float sum_packs(int64_t width, const F& f) {
   return sum;
 }
 
-/// Equal but for the order of additions and, in bfloat16, what that makes of a rounding.
+/// Equal up to the order of additions and, in bfloat16, its effect on a rounding.
 template <class T>
 void expect_close(const std::vector<T>& got, const std::vector<T>& expected, const char* what) {
   ASSERT_EQ(got.size(), expected.size());
@@ -59,7 +59,7 @@ void expect_close(const std::vector<T>& got, const std::vector<T>& expected, con
 }
 
 template <class T>
-void check_normalisation(int64_t width, bool aligned) {
+void check_normalization(int64_t width, bool aligned) {
   SCOPED_TRACE(c10::str(sizeof(T), " bytes, width ", width, aligned ? ", aligned" : ""));
   const auto x = random_row<T>(width, 1), x0 = random_row<T>(width, 2), dy = random_row<T>(width, 3);
   const auto mix = random_row<float>(2 * width, 4);
@@ -76,7 +76,7 @@ void check_normalisation(int64_t width, bool aligned) {
     const auto m0 = cuda::load_floats<T>(mix.data() + width, first, width, aligned);
     const auto sum = cuda::combined(m, a, m0, a0);
     const auto stored = cuda::as_stored(sum);
-    for (int i = 0; i < cuda::kPack<T>; ++i) EXPECT_EQ(stored.lanes[i], cuda::to_float(cuda::rounded<T>(sum.lanes[i])));
+    for (int i = 0; i < cuda::kPack<T>; ++i) EXPECT_EQ(stored.elements[i], cuda::to_float(cuda::rounded<T>(sum.elements[i])));
     return sum;
   });
   expect_close(y, expected_y, "residual_mix");
@@ -91,14 +91,14 @@ void check_normalisation(int64_t width, bool aligned) {
   expect_close(dx, expected_dx, "rms_norm_backward");
 }
 
-TEST(CudaRowMath, NormalisesAsTheCpuDoes) {
+TEST(CudaRowMath, NormalizesAsTheCpuDoes) {
   for (const int64_t width : {5, 8, 64, 100, 513}) {
-    check_normalisation<float>(width, false);
-    check_normalisation<Bf16>(width, false);
+    check_normalization<float>(width, false);
+    check_normalization<Bf16>(width, false);
   }
   for (const int64_t width : {8, 64, 512}) {
-    check_normalisation<float>(width, true);
-    check_normalisation<Bf16>(width, true);
+    check_normalization<float>(width, true);
+    check_normalization<Bf16>(width, true);
   }
 }
 
@@ -111,7 +111,7 @@ void check_rotation(int64_t dim, int64_t half, bool aligned, bool interleaved) {
   const cuda::Angles angles{cos.data(), sin.data(), half, interleaved};
   const HeadShape shape{1, 1, dim};
   const auto head = [](auto* data) { return Heads<decltype(data)>{data, 0, 0, 0}; };
-  const auto turned = [&](const std::vector<T>& row, int64_t first, float direction) {
+  const auto rotated_pack = [&](const std::vector<T>& row, int64_t first, float direction) {
     const auto own = cuda::load_pack(row.data(), first, dim, aligned);
     return cuda::rotated(own, row.data(), first, dim, aligned, angles, direction);
   };
@@ -123,12 +123,14 @@ void check_rotation(int64_t dim, int64_t half, bool aligned, bool interleaved) {
   kernels.norm_rotate(head(x.data()), head(expected_y.data()), &r, table, &gain, shape, 0, 1);
   kernels.norm_rotate_backward(head(dy.data()), head(x.data()), &r, table, &gain, head(expected_dx.data()), nullptr, shape, 0, 1);
 
-  fill_packs(y, aligned, [&](int64_t first) { return cuda::scaled(turned(x, first, 1.0f), r * gain); });
+  fill_packs(y, aligned, [&](int64_t first) { return cuda::scaled(rotated_pack(x, first, 1.0f), r * gain); });
   expect_close(y, expected_y, "rotation");
   const auto own = [&](int64_t first) { return cuda::load_pack(x.data(), first, dim, aligned); };
-  const float product = r * sum_packs<T>(dim, [&](int64_t first) { return cuda::dot(turned(dy, first, -1.0f), own(first)); });
+  const float product =
+      r * sum_packs<T>(dim, [&](int64_t first) { return cuda::dot(rotated_pack(dy, first, -1.0f), own(first)); });
   fill_packs(dx, aligned, [&](int64_t first) {
-    return cuda::combined(r * gain, turned(dy, first, -1.0f), -r * gain * product * r / static_cast<float>(dim), own(first));
+    return cuda::combined(r * gain, rotated_pack(dy, first, -1.0f), -r * gain * product * r / static_cast<float>(dim),
+                          own(first));
   });
   expect_close(dx, expected_dx, "rotation back");
 }
@@ -182,7 +184,7 @@ TEST(CudaRowMath, SquaresAndSaturatesAsTheCpuDoes) {
   }
 }
 
-TEST(CudaRowMath, RoundsToNearestEvenAndKeepsNotANumber) {
+TEST(CudaRowMath, RoundsToNearestEvenAndKeepsNan) {
   for (const auto& [value, nearest] : {std::pair<float, float>{1.00390625f, 1.0f},
                                        {1.01171875f, 1.015625f},
                                        {1.00390637f, 1.0078125f},
@@ -200,7 +202,7 @@ TEST(CudaRowMath, StoresNothingBeyondTheRow) {
     std::vector<float> row(8, -1.0f);
     cuda::store_pack(row.data(), 4, 6, aligned, cuda::pack_of<float>([](int i) { return static_cast<float>(i); }));
     EXPECT_EQ(row, (std::vector<float>{-1, -1, -1, -1, 0, 1, -1, -1}));
-    EXPECT_EQ(cuda::load_pack(row.data(), 4, 6, aligned).lanes[3], 0.0f);
+    EXPECT_EQ(cuda::load_pack(row.data(), 4, 6, aligned).elements[3], 0.0f);
   }
 }
 
@@ -335,7 +337,7 @@ TEST_F(Cuda, SoftcapCrossEntropy) {
   }
 }
 
-TEST_F(Cuda, SoftcapCrossEntropyOfATargetOutsideOfTheVocabularyIsNotANumber) {
+TEST_F(Cuda, SoftcapCrossEntropyOfATargetOutsideOfTheVocabularyIsNan) {
   for (const int64_t bad : {-100, -1, 50}) {
     const auto targets = at::tensor({int64_t{3}, bad}).to(at::kCUDA);
     EXPECT_TRUE(softcap_cross_entropy(at::zeros({2, 50}, at::kCUDA), targets, 30.0, OpsPath::fast).isnan().item<bool>());

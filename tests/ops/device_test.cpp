@@ -35,14 +35,14 @@ std::string describe(const LinearShape& shape) {
   return c10::str("rows ", at::IntArrayRef(shape.rows), ", width ", shape.width, ", features ", at::IntArrayRef(shape.features));
 }
 
-struct Passes {
-  Tensors outputs, input_gradients;  ///< of all passes
-  Tensors weight_gradients;          ///< their sums over the passes
+struct MicroBatchResults {
+  Tensors outputs, input_gradients;  ///< of all micro-batches
+  Tensors weight_gradients;          ///< their sums over the micro-batches
 };
 
-/// Several passes with the same weights.
-Passes run_passes(const LinearShape& shape, const at::Device& device, at::ScalarType dtype, at::ScalarType weight_dtype,
-                  OpsPath path) {
+/// Several micro-batches with the same weights.
+MicroBatchResults run_micro_batches(const LinearShape& shape, const at::Device& device, at::ScalarType dtype,
+                                    at::ScalarType weight_dtype, OpsPath path) {
   std::vector<LinearWeight> weights;
   int64_t seed = 0;
   const double size = 1 / std::sqrt(static_cast<double>(shape.width));
@@ -51,10 +51,10 @@ Passes run_passes(const LinearShape& shape, const at::Device& device, at::Scalar
   }
   auto sizes = shape.rows;
   sizes.push_back(shape.width);
-  Passes passes;
+  MicroBatchResults results;
   std::vector<const void*> memory(weights.size());
   constexpr int count = 8;
-  for (int pass = 0; pass < count; ++pass) {
+  for (int batch = 0; batch < count; ++batch) {
     const auto x = exact_numbers(sizes, ++seed).to(device, dtype).requires_grad_();
     Tensors outputs;
     if (weights.size() == 1) {
@@ -64,22 +64,22 @@ Passes run_passes(const LinearShape& shape, const at::Device& device, at::Scalar
     }
     at::Tensor sum = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
     for (const auto& output : outputs) {
-      const auto arriving = exact_numbers(output.sizes(), ++seed).to(device, dtype);
-      sum = sum + (output * arriving).to(at::kDouble).sum();
-      passes.outputs.push_back(output.detach());
+      const auto incoming = exact_numbers(output.sizes(), ++seed).to(device, dtype);
+      sum = sum + (output * incoming).to(at::kDouble).sum();
+      results.outputs.push_back(output.detach());
     }
     sum.backward();
-    passes.input_gradients.push_back(x.grad());
+    results.input_gradients.push_back(x.grad());
     for (size_t i = 0; i < weights.size(); ++i) {
       const void* const now = weights[i].value.grad().const_data_ptr();
-      if (pass > 0) {
+      if (batch > 0) {
         EXPECT_EQ(now, memory[i]) << "the gradient of weight " << i << " moved";
       }
       memory[i] = now;
     }
   }
-  for (const auto& weight : weights) passes.weight_gradients.push_back(weight.value.grad());
-  return passes;
+  for (const auto& weight : weights) results.weight_gradients.push_back(weight.value.grad());
+  return results;
 }
 
 const std::vector<LinearShape>& linear_shapes() {
@@ -95,8 +95,8 @@ TEST_P(DeviceLinear, Float32) {
   for (const auto& shape : linear_shapes()) {
     SCOPED_TRACE(describe(shape));
     expect_runs([&] {
-      const auto exact = run_passes(shape, at::kCPU, at::kDouble, at::kDouble, OpsPath::reference);
-      const auto got = run_passes(shape, device(), at::kFloat, at::kFloat, OpsPath::fast);
+      const auto exact = run_micro_batches(shape, at::kCPU, at::kDouble, at::kDouble, OpsPath::reference);
+      const auto got = run_micro_batches(shape, device(), at::kFloat, at::kFloat, OpsPath::fast);
       // Sums of up to 300 terms in float32: some 2^-24 each. AMX tiles hold float32 products to 2^-17 of each term.
       for (size_t i = 0; i < exact.outputs.size(); ++i) EXPECT_LE(largest_error(got.outputs[i], exact.outputs[i]), 1e-5) << i;
       for (size_t i = 0; i < exact.input_gradients.size(); ++i)
@@ -118,8 +118,8 @@ TEST_P(DeviceLinear, Bfloat16AddsUpWeightGradientsInFloat32) {
   for (const auto& shape : linear_shapes()) {
     SCOPED_TRACE(describe(shape));
     expect_runs([&] {
-      const auto exact = run_passes(shape, at::kCPU, at::kDouble, at::kDouble, OpsPath::reference);
-      const auto got = run_passes(shape, device(), at::kBFloat16, at::kFloat, OpsPath::fast);
+      const auto exact = run_micro_batches(shape, at::kCPU, at::kDouble, at::kDouble, OpsPath::reference);
+      const auto got = run_micro_batches(shape, device(), at::kBFloat16, at::kFloat, OpsPath::fast);
       for (size_t i = 0; i < exact.outputs.size(); ++i) {
         EXPECT_EQ(got.outputs[i].scalar_type(), at::kBFloat16);
         EXPECT_LE(mean_error(got.outputs[i], exact.outputs[i]), stored) << i;
@@ -163,8 +163,8 @@ at::Tensor fast_attention(const at::Tensor& q, const at::Tensor& k, const at::Te
   return causal_attention(q, k, v, OpsPath::fast);
 }
 
-/// Inputs as the model has them. Without a cache: q and k dense, v a turned projection. With one, where there are more keys than
-/// queries: keys and values are the first of a longer memory.
+/// Inputs as the model has them. Without a cache: q and k dense, v a transposed projection. With one (more keys than queries):
+/// keys and values are the beginning of a longer buffer.
 Op attention_of(const HeadsShape& s, const Attention& attention) {
   return [s, attention](const Tensors& in) {
     if (s.keys == s.queries) return Tensors{attention(in[0], in[1], in[2].transpose(1, 2))};
@@ -193,7 +193,7 @@ std::vector<HeadsShape> all_heads(int64_t queries, int64_t keys) {
 class DeviceAttention : public DeviceTest {
  protected:
   /// float32: sums in another order and exp to 2^-23; the gradients' cancel a little.
-  /// bfloat16: roundings to 2^-9 = 2e-3 in series, forward the probabilities and the result, backward those, the arriving
+  /// bfloat16: roundings to 2^-9 = 2e-3 in series, forward the probabilities and the result, backward those, the incoming
   /// gradient's products and the result; each has a root mean square of about half of that.
   void expect_exact(const HeadsShape& shape, at::ScalarType dtype) {
     SCOPED_TRACE(describe(shape) + (dtype == at::kFloat ? " float32" : " bfloat16"));
@@ -290,7 +290,7 @@ Changed three_updates(const at::Device& device, at::ScalarType stored, at::Scala
   if (scalars_on_device) {
     step.device_momentum = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device));
     step.device_lr = at::zeros_like(step.device_momentum);
-    step.momentum = step.lr = std::nan("");  // nobody shall look at these
+    step.momentum = step.lr = std::nan("");  // must not be read
   }
   for (const auto& [momentum, lr] : {std::pair{0.85, 0.5}, {0.9, 0.25}, {0.95, 0.125}}) {
     if (scalars_on_device) {
@@ -316,7 +316,7 @@ MuonUpdateOn update_by(OpsPath path) {
 
 class DeviceMuon : public DeviceTest {
  protected:
-  /// f(what the form is called, what it changed), for every form that works on this device.
+  /// f(the form's name, what it changed), for every form that works on this device.
   template <class F>
   void for_each_form(at::ScalarType dtype, const F& f) {
     f("fast", three_updates(device(), at::kFloat, dtype, update_by(OpsPath::fast), /*scalars_on_device=*/on_cuda()));
@@ -348,7 +348,7 @@ TEST_P(DeviceMuon, Bfloat16IsAsGoodAsTheReference) {
       const bool vector = std::min(rows, columns) == 1;
       const double error = mean_error(reference.parameters[i], exact.parameters[i]);
       EXPECT_LE(mean_error(got.parameters[i], exact.parameters[i]), vector ? 2e-2 : 1.2 * error);
-      EXPECT_LE(error, 0.05) << "the comparison means something";
+      EXPECT_LE(error, 0.05) << "the comparison is meaningful";
       EXPECT_LE(largest_error(got.buffers[i], exact.buffers[i]), 1e-6);
     }
   });

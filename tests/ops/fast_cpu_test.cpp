@@ -101,7 +101,7 @@ TEST(FastCpu, QkNormRopeGainReadsStridedInputs) {
     };
   };
   expect_fast_equals_reference(op, {random_tensor({batch, time, 6 * dim}, 1), random_tensor({4}, 2)}, 1);
-  const auto q = random_tensor({batch, dim, 2, time}, 3).transpose(1, 3);  // lanes far apart
+  const auto q = random_tensor({batch, dim, 2, time}, 3).transpose(1, 3);  // a large last stride
   const auto k = random_tensor({batch, dim, 1, time}, 4).transpose(1, 3);
   const auto fast = qk_norm_rope_gain(q, k, at::ones({2}), &table, OpsPath::fast);
   const auto expected = qk_norm_rope_gain(q, k, at::ones({2}), &table, OpsPath::reference);
@@ -139,7 +139,7 @@ TEST(FastCpu, SoftcapCrossEntropyOfEqualLogitsIsLogOfTheVocabulary) {
   EXPECT_NEAR(loss.item<double>(), std::log(1024.0), 1e-6);
 }
 
-TEST(FastCpu, TokenLossesAreWhatTheLossIsTheMeanOf) {
+TEST(FastCpu, LossIsTheMeanOfTheTokenLosses) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     for (const double cap : {30.0, 0.0}) {
       const auto logits = (random_tensor({130, 33}, 1) * 5).to(dtype);
@@ -179,7 +179,7 @@ TEST(FastCpu, SoftcapCrossEntropyRefusesTargetsOutsideOfTheVocabulary) {
   }
 }
 
-TEST(FastCpu, NotANumberReachesTheResult) {
+TEST(FastCpu, NanPropagates) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     const auto x = at::ones({2, 40}, dtype);

@@ -6,7 +6,7 @@
 namespace pgolf::ops::testing {
 namespace {
 
-/// f(x, x0, parameter) for inputs in that order; which outputs take part says which gradients arrive.
+/// f(x, x0, parameter) for inputs in that order; the outputs used determine the incoming gradients.
 enum class Used { both, first, second };
 
 Tensors chosen(const Normed& outputs, Used used) {
@@ -68,7 +68,7 @@ TEST(FusedResidual, ReferenceIsItsPartsOneAfterTheOther) {
   }
 }
 
-TEST(FusedResidual, NormalisesTheRoundedStream) {
+TEST(FusedResidual, NormalizesTheRoundedStream) {
   const auto x = random_tensor({2, 3, 48}, 1).to(at::kBFloat16), other = random_tensor({2, 3, 48}, 2).to(at::kBFloat16);
   const auto outputs = scaled_add_norm(x, random_tensor({48}, 3), other, OpsPath::fast);
   EXPECT_TRUE(outputs.normed.equal(rms_norm(outputs.x, OpsPath::fast)));

@@ -1,4 +1,4 @@
-// qkv_heads: its one operation for all devices against the definition.
+// qkv_heads: the fused operation for all devices against the definition.
 #include "pgolf/ops/heads.h"
 
 #include "../../src/ops/fast.h"
@@ -14,7 +14,7 @@ struct Case {
   bool qk_norm = true;
 };
 
-/// Fast is the operation that the CPU, too, has for devices: not what the public function takes there.
+/// Fast is the fused operation for devices, which the CPU has too: not what the public function uses there.
 PathOp heads_op(const Case& c) {
   RopeSpec spec{static_cast<int>(c.dim), c.rope_dims};
   spec.style = c.style;
@@ -46,32 +46,32 @@ TEST(QkvHeads, FastEqualsReference) {
   }
 }
 
-TEST(QkvHeads, GradientsOfSeveralPassesAddUpInOnePiece) {
+TEST(QkvHeads, GradientsOfSeveralMicroBatchesAddUpInOneBuffer) {
   const Case c{2, 16, 32, 4, 2, 8, 4};
   const auto once = differentiate(heads_op(c)(OpsPath::fast), inputs_of(c)).gradients;
   Tensors leaves;
   for (const auto& input : inputs_of(c)) leaves.push_back(input.clone().requires_grad_());
-  const auto pass = [&] {
+  const auto micro_batch = [&] {
     at::Tensor sum = at::zeros({});
     int64_t seed = 100;
     for (const auto& output : heads_op(c)(OpsPath::fast)(leaves)) {
-      const auto turned = output.transpose(1, 2);
-      sum = sum + (turned * weights_for(turned, ++seed)).sum();
+      const auto transposed = output.transpose(1, 2);
+      sum = sum + (transposed * weights_for(transposed, ++seed)).sum();
     }
     sum.backward();
   };
-  for (int i = 0; i < 3; ++i) pass();
+  for (int i = 0; i < 3; ++i) micro_batch();
   for (size_t i = 1; i < 4; ++i) {
     EXPECT_LE(distance(leaves[i].grad(), 3 * once[i]), 1e-6) << i;
     EXPECT_TRUE(leaves[i].grad().is_alias_of(leaves[1].grad()));
   }
-  // One of them elsewhere: each then gets its own product.
+  // One of them in other memory: each then gets its own product.
   leaves[2].mutable_grad() = leaves[2].grad().clone();
-  pass();
+  micro_batch();
   for (size_t i = 1; i < 4; ++i) EXPECT_LE(distance(leaves[i].grad(), 4 * once[i]), 1e-6) << i;
-  // And with one that is new among others.
+  // And one new among others.
   leaves[3].mutable_grad() = at::Tensor();
-  pass();
+  micro_batch();
   EXPECT_LE(distance(leaves[1].grad(), 5 * once[1]), 1e-6);
   EXPECT_LE(distance(leaves[3].grad(), once[3]), 1e-6);
 }
@@ -101,9 +101,9 @@ TEST(QkvHeads, WhatItDoesNotCoverIsDeclined) {
   }
   auto in = inputs_of(c);
   in[2] = random_weight(12, 16, 3);
-  EXPECT_TRUE(declined(in)) << "no whole heads";
+  EXPECT_TRUE(declined(in)) << "not a whole number of heads";
   in = inputs_of({1, 4, 16, 1, 1, 520, 0});
-  EXPECT_TRUE(declined(in)) << "heads that are too long";
+  EXPECT_TRUE(declined(in)) << "head_dim above the limit";
 }
 
 }  // namespace

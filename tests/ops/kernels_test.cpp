@@ -1,12 +1,12 @@
 // Every level that this processor has against the portable compilation of the same kernels.
-#include "../../src/ops/kernels/select.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstring>
 #include <random>
 #include <vector>
+
+#include "../../src/ops/kernels/select.h"
 
 namespace pgolf::ops {
 namespace {
@@ -38,7 +38,7 @@ std::vector<T> numbers(size_t count, unsigned seed) {
   return result;
 }
 
-/// All outputs of all kernels, one after the other. 2 x 11 rows of 6 heads of 22 lanes, 10 of them rotated.
+/// All outputs of all kernels, one after the other. 2 x 11 rows of 6 heads of 22 dims, 10 of them rotated.
 template <class T>
 std::vector<float> outputs(CpuLevel level) {
   const auto& kernels = cpu_kernels<T>(level);
@@ -77,8 +77,8 @@ std::vector<float> outputs(CpuLevel level) {
   keep(y);
   kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), normed.data(), rstd.data(), rows, width);
   keep(y), keep(normed), keep(rstd);
-  for (const auto& arriving : {NormedOutput<T>{}, second}) {
-    kernels.residual_mix_backward(dy.data(), arriving, x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows,
+  for (const auto& incoming : {NormedOutput<T>{}, second}) {
+    kernels.residual_mix_backward(dy.data(), incoming, x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows,
                                   width);
     keep(y), keep(y0), keep(sums);
   }
@@ -86,8 +86,8 @@ std::vector<float> outputs(CpuLevel level) {
   keep(y);
   kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), normed.data(), rstd.data(), rows, width);
   keep(y), keep(normed), keep(rstd);
-  for (const auto& arriving : {NormedOutput<T>{}, second}) {
-    kernels.scaled_add_backward(dy.data(), arriving, mix.data(), x0.data(), y.data(), y0.data(), sums.data(), rows, width);
+  for (const auto& incoming : {NormedOutput<T>{}, second}) {
+    kernels.scaled_add_backward(dy.data(), incoming, mix.data(), x0.data(), y.data(), y0.data(), sums.data(), rows, width);
     keep(y), keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + width));
   }
   const std::vector<int64_t> targets(rows, width - 1);

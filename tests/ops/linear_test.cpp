@@ -50,18 +50,18 @@ TEST(Linear, OneRow) {
   const auto x = random_tensor({1, 1, 32}, 1).to(at::kBFloat16), w = random_weight(64, 32, 2);
   const auto got = differentiate(linear_op()(OpsPath::fast), {x, w}),
              expected = differentiate(linear_op()(OpsPath::reference), {x, w});
-  // Sums in another order may round to the neighbour: 2^-8 = 3.9e-3 of the largest entry at most.
+  // Sums in another order may round to the neighbor: 2^-8 = 3.9e-3 of the largest entry at most.
   EXPECT_LE(distance(got.values[0], expected.values[0]), 4e-3);
   for (size_t i = 0; i < 2; ++i) EXPECT_LE(distance(got.gradients[i], expected.gradients[i]), 4e-3) << i;
 }
 
-TEST(Linear, WidthsThatAreNoMultiplesOfATile) {
+TEST(Linear, WidthsThatAreNotMultiplesOfATile) {
   check({2, 9}, 20, 36);
   check({2, 33}, 32, 100);
 }
 
 TEST(Linear, OneProductForThreeWeights) {
-  // Where there are no tiles, and here because there are none for double: one product with the rows of q, k and v.
+  // Without tiles, as here for double: one product with the rows of q, k and v.
   const auto x = random_tensor({3, 11, 20}, 1).to(at::kDouble);
   const Tensors inputs{x, random_weight(36, 20, 2), random_weight(12, 20, 3), random_weight(8, 20, 4)};
   const auto fast = differentiate(qkv_op()(OpsPath::fast), inputs),
@@ -123,7 +123,7 @@ TEST(Linear, ChangedWeightsAreSeen) {
     }
     EXPECT_TRUE(at::allclose(linear(x, prepared, OpsPath::fast), 2 * before, 1e-6)) << "changed in place";
     leaf.set_data(leaf.detach() * 2);
-    EXPECT_TRUE(at::allclose(linear(x, prepared, OpsPath::fast), 4 * before, 1e-6)) << "given other memory";
+    EXPECT_TRUE(at::allclose(linear(x, prepared, OpsPath::fast), 4 * before, 1e-6)) << "new memory";
   }
 }
 
@@ -142,7 +142,7 @@ TEST(Linear, SecondDerivativeIsRefused) {
   EXPECT_THROW(torch::autograd::grad({y.sum()}, {x}, {}, true, /*create_graph=*/true), c10::Error);
 }
 
-TEST(Linear, InfinityAndNanPassThrough) {
+TEST(Linear, InfinityAndNanPropagate) {
   for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       auto x = random_tensor({40, 64}, 2).to(dtype);
@@ -155,7 +155,7 @@ TEST(Linear, InfinityAndNanPassThrough) {
   }
 }
 
-/// The values and gradients of one thread, from any number of them.
+/// The same values and gradients for any number of threads.
 void expect_same_from_any_threads(const PathOp& op, const Tensors& inputs) {
   const int threads = at::get_num_threads();
   std::vector<Results> results;
@@ -175,12 +175,12 @@ TEST(Linear, ThreadsDoNotChangeTheResult) {
   expect_same_from_any_threads(mlp_op(), {x, random_weight(256, 128, 2), random_weight(128, 256, 3)});
 }
 
-TEST(Linear, ThreadsShareOutTheColumnsOfFewRows) {
+TEST(Linear, ThreadsSplitTheColumnsOfFewRows) {
   for (const auto dtype : {at::kBFloat16, at::kFloat}) {
     for (const int64_t rows : {1, 3, 32}) {
       SCOPED_TRACE(c10::str(dtype, ", rows ", rows));
       const auto x = random_tensor({rows, 384}, 1).to(dtype);
-      const auto wide = random_weight(744, 384, 2);  // the last columns are no whole panel
+      const auto wide = random_weight(744, 384, 2);  // the last columns do not fill a panel
       expect_same_from_any_threads(linear_op(), {x, wide});
       expect_same_from_any_threads(qkv_op(), {x, wide, random_weight(200, 384, 3), random_weight(200, 384, 4)});
       expect_same_from_any_threads(mlp_op(), {x, wide, random_weight(384, 744, 5)});

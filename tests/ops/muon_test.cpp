@@ -48,7 +48,7 @@ TEST(MuonUpdate, FastIsAsCloseToTheFormulaAsTheReference) {
     SCOPED_TRACE(c10::str(shapes[i].rows, " x ", shapes[i].columns));
     EXPECT_LE(mean_distance(fast[i], exact[i]), 1.05 * mean_distance(reference[i], exact[i]));
     EXPECT_LE(mean_distance(batched[i], exact[i]), 1.05 * mean_distance(reference[i], exact[i]));
-    EXPECT_LE(mean_distance(reference[i], exact[i]), 0.05) << "the comparison means something";
+    EXPECT_LE(mean_distance(reference[i], exact[i]), 0.05) << "the comparison is meaningful";
   }
 }
 
@@ -70,7 +70,7 @@ TEST(MuonUpdate, MomentumBuffersAreTheReferences) {
   for (size_t i = 0; i < shapes.size(); ++i) EXPECT_LE(distance(got[i].momentum_buffer, expected[i].momentum_buffer), 1e-6);
 }
 
-TEST(MuonUpdate, WhatTheKernelsDoNotTakeIsLeftToTheReference) {
+TEST(MuonUpdate, UncoveredMatricesAreLeftToTheReference) {
   // One of float64 among others, which are covered.
   const auto matrices = [] {
     auto result = make_matrices({{64, 64}, {33, 20}, {96, 32}});
@@ -86,7 +86,7 @@ TEST(MuonUpdate, WhatTheKernelsDoNotTakeIsLeftToTheReference) {
   for (const size_t i : {0, 2}) EXPECT_LE(distance(got[i].parameter, expected[i].parameter), 3e-5) << i;
 }
 
-TEST(MuonUpdate, VersionsMoveOn) {
+TEST(MuonUpdate, BumpsVersions) {
   for (const auto path : {OpsPath::reference, OpsPath::fast}) {
     const auto matrices = make_matrices({{64, 64}});
     const auto before = matrices[0].parameter._version();

@@ -45,7 +45,7 @@ struct Results {
 };
 
 /// The op's outputs, and the gradients of sum_i <w_i, output_i> with fixed random w_i. The sums are taken over transposed
-/// outputs where that is possible, so that the gradients which arrive are not dense.
+/// outputs where that is possible, so that the incoming gradients are not contiguous.
 inline Results differentiate(const Op& op, const Tensors& inputs) {
   Tensors leaves;
   for (const auto& input : inputs) leaves.push_back(input.detach().clone().requires_grad_());
@@ -53,8 +53,8 @@ inline Results differentiate(const Op& op, const Tensors& inputs) {
   at::Tensor sum = at::zeros({}, at::kDouble);
   int64_t seed = 100;
   for (const auto& output : op(leaves)) {
-    const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
-    sum = sum + (turned * weights_for(turned, ++seed)).to(at::kDouble).sum();
+    const auto transposed = output.dim() >= 3 ? output.transpose(1, 2) : output;
+    sum = sum + (transposed * weights_for(transposed, ++seed)).to(at::kDouble).sum();
     results.values.push_back(output.detach());
   }
   sum.backward();
@@ -81,8 +81,8 @@ inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, dou
     double sum = 0;
     int64_t seed = 100;
     for (const auto& output : op(at_inputs)) {
-      const auto turned = output.dim() >= 3 ? output.transpose(1, 2) : output;
-      sum += (turned.to(at::kDouble) * weights_for(turned, ++seed).to(at::kDouble)).sum().item<double>();
+      const auto transposed = output.dim() >= 3 ? output.transpose(1, 2) : output;
+      sum += (transposed.to(at::kDouble) * weights_for(transposed, ++seed).to(at::kDouble)).sum().item<double>();
     }
     return sum;
   };
@@ -98,7 +98,7 @@ inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, dou
         moved[i] = inputs[i].clone();
         auto element = moved[i].view(-1)[entry];
         element.add_(sign * step);
-        width += sign * element.item<double>();  // what the type made of the step
+        width += sign * element.item<double>();  // the step after rounding to the type
         difference += sign * objective(moved);
       }
       worst = std::max(worst, std::abs(difference / width - analytic[i].reshape(-1)[entry].item<double>()) / scale);
@@ -110,8 +110,8 @@ inline double numeric_gradient_distance(const Op& op, const Tensors& inputs, dou
 using PathOp = std::function<Op(OpsPath)>;
 
 /// Float32 within the tolerances that the fast path promises; bfloat16 no farther from a float64 computation of the
-/// reference than the bfloat16 reference is; and it is the fast path that ran. Inputs from index `parameters` on stay float32.
-/// own_bfloat16: whether the fast path has a form of its own for bfloat16 inputs.
+/// reference than the bfloat16 reference is; and the fast path did run. Inputs from index `parameters` on stay float32.
+/// own_bfloat16: whether the fast path has its own form for bfloat16 inputs.
 inline void expect_fast_equals_reference(const PathOp& path_op, Tensors inputs, size_t parameters = 99,
                                          bool own_bfloat16 = true) {
   for (auto& input : inputs) input = input.to(at::kBFloat16).to(at::kFloat);  // the same numbers in every type
@@ -133,7 +133,7 @@ inline void expect_fast_equals_reference(const PathOp& path_op, Tensors inputs, 
   const auto plain = differentiate(reference, half), quick = differentiate(fast, half);
   const auto expect_as_good = [](const at::Tensor& fast_one, const at::Tensor& reference_one, const at::Tensor& exact_one) {
     EXPECT_EQ(fast_one.scalar_type(), reference_one.scalar_type());
-    // Neither can the storage type hold it better than rounded once, nor do a few entries make a statistic.
+    // The storage type cannot hold it better than rounded once, and a few entries are no statistic.
     const double rounded_once = mean_distance(exact_one.to(fast_one.scalar_type()), exact_one);
     const double bound = std::max(1.03 * mean_distance(reference_one, exact_one), 1.1 * rounded_once) + 2e-6;
     EXPECT_LE(mean_distance(fast_one, exact_one), bound);

@@ -9,12 +9,12 @@
 namespace pgolf::ops::testing {
 namespace {
 
-/// Rows of size sqrt(dim): the norm leaves them alone up to eps.
-at::Tensor normalised(at::IntArrayRef shape, int64_t seed) {
+/// Rows of norm sqrt(dim), which rms_norm leaves unchanged up to eps.
+at::Tensor normalized(at::IntArrayRef shape, int64_t seed) {
   return rms_norm(random_tensor(shape, seed), OpsPath::reference);
 }
 
-/// k's way through the op, [B, T, H, D] -> [B, H, T, D]: norm and rotation, no gain.
+/// The op's result for k, [B, T, H, D] -> [B, H, T, D]: norm and rotation, no gain.
 at::Tensor rotated(const at::Tensor& x, const RopeTable* table, OpsPath path) {
   return qk_norm_rope_gain(x, x, at::ones({x.size(2)}), table, path).second;
 }
@@ -42,7 +42,7 @@ TEST(RopeTable, StaysExactAtLatePositions) {
   }
 }
 
-// What docs/equality.md says about the rounding of tables.
+// The numbers of docs/equality.md about the rounding of tables.
 TEST(RopeTable, Bfloat16MakesLatePositionsIndistinct) {
   const RopeSpec spec{64, 64};
   RopeSpec rounded_spec = spec;
@@ -74,7 +74,7 @@ TEST(RopeTable, OutlivesItsPlaceInTheCache) {
   RopeTableCache cache;
   const auto first = cache.get({64, 16}, 32, at::kCPU);
   for (int64_t length = 100; length < 300; ++length) cache.get({64, 16}, length, at::kCPU);
-  EXPECT_NE(first, cache.get({64, 16}, 32, at::kCPU)) << "the cache grows for ever";
+  EXPECT_NE(first, cache.get({64, 16}, 32, at::kCPU)) << "the cache grows forever";
   EXPECT_TRUE(first->cos.equal(make_rope_table({64, 16}, 32, at::kCPU).cos));
 }
 
@@ -82,7 +82,7 @@ class Rotation : public ::testing::TestWithParam<OpsPath> {};
 INSTANTIATE_TEST_SUITE_P(Paths, Rotation, ::testing::Values(OpsPath::reference, OpsPath::fast),
                          [](const auto& info) { return info.param == OpsPath::fast ? "fast" : "reference"; });
 
-TEST_P(Rotation, TurnsByMinusTheAngle) {
+TEST_P(Rotation, RotatesByMinusTheAngle) {
   const auto table = make_rope_table({4, 2}, 2, at::kCPU);  // one pair, angle = position
   auto x = at::zeros({1, 2, 1, 4});
   x.select(-1, 0).fill_(2.0);  // rms 1
@@ -95,14 +95,14 @@ TEST_P(Rotation, KeepsThePairsNorms) {
   for (const int rope_dims : {2, 6, 16, 48, 64}) {
     const int64_t half = rope_dims / 2;
     const auto table = make_rope_table({64, rope_dims}, 20, at::kCPU, 1000);
-    const auto x = normalised({2, 20, 3, 64}, 1);
+    const auto x = normalized({2, 20, 3, 64}, 1);
     const auto y = rotated(x, &table, GetParam()).transpose(1, 2);
     const auto norms = [half](const at::Tensor& t) { return t.narrow(-1, 0, half).square() + t.narrow(-1, half, half).square(); };
     EXPECT_LE(distance(norms(y), norms(x)), 2e-6) << rope_dims;
   }
 }
 
-TEST_P(Rotation, LeavesPositionZeroAndTheUpperLanesAlone) {
+TEST_P(Rotation, LeavesPositionZeroAndTheUpperDimsAlone) {
   for (const int rope_dims : {2, 6, 16, 48, 64}) {
     const auto table = make_rope_table({64, rope_dims}, 20, at::kCPU);
     const auto x = random_tensor({2, 20, 3, 64}, 1);

@@ -23,12 +23,12 @@ void expect_frequencies(const RopeSpec& spec, const std::vector<double>& expecte
   }
 }
 
-/// Lanes of [..., D] as a list of indices.
-at::Tensor lanes(const std::vector<int64_t>& order) {
+/// Dims of [..., D] as a list of indices.
+at::Tensor dims(const std::vector<int64_t>& order) {
   return at::tensor(order);
 }
 
-/// The pairs' lanes, so that interleaved(x[..., order]) = half(x)[..., order].
+/// The pairs' dims, so that interleaved(x[..., order]) = half(x)[..., order].
 at::Tensor interleaving(int64_t span, int64_t head_dim) {
   std::vector<int64_t> order;
   for (int64_t i = 0; i < span / 2; ++i) {
@@ -36,7 +36,7 @@ at::Tensor interleaving(int64_t span, int64_t head_dim) {
     order.push_back(i + span / 2);
   }
   for (int64_t i = span; i < head_dim; ++i) order.push_back(i);
-  return lanes(order);
+  return dims(order);
 }
 
 constexpr RopeSelect kSelects[] = {RopeSelect::prefix, RopeSelect::high, RopeSelect::low, RopeSelect::uniform};
@@ -77,7 +77,7 @@ TEST(RopeVariants, NtkRaisesTheBaseByThePowerOfTheSpan) {
     scaled.scaling = RopeScaling::ntk;
     scaled.scaling_factor = 2;
     same.base = 10000 * std::pow(2.0, rope_dims / (rope_dims - 2.0));
-    EXPECT_NEAR(same.base, base, 1e-5 * base);  // the given digits
+    EXPECT_NEAR(same.base, base, 1e-5 * base);  // as given above
     EXPECT_LE(distance(rope_inv_freq(scaled), rope_inv_freq(same)), 1e-6);
   }
   RopeSpec two = spec_of(64, 2);
@@ -92,7 +92,7 @@ TEST(RopeVariants, YarnLeavesFastPairsAloneAndScalesSlowOnesByTheFactor) {
     spec.scaling = RopeScaling::yarn;
     spec.scaling_factor = 4;
     spec.original_seq_len = 4096;
-    // Pairs that make 32 turns and 1 turn in 4096 positions: 10.5 and 22.5 of 32, and 2.6 and 5.6 of 8.
+    // Pairs that make 32 full rotations and 1 in 4096 positions: 10.5 and 22.5 of 32, and 2.6 and 5.6 of 8.
     const int64_t low = rope_dims == 64 ? 10 : 2, high = rope_dims == 64 ? 23 : 6, pairs = rope_dims / 2;
     const auto ratio = plain / rope_inv_freq(spec);
     EXPECT_LE(distance(ratio.narrow(0, 0, low + 1), at::ones({low + 1})), 1e-6);
@@ -101,7 +101,7 @@ TEST(RopeVariants, YarnLeavesFastPairsAloneAndScalesSlowOnesByTheFactor) {
   }
 }
 
-TEST(RopeVariants, YarnsFactorReachesTheRotatedLanesOnly) {
+TEST(RopeVariants, YarnsFactorReachesTheRotatedDimsOnly) {
   const double factor = 0.1 * std::log(4.0) + 1;
   for (const auto select : kSelects) {
     RopeSpec spec = spec_of(16, 8, select);
@@ -133,19 +133,19 @@ TEST(RopeVariants, ProportionalIsPrefixWithAnotherBaseAfterAPermutation) {
     const auto high = spec_of(head_dim, rope_dims, RopeSelect::high);
     RopeSpec prefix = spec_of(head_dim, rope_dims);
     prefix.base = std::pow(high.base, static_cast<double>(rope_dims) / head_dim);
-    // The prefix form's lanes: first the rotating ones of the lower and of the upper half, then the others.
+    // The prefix form's dims: first the rotating ones of the lower and of the upper half, then the others.
     std::vector<int64_t> order, rest;
     for (int64_t half = 0; half < 2; ++half) {
       for (int64_t i = 0; i < head_dim / 2; ++i) (i < rope_dims / 2 ? order : rest).push_back(half * head_dim / 2 + i);
     }
     order.insert(order.end(), rest.begin(), rest.end());
-    const auto expected = apply_rope(x, make_rope_table(high, 50, at::kCPU, 900)).index_select(-1, lanes(order));
-    const auto got = apply_rope(x.index_select(-1, lanes(order)), make_rope_table(prefix, 50, at::kCPU, 900));
+    const auto expected = apply_rope(x, make_rope_table(high, 50, at::kCPU, 900)).index_select(-1, dims(order));
+    const auto got = apply_rope(x.index_select(-1, dims(order)), make_rope_table(prefix, 50, at::kCPU, 900));
     EXPECT_LE(distance(got, expected), 2e-4) << rope_dims;  // float32 frequencies of two formulas, times 950
   }
 }
 
-TEST(RopeVariants, LanesThatDoNotRotateKeepTheirBits) {
+TEST(RopeVariants, DimsThatDoNotRotateKeepTheirBits) {
   const auto x = random_tensor({2, 3, 20, 64}, 1);
   for (const auto style : kStyles) {
     for (const auto select : kSelects) {
@@ -153,10 +153,10 @@ TEST(RopeVariants, LanesThatDoNotRotateKeepTheirBits) {
         const auto spec = spec_of(64, rope_dims, select, style);
         const auto y = apply_rope(x, make_rope_table(spec, 20, at::kCPU, 10'001));
         const int span = spec.span();
-        for (int lane = 0; lane < 64; ++lane) {
-          const int pair = style == RopeStyle::interleaved ? lane / 2 : lane % std::max(1, span / 2);
-          const bool rotates = lane < span && spec.rotates(pair);
-          EXPECT_EQ(y.select(-1, lane).equal(x.select(-1, lane)), !rotates) << lane;
+        for (int dim = 0; dim < 64; ++dim) {
+          const int pair = style == RopeStyle::interleaved ? dim / 2 : dim % std::max(1, span / 2);
+          const bool rotates = dim < span && spec.rotates(pair);
+          EXPECT_EQ(y.select(-1, dim).equal(x.select(-1, dim)), !rotates) << dim;
         }
       }
     }
@@ -164,7 +164,7 @@ TEST(RopeVariants, LanesThatDoNotRotateKeepTheirBits) {
 }
 
 TEST(RopeVariants, TheInverseIsTheOppositeAngle) {
-  // The gradient of <w, rope(x)> is w turned back, and turning that forth gives w again.
+  // The gradient of <w, rope(x)> is w rotated back; rotating that forward gives w again.
   for (const auto style : kStyles) {
     const auto table = make_rope_table(spec_of(32, 12, RopeSelect::prefix, style), 9, at::kCPU, 4000);
     const auto x = random_tensor({1, 2, 9, 32}, 1).requires_grad_(), w = random_tensor({1, 2, 9, 32}, 2);

@@ -1,4 +1,4 @@
-// The optimisers on every device against their formulas in float64, and against themselves by definition on the CPU.
+// The optimizers on every device against their formulas in float64, and against themselves by definition on the CPU.
 #include "support/device.h"
 
 #include <cmath>
@@ -72,7 +72,7 @@ class DeviceOptim : public DeviceTest {
     for (size_t i = 0; i < parameters.size(); ++i) {
       SCOPED_TRACE(parameters[i].first);
       for (size_t kind = 0; kind < 3; ++kind) EXPECT_EQ(state[3 * i + kind].second.device().type(), device().type());
-      // A moment that is stored in bfloat16 may be rounded to the neighbour, 2^-8 of it, where float32 and float64 differ.
+      // A moment that is stored in bfloat16 may be rounded to the neighbor, 2^-8 of it, where float32 and float64 differ.
       const double tolerance = stored == at::kFloat ? 1e-5 : 8e-3;
       EXPECT_LE(largest_error(state[3 * i].second, formulas[i].m), tolerance);
       EXPECT_LE(largest_error(state[3 * i + 1].second, formulas[i].v), tolerance);
@@ -97,7 +97,7 @@ TEST_P(DeviceOptim, AdamInBfloat16RoundsOnceAStep) {
       EXPECT_EQ(parameter.scalar_type(), at::kBFloat16);
       const auto got = parameter.detach().cpu().to(at::kDouble);
       const auto off = (got - formula.value).abs();
-      // Where float32 and float64 fall on different sides, the neighbour: 2^-7 for numbers between 1 and 2 and 2^-6 up to 4. It
+      // Where float32 and float64 fall on different sides, the neighbor: 2^-7 for numbers between 1 and 2 and 2^-6 up to 4. It
       // happens to few.
       EXPECT_LE(off.max().item<double>(), 0.0157) << "step " << step;
       EXPECT_LE(off.gt(0).sum().item<double>(), 0.01 * static_cast<double>(off.numel()) + 1) << "step " << step;

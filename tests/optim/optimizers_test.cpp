@@ -71,11 +71,11 @@ TEST(Adam, AParameterWithoutGradientIsUntouched) {
   adam.schedule(1.0);
   adam.step();
   EXPECT_TRUE(at::equal(without.detach(), before));
-  EXPECT_EQ(adam.state()[5].second.item<float>(), 0) << "and its step count stands still";
+  EXPECT_EQ(adam.state()[5].second.item<float>(), 0) << "its step count does not change";
 }
 
 /// The quintic iteration, in float64.
-at::Tensor orthogonalised(const at::Tensor& gradient, int steps) {
+at::Tensor orthogonalized(const at::Tensor& gradient, int steps) {
   auto x = gradient.to(at::kDouble);
   x = x / (x.norm() + 1e-7);
   const bool tall = x.size(0) > x.size(1);
@@ -106,7 +106,7 @@ TEST(Muon, FollowsItsDefinitionOverSeveralSteps) {
       buffers[i] = momentum * buffers[i] + g;
       const double rows = static_cast<double>(g.size(0)), columns = static_cast<double>(g.size(1));
       values[i] =
-          values[i] - 0.03 * scale * std::sqrt(std::max(1.0, rows / columns)) * orthogonalised(g + momentum * buffers[i], 5);
+          values[i] - 0.03 * scale * std::sqrt(std::max(1.0, rows / columns)) * orthogonalized(g + momentum * buffers[i], 5);
     }
     muon.schedule(scale, momentum);
     muon.step();
@@ -188,8 +188,8 @@ TEST(Groups, ControlPatternsMoveMatrices) {
   };
   EXPECT_TRUE(has(groups.scalar, "blocks.0.attn.c_k.weight"));
   EXPECT_FALSE(has(groups.matrix, "blocks.0.attn.c_k.weight"));
-  EXPECT_TRUE(has(groups.matrix, "blocks.1.resid_mix")) << "two-dimensional and no control tensor any more";
-  EXPECT_TRUE(has(groups.scalar, "blocks.1.attn.q_gain")) << "a vector is no matrix, whatever its name";
+  EXPECT_TRUE(has(groups.matrix, "blocks.1.resid_mix")) << "two-dimensional and no longer a control tensor";
+  EXPECT_TRUE(has(groups.scalar, "blocks.1.attn.q_gain")) << "a vector is not a matrix, regardless of its name";
   EXPECT_TRUE(groups.lm_head.empty());
 }
 
@@ -197,9 +197,10 @@ TEST(Groups, AParameterInNoneOrTwoIsAnError) {
   Gpt model = make_model(tiny_config());
   ParameterGroups twice = split_parameters(model, usual_patterns());
   twice.matrix.push_back(twice.scalar.front());
-  expect_error(ExitCode::internal, {"blocks.0.attn_scale is in more than one group"}, [&] { require_each_once(model, twice); });
+  expect_error(ExitCode::internal, {"blocks.0.attn_scale is in more than one optimizer group"},
+               [&] { check_groups(model, twice); });
   model->register_parameter("thoughts", torch::ones({2}));
-  expect_error(ExitCode::internal, {"thoughts is in no group"},
+  expect_error(ExitCode::internal, {"thoughts is in no optimizer group"},
                [&] { Optimizers(model, OptimConfig(), at::kFloat, Process(), OpsPath::reference); });
 }
 
@@ -232,7 +233,7 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
   ModelConfig model_config = tiny_config();
   model_config.tie_embeddings = false;
   OptimConfig config;
-  // All but one group stand still.
+  // All groups but one keep their values.
   const std::map<std::string, double OptimConfig::*> rates{{"tok_emb.weight", &OptimConfig::embed_lr},
                                                            {"lm_head.weight", &OptimConfig::head_lr},
                                                            {"blocks.0.mlp.fc.weight", &OptimConfig::matrix_lr},

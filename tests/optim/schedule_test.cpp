@@ -56,7 +56,7 @@ TEST(LrScale, AFractionIsOfTheBudgetThatLimits) {
   const auto timed = schedule_of(1000, 1200, 10, 0.25);
   EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 7400), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 8000), 0.8);
-  EXPECT_DOUBLE_EQ(lr_scale(timed, 30, 8000), 0.8) << "whatever a step takes";
+  EXPECT_DOUBLE_EQ(lr_scale(timed, 30, 8000), 0.8) << "independent of the time per step";
   EXPECT_DOUBLE_EQ(lr_scale(timed, 3, 12'000), 0.0);
   const auto counted = schedule_of(200, 1200, 0, 0.25);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 149, 0), 1.0);
@@ -75,11 +75,11 @@ TEST(LrScale, CosineRisesThenFallsToItsLastValue) {
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 9, 0), 0.5);
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 19, 0), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 20, 0), 1.0);
-  EXPECT_DOUBLE_EQ(lr_scale(schedule, 60, 0), 0.55) << "half of the way down";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 60, 0), 0.55) << "halfway down";
   EXPECT_NEAR(lr_scale(schedule, 40, 0), 0.1 + 0.9 * (1 + std::sqrt(0.5)) / 2, 1e-12);
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 100, 0), 0.1);
   schedule.max_wallclock_seconds = 10;
-  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 1000), 0.5) << "of the time, whatever the step";
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 1000), 0.5) << "of the time, independent of the step";
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 6000), 0.55);
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 20'000), 0.1);
   schedule.lr_warmup_frac = 0;

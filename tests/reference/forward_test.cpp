@@ -62,7 +62,7 @@ void check_forward(const char* file, const StateDict& state, at::ScalarType dtyp
   const auto recorded = load_tensors(format("forward/%s.safetensors", file));
   const auto described = load_json(format("forward/%s.json", file));
   ModelConfig config = tiny_model();
-  // The recording's program rounds its rope buffer together with everything else.
+  // The recorded program rounds its rope buffer together with everything else.
   if (dtype == at::kBFloat16) config.rope.table_dtype = RopeTableDtype::bfloat16;
   Gpt model = load_model(config, state, dtype, OpsPath::reference);
   const auto x = recorded.at("input_ids").to(at::kLong), y = recorded.at("target_ids").to(at::kLong);

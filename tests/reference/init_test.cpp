@@ -1,4 +1,4 @@
-// Initial weights: same seed, same bits as the Python program, on every processor with AVX2.
+// Initial weights: same seed, same bits as upstream, on every processor with AVX2.
 #include "pgolf/base/format.h"
 #include "support.h"
 
@@ -41,7 +41,7 @@ TEST_P(Init, EveryParameterHasTheRecordedBits) {
   for (const bool main_dtypes : {true, false}) {
     torch::manual_seed(static_cast<uint64_t>(GetParam().seed));
     Gpt model(config, OpsPath::reference);
-    // What the generator gives next shows that construction consumed just what the Python program's does.
+    // The generator's next numbers show that construction consumed exactly what upstream's does.
     if (recorded.contains("next_four_uniforms_after_construction")) {
       const auto next = torch::rand(4);
       for (int i = 0; i < 4; ++i)

@@ -13,7 +13,7 @@ namespace {
 
 using Int8 = ReferenceTest;
 
-void check_quantised(const StateDict& state, const std::string& name) {
+void check_quantized(const StateDict& state, const std::string& name) {
   SCOPED_TRACE(name);
   const auto described = load_json("int8/" + name + ".json");
   const auto tensor_file = "int8/" + name + ".safetensors";
@@ -55,7 +55,7 @@ void check_quantised(const StateDict& state, const std::string& name) {
   }
 
   for (const auto& [key, tensor] : dequantize(read_codes(object, name))) {
-    EXPECT_EQ(sha256_hex(tensor), described.at("dequantized").at(key).at("sha256").get<std::string>()) << "dequantised " << key;
+    EXPECT_EQ(sha256_hex(tensor), described.at("dequantized").at(key).at("sha256").get<std::string>()) << "dequantized " << key;
   }
 }
 
@@ -64,7 +64,7 @@ TEST_F(Int8, SyntheticInput) {
   StateDict state;
   const auto input = load_json("int8/synthetic_input.json");
   for (const auto& name : input.at("order")) state.emplace_back(name.get<std::string>(), tensors.at(name.get<std::string>()));
-  check_quantised(state, "synthetic");
+  check_quantized(state, "synthetic");
 }
 
 StateDict in_model_order(StateDict state) {
@@ -79,30 +79,30 @@ StateDict in_model_order(StateDict state) {
 }
 
 TEST_F(Int8, TrainedFloat32) {
-  check_quantised(in_model_order(load_state("train_tiny/fp32.final_state.safetensors")), "train_tiny_fp32_final");
+  check_quantized(in_model_order(load_state("train_tiny/fp32.final_state.safetensors")), "train_tiny_fp32_final");
 }
 
-TEST_F(Int8, TrainedBfloat16FromPythonsFile) {
-  check_quantised(read_model_file(shared_folder() / "reference/train_tiny/bf16.final_model.pt").state, "train_tiny_bf16_final");
+TEST_F(Int8, TrainedBfloat16FromUpstreamsFile) {
+  check_quantized(read_model_file(shared_folder() / "reference/train_tiny/bf16.final_model.pt").state, "train_tiny_bf16_final");
 }
 
 TEST_F(Int8, Relu3Checkpoint) {
-  check_quantised(read_model_file(shared_folder() / "checkpoints/relu3_3x128/final_model.pt").state, "relu3_3x128");
+  check_quantized(read_model_file(shared_folder() / "checkpoints/relu3_3x128/final_model.pt").state, "relu3_3x128");
 }
 
 TEST_F(Int8, InitialBaseline) {
   torch::manual_seed(1337);
   Gpt model(ModelConfig(), OpsPath::reference);
   set_parameter_precision(model, at::kBFloat16, control_patterns());
-  check_quantised(state_dict(model), "init_default_9x512_seed1337");
+  check_quantized(state_dict(model), "init_default_9x512_seed1337");
 }
 
-TEST_F(Int8, RawModelFileHasPythonsBytes) {
+TEST_F(Int8, RawModelFileHasUpstreamsBytes) {
   const auto recorded = load_json("train_tiny/fp32.json");
   NamedTensors raw;
   for (const auto& [name, tensor] : in_model_order(load_state("train_tiny/fp32.final_state.safetensors")))
     raw.emplace_back(name, to_raw(tensor));
-  const Bytes file = save_torch(state_dict_value(raw, python_module_paths(tiny_model()), {}), "final_model");
+  const Bytes file = save_torch(state_dict_value(raw, upstream_module_paths(tiny_model()), {}), "final_model");
   EXPECT_EQ(static_cast<int64_t>(file.size()), recorded.at("final_pt_bytes").get<int64_t>());
   EXPECT_EQ(sha256_hex(file), recorded.at("final_pt_sha256").get<std::string>());
 }

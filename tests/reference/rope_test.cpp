@@ -13,7 +13,7 @@ RopeSpec spec(int rope_dims, RopeTableDtype dtype = RopeTableDtype::float32) {
   return {64, rope_dims, {.table_dtype = dtype}};
 }
 
-// reference/README.md: same bits everywhere except for vectorised pow, 1.4e-6 of the largest entry.
+// reference/README.md: same bits everywhere except for vectorized pow, 1.4e-6 of the largest entry.
 constexpr double tolerance = 2e-6;
 
 TEST_F(Rope, FullTables) {
@@ -43,7 +43,7 @@ TEST_F(Rope, PartialRotationAtBothRangesOfPositions) {
         const auto rotated = ops::apply_rope(recorded.at(operand).transpose(1, 2), table).transpose(1, 2);
         expect_equal(rotated, recorded.at(name), tolerance, name);
         EXPECT_TRUE(at::equal(rotated.slice(-1, rope_dims), recorded.at(operand).slice(-1, rope_dims)))
-            << "lanes beyond R, " << name;
+            << "dims beyond R, " << name;
       }
     }
   }

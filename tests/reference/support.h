@@ -1,5 +1,5 @@
-// The judge of equality: tensors and numbers recorded from the Python program. They are not part of the project;
-// where they are absent the tests skip and say so.
+// Comparison with tensors and numbers recorded from upstream. The recordings are not part of the project; without them the tests
+// are skipped.
 #pragma once
 
 #include <ATen/Context.h>
@@ -54,9 +54,9 @@ class ReferenceTest : public ::testing::Test {
   void SetUp() override {
     at::set_num_threads(1);
     if (!std::filesystem::exists(shared_folder() / "reference")) {
-      GTEST_SKIP() << "no recordings of the Python program at " << shared_folder() << " (PGOLF_SHARED)";
+      GTEST_SKIP() << "no recordings of upstream at " << shared_folder() << " (PGOLF_SHARED)";
     }
-    if (!same_processor()) std::cout << "another processor than the recordings': compared within tolerances, not bit for bit\n";
+    if (!same_processor()) std::cout << "not the recordings' processor: compared within tolerances, not bit for bit\n";
   }
 };
 
@@ -96,7 +96,7 @@ inline void expect_equal(const at::Tensor& actual, const at::Tensor& expected, d
   }
 }
 
-/// The same for a tensor of which only the description was recorded: {sha256, abs_max, l2, mean, first, ...}.
+/// The same for a tensor of which only a description was recorded: {sha256, abs_max, l2, mean, first, ...}.
 inline void expect_described(const at::Tensor& actual, const json& described, double tolerance, const std::string& what) {
   ASSERT_EQ(actual.sizes().vec(), described.at("shape").get<std::vector<int64_t>>()) << what;
   if (same_processor()) {

@@ -70,7 +70,7 @@ TEST_P(ThirtySteps, EqualTheRecordedRun) {
   environment["TOKENIZER_PATH"] = tokenizer();
   environment["OPS"] = "reference";
   environment["NUM_THREADS"] = "1";
-  // The evaluations have a test of their own; here they would only take time.
+  // Evaluations have their own test; here they would only take time.
   environment["VAL_LOSS_EVERY"] = "0";
   environment["EVAL_TOKENS"] = "1024";
   std::vector<const char*> argv{"train_gpt"};
@@ -102,7 +102,7 @@ TEST_P(ThirtySteps, EqualTheRecordedRun) {
     EXPECT_LE(difference, tolerance) << "step " << step.step;
     for (size_t i = 0; i < step.micro_losses.size(); ++i) {
       EXPECT_NEAR(step.micro_losses[i], expected.at("micro_losses").at(i).get<double>(), t.micro_factor * tolerance)
-          << "step " << step.step << " micro " << i;
+          << "step " << step.step << " micro-step " << i;
     }
     EXPECT_DOUBLE_EQ(step.lr_scale, expected.at("lr_scale").get<double>()) << "step " << step.step;
     EXPECT_DOUBLE_EQ(step.muon_momentum, expected.at("momentum").get<double>()) << "step " << step.step;
@@ -176,7 +176,7 @@ TEST_F(Validation, RecordedStateOnRecordedTokens) {
   }
 }
 
-TEST_F(Validation, PythonsStockCheckpoint) {
+TEST_F(Validation, UpstreamsStockCheckpoint) {
   const auto file = read_model_file(shared_folder() / "checkpoints/stock_7x384/final_model.c839523.int8.ptz");
   EXPECT_EQ(file.stored.model.num_layers, 7);
   EXPECT_EQ(file.stored.model.num_kv_heads, 4);

@@ -78,30 +78,30 @@ class BenchVsPythonTest(SandboxTest):
         result = self.bench("--configs", "9x512", "--rounds", "2", "--threads", "2")
         self.assertEqual(result.returncode, 0, result.stderr)
         rows = self.rows(result)
-        self.assertEqual(rows["9x512", "float32", "ours"][:3], ["40.0 (40.0-40.0)", "204800", "1"])
-        self.assertEqual(rows["9x512", "bfloat16", "ours"][:3], ["10.0 (10.0-10.0)", "819200", "1"])
-        self.assertEqual(rows["9x512", "bfloat16", "Python, eager"][2], "3.00 (3.00-3.00)")
-        compiled = rows["9x512", "float32", "Python, compiled"]
+        self.assertEqual(rows["9x512", "float32", "train_gpt"][:3], ["40.0 (40.0-40.0)", "204800", "1"])
+        self.assertEqual(rows["9x512", "bfloat16", "train_gpt"][:3], ["10.0 (10.0-10.0)", "819200", "1"])
+        self.assertEqual(rows["9x512", "bfloat16", "upstream, eager"][2], "3.00 (3.00-3.00)")
+        compiled = rows["9x512", "float32", "upstream, compiled"]
         self.assertEqual(compiled[2:6], ["2.50 (2.50-2.50)", "0.98", "1", "5.0"])
-        self.assertNotIn(("9x512", "bfloat16", "Python, compiled"), rows)
+        self.assertNotIn(("9x512", "bfloat16", "upstream, compiled"), rows)
         for line in (
-            "- 9x512: in float32 Python's best (compiled) takes 2.50 (2.50-2.50) times as long as ours.",
-            "- 9x512: in bfloat16 Python's best (eager) takes 3.00 (3.00-3.00) times as long as ours.",
-            "- 9x512: of all dtypes Python's best (bfloat16, eager) takes 3.00 (3.00-3.00) times as long as ours (bfloat16).",
-            "- 9x512: Python, compiled in bfloat16 failed: InductorError: no such luck",
+            "- 9x512: in float32 upstream's fastest (compiled) takes 2.50 (2.50-2.50) times as long as train_gpt.",
+            "- 9x512: in bfloat16 upstream's fastest (eager) takes 3.00 (3.00-3.00) times as long as train_gpt.",
+            "- 9x512: upstream's fastest of all (bfloat16, eager) takes 3.00 (3.00-3.00) times as long as train_gpt (bfloat16).",
+            "- 9x512: upstream, compiled in bfloat16 failed: InductorError: no such luck",
         ):
             self.assertIn(line, result.stdout.splitlines())
-        self.assertIn("; level of instructions Python: avx2, ours: avx512; device cpu; 2 thread(s); ", result.stdout)
+        self.assertIn("; instruction set level train_gpt: avx512, upstream: avx2; device cpu; 2 thread(s); ", result.stdout)
 
     def test_as_each_program_starts_by_itself(self):
         result = self.bench("--configs", "9x512", "--rounds", "2", "--threads", "2")
         self.assertEqual(result.returncode, 0, result.stderr)
-        own = self.rows(result)["9x512", "float32", "ours, by itself"]
+        own = self.rows(result)["9x512", "float32", "train_gpt, own settings"]
         self.assertEqual(own[:3], ["20.0 (20.0-20.0)", "409600", "0.50 (0.50-0.50)"])
         self.assertEqual(
             result.stdout.splitlines()[-1],
-            "- 9x512: as each program starts by itself, Python's best (bfloat16, eager) takes 1.50 (1.50-1.50) times "
-            "as long as ours (float32, Muon in float32).",
+            "- 9x512: with each program's own settings, upstream's fastest (bfloat16, eager) takes 1.50 (1.50-1.50) times "
+            "as long as train_gpt (float32, Muon in float32).",
         )
         own = [call for call in self.called("bench_step") if "--dtype" not in call]
         self.assertEqual(len(own), 2, "once a round, not once a dtype")
@@ -115,8 +115,8 @@ class BenchVsPythonTest(SandboxTest):
         options = ("--configs", "4x128", "--programs", "own,eager", "--dtypes", "bfloat16")
         result = self.bench(*options, ours=OLDER)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("; level of instructions Python: avx2; ", result.stdout)
-        self.assertTrue(result.stdout.splitlines()[-1].endswith(" 1.50 (1.50-1.50) times as long as ours (bfloat16)."))
+        self.assertIn("; instruction set level upstream: avx2; ", result.stdout)
+        self.assertTrue(result.stdout.splitlines()[-1].endswith(" 1.50 (1.50-1.50) times as long as train_gpt (bfloat16)."))
 
     def test_a_program_is_stopped_at_the_time_limit_and_left_out(self):
         ours = f'case "$*" in *--dtype*) ;; *) {ENDLESS} ;; esac\n{OURS}'
@@ -124,12 +124,12 @@ class BenchVsPythonTest(SandboxTest):
         options = ("--configs", "4x128", "--rounds", "2", "--dtypes", "float32", "--time-limit", "1")
         result = self.bench(*options, ours=ours, python=python)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(self.rows(result)["4x128", "float32", "Python, eager"][2], "3.25 (3.25-3.25)")
+        self.assertEqual(self.rows(result)["4x128", "float32", "upstream, eager"][2], "3.25 (3.25-3.25)")
         self.assertEqual(
             result.stdout.splitlines()[-2:],
             [
-                "- 4x128: Python, compiled in float32 was stopped after 1 s",
-                "- 4x128: ours, by itself was stopped after 1 s",
+                "- 4x128: upstream, compiled in float32 was stopped after 1 s",
+                "- 4x128: train_gpt, own settings was stopped after 1 s",
             ],
         )
         self.assertEqual(len(self.called("python")), 4, "eager twice, compiled once, the table")
@@ -139,7 +139,7 @@ class BenchVsPythonTest(SandboxTest):
     def test_nobody_left_to_compare(self):
         result = self.bench("--configs", "4x128", "--programs", "own", "--time-limit", "1", ours=ENDLESS)
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(result.stdout.splitlines()[-1], "- 4x128: ours, by itself was stopped after 1 s")
+        self.assertEqual(result.stdout.splitlines()[-1], "- 4x128: train_gpt, own settings was stopped after 1 s")
 
     def test_ours_failing_ends_the_script(self):
         result = self.bench("--configs", "4x128", ours="echo 'error: no such data' >&2; exit 3")

@@ -104,7 +104,7 @@ class StepCost(SandboxTest):
     def test_options_come_from_files_and_then_from_set(self):
         config = self.root / "shape.env"
         config.write_text("# a comment\nNUM_LAYERS=4 # of ours\nMODEL_DIM=\"256\"\nNUM_HEADS=4\nDATA_PATH=./some where\n")
-        options = self.cost({"NUM_LAYERS": 3}, "--config", config, "--passes", "2")["options"]
+        options = self.cost({"NUM_LAYERS": 3}, "--config", config, "--micro-batches", "2")["options"]
         self.assertEqual([options[name] for name in ("NUM_LAYERS", "MODEL_DIM", "NUM_HEADS", "VOCAB_SIZE")], [3, 256, 4, 1024])
         self.assertEqual(self.cost({"MICRO_BATCH_TOKENS": 262144})["passes"], 2)
         self.assertEqual(self.cost({}, "--config", ROOT / "configs/baseline.env"), self.cost())
@@ -125,13 +125,13 @@ class StepCost(SandboxTest):
             (("--config", bad), "bad.env:2: NORM_WEIGHTS=1 is not counted"),
             (("--set", "NUM_LAYER=4"), "NUM_LAYER"),
             (("--set", "NUM_LAYERS"), "NAME=VALUE"),
-            (("--set", "NUM_LAYERS=none"), "NUM_LAYERS takes a number, not none"),
+            (("--set", "NUM_LAYERS=none"), "NUM_LAYERS must be a number, not none"),
             (("--set", "NUM_LAYERS=0"), "at least 1"),
             (("--set", "MODEL_DIM=500"), "MODEL_DIM=500"),
             (("--set", "MODEL_DIM=8192"), "more than the fused kernels take"),
             (("--set", "TRAIN_BATCH_TOKENS=1000"), "multiple of 8 * TRAIN_SEQ_LEN=1024"),
             (("--set", "MICRO_BATCH_TOKENS=1000"), "MICRO_BATCH_TOKENS=1000"),
-            (("--passes", "3"), "--passes is 1, 2, 4 or 8, not 3"),
+            (("--micro-batches", "3"), "--micro-batches must be 1, 2, 4 or 8, not 3"),
             (("--bandwidth", "fast"), "--bandwidth"),
             (("--matrix", "0"), "rates must be above 0"),
             (("--efficiency", "1.5"), "at most 1"),

@@ -169,7 +169,7 @@ TEST_F(EvalGpt, FlagsSayWhatAPythonFileDoesNot) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : ours.state) tensors.emplace_back(name, to_raw(tensor));
   const std::string silent = (folder_ / "silent.pt").string();
-  write_atomic(silent, save_torch(state_dict_value(tensors, python_module_paths(ours.stored.model), {}), "silent"));
+  write_atomic(silent, save_torch(state_dict_value(tensors, upstream_module_paths(ours.stored.model), {}), "silent"));
   const auto loss_with = [&](const std::vector<std::string>& flags) {
     std::vector<std::string> arguments{silent, "--eval-seq-len", "16", "--eval-tokens", "512", "--format", "jsonl"};
     arguments.insert(arguments.end(), flags.begin(), flags.end());

@@ -99,7 +99,7 @@ TEST_F(EvalMeasure, FlagsSayWhatAPythonFileDoesNot) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : ours.state) tensors.emplace_back(name, to_raw(tensor));
   const std::string silent = (*folder_ / "silent.pt").string();
-  write_atomic(silent, save_torch(state_dict_value(tensors, python_module_paths(ours.stored.model), {}), "silent"));
+  write_atomic(silent, save_torch(state_dict_value(tensors, upstream_module_paths(ours.stored.model), {}), "silent"));
   const auto said = measure({silent, "--rope-dims", "6", "--train-seq-len", "16", "--eval-seq-lens", "2x"});
   ASSERT_EQ(said.code, 0) << said.err;
   auto rows = parsed(said.out), expected = parsed(measure({model(), "--eval-seq-lens", "2x"}).out);

@@ -20,7 +20,7 @@ void write_model(const fs::path& path, int64_t seed) {
   NamedTensors tensors;
   for (const auto& [name, tensor] : state_dict(model)) tensors.emplace_back(name, to_raw(tensor));
   write_atomic(path,
-               save_torch(state_dict_value(tensors, python_module_paths(config), model_metadata(config, kContext)), "model"));
+               save_torch(state_dict_value(tensors, upstream_module_paths(config), model_metadata(config, kContext)), "model"));
 }
 
 class EvalText : public ::testing::Test {

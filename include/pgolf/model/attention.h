@@ -1,4 +1,4 @@
-// Causal self-attention with grouped queries, q/k normalisation, partial rotation and a gain per query head.
+// Causal self-attention with grouped queries, q/k normalization, partial rotation and a gain per query head.
 #pragma once
 
 #include <functional>
@@ -12,22 +12,22 @@ namespace pgolf {
 
 class CausalSelfAttentionImpl : public torch::nn::Module {
  public:
-  /// layer: from 0, for its rotation.
+  /// layer: index from 0; selects its rotation.
   CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  /// [B, T, model_dim] -> [B, T, model_dim]. With a cache x is what follows the positions it holds: they are attended to, and
-  /// x's keys and values are added to it (KvCache::advance() is the caller's).
+  /// [B, T, model_dim] -> [B, T, model_dim]. With a cache, x continues the cached positions and attends to them;
+  /// x's keys and values are appended (the caller calls KvCache::advance()).
   at::Tensor forward(const at::Tensor& x, KvCache* cache = nullptr);
 
-  /// What the scores and their mix are made of: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim], q and k
-  /// normalised and rotated, q with its gain.
+  /// Operands of scaled dot-product attention: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim]; q and k
+  /// normalized and rotated, q multiplied by its gain.
   struct Heads {
     at::Tensor q, k, v;
   };
-  /// table: of the rotary's spec for x's T positions (nullptr if nothing rotates), from whichever position on.
+  /// table: of the rotary's spec, for x's T positions starting anywhere; nullptr if nothing rotates.
   Heads heads(const at::Tensor& x, const ops::RopeTable* table);
 
-  /// Is shown forward()'s input. For measurements; must not change it.
+  /// Called with forward()'s input, for measurements; must not change it.
   std::function<void(const at::Tensor& x)> observer;
 
   at::Tensor q_gain;  ///< [num_heads] float32

@@ -15,8 +15,8 @@ class NormWeightImpl : public torch::nn::Module {
 };
 TORCH_MODULE(NormWeight);
 
-/// proj(activation(fc(x))), hidden width mlp_mult * model_dim, no bias; what the activation is, and that swiglu has a third
-/// matrix, see MlpKind.
+/// proj(activation(fc(x))), hidden width mlp_mult * model_dim, no bias. See MlpKind for the activations; swiglu has a
+/// third matrix.
 class MlpImpl : public torch::nn::Module {
  public:
   MlpImpl(const ModelConfig& config, OpsPath path);
@@ -31,18 +31,18 @@ class MlpImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Mlp);
 
-/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). Without resid_mix x stays as it
-/// is. A parallel block (GPT-J) has one norm(x), of before both.
+/// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). Without resid_mix x is not
+/// mixed. A parallel block (GPT-J) feeds one norm(x) to both branches.
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  /// x: residual stream, x0: normalised embedding, both [B, T, C] -> [B, T, C]. cache: see CausalSelfAttentionImpl::forward().
+  /// x: residual stream, x0: normalized embedding, both [B, T, C] -> [B, T, C]. cache: see CausalSelfAttentionImpl::forward().
   at::Tensor forward(const at::Tensor& x, const at::Tensor& x0, KvCache* cache = nullptr);
 
   at::Tensor attn_scale, mlp_scale;                  ///< [C] float32, ones
-  at::Tensor resid_mix;                              ///< [2, C] float32, ones and zeros; undefined without
-  NormWeight attn_norm{nullptr}, mlp_norm{nullptr};  ///< null without; a parallel block has the first only
+  at::Tensor resid_mix;                              ///< [2, C] float32, ones and zeros; undefined without resid_mix
+  NormWeight attn_norm{nullptr}, mlp_norm{nullptr};  ///< null without norm_weights; parallel blocks have only the first
   CausalSelfAttention attn{nullptr};
   Mlp mlp{nullptr};
 

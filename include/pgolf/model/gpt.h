@@ -13,7 +13,7 @@
 
 namespace pgolf {
 
-/// Mirrors class GPT of the Python program: same parameter names, same order, and for the same generator state
+/// Mirrors upstream's class GPT: same parameter names, same order, and for the same generator state
 /// the same initial bits. The first num_layers/2 blocks push their outputs; each later block first adds
 /// skip_weights[i] * (the output popped last), unless unet_skips is off.
 class GptImpl : public torch::nn::Module {
@@ -23,16 +23,15 @@ class GptImpl : public torch::nn::Module {
   /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64. gradient: as for softcap_cross_entropy.
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids, double gradient = 1);
 
-  /// The targets' cross-entropies, of which forward() is the mean: [B, T] float32. Without gradient.
+  /// Cross-entropy of each target; forward() is their mean. [B, T] float32. No gradient.
   at::Tensor token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids);
 
   /// Logits after the soft cap: [B, T, vocab_size], float32; with OpsPath::reference in the compute dtype.
   at::Tensor logits(const at::Tensor& input_ids);
 
   enum class Positions { all, last };
-  /// The same for tokens that follow those the cache has seen, and adds them to it: input_ids [B, t] -> [B, t, vocab_size], or
-  /// [B, 1, vocab_size] of the last position only. The numbers are those of logits() on the whole text up to rounding. No
-  /// gradients.
+  /// Logits of tokens that continue the cached ones, which it appends to the cache: input_ids [B, t] -> [B, t, vocab_size], or
+  /// [B, 1, vocab_size] for the last position only. Equal to logits() of the whole text up to rounding. No gradient.
   at::Tensor extend(const at::Tensor& input_ids, KvCache& cache, Positions positions = Positions::all);
   /// An empty cache for this model.
   KvCache make_cache(int64_t capacity) const { return {config_.num_layers, capacity}; }
@@ -61,19 +60,19 @@ TORCH_MODULE(Gpt);
 /// Whether a parameter is a control tensor: its name contains one of the patterns.
 bool is_control_tensor(const std::string& name, const std::vector<std::string>& patterns);
 
-/// Gives the parameters the dtypes of the Python program's main(). compute = bfloat16: every parameter goes through
+/// Gives the parameters the dtypes of upstream's main(). compute = bfloat16: every parameter goes through
 /// bfloat16 (the rounding stays), then linear weights, control tensors and vectors become float32 again; tok_emb
 /// alone stays bfloat16. compute = float32: nothing changes.
 void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vector<std::string>& control_patterns);
 
-/// All parameters, detached, in the Python program's order. The tensors are the model's own.
+/// All parameters, detached, in upstream's order. The tensors share the model's memory.
 StateDict state_dict(Gpt& model);
 
 /// Copies values into the model; dtypes are converted to the model's. Names and shapes must match exactly, otherwise
 /// Error(bad_input) that names where (a file) and the first tensor that is missing, unknown or of another shape.
 void load_state_dict(Gpt& model, const StateDict& state, const std::string& where);
 
-/// Paths of all modules of the Python model in the order of its state dict's _metadata ("" first).
-std::vector<std::string> python_module_paths(const ModelConfig& config);
+/// Paths of all modules of upstream's model, in the order of its state dict's _metadata ("" first).
+std::vector<std::string> upstream_module_paths(const ModelConfig& config);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// Keys and values that a model keeps of the tokens it has seen, so that the next ones cost one position each.
+// Cached keys and values of the tokens seen so far, so that each new token costs one position.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,31 +7,31 @@
 
 namespace pgolf {
 
-/// One text, or several of equal length that grow together: the batch. Empty at first; batch, dtype and device are those of the
-/// first tokens. Copies share the tensors: do not go on with both.
+/// Holds one text, or a batch of texts of equal length that grow together. Starts empty; batch, dtype and device are those of the
+/// first tokens. Copies share the tensors: append to only one of them.
 class KvCache {
  public:
-  /// capacity: positions it can hold at most, which also says how long the model's rotation tables get. Memory grows with what
-  /// is held, in doubling steps.
+  /// capacity: maximum number of positions, also the length of the model's rotation tables. Memory grows with the positions held,
+  /// by doubling.
   KvCache(int64_t num_layers, int64_t capacity);
 
   int64_t length() const { return length_; }  ///< positions held
   int64_t capacity() const { return capacity_; }
-  int64_t bytes() const;  ///< of the tensors, room to grow included
+  int64_t bytes() const;  ///< of the tensors, spare capacity included
 
-  /// Forgets the positions from length on (0 <= length <= length()).
+  /// Drops the positions from `length` on (0 <= length <= length()).
   void truncate(int64_t length);
 
   struct Entries {
     at::Tensor keys, values;  ///< [B, Hkv, T, D]: views of all positions held, new ones included
   };
-  /// Adds a layer's keys and values of the next t positions, [B, Hkv, t, D]; t must fit. All layers are given the same t, then
-  /// advance() is called.
+  /// Appends a layer's keys and values of the next t positions, [B, Hkv, t, D]; t must fit. Call it for every layer with the same
+  /// t, then call advance().
   Entries append(int64_t layer, const at::Tensor& keys, const at::Tensor& values);
   void advance(int64_t t) { length_ += t; }
 
  private:
-  std::vector<Entries> layers_;  ///< [B, Hkv, room, D]
+  std::vector<Entries> layers_;  ///< [B, Hkv, allocated, D]
   int64_t length_ = 0, capacity_;
 };
 

@@ -9,7 +9,7 @@
 namespace pgolf {
 
 /// y = x W^T. Draws W as torch.nn.Linear does (Kaiming uniform, a = sqrt(5)) even when the model zeroes it afterwards,
-/// so that the generator's stream matches the Python program's.
+/// so that the generator's stream matches upstream's.
 class CastedLinearImpl : public torch::nn::Module {
  public:
   CastedLinearImpl(int64_t in_features, int64_t out_features);

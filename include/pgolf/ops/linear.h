@@ -13,8 +13,8 @@ namespace pgolf::ops {
 class WeightForms;
 
 /// The weight of a bias-free linear layer and the forms that the fast path derives from it (rounded, packed for the
-/// processor's matrix unit). The forms are made on first use after the weight has changed, so once per optimiser step
-/// however many micro-steps there are. Copies share both.
+/// processor's matrix unit). They are made on first use after the weight has changed, so once per optimizer step regardless of
+/// the number of micro-batches. Copies share both.
 struct LinearWeight {
   explicit LinearWeight(at::Tensor weight);
 
@@ -22,8 +22,8 @@ struct LinearWeight {
   std::shared_ptr<WeightForms> forms;
 };
 
-/// To be called for a parameter that was written by a kernel or by LibTorch's fused optimisers: those do not move the
-/// tensor's version on, by which the forms above know that they are out of date.
+/// Call this for a parameter that was written by a kernel or by LibTorch's fused optimizers: those do not bump the tensor's
+/// version, by which stale forms are detected.
 void mark_changed(const at::Tensor& parameter);
 
 /// y = x W^T. x [..., in] -> [..., out] in x's dtype; W is cast to it. Differentiable in x and W.

@@ -1,4 +1,4 @@
-// Muon's update of weight matrices (Keller Jordan 2024; class Muon of the Python program).
+// Muon's update of weight matrices (Keller Jordan 2024; upstream's class Muon).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,8 +19,8 @@ struct MuonStep {
   double lr;
   int backend_steps;     ///< Newton-Schulz iterations
   at::ScalarType dtype;  ///< of Newton-Schulz and of the update before it is added
-  /// The same two as float32 scalars on a CUDA device, which are read there instead of the numbers: a captured graph sees what
-  /// they hold when it is replayed. Undefined elsewhere.
+  /// momentum and lr as float32 scalars on a CUDA device, read instead of the numbers so that a captured graph sees their current
+  /// values when replayed. Undefined elsewhere.
   at::Tensor device_momentum = {}, device_lr = {};
 };
 

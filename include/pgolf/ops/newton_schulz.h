@@ -1,5 +1,5 @@
-// Orthogonalisation of a gradient matrix by a quintic Newton-Schulz iteration (Muon, Keller Jordan 2024;
-// zeropower_via_newtonschulz5 of the Python program).
+// Orthogonalization of a gradient matrix by a quintic Newton-Schulz iteration (Muon, Keller Jordan 2024;
+// upstream's zeropower_via_newtonschulz5).
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,5 +1,5 @@
-// The residual stream's own arithmetic: mixing with the first layer's input, and scaled addition; each also with the
-// normalisation that prepares its result for the next branch.
+// Operations on the residual stream: mixing with the first layer's input, and scaled addition; each also fused with the
+// normalization of its result for the next branch.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@ at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Ten
 /// x + scale * branch, scale [C] float32 (cast to x's dtype) broadcast over [B, T, C]. Differentiable in all three.
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path);
 
-/// A residual stream and rms_norm(x) (rms_norm.h), which the fast path computes in one pass, forward and backward.
+/// A residual stream and rms_norm(x) (rms_norm.h), fused on the fast path, forward and backward.
 struct Normed {
   at::Tensor x, normed;
 };

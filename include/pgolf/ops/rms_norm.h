@@ -1,4 +1,4 @@
-// Root-mean-square normalisation over the last dimension (arXiv 1910.07467).
+// Root-mean-square normalization over the last dimension (arXiv 1910.07467).
 #pragma once
 
 #include <ATen/core/Tensor.h>

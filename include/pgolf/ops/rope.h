@@ -1,4 +1,4 @@
-// Rotary position embedding tables and their application to normalised queries and keys.
+// Rotary position embedding tables and their application to normalized queries and keys.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -26,22 +26,22 @@ struct RopeTable {
 };
 
 /// Builds a table for positions first_position .. first_position + seq_len - 1.
-/// inv_freq_i = base^(-2i / span), i = 0 .. span/2 - 1, or 0 (so cos 1 and sin 0) where spec.rotates(i) says no; for
+/// inv_freq_i = base^(-2i / span), i = 0 .. span/2 - 1, or 0 (so cos 1 and sin 0) where spec.rotates(i) is false; for
 /// RopeSelect::prefix span is rope_dims, otherwise head_dim. Scalings: rope_inv_freq().
 /// With table_dtype bfloat16 the frequencies, the positions and the angles are bfloat16 as well, which is
-/// what the Python program computes after casting its module to bfloat16.
+/// what upstream computes after casting its module to bfloat16.
 /// inv_freq [span/2] float32 on the CPU, with the scaling: linear inv_freq / factor; ntk with base * factor^(span / (span-2));
 /// yarn (arXiv 2309.00071, section 3.2): with L the original length and d(n) = span ln(L / (2 pi n)) / (2 ln base), the pair that
-/// makes n turns in L, pairs up to floor(d(32)) unscaled, those from ceil(d(1)) on divided by factor, linear in between.
+/// makes n full rotations in L, pairs up to floor(d(32)) unscaled, those from ceil(d(1)) on divided by factor, linear in between.
 at::Tensor rope_inv_freq(const RopeSpec& spec);
 
 RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Device& device, int64_t first_position = 0);
 
-/// Tables by everything that determines them, shared by all layers of a model.
+/// Tables keyed by everything that determines them, shared by all layers of a model.
 class RopeTableCache {
  public:
-  /// Equal arguments give the same table, until the cache drops what it has because of too many different ones. Who holds a table
-  /// keeps it.
+  /// Equal arguments return the same table until too many different ones make the cache drop its tables. Tables in use stay
+  /// valid.
   std::shared_ptr<const RopeTable> get(const RopeSpec& spec, int64_t seq_len, const at::Device& device);
   /// Bytes held by all tables, measured on the tensors.
   int64_t bytes() const;
@@ -51,13 +51,13 @@ class RopeTableCache {
   std::map<Key, std::shared_ptr<const RopeTable>> tables_;
 };
 
-/// Rotates lanes 0 .. 2*half-1 of the last dimension, where half = table.cos.size(-1), and copies the rest:
+/// Rotates dims 0 .. 2*half-1 of the last dimension, where half = table.cos.size(-1), and copies the rest:
 ///   y[a] = x[a] cos_i + x[b] sin_i,  y[b] = -x[a] sin_i + x[b] cos_i,  (a, b) = (i, i + half) or (2i, 2i + 1) by table.style
-/// (the sign of the Python program's apply_rotary_emb: a rotation by minus the angle).
+/// (the sign of upstream's apply_rotary_emb: a rotation by minus the angle).
 /// x [B, H, T, D] -> same. Reference form: plain ATen, table cast to x's dtype, differentiable.
 at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table);
 
-/// What attention does to queries and keys between projection and product:
+/// Applied to queries and keys between projection and attention:
 ///   q = rope(rms_norm(q)) * q_gain[head],  k = rope(rms_norm(k)); the norms only if qk_norm.
 /// q [B, T, Hq, D], k [B, T, Hkv, D] (as the projections write them), q_gain [Hq] float32
 /// -> ([B, Hq, T, D], [B, Hkv, T, D]) in q's dtype. table == nullptr: no rotation. Differentiable in q, k, q_gain.

@@ -1,4 +1,4 @@
-// Adam and Muon with the Python program's parameter groups, and their state as named tensors.
+// Adam and Muon with upstream's parameter groups, and their state as named tensors.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,27 +14,27 @@
 
 namespace pgolf {
 
-/// Which optimiser owns which parameter, by the Python program's rules: names first, shapes second.
+/// Which optimizer owns which parameter, by upstream's rules: names first, shapes second.
 /// The tensors are the model's own parameters, not copies.
 struct ParameterGroups {
   StateDict tok_emb;  ///< Adam, EMBED_LR or TIED_EMBED_LR
   StateDict lm_head;  ///< Adam, HEAD_LR; empty when tied
-  StateDict matrix;   ///< Muon or AdamW, MATRIX_LR: 2-D parameters of the blocks that are no control tensors
+  StateDict matrix;   ///< Muon or AdamW, MATRIX_LR: 2-D parameters of the blocks except control tensors
   StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights, then the final norm's
 };
-/// Holds every parameter (require_each_once).
+/// Contains every parameter exactly once (check_groups).
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns);
 
-/// Error(internal), naming it, for a parameter of the model that is in no group, or in two. Empty ones need none.
-void require_each_once(Gpt& model, const ParameterGroups& groups);
+/// Error(internal) that names a parameter of the model in no group or in several. Empty parameters may be in none.
+void check_groups(Gpt& model, const ParameterGroups& groups);
 
 /// Adam (arXiv 1412.6980) as torch.optim.Adam(fused=True), with weight decay as AdamW(fused=True): arithmetic in float32, one
 /// rounding per step for bfloat16 parameters and moments.
 class Adam {
  public:
-  /// weight_decay: decoupled (arXiv 1711.05101), each step takes lr * weight_decay of a parameter away.
+  /// weight_decay: decoupled (arXiv 1711.05101), each step subtracts lr * weight_decay * parameter.
   Adam(StateDict parameters, double base_lr, const OptimConfig& config, double weight_decay = 0);
-  void schedule(double lr_scale);  ///< for the steps that follow
+  void schedule(double lr_scale);  ///< for the following steps
   void step();
 
   /// exp_avg, exp_avg_sq and step per parameter, under "adam.KIND.NAME". Tensors are the live state.
@@ -47,12 +47,12 @@ class Adam {
   at::Tensor device_lr_;  ///< on CUDA, see ops::MuonStep
 };
 
-/// Muon: Nesterov momentum, then an orthogonalised update scaled by sqrt(max(1, rows/cols)); no weight decay.
+/// Muon: Nesterov momentum, then an orthogonalized update scaled by sqrt(max(1, rows/cols)); no weight decay.
 class Muon {
  public:
-  /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in the Python program).
+  /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in upstream).
   Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path);
-  void schedule(double lr_scale, double momentum);  ///< for the steps that follow
+  void schedule(double lr_scale, double momentum);  ///< for the following steps
   void step();
 
   /// Momentum buffers under "muon.momentum_buffer.NAME". Tensors are the live state.
@@ -67,17 +67,17 @@ class Muon {
   OpsPath path_;
 };
 
-/// The dtype of Muon's arithmetic: as chosen, else the compute dtype.
+/// The dtype of Muon's arithmetic: the choice, or the compute dtype if automatic.
 at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute);
 
-/// All optimisers of a run, stepped in the Python program's order. With OPTIMIZER=adamw Muon has no matrices.
+/// All optimizers of a run, stepped in upstream's order. With OPTIMIZER=adamw Muon has no matrices.
 class Optimizers {
  public:
   Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path);
 
-  /// For the steps that follow: lr_scale multiplies every base learning rate.
+  /// For the following steps: lr_scale multiplies every base learning rate.
   void schedule(double lr_scale, double momentum);
-  /// Reads nothing from the host that schedule() changes if the parameters are on a CUDA device: can be captured in a graph.
+  /// With parameters on a CUDA device, reads nothing that schedule() changes from the host: can be captured in a CUDA graph.
   void step();
   void zero_grad();
   StateDict state() const;

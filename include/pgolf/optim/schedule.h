@@ -6,12 +6,12 @@
 namespace pgolf {
 
 /// Factor on every base learning rate.
-/// golf (lr_mul of the Python program): no warm-up; then 1; then a linear fall to 0:
+/// golf (upstream's lr_mul): no warmup; 1, then linear decay to 0:
 ///  - with a wall-clock cap: during the last warmdown_iters * (average step time) milliseconds of it, or the last
 ///    warmdown_frac of it when that is set;
 ///  - without: during the last warmdown_iters iterations, or the last warmdown_frac of them.
-/// cosine: of the part p of the budget (time with a cap, else iterations) that is done. A linear rise to 1 while p is below
-/// lr_warmup_frac (by iterations: (step + 1) / their number), then half a cosine down to lr_min_scale.
+/// cosine: depends on the fraction p of the budget (time with a cap, else iterations) that is used. Linear warmup to 1 while p is
+/// below lr_warmup_frac (by iterations: (step + 1) / warmup iterations), then half a cosine down to lr_min_scale.
 /// step: steps done. elapsed_ms: training time so far, validation excluded.
 double lr_scale(const ScheduleConfig& schedule, int step, double elapsed_ms);
 

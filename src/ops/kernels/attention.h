@@ -1,12 +1,12 @@
-// Causal attention of one query head on the CPU: what attention_cpu.cpp calls, simd/attention.cpp (float32) and
-// amx/attention.cpp (bfloat16) implement. As in kernels.h: raw memory, no LibTorch, no threads.
+// Causal attention of one query head on the CPU: called by attention_cpu.cpp, implemented by simd/attention.cpp (float32) and
+// amx/attention.cpp (bfloat16). As in kernels.h: raw memory, no LibTorch, no threads.
 #pragma once
 
 #include "kernels.h"
 
 namespace pgolf::ops {
 
-/// A [rows, lanes] matrix with unit lane stride.
+/// A [rows, columns] matrix with contiguous rows.
 template <class Pointer>
 struct Rows {
   Pointer data;
@@ -17,10 +17,10 @@ struct Rows {
 template <class T>
 struct AttentionInput {
   Rows<const T*> q, k, v;
-  int64_t time, dim;  ///< time >= 1, dim a multiple of kAttentionLanes up to kMaxAttentionDim
+  int64_t time, dim;  ///< time >= 1, dim a multiple of kAttentionDimMultiple up to kMaxAttentionDim
 };
 
-constexpr int64_t kAttentionLanes = 16, kMaxAttentionDim = 256;
+constexpr int64_t kAttentionDimMultiple = 16, kMaxAttentionDim = 256;
 
 /// With s = q k^T / sqrt(dim) and p = softmax of s over the keys not later than the query:
 ///   out = p v;  ds = p * (dout v^T - rowsum(dout * out)),  dq = ds k / sqrt(dim),  dk = ds^T q / sqrt(dim),  dv = p^T dout

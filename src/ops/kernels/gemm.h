@@ -12,7 +12,7 @@ constexpr int64_t round_up(int64_t value, int64_t unit) {
 }
 
 /// Packs from a matrix with `stride` elements between rows, to panels first_panel .. last_panel-1 of the rows of a left or
-/// columns of a right operand, so that threads can share it. width: all rows or columns of the operand.
+/// columns of a right operand, so that threads can split the work. width: all rows or columns of the operand.
 template <class T, class Packed>
 struct Packing {
   using Pack = void (*)(const T* x, int64_t stride, int64_t depth, int64_t width, Packed* packed, int64_t first_panel,
@@ -30,7 +30,7 @@ struct Term {
   int64_t depth;
 };
 
-/// What becomes of the sum s of all terms. c and d are indexed by row and column with their strides (in elements).
+/// What is done with the sum s of all terms. c and d are indexed by row and column with their strides (in elements).
 enum class Store {
   assign,                 ///< c = s
   add,                    ///< c += s
@@ -47,14 +47,14 @@ struct Output {
   void* d = nullptr;
   int64_t d_stride = 0;
   float p = 0, q = 0;
-  bool upper = false;  ///< leave out blocks left of the diagonal: the result is symmetric, and whoever asks mirrors it
+  bool upper = false;  ///< skip blocks left of the diagonal: the result is symmetric and the caller mirrors it
 };
 
 /// Products of float32 operands in vectors. Panels have kLeftPanel rows or kRightPanel columns at every level.
 struct VectorGemm {
   static constexpr int64_t kLeftPanel = 24, kRightPanel = 32;
 
-  /// Elements of the packed operands. 64-byte alignment is wanted.
+  /// Elements of the packed operands. 64-byte alignment is preferred.
   static constexpr int64_t left_size(int64_t depth, int64_t rows) { return depth * round_up(rows, kLeftPanel); }
   static constexpr int64_t right_size(int64_t depth, int64_t columns) { return depth * round_up(columns, kRightPanel); }
 

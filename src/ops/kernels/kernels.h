@@ -12,7 +12,7 @@ struct Bf16 {
   uint16_t bits;
 };
 
-/// Queries or keys with unit lane stride, whatever the order of batch, time and heads.
+/// Queries or keys with unit stride in the last dimension; batch, time and heads in any order.
 template <class Pointer>
 struct Heads {
   Pointer data;
@@ -21,12 +21,12 @@ struct Heads {
 
 struct HeadShape {
   int64_t time, heads, dim;  ///< dim <= kMaxHeadDim
-  bool normalise = true;     ///< false: rms_norm is left out, and every rstd is 1
+  bool normalize = true;     ///< false: rms_norm is skipped and every rstd is 1
 };
 
 constexpr int64_t kMaxHeadDim = 512;
 
-/// Rotation of lanes 0 .. 2*half-1 by the angles of each time, in pairs (i, i + half) or (2i, 2i + 1); half == 0: none.
+/// Rotation of dims 0 .. 2*half-1 by the angles of each time, in pairs (i, i + half) or (2i, 2i + 1); half == 0: none.
 struct RotationTable {
   const float* cos = nullptr;  ///< [time, half]
   const float* sin = nullptr;

@@ -1,5 +1,6 @@
-// Muon's update of one matrix on the CPU, single-threaded: many matrices share the threads without waiting for one another. What
-// muon_cpu.cpp calls, simd/muon.cpp (vectors) and amx/muon.cpp (tiles of bfloat16) implement. As in kernels.h: raw memory.
+// Muon's update of one matrix on the CPU, single-threaded: threads work on different matrices without waiting for one another.
+// Called by muon_cpu.cpp, implemented by simd/muon.cpp (vectors) and amx/muon.cpp (tiles of bfloat16). As in kernels.h: raw
+// memory.
 #pragma once
 
 #include "kernels.h"

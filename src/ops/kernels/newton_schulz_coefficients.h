@@ -1,4 +1,4 @@
-// The quintic of Muon's Newton-Schulz iteration; include/pgolf/ops/newton_schulz.h has the formula. Known to the kernels too.
+// The quintic of Muon's Newton-Schulz iteration; include/pgolf/ops/newton_schulz.h has the formula. Also used by the kernels.
 #pragma once
 
 namespace pgolf::ops {

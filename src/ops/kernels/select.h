@@ -1,4 +1,4 @@
-// The kernels of a level of instructions.
+// The kernels of an instruction set level.
 #pragma once
 
 #include "attention.h"
@@ -9,7 +9,7 @@
 
 namespace pgolf::ops {
 
-/// T float or Bf16. level must not exceed cpu_level(); amx has the kernels of avx512bf16, and those in amx/ besides.
+/// T float or Bf16. level must not exceed cpu_level(); amx uses the kernels of avx512bf16, plus those in amx/.
 template <class T>
 const Kernels<T>& cpu_kernels(CpuLevel level = cpu_level());
 

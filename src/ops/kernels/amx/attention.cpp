@@ -26,13 +26,13 @@ PGOLF_AMX_INLINE __m512 exp2_of(__m512 x) {
   return _mm512_scalef_ps(p, x);
 }
 
-/// The lanes (queries) of tile column `half` that may see the key of row `row` in a block on the diagonal.
+/// The lanes (queries) of tile column `half` that may attend to the key of row `row` in a block on the diagonal.
 PGOLF_AMX_INLINE __mmask16 visible(int64_t row, int64_t half) {
   const int64_t first = row - 16 * half;
   return static_cast<__mmask16>(first <= 0 ? 0xffff : 0xffff << first);
 }
 
-constexpr int64_t kForwardKeys = 4;  ///< blocks of keys in a pass of Forward
+constexpr int64_t kForwardKeys = 4;  ///< blocks of keys in a Forward::Chunk
 
 class Forward {
  public:
@@ -48,32 +48,32 @@ class Forward {
       softmax_[side].weighted_sums = scratch.take<float>(depth_ * kBlockSize);
     }
     for (int64_t block = 0; block < blocks_; ++block) {
-      for (int64_t lane = 0; lane < depth_; ++lane) {
-        const int64_t across = (block * depth_ + lane) * kBlockSize, along = (lane * blocks_ + block) * kBlockSize;
-        block_of(in.k, in.time, in.dim, block, lane).store_left(keys_ + across);
-        block_of(in.v, in.time, in.dim, block, lane).store_transposed_left(values_ + along);
-        block_of(in.q, in.time, in.dim, block, lane).store_transposed_right(queries_ + across);
+      for (int64_t dim_block = 0; dim_block < depth_; ++dim_block) {
+        const int64_t across = (block * depth_ + dim_block) * kBlockSize, along = (dim_block * blocks_ + block) * kBlockSize;
+        block_of(in.k, in.time, in.dim, block, dim_block).store_left(keys_ + across);
+        block_of(in.v, in.time, in.dim, block, dim_block).store_transposed_left(values_ + along);
+        block_of(in.q, in.time, in.dim, block, dim_block).store_transposed_right(queries_ + across);
       }
     }
   }
 
-  /// While the exponentials of one pass are computed, the tiles make the scores of the next one and the sums of the last one.
+  /// While the exponentials of one chunk are computed, the tiles compute the scores of the next and the sums of the previous one.
   void run() {
     const TileScope tiles;
-    Pass last{}, pass = first_pass(0, 0);
-    add_scores(pass);
+    Chunk last{}, chunk = first_chunk(0, 0);
+    add_scores(chunk);
     queue_.drain();
     while (true) {
-      const bool more = pass.block + 1 < blocks_ || !pass.ends_block();
-      const Pass next = pass.ends_block() ? first_pass(pass.block + 1, pass.side ^ 1) : pass.following();
+      const bool more = chunk.block + 1 < blocks_ || !chunk.ends_block();
+      const Chunk next = chunk.ends_block() ? first_chunk(chunk.block + 1, chunk.side ^ 1) : chunk.following();
       if (more) add_scores(next);
       if (last.count > 0) add_sums(last);
-      exponentials(pass);
+      exponentials(chunk);
       queue_.drain();
       if (last.count > 0 && last.ends_block()) finish(last.block);
-      last = pass;
+      last = chunk;
       if (!more) break;
-      pass = next;
+      chunk = next;
     }
     add_sums(last);
     queue_.drain();
@@ -82,51 +82,52 @@ class Forward {
 
  private:
   /// One block of queries against `count` blocks of keys, of which the last one is on the diagonal or none.
-  struct Pass {
+  struct Chunk {
     int64_t block, first, count;
     int side;  ///< which of the double buffers
     bool ends_block() const { return first + count == block + 1; }
-    Pass following() const {
+    Chunk following() const {
       const int64_t left = block + 1 - first - count;
-      return {block, first + count, least(left, kForwardKeys), side ^ 1};
+      return {block, first + count, min(left, kForwardKeys), side ^ 1};
     }
   };
-  static Pass first_pass(int64_t block, int side) { return {block, 0, least(block + 1, kForwardKeys), side}; }
+  static Chunk first_chunk(int64_t block, int side) { return {block, 0, min(block + 1, kForwardKeys), side}; }
 
   /// The running softmax of a block of queries, 16 to a vector.
   struct Softmax {
     __m512 offset[2], sum[2];
-    float* weighted_sums;  ///< blocks of lanes x queries
+    float* weighted_sums;  ///< blocks of dims x queries
   };
   Softmax& softmax_of(int64_t block) { return softmax_[block % 2]; }
 
-  void add_scores(const Pass& pass) {
+  void add_scores(const Chunk& chunk) {
     const int64_t panel = depth_ * kBlockSize;
-    for (int64_t i = 0; i < pass.count; ++i) {
-      queue_.add(
-          {scores_[pass.side] + i * kBlockSize, keys_ + (pass.first + i) * panel, queries_ + pass.block * panel, depth_, false});
+    for (int64_t i = 0; i < chunk.count; ++i) {
+      queue_.add({scores_[chunk.side] + i * kBlockSize, keys_ + (chunk.first + i) * panel, queries_ + chunk.block * panel, depth_,
+                  false});
     }
   }
 
-  void add_sums(const Pass& pass) {
-    for (int64_t lane = 0; lane < depth_; ++lane) {
-      queue_.add({softmax_of(pass.block).weighted_sums + lane * kBlockSize, values_ + (lane * blocks_ + pass.first) * kBlockSize,
-                  probabilities_[pass.side], pass.count, pass.first > 0});
+  void add_sums(const Chunk& chunk) {
+    for (int64_t dim_block = 0; dim_block < depth_; ++dim_block) {
+      queue_.add({softmax_of(chunk.block).weighted_sums + dim_block * kBlockSize,
+                  values_ + (dim_block * blocks_ + chunk.first) * kBlockSize, probabilities_[chunk.side], chunk.count,
+                  chunk.first > 0});
     }
   }
 
-  void exponentials(const Pass& pass) {
-    float* const scores = scores_[pass.side];
-    if (pass.ends_block()) hide_later_keys(scores + (pass.count - 1) * kBlockSize);
-    Softmax& softmax = softmax_of(pass.block);
+  void exponentials(const Chunk& chunk) {
+    float* const scores = scores_[chunk.side];
+    if (chunk.ends_block()) hide_later_keys(scores + (chunk.count - 1) * kBlockSize);
+    Softmax& softmax = softmax_of(chunk.block);
     const __m512 factor = _mm512_set1_ps(score_scale(in_.dim) * kLog2E);
     for (int half = 0; half < 2; ++half) {
       const float* from = scores + half * kTile;
-      update_offset(softmax, half, _mm512_mul_ps(largest(from, pass.count), factor), pass);
+      update_offset(softmax, half, _mm512_mul_ps(largest(from, chunk.count), factor), chunk);
       const __m512 offset = softmax.offset[half];
       __m512 even_sum = _mm512_setzero_ps(), odd_sum = _mm512_setzero_ps();
-      Bf16* const to = probabilities_[pass.side] + half * 2 * kTile;
-      for (int64_t tile = 0; tile < 2 * pass.count; ++tile, from += 2 * kTile) {
+      Bf16* const to = probabilities_[chunk.side] + half * 2 * kTile;
+      for (int64_t tile = 0; tile < 2 * chunk.count; ++tile, from += 2 * kTile) {
         Bf16* const pairs = to + tile / 2 * kBlockSize + tile % 2 * (8 * kBlock);
 #pragma GCC unroll 8
         for (int pair = 0; pair < 8; ++pair) {
@@ -161,10 +162,10 @@ class Forward {
     return _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3]));
   }
 
-  /// A query's offset follows its maximum only when it is left behind by 2^8, which the sums can hold as well.
-  void update_offset(Softmax& softmax, int half, __m512 largest, const Pass& pass) {
+  /// A query's offset is updated only when its maximum exceeds it by a factor of 2^8; the sums can hold that much.
+  void update_offset(Softmax& softmax, int half, __m512 largest, const Chunk& chunk) {
     __m512& offset = softmax.offset[half];
-    if (pass.first == 0) {
+    if (chunk.first == 0) {
       offset = largest;
       softmax.sum[half] = _mm512_setzero_ps();
       return;
@@ -183,7 +184,7 @@ class Forward {
 
   void finish(int64_t block) {
     const Softmax& softmax = softmax_of(block);
-    const int64_t row = block * kBlock, rows = least(in_.time - row, kBlock);
+    const int64_t row = block * kBlock, rows = min(in_.time - row, kBlock);
     alignas(64) float sum[kBlock], offset[kBlock];
     __m512 inverse[2];
     for (int half = 0; half < 2; ++half) {
@@ -199,16 +200,16 @@ class Forward {
   Rows<Bf16*> out_;
   float* log_sums_;
   int64_t blocks_, depth_;
-  Bf16* keys_;     ///< left panels of keys over lanes
-  Bf16* values_;   ///< left panels of lanes over keys
-  Bf16* queries_;  ///< right panels of queries over lanes
+  Bf16* keys_;     ///< left panels of keys over dims
+  Bf16* values_;   ///< left panels of dims over keys
+  Bf16* queries_;  ///< right panels of queries over dims
   float* scores_[2];
-  Bf16* probabilities_[2];  ///< right panel of queries over the keys of a pass
+  Bf16* probabilities_[2];  ///< right panel of queries over the keys of a chunk
   Softmax softmax_[2];
   ProductQueue queue_;
 };
 
-// Blocks of keys and of queries in a pass of Backward.
+// Blocks of keys and of queries in a Backward::Chunk.
 constexpr int64_t kBackwardKeys = 4, kBackwardQueries = 4;
 
 /// sum of a * b over one row.
@@ -228,12 +229,12 @@ class Backward {
       : in_(in), dq_(dq), dk_(dk), dv_(dv), blocks_(blocks_of(in.time)), panel_(blocks_of(in.dim) * kBlockSize) {
     Scratch scratch(memory);
     keys_ = scratch.take<Bf16>(blocks_ * panel_);
-    keys_turned_ = scratch.take<Bf16>(blocks_ * panel_);
+    keys_transposed_ = scratch.take<Bf16>(blocks_ * panel_);
     values_ = scratch.take<Bf16>(blocks_ * panel_);
     queries_ = scratch.take<Bf16>(blocks_ * panel_);
-    queries_turned_ = scratch.take<Bf16>(blocks_ * panel_);
+    queries_transposed_ = scratch.take<Bf16>(blocks_ * panel_);
     douts_ = scratch.take<Bf16>(blocks_ * panel_);
-    douts_turned_ = scratch.take<Bf16>(blocks_ * panel_);
+    douts_transposed_ = scratch.take<Bf16>(blocks_ * panel_);
     log_sums_ = scratch.take<float>(blocks_ * kBlock);
     deltas_ = scratch.take<float>(blocks_ * kBlock);
     dq_sums_ = scratch.take<float>(blocks_ * panel_);
@@ -242,23 +243,23 @@ class Backward {
       dp_[side] = scratch.take<float>(kBlockSize);
       p_[side] = scratch.take<Bf16>(kBackwardKeys * kBackwardQueries * kBlockSize);
       ds_[side] = scratch.take<Bf16>(kBackwardKeys * kBackwardQueries * kBlockSize);
-      ds_turned_[side] = scratch.take<Bf16>(kBackwardKeys * kBackwardQueries * kBlockSize);
+      ds_transposed_[side] = scratch.take<Bf16>(kBackwardKeys * kBackwardQueries * kBlockSize);
       dk_sums_[side] = scratch.take<float>(kBackwardKeys * panel_);
       dv_sums_[side] = scratch.take<float>(kBackwardKeys * panel_);
     }
     const int64_t depth = panel_ / kBlockSize;
     for (int64_t block = 0; block < blocks_; ++block) {
-      for (int64_t lane = 0; lane < depth; ++lane) {
-        const int64_t across = block * panel_ + lane * kBlockSize, along = (lane * blocks_ + block) * kBlockSize;
-        const auto k = block_of(in.k, in.time, in.dim, block, lane);
+      for (int64_t dim_block = 0; dim_block < depth; ++dim_block) {
+        const int64_t across = block * panel_ + dim_block * kBlockSize, along = (dim_block * blocks_ + block) * kBlockSize;
+        const auto k = block_of(in.k, in.time, in.dim, block, dim_block);
         k.store_left(keys_ + across);
-        k.store_transposed_left(keys_turned_ + along);
-        block_of(in.v, in.time, in.dim, block, lane).store_left(values_ + across);
-        const auto q = block_of(in.q, in.time, in.dim, block, lane), d = block_of(dout, in.time, in.dim, block, lane);
+        k.store_transposed_left(keys_transposed_ + along);
+        block_of(in.v, in.time, in.dim, block, dim_block).store_left(values_ + across);
+        const auto q = block_of(in.q, in.time, in.dim, block, dim_block), d = block_of(dout, in.time, in.dim, block, dim_block);
         q.store_right(queries_ + along);
-        q.store_transposed_right(queries_turned_ + across);
+        q.store_transposed_right(queries_transposed_ + across);
         d.store_right(douts_ + along);
-        d.store_transposed_right(douts_turned_ + across);
+        d.store_transposed_right(douts_transposed_ + across);
       }
     }
     for (int64_t row = 0; row < blocks_ * kBlock; ++row) {
@@ -268,20 +269,20 @@ class Backward {
     }
   }
 
-  /// While the elementwise work of one pass is done, the tiles make the gradients of the last one.
+  /// While the elementwise work of one chunk is done, the tiles compute the gradients of the previous one.
   void run() {
     const TileScope tiles;
-    Pass last{};
+    Chunk last{};
     int side = 0, keys_side = 0;
     for (int64_t key = 0; key < blocks_; key += kBackwardKeys, keys_side ^= 1) {
       for (int64_t query = key; query < blocks_; query += kBackwardQueries, side ^= 1) {
-        const int64_t end_key = least(key + kBackwardKeys, blocks_), end_query = least(query + kBackwardQueries, blocks_);
-        const Pass pass{key, end_key, query, end_query, side, keys_side};
+        const int64_t end_key = min(key + kBackwardKeys, blocks_), end_query = min(query + kBackwardQueries, blocks_);
+        const Chunk chunk{key, end_key, query, end_query, side, keys_side};
         add_products(last);
-        score_gradients(pass);
+        score_gradients(chunk);
         queue_.drain();
         finish(last);
-        last = pass;
+        last = chunk;
       }
     }
     add_products(last);
@@ -297,58 +298,59 @@ class Backward {
 
  private:
   /// Blocks of keys against blocks of queries not before them; for one range of keys the queries come in ascending order.
-  struct Pass {
+  struct Chunk {
     int64_t first_key, end_key, first_query, end_query;
-    int side, keys_side;  ///< which of the double buffers, per pass and per range of keys
+    int side, keys_side;  ///< which of the double buffers, per chunk and per range of keys
 
-    int64_t end_key_of(int64_t query) const { return least(query + 1, end_key); }
+    int64_t end_key_of(int64_t query) const { return min(query + 1, end_key); }
     int64_t first_query_of(int64_t key) const { return key > first_query ? key : first_query; }
-    /// Places of a block in p_ and ds_ (panels of keys over queries), and in ds_turned_ (panels of queries over keys).
+    /// Places of a block in p_ and ds_ (panels of keys over queries), and in ds_transposed_ (panels of queries over keys).
     int64_t at(int64_t key, int64_t query) const {
       return ((key - first_key) * kBackwardQueries + query - first_query) * kBlockSize;
     }
-    int64_t turned_at(int64_t key, int64_t query) const {
+    int64_t transposed_at(int64_t key, int64_t query) const {
       return ((query - first_query) * kBackwardKeys + key - first_key) * kBlockSize;
     }
   };
-  void add_products(const Pass& pass) {
-    add_products_of_keys(pass, dv_sums_[pass.keys_side], p_[pass.side], douts_);
-    add_products_of_keys(pass, dk_sums_[pass.keys_side], ds_[pass.side], queries_);
-    for (int64_t query = pass.first_query; query < pass.end_query; ++query) {
-      const int64_t key = pass.first_key, steps = pass.end_key_of(query) - key;
-      for (int64_t lane = 0; lane < panel_ / kBlockSize; ++lane) {
-        queue_.add({dq_sums_ + query * panel_ + lane * kBlockSize, keys_turned_ + (lane * blocks_ + key) * kBlockSize,
-                    ds_turned_[pass.side] + pass.turned_at(key, query), steps, key > 0});
+  void add_products(const Chunk& chunk) {
+    add_products_of_keys(chunk, dv_sums_[chunk.keys_side], p_[chunk.side], douts_);
+    add_products_of_keys(chunk, dk_sums_[chunk.keys_side], ds_[chunk.side], queries_);
+    for (int64_t query = chunk.first_query; query < chunk.end_query; ++query) {
+      const int64_t key = chunk.first_key, steps = chunk.end_key_of(query) - key;
+      for (int64_t dim_block = 0; dim_block < panel_ / kBlockSize; ++dim_block) {
+        queue_.add({dq_sums_ + query * panel_ + dim_block * kBlockSize,
+                    keys_transposed_ + (dim_block * blocks_ + key) * kBlockSize,
+                    ds_transposed_[chunk.side] + chunk.transposed_at(key, query), steps, key > 0});
       }
     }
   }
 
-  /// sums += rows, keys x queries, times right, queries x lanes.
-  void add_products_of_keys(const Pass& pass, float* sums, const Bf16* rows, const Bf16* right) {
-    for (int64_t key = pass.first_key; key < pass.end_key; ++key) {
-      const int64_t query = pass.first_query_of(key), steps = pass.end_query - query;
+  /// sums += rows, keys x queries, times right, queries x dims.
+  void add_products_of_keys(const Chunk& chunk, float* sums, const Bf16* rows, const Bf16* right) {
+    for (int64_t key = chunk.first_key; key < chunk.end_key; ++key) {
+      const int64_t query = chunk.first_query_of(key), steps = chunk.end_query - query;
       if (steps <= 0) continue;
-      for (int64_t lane = 0; lane < panel_ / kBlockSize; ++lane) {
-        queue_.add({sums + (key - pass.first_key) * panel_ + lane * kBlockSize, rows + pass.at(key, query),
-                    right + (lane * blocks_ + query) * kBlockSize, steps, pass.first_query > pass.first_key});
+      for (int64_t dim_block = 0; dim_block < panel_ / kBlockSize; ++dim_block) {
+        queue_.add({sums + (key - chunk.first_key) * panel_ + dim_block * kBlockSize, rows + chunk.at(key, query),
+                    right + (dim_block * blocks_ + query) * kBlockSize, steps, chunk.first_query > chunk.first_key});
       }
     }
   }
 
-  /// The elementwise work of a pass. The scores of the next block are made on the way, before what is in the queue.
-  void score_gradients(const Pass& pass) {
-    int64_t key = pass.first_key, query = pass.first_query;
+  /// The elementwise work of a chunk. Meanwhile the scores of the next block are computed, ahead of the queue.
+  void score_gradients(const Chunk& chunk) {
+    int64_t key = chunk.first_key, query = chunk.first_query;
     int buffer = 0;
     queue_.start(scores_of(key, query, buffer));
     queue_.start(dp_of(key, query, buffer));
     queue_.flush();
     while (true) {
       int64_t next_key = key + 1, next_query = query;
-      if (next_key >= pass.end_key_of(query)) {
-        next_key = pass.first_key;
+      if (next_key >= chunk.end_key_of(query)) {
+        next_key = chunk.first_key;
         ++next_query;
       }
-      const bool more = next_query < pass.end_query;
+      const bool more = next_query < chunk.end_query;
       const auto beside = [&](int64_t slot) __attribute__((always_inline)) {
         if (slot < 2 && more) {
           queue_.start(slot == 0 ? scores_of(next_key, next_query, buffer ^ 1) : dp_of(next_key, next_query, buffer ^ 1));
@@ -357,9 +359,9 @@ class Backward {
         }
       };
       if (key == query) {
-        block_gradients<true>(pass, key, query, buffer, beside);
+        block_gradients<true>(chunk, key, query, buffer, beside);
       } else {
-        block_gradients<false>(pass, key, query, buffer, beside);
+        block_gradients<false>(chunk, key, query, buffer, beside);
       }
       if (!more) break;
       key = next_key;
@@ -369,21 +371,21 @@ class Backward {
   }
 
   Product scores_of(int64_t key, int64_t query, int buffer) const {
-    return {scores_[buffer], keys_ + key * panel_, queries_turned_ + query * panel_, panel_ / kBlockSize, false};
+    return {scores_[buffer], keys_ + key * panel_, queries_transposed_ + query * panel_, panel_ / kBlockSize, false};
   }
   Product dp_of(int64_t key, int64_t query, int buffer) const {
-    return {dp_[buffer], values_ + key * panel_, douts_turned_ + query * panel_, panel_ / kBlockSize, false};
+    return {dp_[buffer], values_ + key * panel_, douts_transposed_ + query * panel_, panel_ / kBlockSize, false};
   }
 
-  /// p and ds * sqrt(dim) of one block; beside(slot) is called for slots 0 .. 7 on the way.
+  /// p and ds * sqrt(dim) of one block; beside(slot) is called for slots 0 .. 7 in between.
   template <bool kDiagonal, class F>
-  PGOLF_AMX_INLINE void block_gradients(const Pass& pass, int64_t key, int64_t query, int buffer, const F& beside) {
+  PGOLF_AMX_INLINE void block_gradients(const Chunk& chunk, int64_t key, int64_t query, int buffer, const F& beside) {
     const __m512 factor = _mm512_set1_ps(score_scale(in_.dim) * kLog2E);
     const float *const log_sums = log_sums_ + query * kBlock, *const deltas = deltas_ + query * kBlock;
-    Bf16 *p_rows = p_[pass.side] + pass.at(key, query), *ds_rows = ds_[pass.side] + pass.at(key, query);
+    Bf16 *p_rows = p_[chunk.side] + chunk.at(key, query), *ds_rows = ds_[chunk.side] + chunk.at(key, query);
     for (int64_t tile = 0; tile < 2; ++tile) {
       const float *s = scores_[buffer] + tile * 2 * kTile, *dp = dp_[buffer] + tile * 2 * kTile;
-      Bf16* pairs = ds_turned_[pass.side] + pass.turned_at(key, query) + tile * 8 * kBlock;
+      Bf16* pairs = ds_transposed_[chunk.side] + chunk.transposed_at(key, query) + tile * 8 * kBlock;
       for (int64_t slot = 0; slot < 4; ++slot) {
         const __m512 log_sum[2] = {_mm512_load_ps(log_sums), _mm512_load_ps(log_sums + 16)};
         const __m512 delta[2] = {_mm512_load_ps(deltas), _mm512_load_ps(deltas + 16)};
@@ -413,37 +415,37 @@ class Backward {
     }
   }
 
-  /// Writes dk and dv of a range of keys when its last pass is over.
-  void finish(const Pass& pass) {
-    if (pass.end_query < blocks_) return;
-    for (int64_t key = pass.first_key; key < pass.end_key; ++key) {
-      const int64_t row = key * kBlock, from = (key - pass.first_key) * panel_;
-      write_rows(dk_sums_[pass.keys_side] + from, score_scale(in_.dim), dk_ + row * in_.dim, in_.time - row, in_.dim);
-      write_rows(dv_sums_[pass.keys_side] + from, 1.0f, dv_ + row * in_.dim, in_.time - row, in_.dim);
+  /// Writes dk and dv of a range of keys after its last chunk.
+  void finish(const Chunk& chunk) {
+    if (chunk.end_query < blocks_) return;
+    for (int64_t key = chunk.first_key; key < chunk.end_key; ++key) {
+      const int64_t row = key * kBlock, from = (key - chunk.first_key) * panel_;
+      write_rows(dk_sums_[chunk.keys_side] + from, score_scale(in_.dim), dk_ + row * in_.dim, in_.time - row, in_.dim);
+      write_rows(dv_sums_[chunk.keys_side] + from, 1.0f, dv_ + row * in_.dim, in_.time - row, in_.dim);
     }
   }
 
   const AttentionInput<Bf16>& in_;
   Rows<Bf16*> dq_;
   float *dk_, *dv_;
-  int64_t blocks_, panel_;                ///< panel_: elements of a block across all lanes
-  Bf16 *keys_, *values_;                  ///< left panels of keys over lanes
-  Bf16* keys_turned_;                     ///< left panels of lanes over keys
-  Bf16 *queries_turned_, *douts_turned_;  ///< right panels of queries over lanes
-  Bf16 *queries_, *douts_;                ///< right panels of lanes over queries
-  float *log_sums_, *deltas_;             ///< per query; delta = rowsum(dout * out)
-  float* dq_sums_;                        ///< blocks of lanes x queries
-  float *scores_[2], *dp_[2];             ///< one block of keys x queries: q k^T and dout v^T
-  Bf16 *p_[2], *ds_[2], *ds_turned_[2];
-  float *dk_sums_[2], *dv_sums_[2];  ///< blocks of keys x lanes
+  int64_t blocks_, panel_;                        ///< panel_: elements of a block across all dims
+  Bf16 *keys_, *values_;                          ///< left panels of keys over dims
+  Bf16* keys_transposed_;                         ///< left panels of dims over keys
+  Bf16 *queries_transposed_, *douts_transposed_;  ///< right panels of queries over dims
+  Bf16 *queries_, *douts_;                        ///< right panels of dims over queries
+  float *log_sums_, *deltas_;                     ///< per query; delta = rowsum(dout * out)
+  float* dq_sums_;                                ///< blocks of dims x queries
+  float *scores_[2], *dp_[2];                     ///< one block of keys x queries: q k^T and dout v^T
+  Bf16 *p_[2], *ds_[2], *ds_transposed_[2];
+  float *dk_sums_[2], *dv_sums_[2];  ///< blocks of keys x dims
   ProductQueue queue_;
 };
 
 int64_t scratch_bytes(int64_t time, int64_t dim) {
-  const int64_t blocks = blocks_of(time), panel = blocks_of(dim) * kBlockSize;  // as Backward takes it; Forward takes less
+  const int64_t blocks = blocks_of(time), panel = blocks_of(dim) * kBlockSize;  // as Backward needs it; Forward needs less
   const int64_t per_head = blocks * (panel * (7 * 2 + 4) + 2 * kBlock * 4);
-  const int64_t per_pass = 2 * kBlockSize * 4 + kBackwardKeys * (3 * kBackwardQueries * kBlockSize * 2 + 2 * panel * 4);
-  return per_head + 2 * per_pass;
+  const int64_t per_chunk = 2 * kBlockSize * 4 + kBackwardKeys * (3 * kBackwardQueries * kBlockSize * 2 + 2 * panel * 4);
+  return per_head + 2 * per_chunk;
 }
 
 void forward(const AttentionInput<Bf16>& in, Rows<Bf16*> out, float* log_sums, void* scratch) {
@@ -457,11 +459,11 @@ void backward(const AttentionInput<Bf16>& in, Rows<const Bf16*> out, Rows<const 
 
 void sum_heads(const float* from, int64_t heads, Rows<Bf16*> to, int64_t time, int64_t dim) {
   for (int64_t row = 0; row < time; ++row) {
-    for (int64_t lane = 0; lane < dim; lane += 16) {
-      const float* const first = from + row * dim + lane;
+    for (int64_t column = 0; column < dim; column += 16) {
+      const float* const first = from + row * dim + column;
       __m512 sum = _mm512_loadu_ps(first);
       for (int64_t head = 1; head < heads; ++head) sum = _mm512_add_ps(sum, _mm512_loadu_ps(first + head * time * dim));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.data + row * to.stride + lane), (__m256i)_mm512_cvtneps_pbh(sum));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.data + row * to.stride + column), (__m256i)_mm512_cvtneps_pbh(sum));
     }
   }
 }

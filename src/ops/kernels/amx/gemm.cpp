@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kStep = kBlockSize;  ///< elements of a panel per step of depth: two tiles
 
-/// What a matrix is packed as; the panels of an operand lie along its rows or along its lanes.
+/// What a matrix is packed as; the panels of an operand lie along its rows or along its columns.
 enum class Form { left, left_transposed, right, right_transposed };
 
 template <Form kForm, class Block>
@@ -23,7 +23,7 @@ PGOLF_AMX_INLINE void store_as(const Block& block, Bf16* to) {
   }
 }
 
-/// Rows of blocks outside, so that every row is read on from where it was left.
+/// The outer loop is over rows of blocks, so that every row is read sequentially.
 template <Form kForm, int kPart, class T>
 void pack_part(Rows<const T*> x, int64_t depth, int64_t width, Bf16* packed, int64_t first_panel, int64_t last_panel) {
   const int64_t steps = blocks_of(depth);
@@ -58,7 +58,7 @@ struct Block {
   int64_t rows;         ///< to be stored
 };
 
-/// What a value is after its way through memory.
+/// A value after a round trip through memory.
 template <class T>
 PGOLF_AMX_INLINE Floats as_stored(Floats x) {
   return sizeof(T) == sizeof(float) ? x : floats_of(to_bf16(x.low, x.high));
@@ -78,7 +78,7 @@ PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last
     const Floats sum = {_mm512_load_ps(block.sums + i * 32), _mm512_load_ps(block.sums + i * 32 + 16)};
     T* const c = static_cast<T*>(output.c) + (block.row + i) * output.c_stride + block.column;
     T* const d = static_cast<T*>(output.d) + (block.row + i) * output.d_stride + block.column;
-    // Of a NaN, max gives the second operand: it passes through.
+    // For a NaN, max returns its second operand: NaN propagates.
     const auto positive = [](__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); };
     if constexpr (kStore == Store::assign) {
       store_floats(c, count, sum);
@@ -100,7 +100,7 @@ PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last
   }
 }
 
-/// Asks for what store_rows() of the block at these rows and this column will read and write.
+/// Prefetches what store_rows() of the block at these rows and this column will read and write.
 template <Store kStore, class T>
 PGOLF_AMX_INLINE void prefetch_rows(int64_t first, int64_t last, int64_t column, const Output& output) {
   constexpr bool with_d = kStore == Store::combine || kStore == Store::relu_squared || kStore == Store::relu_squared_backward;
@@ -108,15 +108,15 @@ PGOLF_AMX_INLINE void prefetch_rows(int64_t first, int64_t last, int64_t column,
   for (int64_t row = first; row < last; ++row) {
     const T* const c = static_cast<const T*>(output.c) + row * output.c_stride + column;
     const T* const d = static_cast<const T*>(output.d) + row * output.d_stride + column;
-    for (int64_t lane = 0; lane < kPanel; lane += line) {
-      __builtin_prefetch(c + lane, 1);
-      if constexpr (with_d) __builtin_prefetch(d + lane, kStore == Store::relu_squared);
+    for (int64_t offset = 0; offset < kPanel; offset += line) {
+      __builtin_prefetch(c + offset, 1);
+      if constexpr (with_d) __builtin_prefetch(d + offset, kStore == Store::relu_squared);
     }
   }
 }
 
 /// One block of the product, in tiles 0-3, from left operands in tiles 4 and 5 and right ones in 6 and 7. The previous block is
-/// stored in between, a few rows per step: the tile unit works on its own, so the vector instructions come almost free.
+/// stored in between, a few rows per step: the tile unit works asynchronously, so the vector instructions are almost free.
 template <Store kStore, class T>
 PGOLF_AMX_INLINE void multiply_block(const Term* terms, int64_t term_count, const Block& block, const Block& previous,
                                      int64_t columns, const Output& output) {
@@ -134,7 +134,7 @@ PGOLF_AMX_INLINE void multiply_block(const Term* terms, int64_t term_count, cons
     const Bf16* right = terms[i].right + block.column / kPanel * steps * kStep;
     for (int64_t step = 0; step < steps; ++step, left += kStep, right += kStep) {
       multiply_step(left, right);
-      const int64_t end = least(stored + share, previous.rows);
+      const int64_t end = min(stored + share, previous.rows);
       store_rows<kStore, T>(previous, stored, end, columns, output);
       prefetch_rows<kStore, T>(block.row + stored, block.row + end, block.column, output);
       stored = end;
@@ -156,11 +156,11 @@ void multiply_rows(const Term* terms, int64_t term_count, int64_t rows, int64_t 
   alignas(64) float sums[2][32 * 32];
   Block previous{sums[1], 0, 0, 0};
   for (int64_t group = 0; group < rows; group += kRowGroup) {
-    const int64_t group_end = least(group + kRowGroup, rows);
+    const int64_t group_end = min(group + kRowGroup, rows);
     for (int64_t column = 0; column < columns; column += kPanel) {
       for (int64_t row = group; row < group_end; row += kPanel) {
         if (output.upper && column < row) break;
-        const Block block{previous.sums == sums[0] ? sums[1] : sums[0], row, column, least(rows - row, kPanel)};
+        const Block block{previous.sums == sums[0] ? sums[1] : sums[0], row, column, min(rows - row, kPanel)};
         multiply_block<kStore, T>(terms, term_count, block, previous, columns, output);
         previous = block;
       }
@@ -198,10 +198,10 @@ void multiply(const Term* terms, int64_t term_count, int64_t rows, int64_t colum
 void mirror(Bf16* c, int64_t size) {
   for (int64_t row = 0; row < size / kBlock; ++row) {
     for (int64_t column = row + 1; column < size / kBlock; ++column) {
-      alignas(64) Bf16 turned[kBlockSize];
-      block_of(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(turned);
+      alignas(64) Bf16 transposed[kBlockSize];
+      block_of(Rows<const Bf16*>{c, size}, size, size, row, column).store_transposed_left(transposed);
       Bf16* const to = c + (column * size + row) * kBlock;
-      for (int64_t i = 0; i < kBlock; ++i) _mm512_storeu_si512(to + i * size, _mm512_load_si512(turned + i * kBlock));
+      for (int64_t i = 0; i < kBlock; ++i) _mm512_storeu_si512(to + i * size, _mm512_load_si512(transposed + i * kBlock));
     }
   }
 }

@@ -9,7 +9,7 @@ namespace pgolf::ops::amx {
 constexpr int64_t kPanel = 32;      ///< columns (of a right operand) or rows (of a left one) that are packed together
 constexpr int64_t kDepthStep = 32;  ///< depths are padded with zeros to a multiple of this
 
-/// Elements of either packed operand: `width` columns of a right or rows of a left one. 64-byte alignment is wanted.
+/// Elements of either packed operand: `width` columns of a right or rows of a left one. 64-byte alignment is preferred.
 constexpr int64_t packed_size(int64_t depth, int64_t width) {
   return round_up(depth, kDepthStep) * round_up(width, kPanel);
 }
@@ -21,7 +21,7 @@ using Term = ops::Term<Bf16>;
 extern const Packing<Bf16> packing;
 /// Floats rounded to nearest even.
 extern const Packing<float> packing_rounded;
-/// Two operands, one behind the other: the nearest bfloat16 of every float, and of what that leaves. With a = a1 + a2 and
+/// Two consecutive operands: the nearest bfloat16 of every float, and that of the remainder. With a = a1 + a2 and
 /// b = b1 + b2, a b is taken as the four products of the parts, which is within 2^-17 |a b| of it.
 extern const Packing<float> packing_in_parts;
 

@@ -13,10 +13,10 @@ constexpr int64_t kVector = 32;
 double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, int64_t count) {
   const __m512 m = _mm512_set1_ps(momentum);
   double total = 0;
-  // Squares are summed in float32 over short stretches only.
-  constexpr int64_t stretch = 4096;
-  for (int64_t start = 0; start < count; start += stretch) {
-    const int64_t end = start + stretch < count ? start + stretch : count;
+  // Squares are summed in float32 over short segments only.
+  constexpr int64_t segment = 4096;
+  for (int64_t start = 0; start < count; start += segment) {
+    const int64_t end = start + segment < count ? start + segment : count;
     __m512 squares = _mm512_setzero_ps();
     for (int64_t i = start; i < end; i += kVector) {
       const __mmask16 masks[2] = {first_of_16(end - i), first_of_16(end - i - 16)};
@@ -24,7 +24,7 @@ double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, i
       for (int half = 0; half < 2; ++half) {
         const int64_t at = i + 16 * half;
         const __m512 g = _mm512_maskz_loadu_ps(masks[half], gradient + at);
-        // Two roundings each, as the definition's separate operations have them.
+        // Two roundings each, like the definition's separate operations.
         const __m512 b = _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(masks[half], buffer + at), m), g);
         _mm512_mask_storeu_ps(buffer + at, masks[half], b);
         result[half] = _mm512_fmadd_ps(m, b, g);

@@ -36,8 +36,8 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
-/// To be put between the loads of a step and its products, for the operands of the next step: they come from the second-level
-/// cache, and the processor does not guess them. The instructions also keep tile loads and products apart, which gains more
+/// Call between the loads of a step and its products, for the operands of the next step: they come from the second-level cache,
+/// and the hardware prefetcher misses them. The instructions also keep tile loads and products apart, which gains more
 /// where another thread works on the same core than it costs where none does.
 PGOLF_AMX_INLINE void prefetch_tile(const Bf16* tile) {
 #pragma GCC unroll 16

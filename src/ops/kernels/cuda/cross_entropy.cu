@@ -5,7 +5,7 @@
 namespace pgolf::ops::cuda {
 namespace {
 
-/// cap * value is what the softmax is of.
+/// The softmax is that of cap * value.
 struct Capped {
   float cap;  ///< 0: none
   __device__ Tanh operator()(float logit) const { return cap > 0 ? tanh_of(logit / cap) : Tanh{logit, 1}; }
@@ -14,7 +14,7 @@ struct Capped {
 };
 
 /// Each thread holds kPacks packs of its row; pack p of thread t begins at element (p * threads + t) * kPack. Loops over packs
-/// are not unrolled, so that several of them lie in local memory instead of in more registers than a large block may have.
+/// are not unrolled, so that several packs are in local memory instead of in more registers than a large block may have.
 template <class T, int kPacks>
 __global__ void __launch_bounds__(kMaxThreads)
     softcap_cross_entropy_kernel(const T* logits, const int64_t* targets, Capped capped, float grad_scale, float* loss,
@@ -30,20 +30,20 @@ __global__ void __launch_bounds__(kMaxThreads)
   for (int p = 0; p < kPacks; ++p) {
     const Pack<T> x = load_pack(logits, first_of(p), vocab, aligned);
     for (int i = 0; i < kPack<T>; ++i) {
-      const Tanh t = capped(x.lanes[i]);
-      zs[p].lanes[i] = t.value;
-      slopes[p].lanes[i] = t.derivative;
+      const Tanh t = capped(x.elements[i]);
+      zs[p].elements[i] = t.value;
+      slopes[p].elements[i] = t.derivative;
       if (first_of(p) + i < vocab) largest = t.value > largest ? t.value : largest;
     }
   }
-  largest = team.largest(largest);
+  largest = team.max(largest);
 
   float sum = 0;
 #pragma unroll 1
   for (int p = 0; p < kPacks; ++p) {
     for (int i = 0; i < kPack<T>; ++i) {
-      const float e = expf(capped.factor() * (zs[p].lanes[i] - largest));
-      zs[p].lanes[i] = e;
+      const float e = expf(capped.factor() * (zs[p].elements[i] - largest));
+      zs[p].elements[i] = e;
       sum += first_of(p) + i < vocab ? e : 0.0f;
     }
   }
@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kMaxThreads)
 #pragma unroll 1
   for (int p = 0; p < kPacks; ++p) {
     const Pack<T> d = pack_of<T>([&](int i) {
-      const float e = zs[p].lanes[i] - (first_of(p) + i == target ? sum : 0.0f);
-      return e * per_sum * slopes[p].lanes[i];
+      const float e = zs[p].elements[i] - (first_of(p) + i == target ? sum : 0.0f);
+      return e * per_sum * slopes[p].elements[i];
     });
     store_pack(gradient, first_of(p), vocab, aligned, d);
   }
@@ -73,9 +73,9 @@ __global__ void __launch_bounds__(kMaxThreads)
 template <class T>
 void CrossEntropyKernels<T>::softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale,
                                                    float* loss, T* gradient, int64_t rows, int64_t vocab) const {
-  const int64_t packs = quotient_up<int64_t>(vocab, kPack<T>);
+  const int64_t packs = ceil_div<int64_t>(vocab, kPack<T>);
   const bool one_each = packs <= kMaxThreads;
-  const int64_t threads = quotient_up<int64_t>(one_each ? packs : quotient_up<int64_t>(packs, 8), kWarp) * kWarp;
+  const int64_t threads = ceil_div<int64_t>(one_each ? packs : ceil_div<int64_t>(packs, 8), kWarp) * kWarp;
   const bool aligned = vocab % kPack<T> == 0 && on_boundaries(logits, gradient);
   const auto kernel = one_each ? softcap_cross_entropy_kernel<T, 1> : softcap_cross_entropy_kernel<T, 8>;
   launch<kMaxThreads>(kernel, static_cast<unsigned>(rows), static_cast<unsigned>(threads), stream, logits, targets, Capped{cap},

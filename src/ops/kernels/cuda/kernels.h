@@ -1,5 +1,5 @@
 // The arithmetic of OpsPath::fast on CUDA devices. Every launcher takes the arguments of the CPU kernel of the same name
-// (../kernels.h, which has the formulas) as device pointers, and differs in this: it only puts the work on its stream;
+// (../kernels.h, which has the formulas) as device pointers, and differs in this: it only enqueues work on its stream;
 // rows are all rows; and a sum over rows is left as partial_sums() partial sums that follow one another. They are added up in
 // a fixed order, so results do not depend on how the device schedules its blocks. float32 arithmetic, one rounding at the store.
 // Rows that lie on 16-byte boundaries are read and written 16 bytes at a time, others element by element.
@@ -53,7 +53,7 @@ template <class T>
 struct CrossEntropyKernels {
   cudaStream_t stream;
 
-  /// A row whose target is not in 0 .. vocab-1 gets the loss NaN: the host does not look at targets.
+  /// A row whose target is not in 0 .. vocab-1 gets the loss NaN: the host does not check targets.
   void softcap_cross_entropy(const T* logits, const int64_t* targets, float cap, float grad_scale, float* loss, T* gradient,
                              int64_t rows, int64_t vocab) const;
 };

@@ -1,4 +1,4 @@
-// relu_squared, swiglu and scale: one pack per thread and turn, as one row of `count` elements.
+// relu_squared, swiglu and scale: one pack per thread and iteration, as one row of `count` elements.
 #include "kernels.h"
 #include "team.cuh"
 
@@ -20,7 +20,7 @@ template <class T>
 __global__ void relu_squared_kernel(const T* x, T* y, int64_t count, bool aligned) {
   for_packs<T>(count, [&](int64_t first) {
     const Pack<T> a = load_pack(x, first, count, aligned);
-    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return relu_squared(a.lanes[i]); }));
+    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return relu_squared(a.elements[i]); }));
   });
 }
 
@@ -28,7 +28,7 @@ template <class T>
 __global__ void relu_squared_backward_kernel(const T* dy, const T* x, T* dx, int64_t count, bool aligned) {
   for_packs<T>(count, [&](int64_t first) {
     const Pack<T> d = load_pack(dy, first, count, aligned), a = load_pack(x, first, count, aligned);
-    store_pack(dx, first, count, aligned, pack_of<T>([&](int i) { return relu_squared_backward(d.lanes[i], a.lanes[i]); }));
+    store_pack(dx, first, count, aligned, pack_of<T>([&](int i) { return relu_squared_backward(d.elements[i], a.elements[i]); }));
   });
 }
 
@@ -36,7 +36,7 @@ template <class T>
 __global__ void swiglu_kernel(const T* gate, const T* up, T* y, int64_t count, bool aligned) {
   for_packs<T>(count, [&](int64_t first) {
     const Pack<T> g = load_pack(gate, first, count, aligned), u = load_pack(up, first, count, aligned);
-    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return swiglu(g.lanes[i], u.lanes[i]); }));
+    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return swiglu(g.elements[i], u.elements[i]); }));
   });
 }
 
@@ -46,9 +46,9 @@ __global__ void swiglu_backward_kernel(const T* dy, const T* gate, const T* up, 
     const Pack<T> d = load_pack(dy, first, count, aligned), g = load_pack(gate, first, count, aligned),
                   u = load_pack(up, first, count, aligned);
     store_pack(dgate, first, count, aligned,
-               pack_of<T>([&](int i) { return swiglu_backward(d.lanes[i], g.lanes[i], u.lanes[i]).gate; }));
+               pack_of<T>([&](int i) { return swiglu_backward(d.elements[i], g.elements[i], u.elements[i]).gate; }));
     store_pack(dup, first, count, aligned,
-               pack_of<T>([&](int i) { return swiglu_backward(d.lanes[i], g.lanes[i], u.lanes[i]).up; }));
+               pack_of<T>([&](int i) { return swiglu_backward(d.elements[i], g.elements[i], u.elements[i]).up; }));
   });
 }
 
@@ -62,9 +62,9 @@ __global__ void scale_kernel(T* x, const float* factor, int64_t count, bool alig
 
 template <class T>
 unsigned blocks_for(int64_t count) {
-  constexpr int64_t most = 16384;  // beyond, threads take several turns
-  const int64_t blocks = quotient_up<int64_t>(count, kPack<T> * kThreads);
-  return static_cast<unsigned>(blocks < most ? blocks : most);
+  constexpr int64_t max_blocks = 16384;  // beyond, threads loop
+  const int64_t blocks = ceil_div<int64_t>(count, kPack<T> * kThreads);
+  return static_cast<unsigned>(blocks < max_blocks ? blocks : max_blocks);
 }
 
 }  // namespace

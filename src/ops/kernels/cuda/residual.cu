@@ -1,15 +1,15 @@
-// rms_norm, residual_mix and scaled_add. A team of threads holds one row at a time, one pack each, and goes through the rows
-// in steps of the number of teams; so a thread meets the same columns in every row and can sum over rows in registers.
+// rms_norm, residual_mix and scaled_add. A team of threads holds one row at a time, one pack each, and steps through the
+// rows by the number of teams, so that a thread sees the same columns in every row and can sum over rows in registers.
 #include "kernels.h"
 #include "team.cuh"
 
 namespace pgolf::ops::cuda {
 namespace {
 
-constexpr int kMostThreads = kMaxRowBytes / 16;
+constexpr int kLaunchBound = kMaxRowBytes / 16;
 
-/// Teams for kernels that leave no partial sums behind.
-constexpr int64_t kMostTeams = 4096;
+/// For kernels without partial sums.
+constexpr int64_t kMaxTeams = 4096;
 
 struct Rows {
   int64_t rows, width, teams;
@@ -23,9 +23,9 @@ struct Grid {
 template <class T>
 Grid grid_for(const Rows& shape) {
   constexpr int64_t threads_per_block = 256;
-  const int64_t team_threads = quotient_up<int64_t>(shape.width, kPack<T> * kWarp) * kWarp;
+  const int64_t team_threads = ceil_div<int64_t>(shape.width, kPack<T> * kWarp) * kWarp;
   const int64_t teams_per_block = threads_per_block > team_threads ? threads_per_block / team_threads : 1;
-  return {dim3(static_cast<unsigned>(quotient_up(shape.teams, teams_per_block))),
+  return {dim3(static_cast<unsigned>(ceil_div(shape.teams, teams_per_block))),
           dim3(static_cast<unsigned>(team_threads), static_cast<unsigned>(teams_per_block))};
 }
 
@@ -38,8 +38,8 @@ __device__ int64_t team_index() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
 }
 
-/// f(row) for the rows of this thread's team. All teams take equally many turns, so that f may sum over the team; a team
-/// without a row of its own left gets a row >= rows and must neither read nor write it.
+/// f(row) for the rows of this thread's team. All teams run the same number of iterations, so that f may sum over the team;
+/// a team with no row left gets a row >= rows and must neither read nor write it.
 template <class F>
 __device__ void for_rows(const Rows& shape, const F& f) {
   const int64_t team = team_index();
@@ -48,7 +48,7 @@ __device__ void for_rows(const Rows& shape, const F& f) {
   }
 }
 
-/// One thread's place in every row.
+/// One thread's columns of every row.
 template <class T>
 struct Columns {
   __device__ explicit Columns(const Rows& rows) : shape(rows), first(threadIdx.x * kPack<T>) {}
@@ -66,7 +66,7 @@ struct Columns {
   }
   __device__ void store_sums(float* sums, const Pack<T>& pack) const {
     for (int i = 0; i < kPack<T>; ++i) {
-      if (first + i < shape.width) sums[first + i] = pack.lanes[i];
+      if (first + i < shape.width) sums[first + i] = pack.elements[i];
     }
   }
 
@@ -82,21 +82,21 @@ __device__ void norm_row(Team& team, const Columns<T>& columns, const Pack<T>& x
   if (float* const to = columns.per_row(rstd, row)) *to = r;
 }
 
-/// dx = the gradient that dy becomes through y = rms_norm(x).
+/// dx = the gradient of y = rms_norm(x) for the incoming gradient dy.
 template <class T>
 __device__ Pack<T> norm_backward_row(Team& team, const Columns<T>& columns, const Pack<T>& dy, const Pack<T>& x, float r) {
   return combined(r, dy, -norm_backward_coefficient(team.sum(dot(dy, x)), r, columns.shape.width), x);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostThreads) rms_norm_kernel(const T* x, T* y, float* rstd, Rows shape) {
+__global__ void __launch_bounds__(kLaunchBound) rms_norm_kernel(const T* x, T* y, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
   for_rows(shape, [&](int64_t row) { norm_row(team, columns, columns.load(x, row), y, rstd, row); });
 }
 
 template <class T>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLaunchBound)
     rms_norm_backward_kernel(const T* dy, const T* x, const float* rstd, T* dx, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kMostThreads)
 
 /// The gradient at y of an op that returned y and perhaps rms_norm(y).
 template <bool kNormed, class T>
-__device__ Pack<T> arriving(Team& team, const Columns<T>& columns, const T* dy, const NormedOutput<T>& normed, int64_t row) {
+__device__ Pack<T> incoming(Team& team, const Columns<T>& columns, const T* dy, const NormedOutput<T>& normed, int64_t row) {
   const Pack<T> direct = columns.load(dy, row);
   if constexpr (kNormed) {
     const float r = row < columns.shape.rows ? normed.rstd[row] : 0.0f;
@@ -119,7 +119,7 @@ __device__ Pack<T> arriving(Team& team, const Columns<T>& columns, const T* dy, 
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLaunchBound)
     residual_mix_kernel(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> m = columns.parameters(mix), m0 = columns.parameters(mix + shape.width);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLaunchBound)
     residual_mix_backward_kernel(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
                                  float* dmix, Rows shape) {
   const Columns<T> columns(shape);
@@ -142,11 +142,11 @@ __global__ void __launch_bounds__(kMostThreads)
   Team team;
   for_rows(shape, [&](int64_t row) {
     const Pack<T> a = columns.load(x, row), a0 = columns.load(x0, row);
-    const Pack<T> d = arriving<kNormed>(team, columns, dy, normed, row);
-    columns.store(dx, row, pack_of<T>([&](int i) { return d.lanes[i] * m.lanes[i]; }));
-    columns.store(dx0, row, pack_of<T>([&](int i) { return d.lanes[i] * m0.lanes[i]; }));
-    sums = pack_of<T>([&](int i) { return sums.lanes[i] + d.lanes[i] * a.lanes[i]; });
-    sums0 = pack_of<T>([&](int i) { return sums0.lanes[i] + d.lanes[i] * a0.lanes[i]; });
+    const Pack<T> d = incoming<kNormed>(team, columns, dy, normed, row);
+    columns.store(dx, row, pack_of<T>([&](int i) { return d.elements[i] * m.elements[i]; }));
+    columns.store(dx0, row, pack_of<T>([&](int i) { return d.elements[i] * m0.elements[i]; }));
+    sums = pack_of<T>([&](int i) { return sums.elements[i] + d.elements[i] * a.elements[i]; });
+    sums0 = pack_of<T>([&](int i) { return sums0.elements[i] + d.elements[i] * a0.elements[i]; });
   });
   if (team_index() < shape.teams) {
     float* const partial = dmix + team_index() * 2 * shape.width;
@@ -156,21 +156,21 @@ __global__ void __launch_bounds__(kMostThreads)
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLaunchBound)
     scaled_add_kernel(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> s = columns.parameters(scale);
   Team team;
   for_rows(shape, [&](int64_t row) {
     const Pack<T> a = columns.load(x, row), b = columns.load(branch, row);
-    const Pack<T> sum = pack_of<T>([&](int i) { return a.lanes[i] + s.lanes[i] * b.lanes[i]; });
+    const Pack<T> sum = pack_of<T>([&](int i) { return a.elements[i] + s.elements[i] * b.elements[i]; });
     columns.store(y, row, sum);
     if constexpr (kNormed) norm_row(team, columns, as_stored(sum), normed, rstd, row);
   });
 }
 
 template <class T, bool kNormed>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kLaunchBound)
     scaled_add_backward_kernel(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                                float* dscale, Rows shape) {
   const Columns<T> columns(shape);
@@ -179,41 +179,41 @@ __global__ void __launch_bounds__(kMostThreads)
   Team team;
   for_rows(shape, [&](int64_t row) {
     const Pack<T> b = columns.load(branch, row);
-    const Pack<T> d = arriving<kNormed>(team, columns, dy, normed, row);
+    const Pack<T> d = incoming<kNormed>(team, columns, dy, normed, row);
     if constexpr (kNormed) columns.store(dx, row, d);
-    columns.store(dbranch, row, pack_of<T>([&](int i) { return d.lanes[i] * s.lanes[i]; }));
-    sums = pack_of<T>([&](int i) { return sums.lanes[i] + d.lanes[i] * b.lanes[i]; });
+    columns.store(dbranch, row, pack_of<T>([&](int i) { return d.elements[i] * s.elements[i]; }));
+    sums = pack_of<T>([&](int i) { return sums.elements[i] + d.elements[i] * b.elements[i]; });
   });
   if (team_index() < shape.teams) columns.store_sums(dscale + team_index() * shape.width, sums);
 }
 
-int64_t most_teams(int64_t rows) {
-  return rows < kMostTeams ? rows : kMostTeams;
+int64_t max_teams(int64_t rows) {
+  return rows < kMaxTeams ? rows : kMaxTeams;
 }
 
 }  // namespace
 
 template <class T>
 void ResidualKernels<T>::rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const {
-  const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, y);
+  const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, y);
   const Grid grid = grid_for<T>(shape);
-  launch<kMostThreads>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, y, rstd, shape);
+  launch<kLaunchBound>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, y, rstd, shape);
 }
 
 template <class T>
 void ResidualKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const {
-  const Rows shape = rows_of<T>(rows, width, most_teams(rows), dy, x, dx);
+  const Rows shape = rows_of<T>(rows, width, max_teams(rows), dy, x, dx);
   const Grid grid = grid_for<T>(shape);
-  launch<kMostThreads>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, dx, shape);
+  launch<kLaunchBound>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, dx, shape);
 }
 
 template <class T>
 void ResidualKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows,
                                       int64_t width) const {
-  const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, x0, mix, y, normed);
+  const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, x0, mix, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? residual_mix_kernel<T, true> : residual_mix_kernel<T, false>;
-  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, x, x0, mix, y, normed, rstd, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, x0, mix, y, normed, rstd, shape);
 }
 
 template <class T>
@@ -222,16 +222,16 @@ void ResidualKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> norm
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, x, x0, mix, dx, dx0);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? residual_mix_backward_kernel<T, true> : residual_mix_backward_kernel<T, false>;
-  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, dy, normed, x, x0, mix, dx, dx0, dmix, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, dy, normed, x, x0, mix, dx, dx0, dmix, shape);
 }
 
 template <class T>
 void ResidualKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
                                     int64_t width) const {
-  const Rows shape = rows_of<T>(rows, width, most_teams(rows), x, scale, branch, y, normed);
+  const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, scale, branch, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? scaled_add_kernel<T, true> : scaled_add_kernel<T, false>;
-  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, x, scale, branch, y, normed, rstd, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, scale, branch, y, normed, rstd, shape);
 }
 
 template <class T>
@@ -240,7 +240,7 @@ void ResidualKernels<T>::scaled_add_backward(const T* dy, NormedOutput<T> normed
   const Rows shape = rows_of<T>(rows, width, partial_sums(rows, width), dy, normed.dnormed, normed.y, scale, branch, dx, dbranch);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed.dnormed != nullptr ? scaled_add_backward_kernel<T, true> : scaled_add_backward_kernel<T, false>;
-  launch<kMostThreads>(kernel, grid.blocks, grid.threads, stream, dy, normed, scale, branch, dx, dbranch, dscale, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, dy, normed, scale, branch, dx, dbranch, dscale, shape);
 }
 
 template struct ResidualKernels<float>;

@@ -1,5 +1,5 @@
-// qk_norm_rope_gain. A few lanes of a warp hold one head of one row, one pack each; blocks of one head go through the rows in
-// steps, so that the gain's gradient can be summed in a register.
+// qk_norm_rope_gain. A few lanes of a warp hold one head of one row, one pack each; blocks of one head step through the
+// rows, so that the gain's gradient can be summed in a register.
 #include "kernels.h"
 #include "team.cuh"
 
@@ -25,7 +25,8 @@ __device__ Angles angles_at(const RotationTable& table, int64_t time) {
   return {table.cos + time * table.half, table.sin + time * table.half, table.half, table.interleaved};
 }
 
-/// Which head and rows this thread works on. As in for_rows of residual.cu every thread takes equally many turns.
+/// Which head and rows this thread works on. As in for_rows of residual.cu all threads run the same number of
+/// iterations.
 struct Place {
   __device__ explicit Place(const Layout& layout)
       : index(static_cast<int64_t>(blockIdx.x) * (kThreads / layout.lanes) + threadIdx.x / layout.lanes),
@@ -47,10 +48,10 @@ __global__ void __launch_bounds__(kThreads, 3)
     const bool active = place.index < layout.steps && row < layout.rows;
     const T* const from = head_of(x, shape, active ? row : 0);
     const Pack<T> own = active ? load_pack(from, first, shape.dim, layout.aligned) : Pack<T>{};
-    const float norm = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim), r = shape.normalise ? norm : 1.0f;
+    const float norm = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim), r = shape.normalize ? norm : 1.0f;
     if (!active) continue;
-    const Pack<T> turned = rotated(own, from, first, shape.dim, layout.aligned, angles_at(table, row % shape.time), 1.0f);
-    store_pack(head_of(y, shape, row), first, shape.dim, layout.aligned, scaled(turned, r * head_gain));
+    const Pack<T> rotated_x = rotated(own, from, first, shape.dim, layout.aligned, angles_at(table, row % shape.time), 1.0f);
+    store_pack(head_of(y, shape, row), first, shape.dim, layout.aligned, scaled(rotated_x, r * head_gain));
     if (rstd != nullptr && place.lane == 0) rstd[row * shape.heads + blockIdx.y] = r;
   }
 }
@@ -79,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     const float product = sum_of_lanes(dot(u, own), layout.lanes) * r;
     gain_sum += product;
     const float factor = r * head_gain;
-    const float along = shape.normalise ? factor * product * r / static_cast<float>(shape.dim) : 0.0f;
+    const float along = shape.normalize ? factor * product * r / static_cast<float>(shape.dim) : 0.0f;
     if (active) store_pack(head_of(dx, shape, row), first, shape.dim, layout.aligned, combined(factor, u, -along, own));
   }
   if (dgain != nullptr && place.lane == 0 && place.index < layout.steps) {
@@ -101,7 +102,7 @@ Layout layout_of(HeadShape shape, int64_t rows, bool aligned) {
 }
 
 dim3 blocks_of(const Layout& layout) {
-  return dim3(static_cast<unsigned>(quotient_up<int64_t>(layout.steps, kThreads / layout.lanes)),
+  return dim3(static_cast<unsigned>(ceil_div<int64_t>(layout.steps, kThreads / layout.lanes)),
               static_cast<unsigned>(layout.shape.heads));
 }
 

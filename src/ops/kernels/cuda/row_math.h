@@ -1,5 +1,5 @@
 // What one thread of a CUDA kernel computes: 16 bytes of a row as floats, and the formulas of ../kernels.h on them.
-// Compiles for the device and for the host, so that tests on a machine without a GPU reach it.
+// Compiles for the device and for the host, so that it can be tested on a machine without a GPU.
 #pragma once
 
 #include <math.h>
@@ -21,10 +21,10 @@ constexpr float kEps = 1.1920929e-07f;
 template <class T>
 constexpr int kPack = 16 / static_cast<int>(sizeof(T));
 
-/// kPack consecutive elements of a row, in float32. Lanes beyond the row's end are zero and are not stored.
+/// kPack consecutive elements of a row, in float32. Elements beyond the row's end are zero and are not stored.
 template <class T>
 struct Pack {
-  float lanes[kPack<T>];
+  float elements[kPack<T>];
 };
 
 template <class To, class From>
@@ -66,15 +66,15 @@ PGOLF_HOST_DEVICE T rounded(float value) {
   }
 }
 
-/// What a pack holds after its way through memory.
+/// A pack after a round trip through memory.
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> as_stored(const Pack<T>& pack) {
   Pack<T> result;
-  for (int i = 0; i < kPack<T>; ++i) result.lanes[i] = to_float(rounded<T>(pack.lanes[i]));
+  for (int i = 0; i < kPack<T>; ++i) result.elements[i] = to_float(rounded<T>(pack.elements[i]));
   return result;
 }
 
-/// 16 bytes of memory, whatever lies there, as the device reads and writes them at once.
+/// 16 bytes of memory of any type, which the device reads and writes at once.
 struct __attribute__((may_alias, aligned(16))) Bytes {
   uint32_t words[4];
 };
@@ -87,13 +87,13 @@ PGOLF_HOST_DEVICE Pack<T> load_pack(const T* row, int64_t first, int64_t width, 
     const Bytes bytes = *reinterpret_cast<const Bytes*>(row + first);
     for (int i = 0; i < kPack<T>; ++i) {
       if constexpr (sizeof(T) == 4) {
-        pack.lanes[i] = bits_of<float>(bytes.words[i]);
+        pack.elements[i] = bits_of<float>(bytes.words[i]);
       } else {
-        pack.lanes[i] = bits_of<float>(i % 2 == 0 ? bytes.words[i / 2] << 16 : bytes.words[i / 2] & 0xffff0000u);
+        pack.elements[i] = bits_of<float>(i % 2 == 0 ? bytes.words[i / 2] << 16 : bytes.words[i / 2] & 0xffff0000u);
       }
     }
   } else {
-    for (int i = 0; i < kPack<T>; ++i) pack.lanes[i] = first + i < width ? to_float(row[first + i]) : 0.0f;
+    for (int i = 0; i < kPack<T>; ++i) pack.elements[i] = first + i < width ? to_float(row[first + i]) : 0.0f;
   }
   return pack;
 }
@@ -104,65 +104,65 @@ PGOLF_HOST_DEVICE void store_pack(T* row, int64_t first, int64_t width, bool ali
     Bytes bytes;
     for (int i = 0; i < 4; ++i) {
       if constexpr (sizeof(T) == 4) {
-        bytes.words[i] = bits_of<uint32_t>(pack.lanes[i]);
+        bytes.words[i] = bits_of<uint32_t>(pack.elements[i]);
       } else {
-        bytes.words[i] = bfloat16_pair(pack.lanes[2 * i], pack.lanes[2 * i + 1]);
+        bytes.words[i] = bfloat16_pair(pack.elements[2 * i], pack.elements[2 * i + 1]);
       }
     }
     *reinterpret_cast<Bytes*>(row + first) = bytes;
   } else {
     for (int i = 0; i < kPack<T>; ++i) {
-      if (first + i < width) row[first + i] = rounded<T>(pack.lanes[i]);
+      if (first + i < width) row[first + i] = rounded<T>(pack.elements[i]);
     }
   }
 }
 
-/// Values (float32 whatever T is) for the lanes of a pack that begins at element `first`; aligned: as for load_pack.
+/// Values (float32 whatever T is) for the elements of a pack that begins at element `first`; aligned: as for load_pack.
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> load_floats(const float* values, int64_t first, int64_t width, bool aligned) {
   Pack<T> pack;
   for (int quarter = 0; quarter < kPack<T>; quarter += 4) {
     const Pack<float> four = load_pack(values, first + quarter, width, aligned);
-    for (int i = 0; i < 4; ++i) pack.lanes[quarter + i] = four.lanes[i];
+    for (int i = 0; i < 4; ++i) pack.elements[quarter + i] = four.elements[i];
   }
   return pack;
 }
 
-/// f(lane) for each lane.
+/// f(i) for each element i.
 template <class T, class F>
 PGOLF_HOST_DEVICE Pack<T> pack_of(const F& f) {
   Pack<T> pack;
-  for (int i = 0; i < kPack<T>; ++i) pack.lanes[i] = f(i);
+  for (int i = 0; i < kPack<T>; ++i) pack.elements[i] = f(i);
   return pack;
 }
 
 template <class T>
 PGOLF_HOST_DEVICE float dot(const Pack<T>& a, const Pack<T>& b) {
   float sum = 0;
-  for (int i = 0; i < kPack<T>; ++i) sum += a.lanes[i] * b.lanes[i];
+  for (int i = 0; i < kPack<T>; ++i) sum += a.elements[i] * b.elements[i];
   return sum;
 }
 
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> scaled(const Pack<T>& pack, float factor) {
-  return pack_of<T>([&](int i) { return factor * pack.lanes[i]; });
+  return pack_of<T>([&](int i) { return factor * pack.elements[i]; });
 }
 
 PGOLF_HOST_DEVICE float reciprocal_rms(float square_sum, int64_t width) {
   return 1 / sqrtf(square_sum / static_cast<float>(width) + kEps);
 }
 
-/// a x + b y; lane by lane with packs for a and b.
+/// a x + b y; elementwise with packs for a and b.
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> combined(const Pack<T>& a, const Pack<T>& x, const Pack<T>& b, const Pack<T>& y) {
-  return pack_of<T>([&](int i) { return a.lanes[i] * x.lanes[i] + b.lanes[i] * y.lanes[i]; });
+  return pack_of<T>([&](int i) { return a.elements[i] * x.elements[i] + b.elements[i] * y.elements[i]; });
 }
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> combined(float a, const Pack<T>& x, float b, const Pack<T>& y) {
-  return pack_of<T>([&](int i) { return a * x.lanes[i] + b * y.lanes[i]; });
+  return pack_of<T>([&](int i) { return a * x.elements[i] + b * y.elements[i]; });
 }
 
-/// The c for which dx = r dy - c x is the gradient of a normalised row, r = 1 / rms(x), product = dy . x.
+/// The c for which dx = r dy - c x is the gradient of a normalized row, r = 1 / rms(x), product = dy . x.
 PGOLF_HOST_DEVICE float norm_backward_coefficient(float product, float r, int64_t width) {
   return product * r * r * r / static_cast<float>(width);
 }
@@ -174,8 +174,8 @@ struct Angles {
   bool interleaved;
 };
 
-/// Lanes first .. of the rotated row, `own` before the rotation; direction 1 rotates, -1 rotates back. aligned: row, cos and
-/// sin lie on 16-byte boundaries. Each lane's partner is read from memory again, where the row's other threads have just read
+/// Elements first .. of the rotated row, `own` before the rotation; direction 1 rotates, -1 rotates back. aligned: row, cos and
+/// sin lie on 16-byte boundaries. Each element's partner is read from memory again, where the row's other threads have just read
 /// it.
 template <class T>
 PGOLF_HOST_DEVICE Pack<T> rotated(const Pack<T>& own, const T* row, int64_t first, int64_t width, bool aligned, Angles angles,
@@ -184,10 +184,10 @@ PGOLF_HOST_DEVICE Pack<T> rotated(const Pack<T>& own, const T* row, int64_t firs
   if (first >= 2 * half) return own;
   if (angles.interleaved) {  // the partners are in the same pack
     return pack_of<T>([&](int i) {
-      const int64_t lane = first + i;
-      if (lane >= 2 * half) return own.lanes[i];
-      const float sine = (i % 2 == 0 ? direction : -direction) * angles.sin[lane / 2];
-      return own.lanes[i] * angles.cos[lane / 2] + own.lanes[i ^ 1] * sine;
+      const int64_t element = first + i;
+      if (element >= 2 * half) return own.elements[i];
+      const float sine = (i % 2 == 0 ? direction : -direction) * angles.sin[element / 2];
+      return own.elements[i] * angles.cos[element / 2] + own.elements[i ^ 1] * sine;
     });
   }
   if (half % kPack<T> == 0) {  // the partners are a pack, too
@@ -199,17 +199,17 @@ PGOLF_HOST_DEVICE Pack<T> rotated(const Pack<T>& own, const T* row, int64_t firs
     return combined(own, cos, other, scaled(sin, low ? direction : -direction));
   }
   return pack_of<T>([&](int i) {
-    const int64_t lane = first + i;
-    if (lane >= 2 * half) return own.lanes[i];
-    const bool low = lane < half;
-    const int64_t angle = low ? lane : lane - half;
-    const float other = to_float(row[low ? lane + half : angle]);
-    return own.lanes[i] * angles.cos[angle] + (low ? direction : -direction) * other * angles.sin[angle];
+    const int64_t element = first + i;
+    if (element >= 2 * half) return own.elements[i];
+    const bool low = element < half;
+    const int64_t angle = low ? element : element - half;
+    const float other = to_float(row[low ? element + half : angle]);
+    return own.elements[i] * angles.cos[angle] + (low ? direction : -direction) * other * angles.sin[angle];
   });
 }
 
 PGOLF_HOST_DEVICE float relu_squared(float x) {
-  const float positive = x < 0 ? 0.0f : x;  // NaN passes
+  const float positive = x < 0 ? 0.0f : x;  // NaN propagates
   return positive * positive;
 }
 PGOLF_HOST_DEVICE float relu_squared_backward(float dy, float x) {

@@ -15,17 +15,17 @@ bool on_boundaries(Pointers... pointers) {
 }
 
 template <class Integer>
-constexpr Integer quotient_up(Integer a, Integer b) {
+constexpr Integer ceil_div(Integer a, Integer b) {
   return (a + b - 1) / b;
 }
 
-/// The sum of `value` over groups of `lanes` neighbouring threads (a power of two up to 32), given to all of them. Every thread
+/// The sum of `value` over groups of `lanes` neighboring threads (a power of two up to 32), given to all of them. Every thread
 /// of the warp must take part.
 __device__ inline float sum_of_lanes(float value, int lanes) {
   for (int step = lanes / 2; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
   return value;
 }
-__device__ inline float largest_of_lanes(float value) {
+__device__ inline float max_of_lanes(float value) {
   for (int step = kWarp / 2; step > 0; step /= 2) {
     const float other = __shfl_xor_sync(0xffffffffu, value, step);
     value = other > value ? other : value;
@@ -49,9 +49,9 @@ class Team {
     for (int warp = 0; warp < warps; ++warp) value += sums[warp];
     return value;
   }
-  __device__ float largest(float value) {
+  __device__ float max(float value) {
     const int warps = blockDim.x / kWarp;
-    value = largest_of_lanes(value);
+    value = max_of_lanes(value);
     if (warps == 1) return value;
     float* const values = next() + threadIdx.y * warps;
     if (threadIdx.x % kWarp == 0) values[threadIdx.x / kWarp] = value;
@@ -61,13 +61,13 @@ class Team {
   }
 
  private:
-  /// One of two buffers in turn: a warp may still read the previous result while another one writes the next.
+  /// Alternates between two buffers: a warp may still read the previous result while another one writes the next.
   __device__ float* next() {
     __shared__ float buffers[2][kMaxThreads / kWarp];
-    turn_ = 1 - turn_;
-    return buffers[turn_];
+    buffer_ = 1 - buffer_;
+    return buffers[buffer_];
   }
-  int turn_ = 0;
+  int buffer_ = 0;
 };
 
 }  // namespace pgolf::ops::cuda

@@ -19,7 +19,7 @@ constexpr int64_t kKeys = 128;          ///< keys whose scores forward() holds a
 constexpr int64_t kBackwardKeys = 32, kQueries = 128;  ///< the block of scores that backward() holds; whole strips
 constexpr float kLog2E = 1.44269504f;
 
-PGOLF_INLINE Floats larger(Floats a, Floats b) {
+PGOLF_INLINE Floats max(Floats a, Floats b) {
   return a > b ? a : b;
 }
 
@@ -106,9 +106,9 @@ void transpose(Rows<const float*> from, int64_t rows, int64_t dim, float* to) {
   using Four = float __attribute__((vector_size(16)));
   using FourIndex = int32_t __attribute__((vector_size(16)));
   for (int64_t row = 0; row < kStrip; row += 4) {
-    for (int64_t lane = 0; lane < dim; lane += 4) {
+    for (int64_t column = 0; column < dim; column += 4) {
       Four r[4] = {};
-      for (int64_t i = 0; i < 4 && row + i < rows; ++i) __builtin_memcpy(&r[i], from.data + (row + i) * from.stride + lane, 16);
+      for (int64_t i = 0; i < 4 && row + i < rows; ++i) __builtin_memcpy(&r[i], from.data + (row + i) * from.stride + column, 16);
       const Four a = __builtin_shuffle(r[0], r[1], FourIndex{0, 4, 1, 5}),
                  b = __builtin_shuffle(r[2], r[3], FourIndex{0, 4, 1, 5});
       const Four c = __builtin_shuffle(r[0], r[1], FourIndex{2, 6, 3, 7}),
@@ -117,12 +117,12 @@ void transpose(Rows<const float*> from, int64_t rows, int64_t dim, float* to) {
       r[1] = __builtin_shuffle(a, b, FourIndex{2, 3, 6, 7});
       r[2] = __builtin_shuffle(c, d, FourIndex{0, 1, 4, 5});
       r[3] = __builtin_shuffle(c, d, FourIndex{2, 3, 6, 7});
-      for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(to + (lane + i) * kStrip + row, &r[i], 16);
+      for (int64_t i = 0; i < 4; ++i) __builtin_memcpy(to + (column + i) * kStrip + row, &r[i], 16);
     }
   }
 }
 
-/// All ones in the lanes whose query, first_query + lane, may see the key.
+/// All ones in the lanes whose query, first_query + lane, may attend to the key.
 PGOLF_INLINE Ints visible(int64_t key, int64_t first_query) {
   Ints query{};
   for (int32_t i = 0; i < kLanes; ++i) query[i] = i;
@@ -137,9 +137,9 @@ Left by_row(Rows<const float*> matrix, int64_t first) {
   return {matrix.data + first * matrix.stride, matrix.stride, 1};
 }
 
-/// A strip of queries against all keys that they may see; the running softmax of flash attention.
+/// A strip of queries against all keys that they may attend to; the running softmax of flash attention.
 void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log_sums, int64_t first, float* memory) {
-  const int64_t rows = least(kStrip, in.time - first), end = first + rows;
+  const int64_t rows = min(kStrip, in.time - first), end = first + rows;
   float* const q = memory;                    // [dim, kStrip]
   float* const scores = q + in.dim * kStrip;  // [kKeys, kStrip]
   const Rows<float*> to{out.data + first * out.stride, out.stride};
@@ -147,7 +147,7 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
   transpose({in.q.data + first * in.q.stride, in.q.stride}, rows, in.dim, q);
   Floats offset[2] = {all(-__builtin_inff()), all(-__builtin_inff())}, sum[2] = {};
   for (int64_t key = 0; key < end; key += kKeys) {
-    const int64_t keys = least(kKeys, end - key);
+    const int64_t keys = min(kKeys, end - key);
     multiply({scores, kStrip}, by_row(in.k, key), {q, kStrip}, keys, kStrip, in.dim, false);
     float shrink[kStrip];
     for (int half = 0; half < 2; ++half) {
@@ -158,7 +158,7 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
         Floats score = load(s + i * kStrip) * factor;
         if (key + i > query) score = visible(key + i, query) ? score : all(-__builtin_inff());
         store(s + i * kStrip, score);
-        largest = larger(score, largest);
+        largest = max(score, largest);
       }
       const Floats smaller = exp2_of(offset[half] - largest);
       store(shrink + half * kLanes, smaller);
@@ -173,7 +173,7 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
     }
     if (key > 0) {
       for (int64_t i = 0; i < rows; ++i) {
-        for (int64_t lane = 0; lane < in.dim; ++lane) to.data[i * to.stride + lane] *= shrink[i];
+        for (int64_t column = 0; column < in.dim; ++column) to.data[i * to.stride + column] *= shrink[i];
       }
     }
     multiply(to, {scores, 1, kStrip}, {in.v.data + key * in.v.stride, in.v.stride}, rows, in.dim, keys, key > 0);
@@ -184,7 +184,7 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
     store(offsets + half * kLanes, offset[half]);
   }
   for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t lane = 0; lane < in.dim; ++lane) to.data[i * to.stride + lane] /= sums[i];
+    for (int64_t column = 0; column < in.dim; ++column) to.data[i * to.stride + column] /= sums[i];
     log_sums[first + i] = offsets[i] + __builtin_log2f(sums[i]);
   }
 }
@@ -200,12 +200,13 @@ int64_t whole_strips(int64_t time) {
 }
 
 /// p and ds of a strip of queries against `keys` keys, at p and ds with kQueries from key to key; zero where the mask is.
-void strip_gradients(const AttentionInput<float>& in, const float* q_turned, const float* dout_turned, const float* log_sums,
-                     const float* deltas, int64_t first_query, int64_t first_key, int64_t keys, float* p, float* ds) {
+void strip_gradients(const AttentionInput<float>& in, const float* q_transposed, const float* dout_transposed,
+                     const float* log_sums, const float* deltas, int64_t first_query, int64_t first_key, int64_t keys, float* p,
+                     float* ds) {
   const float scale = score_scale(in.dim), factor = scale * kLog2E;
-  const int64_t seen = least(keys, first_query + kStrip - first_key);
-  multiply({p, kQueries}, by_row(in.k, first_key), {q_turned, kStrip}, seen, kStrip, in.dim, false);
-  multiply({ds, kQueries}, by_row(in.v, first_key), {dout_turned, kStrip}, seen, kStrip, in.dim, false);
+  const int64_t seen = min(keys, first_query + kStrip - first_key);
+  multiply({p, kQueries}, by_row(in.k, first_key), {q_transposed, kStrip}, seen, kStrip, in.dim, false);
+  multiply({ds, kQueries}, by_row(in.v, first_key), {dout_transposed, kStrip}, seen, kStrip, in.dim, false);
   for (int half = 0; half < 2; ++half) {
     const int64_t query = first_query + half * kLanes;
     const Floats delta = load(deltas + half * kLanes), log_sum = load(log_sums + half * kLanes);
@@ -226,41 +227,41 @@ void strip_gradients(const AttentionInput<float>& in, const float* q_turned, con
 void backward(const AttentionInput<float>& in, Rows<const float*> out, Rows<const float*> dout, const float* log_sums,
               Rows<float*> dq, float* dk, float* dv, void* scratch) {
   const int64_t padded = whole_strips(in.time);
-  float* const q_turned = static_cast<float*>(scratch);   // strips of [dim, kStrip]
-  float* const dout_turned = q_turned + padded * in.dim;  // the same
-  float* const deltas = dout_turned + padded * in.dim;    // rowsum(dout * out)
-  float* const padded_sums = deltas + padded;             // log_sums
-  float* const p = padded_sums + padded;                  // [kBackwardKeys, kQueries]
-  float* const ds = p + kBackwardKeys * kQueries;         // the same
+  float* const q_transposed = static_cast<float*>(scratch);       // strips of [dim, kStrip]
+  float* const dout_transposed = q_transposed + padded * in.dim;  // the same
+  float* const deltas = dout_transposed + padded * in.dim;        // rowsum(dout * out)
+  float* const padded_sums = deltas + padded;                     // log_sums
+  float* const p = padded_sums + padded;                          // [kBackwardKeys, kQueries]
+  float* const ds = p + kBackwardKeys * kQueries;                 // the same
   for (int64_t first = 0; first < in.time; first += kStrip) {
-    const int64_t rows = least(kStrip, in.time - first);
-    transpose({in.q.data + first * in.q.stride, in.q.stride}, rows, in.dim, q_turned + first * in.dim);
-    transpose({dout.data + first * dout.stride, dout.stride}, rows, in.dim, dout_turned + first * in.dim);
+    const int64_t rows = min(kStrip, in.time - first);
+    transpose({in.q.data + first * in.q.stride, in.q.stride}, rows, in.dim, q_transposed + first * in.dim);
+    transpose({dout.data + first * dout.stride, dout.stride}, rows, in.dim, dout_transposed + first * in.dim);
   }
   for (int64_t row = 0; row < padded; ++row) {
     deltas[row] = padded_sums[row] = 0;
     if (row >= in.time) continue;
     Floats product{};
-    for (int64_t lane = 0; lane < in.dim; lane += kLanes) {
-      product += load(out.data + row * out.stride + lane) * load(dout.data + row * dout.stride + lane);
+    for (int64_t column = 0; column < in.dim; column += kLanes) {
+      product += load(out.data + row * out.stride + column) * load(dout.data + row * dout.stride + column);
     }
     for (int64_t lane = 0; lane < kLanes; ++lane) deltas[row] += product[lane];
     padded_sums[row] = log_sums[row];
   }
   for (int64_t key = 0; key < in.time; key += kBackwardKeys) {
-    const int64_t keys = least(kBackwardKeys, in.time - key);
+    const int64_t keys = min(kBackwardKeys, in.time - key);
     for (int64_t first = key; first < in.time; first += kQueries) {
-      const int64_t queries = least(kQueries, in.time - first);
+      const int64_t queries = min(kQueries, in.time - first);
       for (int64_t query = first; query < first + queries; query += kStrip) {
-        strip_gradients(in, q_turned + query * in.dim, dout_turned + query * in.dim, padded_sums + query, deltas + query, query,
-                        key, keys, p + query - first, ds + query - first);
+        strip_gradients(in, q_transposed + query * in.dim, dout_transposed + query * in.dim, padded_sums + query, deltas + query,
+                        query, key, keys, p + query - first, ds + query - first);
       }
-      const Left p_left{p, kQueries, 1}, ds_left{ds, kQueries, 1}, ds_turned{ds, 1, kQueries};
+      const Left p_left{p, kQueries, 1}, ds_left{ds, kQueries, 1}, ds_transposed{ds, 1, kQueries};
       const Rows<const float*> d{dout.data + first * dout.stride, dout.stride}, q{in.q.data + first * in.q.stride, in.q.stride};
       multiply({dv + key * in.dim, in.dim}, p_left, d, keys, in.dim, queries, first > key);
       multiply({dk + key * in.dim, in.dim}, ds_left, q, keys, in.dim, queries, first > key);
-      multiply({dq.data + first * dq.stride, dq.stride}, ds_turned, {in.k.data + key * in.k.stride, in.k.stride}, queries, in.dim,
-               keys, key > 0);
+      multiply({dq.data + first * dq.stride, dq.stride}, ds_transposed, {in.k.data + key * in.k.stride, in.k.stride}, queries,
+               in.dim, keys, key > 0);
     }
   }
 }
@@ -272,11 +273,11 @@ int64_t scratch_bytes(int64_t time, int64_t dim) {
 
 void sum_heads(const float* from, int64_t heads, Rows<float*> to, int64_t time, int64_t dim) {
   for (int64_t row = 0; row < time; ++row) {
-    for (int64_t lane = 0; lane < dim; lane += kLanes) {
-      const float* const first = from + row * dim + lane;
+    for (int64_t column = 0; column < dim; column += kLanes) {
+      const float* const first = from + row * dim + column;
       Floats sum = load(first);
       for (int64_t head = 1; head < heads; ++head) sum += load(first + head * time * dim);
-      store(to.data + row * to.stride + lane, sum);
+      store(to.data + row * to.stride + column, sum);
     }
   }
 }

@@ -45,7 +45,7 @@ PGOLF_INLINE void cross_entropy(const T* logits, const int64_t* targets, float c
       const Floats value = keep(t.value, smallest, part);
       maxima = value > maxima ? value : maxima;
     });
-    const float largest = largest_of(maxima), target = zs[targets[row]];
+    const float largest = max_of(maxima), target = zs[targets[row]];
     Floats sums = {};
     for_lanes(vocab, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const Floats e = exp_of_nonpositive(cap * (load(zs + i, part) - largest));

@@ -27,7 +27,7 @@ PGOLF_INLINE Exponential exponential(Floats x) {
   return {(Floats)(((Bits)shifted << 23) + 0x3f800000u), p};
 }
 
-/// Comparisons are written so that a NaN passes through.
+/// Comparisons are written so that NaN propagates.
 PGOLF_INLINE Floats exp_of_nonpositive(Floats x) {
   const Exponential e = exponential(x < -87.3f ? all(-87.3f) : x);
   return e.scale + e.scale * e.fraction;

@@ -1,7 +1,7 @@
 // Matrix products of packed float32 operands in vectors. Compiled once per instruction set like kernels.cpp, under the same
 // rules.
 //
-// A tile of the result, kRows by two vectors, stays in registers while the whole depth goes by: per step one row of the right
+// A tile of the result, kRows by two vectors, stays in registers over the whole depth: per step one row of the right
 // operand's strip is loaded and one value of each row of the left operand is broadcast. Both lie in memory in that order.
 #include "../gemm.h"
 
@@ -41,7 +41,7 @@ struct Rounded {
 /// `width` values a step of depth, those of rows or columns first .. first + kWidth - 1; zeros beyond.
 template <int64_t kWidth, class Convert, class T>
 void pack_along(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
-  const int64_t count = least(kWidth, width - first);
+  const int64_t count = min(kWidth, width - first);
   for (int64_t step = 0; step < depth; ++step, to += kWidth) {
     const T* const from = x + step * stride + first;
     if (count == kWidth) {
@@ -56,10 +56,10 @@ void pack_along(const T* x, int64_t stride, int64_t depth, int64_t first, int64_
 /// The same from a matrix whose rows are the operand's rows or columns.
 template <int64_t kWidth, class Convert, class T>
 void pack_across(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
-  const int64_t count = least(kWidth, width - first);
+  const int64_t count = min(kWidth, width - first);
   constexpr int64_t kBlock = 16;  // steps at a time: a cache line of every row
   for (int64_t start = 0; start < depth; start += kBlock) {
-    const int64_t end = least(start + kBlock, depth);
+    const int64_t end = min(start + kBlock, depth);
     for (int64_t i = 0; i < kWidth; ++i) {
       const T* const from = x + (first + i) * stride;
       for (int64_t step = start; step < end; ++step) to[step * kWidth + i] = i < count ? Convert::of(from[step]) : 0;
@@ -70,7 +70,7 @@ void pack_across(const T* x, int64_t stride, int64_t depth, int64_t first, int64
 /// Tiles of kWidth rows or columns; kPanel of them make a panel.
 template <int64_t kWidth, int64_t kPanel, bool kAcross, class Convert, class T>
 void pack(const T* x, int64_t stride, int64_t depth, int64_t width, float* packed, int64_t first_panel, int64_t last_panel) {
-  const int64_t end = least(last_panel * kPanel, width);
+  const int64_t end = min(last_panel * kPanel, width);
   for (int64_t first = first_panel * kPanel; first < end; first += kWidth) {
     if constexpr (kAcross) {
       pack_across<kWidth, Convert>(x, stride, depth, first, width, packed + first * depth);
@@ -87,10 +87,10 @@ constexpr Packing<T, float> packing_of() {
 }
 
 PGOLF_INLINE Floats positive(Floats x) {
-  return x < Floats{} ? Floats{} : x;  // NaN passes through
+  return x < Floats{} ? Floats{} : x;  // NaN propagates
 }
 
-/// What a value is after its way through memory.
+/// A value after a round trip through memory.
 template <class T>
 PGOLF_INLINE Floats as_stored(Floats x) {
   if constexpr (sizeof(T) == sizeof(float)) {
@@ -137,7 +137,7 @@ void multiply_tile(const Term<float>* terms, int64_t term_count, int64_t row, in
       }
     }
   }
-  const int64_t row_count = least(kRows, rows - row), column_count = columns - column;
+  const int64_t row_count = min(kRows, rows - row), column_count = columns - column;
   T* c = static_cast<T*>(output.c) + row * output.c_stride + column;
   T* d = static_cast<T*>(output.d) + row * output.d_stride + column;
 #pragma GCC unroll 12
@@ -156,14 +156,14 @@ void multiply_tile(const Term<float>* terms, int64_t term_count, int64_t row, in
   }
 }
 
-/// A group of rows stays in the second-level cache while all strips of columns go by, a strip in the first-level cache while it
-/// meets them.
+/// A group of rows stays in the second-level cache over all strips of columns, a strip in the first-level cache over all rows of
+/// the group.
 constexpr int64_t kRowGroup = 96;
 
 template <Store kStore, class T>
 void multiply_all(const Term<float>* terms, int64_t term_count, int64_t rows, int64_t columns, const Output& output) {
   for (int64_t group = 0; group < rows; group += kRowGroup) {
-    const int64_t group_end = least(group + kRowGroup, rows);
+    const int64_t group_end = min(group + kRowGroup, rows);
     for (int64_t column = 0; column < columns; column += kStrip) {
       for (int64_t row = group; row < group_end; row += kRows) {
         if (output.upper && column + kStrip <= row) break;

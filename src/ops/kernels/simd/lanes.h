@@ -28,10 +28,10 @@ using Ints = int32_t __attribute__((vector_size(kLanes * sizeof(int32_t))));
 using Bits = uint32_t __attribute__((vector_size(kLanes * sizeof(uint32_t))));
 using Halves = uint16_t __attribute__((vector_size(kLanes * sizeof(uint16_t))));
 
-PGOLF_INLINE int64_t least(int64_t a, int64_t b) {
+PGOLF_INLINE int64_t min(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
-PGOLF_INLINE int64_t larger(int64_t a, int64_t b) {
+PGOLF_INLINE int64_t max(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 
@@ -78,7 +78,7 @@ PGOLF_INLINE Ints lane_numbers() {
   return lane;
 }
 
-/// Which lanes of a vector are meant: all of them, or the first `count`, more than none and less than all.
+/// Which lanes of a vector are active: all of them, or the first `count`, more than none and less than all.
 struct All {};
 struct First {
   int64_t count;
@@ -126,12 +126,12 @@ PGOLF_INLINE void store(T* to, Floats x, First part) {
   for (int64_t i = 0; i < part.count; ++i) to[i] = whole[i];
 }
 #endif
-/// x with `other` in the lanes that are not meant.
+/// x with `other` in the inactive lanes.
 PGOLF_INLINE Floats keep(Floats x, float other, First part) {
   return lane_numbers() < static_cast<int32_t>(part.count) ? x : all(other);
 }
 
-/// Every number for two lanes: those from `from` on, half as many as are meant.
+/// Each number in two lanes: those from `from` on, half as many as there are active lanes.
 PGOLF_INLINE Floats load_twice(const float* from, First part) {
   return __builtin_shuffle(load(from, First{part.count / 2}), lane_numbers() / 2);
 }
@@ -139,7 +139,7 @@ PGOLF_INLINE Floats load_twice(const float* from, All) {
   return load_twice(from, First{kLanes});
 }
 
-/// f(first, part) until 0 .. count-1 are done, a vector at a time.
+/// f(first, part) over 0 .. count-1, a vector at a time.
 template <class F>
 PGOLF_INLINE void for_lanes(int64_t count, const F& f) {
   int64_t i = 0;
@@ -156,7 +156,7 @@ PGOLF_INLINE float fold(Floats x, const F& f) {
 PGOLF_INLINE float sum_of(Floats x) {
   return fold(x, [](Floats a, Floats b) PGOLF_INLINE_LAMBDA { return a + b; });
 }
-PGOLF_INLINE float largest_of(Floats x) {
+PGOLF_INLINE float max_of(Floats x) {
   return fold(x, [](Floats a, Floats b) PGOLF_INLINE_LAMBDA { return a > b ? a : b; });
 }
 

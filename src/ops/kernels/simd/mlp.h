@@ -24,7 +24,7 @@ void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) {
                        PGOLF_INLINE_LAMBDA { store(dx + i, 2 * positive_part(load(x + i, part)) * load(dy + i, part), part); });
 }
 
-/// 1 / (1 + e^-x); NaN passes through.
+/// 1 / (1 + e^-x); NaN propagates.
 PGOLF_INLINE Floats sigmoid(Floats x) {
   const Floats e = exp_of_nonpositive(x > 0 ? -x : x), inverse = 1 / (1 + e);
   return x > 0 ? inverse : e * inverse;

@@ -14,11 +14,11 @@ namespace {
 template <class T>
 double nesterov(const float* gradient, float* buffer, float momentum, T* x, int64_t count) {
   double total = 0;
-  // Squares are summed in float32 over short stretches only.
-  constexpr int64_t kStretch = 4096;
-  for (int64_t start = 0; start < count; start += kStretch) {
+  // Squares are summed in float32 over short segments only.
+  constexpr int64_t kSegment = 4096;
+  for (int64_t start = 0; start < count; start += kSegment) {
     Floats squares{};
-    for_lanes(count - start < kStretch ? count - start : kStretch, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+    for_lanes(count - start < kSegment ? count - start : kSegment, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const int64_t at = start + i;
       const Floats g = load(gradient + at, part), b = load(buffer + at, part) * momentum + g;
       store(buffer + at, b, part);
@@ -92,11 +92,11 @@ class Iteration {
 
   static int64_t left_floats(int64_t rows, int64_t columns) {
     const int64_t size = rows < columns ? rows : columns, depth = rows < columns ? columns : rows;
-    return round_up(larger(VectorGemm::left_size(depth, size), VectorGemm::left_size(size, rows)), 16);
+    return round_up(max(VectorGemm::left_size(depth, size), VectorGemm::left_size(size, rows)), 16);
   }
   static int64_t right_floats(int64_t rows, int64_t columns) {
     const int64_t size = rows < columns ? rows : columns, depth = rows < columns ? columns : rows;
-    return round_up(larger(VectorGemm::right_size(depth, size), VectorGemm::right_size(size, columns)), 16);
+    return round_up(max(VectorGemm::right_size(depth, size), VectorGemm::right_size(size, columns)), 16);
   }
 
   void step(const T* from, T* to) {

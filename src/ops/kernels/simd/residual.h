@@ -6,10 +6,10 @@
 namespace pgolf::ops {
 namespace {
 
-/// One row of the gradient of an op's first output: what arrives there, plus what the second output, its rms_norm, passes on.
+/// One row of the gradient of an op's first output: the incoming one, plus the one through the second output, its rms_norm.
 template <class T, bool kNormed>
-struct ArrivingGradient {
-  PGOLF_INLINE ArrivingGradient(const T* dy_row, const NormedOutput<T>& normed, int64_t row, int64_t width) : dy(dy_row) {
+struct IncomingGradient {
+  PGOLF_INLINE IncomingGradient(const T* dy_row, const NormedOutput<T>& normed, int64_t row, int64_t width) : dy(dy_row) {
     if constexpr (kNormed) {
       dnormed = normed.dnormed + row * width;
       y = normed.y + row * width;
@@ -54,7 +54,7 @@ void residual_mix_backward_rows(const T* dy, NormedOutput<T> normed, const T* x,
   float* const dmix0 = dmix + width;
   for (int64_t i = 0; i < 2 * width; ++i) dmix[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, x0 += width, dx += width, dx0 += width) {
-    const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
+    const IncomingGradient<T, kNormed> gradient(dy, normed, row, width);
     for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const Floats d = gradient.at(i, part);
       store(dmix + i, load(dmix + i, part) + d * load(x + i, part), part);
@@ -84,7 +84,7 @@ void scaled_add_backward_rows(const T* dy, NormedOutput<T> normed, const float* 
                               float* dscale, int64_t rows, int64_t width) {
   for (int64_t i = 0; i < width; ++i) dscale[i] = 0;
   for (int64_t row = 0; row < rows; ++row, dy += width, branch += width, dbranch += width) {
-    const ArrivingGradient<T, kNormed> gradient(dy, normed, row, width);
+    const IncomingGradient<T, kNormed> gradient(dy, normed, row, width);
     T* const dx_row = kNormed ? dx + row * width : nullptr;
     for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
       const Floats d = gradient.at(i, part);

@@ -8,7 +8,7 @@ namespace {
 
 constexpr float kEps = 1.1920929e-07f;
 
-/// In four sums, so that none waits for the one before.
+/// In four independent sums, to hide the latency of additions.
 template <class T>
 PGOLF_INLINE float dot(const T* x, const T* y, int64_t count) {
   Floats sums[4] = {};
@@ -41,7 +41,7 @@ void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) {
   }
 }
 
-/// The c for which dx = r dy - c x is the gradient of one normalised row with r = 1 / rms(x).
+/// The c for which dx = r dy - c x is the gradient of one normalized row with r = 1 / rms(x).
 template <class T>
 PGOLF_INLINE float norm_backward_coefficient(const T* dy, const T* x, float r, int64_t width) {
   return dot(dy, x, width) * r * r * r / static_cast<float>(width);

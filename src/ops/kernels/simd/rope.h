@@ -6,11 +6,11 @@
 namespace pgolf::ops {
 namespace {
 
-/// Calls visit(i, part, lanes) for all lanes of factor * x, one head at one time, turned by the table's angles; direction -1:
-/// back.
+/// Calls visit(i, part, values) for all vectors of factor * x, one head at one time, rotated by the table's angles; direction -1:
+/// rotated back.
 template <class T, class F>
-PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int64_t time, float direction, int64_t dim,
-                             const F& visit) {
+PGOLF_INLINE void for_rotated(const T* x, float factor, RotationTable table, int64_t time, float direction, int64_t dim,
+                              const F& visit) {
   const float *const cos = table.cos + time * table.half, *const sin = table.sin + time * table.half;
   const int64_t half = table.half;
   int64_t done = 2 * half;
@@ -21,14 +21,14 @@ PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int6
       visit(i, part, own * load_twice(cos + i / 2, part) + partner * (signs * load_twice(sin + i / 2, part)));
     });
   } else if (half > 0 && done <= kLanes && kLanes <= dim) {
-    // The partners are in one vector, with lanes that turn by nothing behind them.
+    // The partners are in one vector, followed by lanes that do not rotate.
     const Ints lane = lane_numbers(), h = lane_numbers() * 0 + static_cast<int32_t>(half);
     const Ints pair = lane < h ? lane : lane - h, partner_of = lane < h ? lane + h : pair;
     const First pairs{half};
     const Floats own = factor * load(x), partner = __builtin_shuffle(own, partner_of);
     const Floats s = __builtin_shuffle(load(sin, pairs), pair), c = __builtin_shuffle(load(cos, pairs), pair);
-    const Floats turned = own * c + partner * (lane < h ? direction * s : -direction * s);
-    visit(0, All{}, lane < 2 * h ? turned : own);
+    const Floats rotated = own * c + partner * (lane < h ? direction * s : -direction * s);
+    visit(0, All{}, lane < 2 * h ? rotated : own);
     done = kLanes;
   } else {
     for_lanes(half, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
@@ -46,23 +46,23 @@ PGOLF_INLINE void for_turned(const T* x, float factor, RotationTable table, int6
 template <class T>
 PGOLF_INLINE float norm_rotate_head(const T* x, T* y, RotationTable table, int64_t time, float gain, const HeadShape& shape,
                                     int64_t dim) {
-  const float r = shape.normalise ? reciprocal_rms(dot(x, x, dim), dim) : 1.0f;
-  for_turned(x, r, table, time, 1.0f, dim,
-             [&](int64_t i, auto part, Floats turned) PGOLF_INLINE_LAMBDA { store(y + i, gain * turned, part); });
+  const float r = shape.normalize ? reciprocal_rms(dot(x, x, dim), dim) : 1.0f;
+  for_rotated(x, r, table, time, 1.0f, dim,
+              [&](int64_t i, auto part, Floats rotated) PGOLF_INLINE_LAMBDA { store(y + i, gain * rotated, part); });
   return r;
 }
 
-/// With u the gradient turned back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim), without
-/// normalisation rstd = 1 and dx = gain * u.
+/// With u the gradient rotated back and n = x * rstd: dgain = u . n and dx = rstd * gain * (u - n * (u . n) / dim); without
+/// normalization rstd = 1 and dx = gain * u.
 template <class T>
 PGOLF_INLINE float norm_rotate_backward_head(const T* dy, const T* x, float r, RotationTable table, int64_t time, float gain,
                                              T* dx, const HeadShape& shape, int64_t dim) {
   Floats products = {};
-  for_turned(dy, 1.0f, table, time, -1.0f, dim,
-             [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA { products += u * load(x + i, part); });
+  for_rotated(dy, 1.0f, table, time, -1.0f, dim,
+              [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA { products += u * load(x + i, part); });
   const float product = r * sum_of(products), factor = r * gain;
-  const float along = shape.normalise ? factor * product * r / static_cast<float>(dim) : 0.0f;
-  for_turned(dy, 1.0f, table, time, -1.0f, dim, [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA {
+  const float along = shape.normalize ? factor * product * r / static_cast<float>(dim) : 0.0f;
+  for_rotated(dy, 1.0f, table, time, -1.0f, dim, [&](int64_t i, auto part, Floats u) PGOLF_INLINE_LAMBDA {
     store(dx + i, factor * u - along * load(x + i, part), part);
   });
   return product;
