@@ -122,7 +122,7 @@ TEST_F(SweepGpt, RunsMeasuresCollectsAndThenSkips) {
   const auto measured = split(read_text(fs::path(notes().string() + ".measured")), '\n');
   ASSERT_EQ(measured.size(), 5u);
   EXPECT_NE(measured[0].find("--eval-seq-lens 0.5x,1x,2x,4x --output " + out().string()), std::string::npos) << measured[0];
-  expect_in(sweep(kFour), 0, {"4 of 4 runs are there already"});
+  expect_in(sweep(kFour), 0, {"4 of 4 runs are already complete"});
   EXPECT_EQ(started().size(), 4u);
   EXPECT_EQ(read_text(out() / "sweep.csv"), csv);
   expect_in(sweep({"--rope-dims", "none,6,full", "--seed", "1,2"}), 0, {"4 of 6 runs are already complete", "6 runs of 3 arms"});
@@ -139,8 +139,8 @@ TEST_F(SweepGpt, MeasuresAgainWhenALengthIsNew) {
   EXPECT_EQ(measured(), 2u);
   expect_in(sweep(longer, also_100), 0, {"2 runs of 2 arms"});
   EXPECT_EQ(measured(), 4u);
-  expect_in(sweep(longer), 0, {"2 of 2 runs are there already"});
-  expect_in(sweep(two), 0, {"2 of 2 runs are there already"});
+  expect_in(sweep(longer), 0, {"2 of 2 runs are already complete"});
+  expect_in(sweep(two), 0, {"2 of 2 runs are already complete"});
   EXPECT_EQ(measured(), 4u) << "additional lengths are fine";
   EXPECT_EQ(started().size(), 2u) << "nothing was trained twice";
 }
