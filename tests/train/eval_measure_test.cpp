@@ -58,7 +58,7 @@ TEST_F(EvalMeasure, PrintsJsonLinesThatAreTheSameEveryTime) {
     EXPECT_GT(count_kind(rows, kind), 0) << kind;
 }
 
-TEST_F(EvalMeasure, OutputIsWrittenWholeAndASummaryPrinted) {
+TEST_F(EvalMeasure, OutputIsWrittenAtomicallyAndASummaryPrinted) {
   const fs::path output = *folder_ / "measures.jsonl";
   const std::vector<std::string> arguments{model(), "--eval-seq-lens", "1x,40", "--eval-tokens", "160"};
   auto with_output = arguments;
@@ -94,7 +94,7 @@ TEST_F(EvalMeasure, OptionsDecideWhatIsMeasured) {
   EXPECT_EQ(count_kind(unrotated, "attention"), 4);
 }
 
-TEST_F(EvalMeasure, FlagsSayWhatAPythonFileDoesNot) {
+TEST_F(EvalMeasure, FlagsSupplyWhatUpstreamsFilesLack) {
   const ModelFile ours = read_model_file(run().model());
   NamedTensors tensors;
   for (const auto& [name, tensor] : ours.state) tensors.emplace_back(name, to_raw(tensor));

@@ -1,4 +1,4 @@
-// eval_gpt generate and choices on a model made on the spot.
+// eval_gpt generate and choices on a model created by the test.
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/eval/choice_tasks.h"
 #include "pgolf/eval/generate.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kContext = 48;
 
-/// A file as train_gpt writes it: 2 layers of 32 lanes, random weights, trained on windows of kContext tokens.
+/// A file as train_gpt writes it: 2 layers of width 32, random weights, trained on windows of kContext tokens.
 void write_model(const fs::path& path, int64_t seed) {
   ModelConfig config = tiny_config();
   config.vocab_size = Dataset::vocab_size;
