@@ -101,7 +101,7 @@ def problems_of(folder, changes, level, args, data, tokenizer):
                 for name, count in expected.items() if calls[name] != count]
     # muon_update_ is called for an empty list, too.
     problems = [text for text in problems if options["OPTIMIZER"] == "muon" or "muon_update_" not in text]
-    unknown = set(calls) - set(expected) - {"(optimiser step)"}
+    unknown = set(calls) - set(expected) - {"(optimizer step)"}
     if unknown:
         problems.append(f"{level}: {changes}: in the trace, but not compared: {', '.join(sorted(unknown))}")
     if trained != parameters:

@@ -67,7 +67,7 @@ std::string rotation_identity(const ModelConfig& model) {
 ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::string>& extra) {
   ArmSettings settings;
   for (const auto& option : command.resolved) {
-    const bool counts = option.matters || is_one_of(kMeasurementOptions, option.name) ||
+    const bool counts = option.must_match || is_one_of(kMeasurementOptions, option.name) ||
                         std::find(extra.begin(), extra.end(), option.name) != extra.end();
     if (counts && option.name != "SEED" && !is_one_of(kRotationOptions, option.name)) settings[option.name] = option.text;
   }

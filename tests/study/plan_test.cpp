@@ -45,7 +45,7 @@ TEST(SweepPlan, EquivalentCombinationsAreRunOnce) {
   EXPECT_EQ(sweep.runs[0].requested, (Texts{"ROPE_DIMS=64", "ROPE_DIMS=96", "ROPE_DIMS=full"}));
   EXPECT_EQ(sweep.runs[0].command.config.model.widest_rope().rope_dims, 64);
   EXPECT_TRUE(mentions(sweep.notes, "ROPE_DIMS=96 is equivalent to ROPE_DIMS=64"));
-  EXPECT_TRUE(mentions(sweep.warnings, "more than the 64 lanes"));
+  EXPECT_TRUE(mentions(sweep.warnings, "exceeds the 64 dims"));
   const auto fractions = plan({{"ROPE_FRACTION", {"0.1", "0.09", "0", "1"}}});
   ASSERT_EQ(fractions.runs.size(), 3u);
   EXPECT_EQ(fractions.runs[0].command.config.model.widest_rope().rope_dims, 6);
@@ -104,7 +104,7 @@ TEST(SweepPlan, WrongOptionsFailBeforeAnythingRuns) {
   expect_error(ExitCode::usage, {"MIN_STEPS=9 (flag --min-steps): every run of a sweep"}, [] {
     plan_sweep({.varied = {{"SEED", {"1"}}}, .fixed = {"--min-steps", "9"}, .out_dir = "x"}, {});
   });
-  expect_error(ExitCode::usage, {"contradict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
+  expect_error(ExitCode::usage, {"conflict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
 }
 
 TEST(SweepPlan, TheEnvironmentCountsAsItWillForTheRuns) {

@@ -73,7 +73,7 @@ TEST_F(EvalFormats, InspectListsTheContents) {
   ASSERT_EQ(result.code, 0) << result.err;
   expect_parts(result.out, {"format  int8+zlib (int8_clean_per_row_v1)", "format  torch\n", "format  training checkpoint\n",
                             "2 layers of width 32, 2 heads (1 key/value), MLP 2x, vocabulary 320, embeddings tied",
-                            "rope    6 of 16 lanes base:10000.0 style:half select:prefix scaling:none table:float32",
+                            "rope    6 of 16 dims base:10000.0 style:half select:prefix scaling:none table:float32",
                             "of 16,000,000", "ROPE_DIMS=6", "tok_emb.weight", "[320, 32]", "step    2"});
   EXPECT_EQ(result.out.find("assumed"), std::string::npos);
   const auto budget = eval_gpt({"inspect", run().artifact().string(), "--budget-bytes", "1000"});
@@ -86,7 +86,7 @@ TEST_F(EvalFormats, InspectInJson) {
   const auto lines = json_lines_of(result.out);
   const auto& head = lines.at(0);
   EXPECT_EQ(head.at("kind"), "file");
-  EXPECT_EQ(head.at("file"), run().artifact().string()) << "what a run folder stands for";
+  EXPECT_EQ(head.at("file"), run().artifact().string()) << "the model file of a run folder";
   EXPECT_EQ(head.at("file_bytes"), fs::file_size(run().artifact()));
   EXPECT_EQ(head.at("left_for_code"), 16'000'000 - static_cast<int64_t>(fs::file_size(run().artifact())));
   EXPECT_EQ(head.at("config").at("ROPE_DIMS"), "6");
@@ -118,7 +118,7 @@ TEST_F(EvalFormats, InspectListsModelsItCannotUse) {
   write_atomic(own_ / "other.ptz", zlib_compress(save_torch(object), 9));
   const auto table = eval_gpt({"inspect", (own_ / "other.ptz").string()});
   EXPECT_EQ(table.code, 0) << table.err;
-  expect_parts(table.out, {"int8+zlib (int4_packed)", "not usable: ", "\"int4_packed\" is not known", "w?[2J", "[4, 4]"});
+  expect_parts(table.out, {"int8+zlib (int4_packed)", "not usable: ", "unknown quantization format \"int4_packed\"", "w?[2J", "[4, 4]"});
   const auto lines = json_lines_of(eval_gpt({"inspect", (own_ / "other.ptz").string(), "--format", "jsonl"}).out);
   expect_parts(lines.at(0).at("no_model"), {"int4_packed"});
   EXPECT_EQ(lines.at(1).at("name"), "w\x1b[2J");

@@ -186,7 +186,7 @@ TEST_F(EvalGpt, FlagsSupplyWhatUpstreamsFilesLack) {
   EXPECT_GT(std::abs(other_kind.at("val_loss").get<double>() - loss_of("val")), 1e-5);
   const auto has = [&](const std::string& text) { return other_kind.at("assumed").dump().find(text) != std::string::npos; };
   EXPECT_TRUE(has("\"MLP_KIND=gelu\"") && has("\"QK_NORM=0\"") && has("\"ROPE_DIMS=6\"")) << other_kind;
-  EXPECT_NE(score({silent, "--mlp-leaky-slope", "0.1"}).err.find("this kind has no slope"), std::string::npos);
+  EXPECT_NE(score({silent, "--mlp-leaky-slope", "0.1"}).err.find("this MLP_KIND has no slope"), std::string::npos);
   const auto contradiction = score({run_.model().string(), "--rope-dims", "4"});
   EXPECT_EQ(contradiction.code, 2);
   EXPECT_NE(contradiction.err.find("ROPE_DIMS=6"), std::string::npos) << contradiction.err;

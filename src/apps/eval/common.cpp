@@ -15,7 +15,7 @@ std::vector<ModelOption> file_default_options(FileDefaults* defaults) {
   std::vector<ModelOption> options = rotary_options(&defaults->stored.model, &defaults->rope);
   for (auto& option : shape_options(&defaults->stored.model)) options.push_back(std::move(option));
   options.push_back(train_seq_len_option(&defaults->stored.train_seq_len));
-  std::erase_if(options, [](const ModelOption& option) { return !option.may_be_unsaid(); });
+  std::erase_if(options, [](const ModelOption& option) { return !option.may_be_unknown(); });
   return options;
 }
 
@@ -32,7 +32,7 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
   const auto given = [&](const std::string& name) { return find_option(options, name).source == Source::flag; };
   FileDefaults unused;
   for (const auto& option : file_default_options(&unused)) {
-    if (option.stored == Stored::in_other_words) continue;
+    if (option.stored == Stored::as_another_option) continue;
     const std::string& name = option.name;
     const std::string text = find_option(options, name).text;
     // ROPE_FRACTION and ROPE_LAYERS set it too.
