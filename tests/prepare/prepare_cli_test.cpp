@@ -69,11 +69,11 @@ TEST(PrepareData, PathsMayFollowFlagsOrBePositional) {
   for (const char* paths : {"a b", "--path a b", "a --path b", "--path=a --path b"}) {
     expect_run(std::string("inspect --tokenizer-path c ") + paths, 2, {"takes one shard, not 2"});
   }
-  expect_run("tokenize --force absent_a --out-dir z --tokenizer-path absent.model", 3, {"no tokenizer absent.model"});
+  expect_run("tokenize --force absent_a --out-dir z --tokenizer-path absent.model", 3, {"tokenizer absent.model does not exist"});
 }
 
 TEST(PrepareData, MissingFiles) {
-  expect_run("tokenize --input x --tokenizer-path absent.model --out-dir z", 3, {"no tokenizer absent.model"});
+  expect_run("tokenize --input x --tokenizer-path absent.model --out-dir z", 3, {"tokenizer absent.model does not exist"});
   expect_run("verify absent.bin", 3, {"BAD", "absent.bin", "1 of 1"});
   expect_run("tokenizer --input absent.txt --output x.model", 3, {"no such input: absent.txt"});
 }

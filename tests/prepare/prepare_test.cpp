@@ -201,7 +201,7 @@ TEST_F(Prepare, VerifyCountsBytesAndFindsForeignIds) {
   testing::write_file(out("foreign.bin"), testing::shard_bytes({1, 360}));
   ::testing::internal::CaptureStdout();
   expect_error(ExitCode::bad_input, {"1 of 1"}, [&] { verify_shards({out("foreign.bin")}, options.tokenizer_path); });
-  EXPECT_NE(::testing::internal::GetCapturedStdout().find("token 1 is id 360"), std::string::npos);
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("token 1 has id 360"), std::string::npos);
 }
 
 TEST_F(Prepare, InspectShowsDocuments) {
