@@ -9,7 +9,7 @@
 namespace pgolf {
 
 /// Value of the first column of sweep.csv; another number means other columns.
-inline constexpr int kSweepSchema = 1;
+inline constexpr int kSweepSchema = 2;
 
 /// One row per run and evaluation length. Depends only on the runs' results: no times, no absolute paths.
 Table sweep_table(const Summary& summary);
