@@ -151,11 +151,11 @@ class Parts {
     Stopwatch watch(device_);
     micro_batches_.load();
     const double data = watch.mark();
-    for (int64_t i = 0; i < micro_batches_.passes(); ++i) {
-      const auto [inputs, targets] = micro_batches_.pass(i);
+    for (int64_t i = 0; i < micro_batches_.count(); ++i) {
+      const auto [inputs, targets] = micro_batches_.get(i);
       const auto loss = model_(inputs, targets);
       forward += watch.mark();
-      (loss * (1.0 / static_cast<double>(micro_batches_.passes()))).backward();
+      (loss * (1.0 / static_cast<double>(micro_batches_.count()))).backward();
       backward += watch.mark();
     }
     if (config_.optim.grad_clip_norm > 0) {
@@ -274,13 +274,13 @@ ExitCode run(int argc, char** argv) {
                     muon_dtype = dtype_name(pgolf::muon_dtype(config.optim.muon_dtype, runtime.dtype)),
                     level = runtime.device.is_cpu() ? cpu_level_name(cpu_level()) : "";
 
-  const auto plan = plan_passes(config, runtime, process);
+  const auto plan = plan_micro_batches(config, runtime, process);
   std::printf(
       "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens per step in %d micro-batches, %d at a time, "
       "sequences of %d\n",
       config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
-      describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.passes,
-      plan.at_once, config.data.train_seq_len);
+      describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens),
+      plan.micro_batches, plan.parallel, config.data.train_seq_len);
   std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
               runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
               TORCH_VERSION, options.steps, options.warmup);

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times the Python train_gpt.py and ours, in turn on the same machine, and prints a table.
+# Times upstream's train_gpt.py and train_gpt alternately on the same machine, and prints a table.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 die() {
@@ -11,35 +11,35 @@ usage() {
   cat <<'USAGE'
 Usage: scripts/bench_vs_python.sh [OPTION...] PATH_TO/train_gpt.py
 
-Every program is started anew in every round: ours, Python eager, Python compiled, and so on, on the same shards. They do the
-same arithmetic (Muon in bfloat16) on as many threads, except for `own`, which is ours as it starts by itself: with its own
-choice of DTYPE, MUON_DTYPE and threads, once a round. Python by itself takes the physical cores too, so at the default of
---threads its runs serve for that comparison as well: the table ends with the best of them against `own`.
+Compares train_gpt with upstream's train_gpt.py. Every round starts each program again on the same shards: train_gpt, upstream
+eager, upstream compiled, and so on. All do the same arithmetic (Muon in bfloat16) on equally many threads, except for `own`:
+train_gpt with its defaults for DTYPE, MUON_DTYPE and threads, once per round. Upstream uses the physical cores by default too,
+so with the default of --threads its runs also serve for that comparison: the table ends with the best of them against `own`.
 
-PYTHON names a Python with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant needs minutes in the first
-round for compiling, setuptools and, on the CPU, g++. A Python variant that fails is reported and left out, any program also
-when it is stopped at the time limit.
+PYTHON names a Python with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant takes minutes to compile in
+the first round, and needs setuptools and, on the CPU, g++. An upstream variant that fails is reported and skipped, as is
+any program that exceeds the time limit.
 
-PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: ours take it as it is, for
-Python the variables of its libraries are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
-code that torch.compile writes keeps to it too, but g++ may use all of the processor in the rest (-march=native).
+PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: train_gpt reads it, for
+upstream the variables of its libraries are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
+code of torch.compile respects it too, but g++ may use all instructions elsewhere (-march=native).
 
   --configs LIST        4x128 (sequences of 128), 9x512 (the baseline, sequences of 1,024), and eval: a validation of
                         --eval-tokens tokens by a 7x384 model with its initial weights (default: 4x128,9x512)
-  --programs LIST       fast, own and reference (ours), eager and compiled (Python) (default: fast,own,eager,compiled)
+  --programs LIST       fast, own and reference (train_gpt), eager and compiled (upstream) (default: fast,own,eager,compiled)
   --dtypes LIST         default: float32,bfloat16
   --device NAME         cpu or cuda (default: cpu)
   --threads N           default: the physical cores
   --rounds N            default: 3
-  --steps N             measured in each process (default: 10 for 4x128, 3 for 9x512, 1 for eval)
-  --warmup N            before them (default: 2, 1 for eval)
-  --time-limit SECONDS  for one run of a program, compiling included; 0 = none (default: 600)
-  --batch-tokens N      tokens of a step, in 8 micro-steps (default: 8192; 524288 with --device cuda)
+  --steps N             timed steps per process (default: 10 for 4x128, 3 for 9x512, 1 for eval)
+  --warmup N            steps before them (default: 2, 1 for eval)
+  --time-limit SECONDS  per run of a program, including compilation; 0 = none (default: 600)
+  --batch-tokens N      tokens per step, in 8 micro-steps (default: 8192; 524288 with --device cuda)
   --eval-tokens N       default: 1000000
   --bench-step PATH     default: build/bin/bench_step
   --data-path DIR       shards (default: data/datasets/fineweb10B_sp1024)
   --tokenizer-path FILE their tokenizer, 1,024 pieces (default: data/tokenizers/fineweb_1024_bpe.model)
-  --keep DIR            keep every process's samples there (JSON), in a new or empty folder
+  --keep DIR            keep the samples of every process (JSON) in this new or empty folder
 USAGE
 }
 
@@ -68,15 +68,15 @@ while [ $# -gt 0 ]; do
     --data-path) data=$2; shift ;;
     --tokenizer-path) tokenizer=$2; shift ;;
     --keep) keep=$2; shift ;;
-    -*) die "no option $1; see --help" ;;
-    *) [ -z "$upstream" ] || die "one Python program, not two"; upstream=$1 ;;
+    -*) die "unknown option $1; see --help" ;;
+    *) [ -z "$upstream" ] || die "give one train_gpt.py, not two"; upstream=$1 ;;
   esac
   shift
 done
 [ -n "$upstream" ] || { usage >&2; exit 2; }
 [ -f "$upstream" ] || die "$upstream is not a file"
 [ -x "$bench_step" ] || die "$bench_step is missing; build it with: cmake --build build --target bench_step"
-require_all() { # flag, list, what it may hold
+require_all() { # flag, list, allowed items
   local item
   for item in ${2//,/ }; do
     [[ " $3 " == *" $item "* ]] || die "$1 takes a list of $3, not $item"
@@ -91,7 +91,7 @@ if [ -z "$batch_tokens" ]; then
   [ "$device" != cuda ] || batch_tokens=524288
 fi
 
-# Takes the name of a capability and what lscpu calls it. PyTorch would obey without asking the processor, and crash.
+# Takes the name of a capability and lscpu's name of it. PyTorch does not check the processor, and would crash.
 cap_aten() {
   ! lscpu | grep -w "$2" >/dev/null || library_caps+=(ATEN_CPU_CAPABILITY="$1")
 }
@@ -117,8 +117,8 @@ trap finish EXIT
 mkdir -p "$work"
 [ -z "$(ls -A "$work")" ] || die "--keep $work is not empty; name a new folder"
 
-# Both programs take their settings from the environment, and nothing of the caller's may reach one of them only. The
-# compiler's cache is new, so that the first round shows what compiling costs, and shared by the rounds.
+# Both programs read their settings from the environment, so the caller's must not reach only one of them. The compiler
+# cache starts empty, so that the first round includes compilation, and is shared by the rounds.
 common=(PATH="$PATH" HOME="$HOME" LD_LIBRARY_PATH="${LD_LIBRARY_PATH-}"
   TORCHINDUCTOR_CACHE_DIR="$work/compiled" TRITON_CACHE_DIR="$work/compiled/triton"
   DATA_PATH="$data" TOKENIZER_PATH="$tokenizer" TRAIN_BATCH_TOKENS="$batch_tokens" VOCAB_SIZE=1024)
@@ -132,7 +132,7 @@ limited() {
   running=$!
   wait "$running" || status=$?
   running=""
-  # 124 and 137 may also be the program's own status, or what is left of it when memory ran out.
+  # 124 and 137 may also be the program's own status, or that of an out-of-memory kill.
   was_stopped=""
   if [[ $status == @(124|137) ]] && ((time_limit > 0 && SECONDS - started >= time_limit)); then was_stopped=1; fi
   return "$status"

@@ -17,20 +17,20 @@ def task(items, delimiter, address, output):
     """Writes the harness's description of a task (YAML, of which JSON is a part) and prints the model's context in tokens."""
     with open(items, encoding="utf-8") as lines:
         fields = json.loads(next(line for line in lines if line.strip())).keys()
-    blank = " " if delimiter == "space" else ""
+    space = " " if delimiter == "space" else ""
     names, kind = ["acc"], {"output_type": "multiple_choice"}
     if "query" in fields:
         kind |= {"doc_to_text": "query", "doc_to_choice": "choices", "doc_to_target": "gold"}
         names += ["acc_norm", "acc_bytes"]
     elif "context_options" in fields:  # acc_norm would divide by the lengths of the contexts
         kind |= {"doc_to_text": "gold", "doc_to_choice": "context_options", "doc_to_target": "continuation"}
-    else:  # the harness puts no delimiter into a task of this kind
-        kind = {"output_type": "loglikelihood", "doc_to_text": "context", "doc_to_target": blank + "{{continuation}}"}
+    else:  # the harness adds no delimiter in this kind of task
+        kind = {"output_type": "loglikelihood", "doc_to_text": "context", "doc_to_target": space + "{{continuation}}"}
     metrics = [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in names]
     if kind["output_type"] == "loglikelihood":
         metrics.append({"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False})
     description = {"task": MODEL, "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": items}},
-                   "validation_split": "validation", "target_delimiter": blank, "num_fewshot": 0, "metric_list": metrics,
+                   "validation_split": "validation", "target_delimiter": space, "num_fewshot": 0, "metric_list": metrics,
                    "metadata": {"version": 1.0}}  # fmt: skip
     Path(output).write_text(json.dumps(description | kind), encoding="utf-8")
     with urllib.request.urlopen(address + "/v1/models") as reply:
@@ -38,7 +38,7 @@ def task(items, delimiter, address, output):
 
 
 def compare(folder, choices, samples, what):
-    """The harness's results in `folder` with those of `eval_gpt choices`: a line, and the differences. True if there are none."""
+    """Compares the harness's results in `folder` with those of `eval_gpt choices` and prints the differences. True if equal."""
     [ours] = json_lines(choices)
     [results] = Path(folder).rglob("results_*.json")
     theirs = json.loads(results.read_text(encoding="utf-8"))["results"][MODEL]
@@ -73,7 +73,7 @@ def compare(folder, choices, samples, what):
 
 
 def client(address):
-    """What the openai client completes, streams and raises. True if all is right."""
+    """Checks completions, streams and errors of the openai client. True if all are right."""
     import openai
 
     api = openai.OpenAI(base_url=address + "/v1", api_key="none", max_retries=0)

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Proves that lm-evaluation-harness and the openai client work with `eval_gpt serve`, and get the numbers of `eval_gpt choices`.
+# Checks that lm-evaluation-harness and the openai client work with `eval_gpt serve`, and get the numbers of `eval_gpt choices`.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
-cd "$OLDPWD" # arguments are paths as the caller has them
+cd "$OLDPWD" # paths in arguments are relative to the caller's folder
 
 usage() {
   cat <<'USAGE'
 Usage: scripts/check_lm_eval.sh CHECKPOINT TOKENIZER TASK.jsonl [OPTION...] [-- EVAL_GPT_OPTION...]
 
-Scores a local task three ways by lm-evaluation-harness against `eval_gpt serve`: one prompt a request, eight prompts a request,
-eight requests at a time. Accuracy and every log-likelihood must equal those of `eval_gpt choices`, to the last bit. Then the
-openai client completes, streams and gets its errors. What stands after -- goes to both commands: -- --dtype float32
+Scores a local task with lm-evaluation-harness against `eval_gpt serve` in three ways: one prompt per request, eight prompts per
+request, eight concurrent requests. Accuracy and all log-likelihoods must equal those of `eval_gpt choices` bit for bit. Then the
+openai client tests completions, streaming and errors. Options after -- go to both eval_gpt commands: -- --dtype float32
 
-  --limit N             the first items only (default: all)
+  --limit N             use only the first N items (default: all)
   --delimiter WHAT      space or none, between context and choice (default: space)
-  --environment DIR     virtual environment with both clients, made if it is not there (default: a throw-away one)
+  --environment DIR     virtual environment with both clients, created if missing (default: a temporary one)
   --eval-gpt PATH       default: build/bin/eval_gpt
 
-A new environment takes two minutes, 200 MB from PyPI and 900 MB on the disk; PYTHON=... picks the interpreter.
+A new environment takes two minutes, a 200 MB download from PyPI and 900 MB on disk; PYTHON=... picks the interpreter.
 USAGE
 }
 
@@ -32,14 +32,14 @@ while [ $# -gt 0 ]; do
     --delimiter) delimiter=$2; shift ;;
     --environment) environment=$2; shift ;;
     --eval-gpt) eval_gpt=$2; shift ;;
-    -*) die "no option $1; see --help" ;;
+    -*) die "unknown option $1; see --help" ;;
     *) files+=("$1") ;;
   esac
   shift
 done
 [ ${#files[@]} = 3 ] || { usage >&2; exit 2; }
 for file in "${files[@]}"; do
-  [ -e "$file" ] || die "$file is not there"
+  [ -e "$file" ] || die "$file does not exist"
 done
 [ -x "$eval_gpt" ] || die "$eval_gpt is missing; build it with: cmake --build build --target eval_gpt"
 [[ $limit =~ ^[0-9]+$ ]] || die "--limit takes a number, not $limit"
@@ -70,13 +70,13 @@ say "eval_gpt choices"
 "$eval_gpt" serve "$checkpoint" --port 0 --model-name checked "${options[@]}" >"$work/server.txt" &
 server=$!
 until grep -q '^serving ' "$work/server.txt"; do
-  kill -0 "$server" 2>/dev/null || die "eval_gpt serve ended before it served"
+  kill -0 "$server" 2>/dev/null || die "eval_gpt serve ended before it was ready"
   sleep 0.2
 done
 address=$(sed -n '1s/^serving .* at //p' "$work/server.txt")
 say "eval_gpt serve is at $address"
 
-# The harness may fetch nothing: the task and its data are local, and the server is its tokenizer.
+# The harness must not download anything: task and data are local, and the server is its tokenizer.
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME=$work/huggingface
 failed=0
 mkdir "$work/tasks"
@@ -92,9 +92,9 @@ harness() {
     { tail -n 20 "$work/$name.txt" >&2 && die "lm-eval failed, see above"; }
   check compare "$work/$name" "$work/choices.jsonl" "$work/samples.jsonl" "$name" || failed=1
 }
-harness "one prompt a request" "" --batch_size 1
-harness "8 prompts a request" "" --batch_size 8
-harness "8 requests at a time" ",num_concurrent=8" --batch_size 1
+harness "one prompt per request" "" --batch_size 1
+harness "8 prompts per request" "" --batch_size 8
+harness "8 concurrent requests" ",num_concurrent=8" --batch_size 1
 
 check client "$address" || failed=1
 

@@ -4,8 +4,8 @@
     cut_shards.py DATASET OUT TRAIN_TOKENS VAL_TOKENS SECONDS TOKENS_PER_SECOND
 
 DATASET is a folder with fineweb_train_*.bin and fineweb_val_*.bin: 256 little-endian int32 (20240520, 1, number of tokens),
-then a uint16 per token. All shards are read in order until there are enough tokens. Says how often a training of SECONDS would
-come by every token.
+then a uint16 per token. Shards are read in order until there are enough tokens. Prints how many epochs a training of SECONDS
+would be.
 """
 
 import array

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Downloads the published FineWeb shards and their tokenizer. An interrupted download goes on where it stopped; every
-# shard is checked before it gets its name.
+# Downloads the published FineWeb shards and their tokenizer. An interrupted download resumes; every shard is
+# checked before it gets its final name.
 set -euo pipefail
 base_url=${FINEWEB_BASE_URL:-https://huggingface.co/datasets/willdepueoai/parameter-golf/resolve/main/datasets}
 data_dir=$(cd "$(dirname "$0")/.." && pwd)/data
@@ -10,12 +10,12 @@ usage() {
   cat <<EOS
 usage: download_fineweb.sh [options]
   --variant NAME      sp followed by the number of pieces (default: $variant)
-  --train-shards N    how many training shards, 200 MB each in the published set (default: $train_shards);
-                      the validation shards always come as a whole
-  --data-dir DIR      gets datasets/ and tokenizers/ (default: the repository's data/)
-  --base-url URL      where manifest.json, datasets/ and tokenizers/ lie (environment: FINEWEB_BASE_URL; default:
+  --train-shards N    number of training shards, 200 MB each in the published set (default: $train_shards);
+                      all validation shards are always downloaded
+  --data-dir DIR      folder for datasets/ and tokenizers/ (default: the repository's data/)
+  --base-url URL      location of manifest.json, datasets/ and tokenizers/ (environment: FINEWEB_BASE_URL; default:
                       $base_url)
-  --dry-run           only list what would be fetched
+  --dry-run           only list what would be downloaded
 EOS
 }
 say() { printf 'download_fineweb: %s\n' "$*"; }
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     --dry-run) dry_run=1 && shift && continue ;;
     --*=*) set -- "${option%%=*}" "${option#*=}" "${@:2}" && continue ;;
     --variant | --train-shards | --data-dir | --base-url) [ $# -ge 2 ] || die "$option needs a value" ;;
-    *) die "unknown argument '$option'; --help lists the options" ;;
+    *) die "unknown argument '$option'; see --help" ;;
   esac
   case $option in
     --variant) variant=$2 ;;
@@ -48,7 +48,7 @@ for tool in curl python3 flock; do
   command -v $tool >/dev/null || die "$tool is missing; scripts/setup.sh installs what is needed"
 done
 
-# A server that stalls is given up after a minute, and the next call goes on from there.
+# Gives up on a stalled server after a minute; the next call resumes.
 fetch() { # URL FILE [curl option...]
   local progress=(--silent --show-error)
   [ -t 2 ] && progress=(--progress-bar)
@@ -56,8 +56,8 @@ fetch() { # URL FILE [curl option...]
     --output "$2" "${@:3}" "$1"
 }
 
-# Prints whole, short (a beginning of a shard) or bad, and why.
-judge() { # SHARD
+# Prints whole, short (a truncated shard) or bad, and why.
+check_shard() { # SHARD
   local size magic version tokens
   size=$(stat -c %s "$1")
   [ "$size" -ge 12 ] || { echo "short: $size bytes" && return; }
@@ -76,15 +76,15 @@ judge() { # SHARD
 get_shard() { # NAME
   local file=$dataset_dir/$1 url=$base_url/datasets/$dataset/$1 verdict status
   if [ -e "$file" ]; then
-    verdict=$(judge "$file")
-    [ "$verdict" != whole ] || { say "$1: here already" && return; }
-    say "warning: the $1 that is here is $verdict; it has to be fetched anew and is kept as $1.bad" >&2
+    verdict=$(check_shard "$file")
+    [ "$verdict" != whole ] || { say "$1: already here" && return; }
+    say "warning: the existing $1 is $verdict; downloading it again, the old one is kept as $1.bad" >&2
     [ -n "$dry_run" ] || mv "$file" "$file.bad"
   fi
   [ -z "$dry_run" ] || { say "would fetch $url -> $file" && return; }
   status=0
-  if [ ! -e "$file.part" ] || [ "$(judge "$file.part")" != whole ]; then
-    say "$1: fetching$([ -e "$file.part" ] && echo ", from byte $(stat -c %s "$file.part") on")"
+  if [ ! -e "$file.part" ] || [ "$(check_shard "$file.part")" != whole ]; then
+    say "$1: fetching$([ -e "$file.part" ] && echo ", from byte $(stat -c %s "$file.part")")"
     fetch "$url" "$file.part" --continue-at - || status=$?
     if [ $status = 33 ]; then
       say "$1: the server cannot resume, starting over"
@@ -94,27 +94,27 @@ get_shard() { # NAME
     fi
     [ -e "$file.part" ] || die "$url could not be fetched (curl ended with $status, see above)"
   fi
-  verdict=$(judge "$file.part")
+  verdict=$(check_shard "$file.part")
   case $verdict in
     whole) mv "$file.part" "$file" ;;
-    short*) die "$1 is incomplete ($verdict), curl ended with $status; call this again to go on" ;;
+    short*) die "$1 is incomplete ($verdict), curl ended with $status; run this again to resume" ;;
     bad*)
       mv "$file.part" "$file.bad"
-      die "what $url delivers is $verdict; kept as $file.bad"
+      die "the download from $url is $verdict; kept as $file.bad"
       ;;
   esac
 }
 
 get_tokenizer() { # PATH below the base address
   local file=$data_dir/tokenizers/${1##*/}
-  [ ! -s "$file" ] || { say "${1##*/}: here already" && return; }
+  [ ! -s "$file" ] || { say "${1##*/}: already here" && return; }
   [ -z "$dry_run" ] || { say "would fetch $base_url/$1 -> $file" && return; }
   say "${1##*/}: fetching"
   fetch "$base_url/$1" "$file.part" || die "$base_url/$1 could not be fetched (see above)"
   # A SentencePiece model starts with a field of kind 1 (a piece), a web page does not.
   if [ "$(od --address-radix=n --format=x1 --read-bytes=1 "$file.part" | tr -d ' ')" != 0a ]; then
     mv "$file.part" "$file.bad"
-    die "what $base_url/$1 delivers is no SentencePiece model; kept as $file.bad"
+    die "the download from $base_url/$1 is not a SentencePiece model; kept as $file.bad"
   fi
   mv "$file.part" "$file"
 }
@@ -124,7 +124,7 @@ dataset_dir=$data_dir/datasets/$dataset
 manifest=$(mktemp)
 trap 'rm -f "$manifest"' EXIT
 fetch "$base_url/manifest.json" "$manifest" ||
-  die "$base_url/manifest.json could not be fetched (see above); another address: --base-url or FINEWEB_BASE_URL"
+  die "$base_url/manifest.json could not be fetched (see above); use --base-url or FINEWEB_BASE_URL for another address"
 counts=$(python3 - "$manifest" "$dataset" <<'PY'
 import json, sys
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Turns unpacked documentation into plain English documents: one {"text": ...} per line of a .jsonl file.
+"""Converts unpacked documentation to plain English documents: one {"text": ...} per line of a .jsonl file.
 
 usage: extract_docs.py OUT.jsonl FOLDER...
 
 Each FOLDER is read as reStructuredText if it holds Sphinx sources (*.rst.txt), as HTML pages otherwise. Prose is kept,
-one paragraph a line; code samples, tables, menus and markup go. Pages are cut at headings into documents of some
-thousand characters, so that a split by document puts a little of every subject into either part. Every paragraph is
-written once. Documents come in random but fixed order, so that a model does not read one subject after the other. The same
-input always gives the same output.
+one paragraph per line; code samples, tables, menus and markup are dropped. Pages are cut at headings into documents of a few
+thousand characters, so that a split by document has every subject in both parts. Duplicate paragraphs are dropped.
+Documents are shuffled with a fixed seed, so that a model does not see one subject after the other. The same input always
+gives the same output.
 """
 
 import html.parser
@@ -183,7 +183,7 @@ def main(arguments):
         for file in files:
             texts.extend(documents(reader(file.read_text(encoding="utf-8", errors="replace")), seen))
     if not texts:
-        sys.exit("extract_docs: the pages hold no prose")
+        sys.exit("extract_docs: no prose in the pages")
     random.Random(0).shuffle(texts)
     temporary = out.with_name(out.name + ".part")
     with open(temporary, "w", encoding="utf-8") as sink:

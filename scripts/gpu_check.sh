@@ -1,42 +1,42 @@
 #!/usr/bin/env bash
-# Checks the CUDA side on a machine that this project is not built on, and that may be there for minutes only.
+# Tests the CUDA code on another machine, which may be available for minutes only.
 #
-#   scripts/gpu_check.sh pack [PACKAGE]     build here (needs nvcc, no GPU) and collect programs with their few libraries,
-#                                           data and scripts in PACKAGE (default build/gpu_check), less than 60 MB. The data
-#                                           are those of DATA_PATH and TOKENIZER_PATH, else FineWeb if it was downloaded,
-#                                           else quickstart's sample: as many tokens as fit
-#   PACKAGE/gpu_check.sh libraries TORCH    every library of every program, resolved with the LibTorch in TORCH (the
-#                                           "torch" folder of a wheel); fails and names what is missing
+#   scripts/gpu_check.sh pack [PACKAGE]     build here (needs nvcc, no GPU) and collect programs, their few libraries, data
+#                                           and scripts in PACKAGE (default build/gpu_check), less than 60 MB. Data: from
+#                                           DATA_PATH and TOKENIZER_PATH, else downloaded FineWeb, else quickstart's sample;
+#                                           as many tokens as fit
+#   PACKAGE/gpu_check.sh libraries TORCH    resolve every library of every program with the LibTorch in TORCH (the
+#                                           "torch" folder of a wheel); fails if any is missing
 #   PACKAGE/gpu_check.sh run REPORT [OPTION...]
-#                                           all stages, on a machine with a GPU and a Python (PYTHON, default python3) with
-#                                           PyTorch 2.11.0+cu130; the results go to the new folder REPORT
+#                                           run all stages, on a machine with a GPU and a Python (PYTHON, default python3)
+#                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
 #
 #   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
-#                              2: the compiled Python program and ours in turn, compute-sanitizer, reference operations.
-#                              Neither needs the other. Without it both, one after the other
-#   --budget SECONDS           for the whole call (default 390 for part 1, 230 for part 2, 600 for both). A stage also has a
-#                              limit of its own; one that cannot end within the budget is cut off, or skipped if it makes no
-#                              sense to begin it
-#   --upstream TRAIN_GPT_PY    the Python program to compare with (default PACKAGE/train_gpt.py, if you put it there)
-#   --seconds N                of training (default 60)
-#   --only STAGE,...           these stages; a wrong name lists all
+#                              2: upstream's train_gpt.py, compiled, and ours alternately, compute-sanitizer, reference
+#                              operations. The parts are independent. Default: both, one after the other
+#   --budget SECONDS           for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
+#                              its own limit; one that does not finish within the budget is stopped, or skipped if too
+#                              little time is left
+#   --upstream TRAIN_GPT_PY    upstream's train_gpt.py to compare with (default PACKAGE/train_gpt.py, if it exists)
+#   --seconds N                seconds of training (default 60)
+#   --only STAGE,...           only these stages; an unknown name lists all
 #
 # After every stage REPORT has a summary.txt, which ends in a table, and a report.tar.gz (below 16 MiB, without models) of
-# all outputs so far; both stay whole if the run is killed. `PACKAGE/gpu_report.py REPORT...` makes one table of the two
-# parts. The exit code is 0 if all stages that ran have passed, 1 with their names if not, 2 for a wrong option.
+# all outputs so far; both stay valid if the run is killed. `PACKAGE/gpu_report.py REPORT...` prints one table of both
+# parts. Exit code: 0 if all stages that ran passed, 1 (and their names) if not, 2 for a wrong option.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 package_bytes=60000000
 val_tokens=1000000
-# What the epochs in the message of `pack` are computed from.
+# Used for the epochs in the message of `pack`.
 seconds=60 tokens_per_second=1700000
 
 usage() {
   sed -n '2,/^set/p' "$0" | sed -n 's/^# \{0,1\}//p'
 }
 
-# Copies what the programs in $1/bin need into $1/lib, save for what every Linux has or LibTorch brings.
+# Copies the libraries of the programs in $1/bin to $1/lib, except those of every Linux and of LibTorch.
 carry_libraries() {
   local package=$1 name path paths found=1
   local base='^(lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s|gomp|cuda|cudart|torch|torch_cpu|torch_cuda|c10|c10_cuda)|ld-linux-x86-64)\.so'
@@ -64,14 +64,14 @@ find_data() {
     dataset=data/datasets/sample_sp1024 tokenizer=data/tokenizers/sample_1024_bpe.model
   fi
   local advice="set DATA_PATH and TOKENIZER_PATH, or run scripts/download_fineweb.sh or scripts/quickstart.sh first"
-  compgen -G "$dataset/fineweb_train_*.bin" >/dev/null || die "no data to take along in $dataset: $advice"
+  compgen -G "$dataset/fineweb_train_*.bin" >/dev/null || die "no data to pack in $dataset: $advice"
   [ -s "$tokenizer" ] || die "no tokenizer $tokenizer: $advice"
 }
 
 pack() {
   [ $# -le 1 ] || wrong "pack takes one folder"
   [ -e "$here/lib.sh" ] || wrong "pack works in the repository, not in a package"
-  # Relative names are meant from where the script was called.
+  # Relative paths are relative to the caller's folder.
   local package dataset tokenizer
   package=$(realpath -m "${1:-$here/../build/gpu_check}")
   [ -z "${DATA_PATH:-}" ] || DATA_PATH=$(realpath "$DATA_PATH")
@@ -79,9 +79,9 @@ pack() {
   # shellcheck source=scripts/lib.sh
   source "$here/lib.sh"
   if [ -e "$package" ] && [ ! -e "$package/gpu_check.sh" ] && [ -n "$(ls -A "$package")" ]; then
-    die "$package is there and is no package of this script"
+    die "$package exists and is not a package of this script"
   fi
-  command -v nvcc >/dev/null || die "no nvcc here; the package is for machines with a GPU and needs the CUDA toolkit to build"
+  command -v nvcc >/dev/null || die "no nvcc: building the package needs the CUDA toolkit"
   find_data
   build_release gpu_check_programs
   grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ has no CUDA: cmake -B build -DPGOLF_CUDA=ON"
@@ -90,7 +90,7 @@ pack() {
   cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,report}.py "$root/benchmarks/time_upstream.py" "$package/"
   "$cmake" --install build --component gpu_check --prefix "$package/programs" --strip >/dev/null
   carry_libraries "$package/programs"
-  # They are three times as large as the archive, and every megabyte is half a million tokens.
+  # Uncompressed they are three times as large, and every megabyte is half a million tokens.
   tar -C "$package/programs" -c bin lib | xz -T0 >"$package/programs.tar.xz"
   rm -r "$package/programs"
   cp "$tokenizer" "$package/data/tokenizer.model"
@@ -113,6 +113,6 @@ case ${1:-} in
   pack) "$@" ;;
   libraries | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
   --help | -h) usage ;;
-  '') wrong "pack, libraries or run?" ;;
-  *) wrong "no command $1" ;;
+  '') wrong "give a command: pack, libraries or run" ;;
+  *) wrong "unknown command $1" ;;
 esac

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The table of what `gpu_check.sh run` measured.
+"""Prints the measurements of `gpu_check.sh run` as a table.
 
     gpu_report.py REPORT...
 
 A REPORT is a folder that `gpu_check.sh run` filled, or an unpacked report.tar.gz. Several, such as those of part 1 and part 2,
-make one table; what nobody measured is "-".
+are merged into one table; "-" marks what was not measured.
 """
 
 import json
@@ -21,19 +21,19 @@ ROWS = (
     ("step, graphs", "step_graphs"),
     ("step, no graphs", "step_parts"),
     ("training", "train"),
-    ("ours before Python", "ours_before"),
-    ("Python, compiled", "upstream"),
-    ("ours after Python", "ours_after"),
+    ("train_gpt before upstream", "ours_before"),
+    ("upstream, compiled", "upstream"),
+    ("train_gpt after upstream", "ours_after"),
     ("reference operations", "reference"),
 )
 COLUMNS = (
-    "measured", "ms a step", "p10", "p90", "Python's time over it", "MiB allocated", "reserved", "of matrix peak", "val_bpb",
+    "measured", "ms a step", "p10", "p90", "upstream's time over it", "MiB allocated", "reserved", "of matrix peak", "val_bpb",
     "attention",
 )  # fmt: skip
 
 
 def read(folder):
-    """{path below the report: text} of everything a table is made of."""
+    """{path below the report: text} of the files that the table is made of."""
     folder = pathlib.Path(folder)
     wanted = (".json", ".jsonl", ".txt")
     files = {}
@@ -51,7 +51,7 @@ def read(folder):
 
 
 def merge(reports):
-    """Stages of all reports; where two have the same file, the later one's counts."""
+    """Files and stages of all reports; later reports win."""
     files, stages = {}, {}
     for report in reports:
         files.update(report)
@@ -61,7 +61,7 @@ def merge(reports):
 
 
 def parse(text):
-    """A JSON value; None where there is none, or a killed program left half of one."""
+    """A JSON value; None if missing or truncated by a killed program."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):
@@ -69,7 +69,7 @@ def parse(text):
 
 
 def quantile(samples, q):
-    """Linear interpolation between order statistics, as bench_step does it."""
+    """Linear interpolation between order statistics, as in bench_step."""
     ordered = sorted(samples)
     at = q * (len(ordered) - 1)
     low = int(at)
@@ -96,7 +96,7 @@ def last(pattern, text):
 
 
 def attention_backend(files):
-    """What train_gpt says it chose, in whichever run said so."""
+    """The backends that train_gpt logged in any of the runs."""
     logs = "\n".join(text for path, text in files.items() if path.endswith(".txt"))
     names = set(re.findall(r"^attention_backend:(\S+)", logs, re.MULTILINE))
     return " and ".join(sorted(names)) or None
@@ -110,9 +110,9 @@ def tests_line(stages):
 def rows(files):
     """(heading, cells) by stage."""
     benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
-    python_samples = bench_samples(benches["upstream"])
-    python = statistics.median(python_samples) if python_samples else None
-    # Python's program measures no peak and counts no operations: those of ours on the same card, for the same step.
+    upstream_samples = bench_samples(benches["upstream"])
+    upstream = statistics.median(upstream_samples) if upstream_samples else None
+    # time_upstream.py measures no peak and counts no operations: train_gpt's are used, for the same step on the same card.
     candidates = (benches["ours_before"], benches["step_graphs"])
     yardstick = next((bench for bench in candidates if bench and bench.get("flops")), {})
     for heading, name in ROWS:
@@ -132,7 +132,7 @@ def rows(files):
             number(median, 2),
             number(quantile(samples, 0.1) if samples else None, 2),
             number(quantile(samples, 0.9) if samples else None, 2),
-            number(python / median if python and median and name != "upstream" else None, 2),
+            number(upstream / median if upstream and median and name != "upstream" else None, 2),
             number(allocated, 0),
             number(reserved, 0),
             f"{100000 * flops / median / peak:.1f} %" if flops and peak and median else NOT_MEASURED,
@@ -146,7 +146,7 @@ def number(value, digits):
 
 
 def table(files, stages):
-    """The Markdown table of a report, and below it what it has no column for."""
+    """The Markdown table of a report, followed by the facts that have no column."""
     cells = [COLUMNS, *((heading, *values) for heading, values in rows(files))]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in cells]

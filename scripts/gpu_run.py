@@ -1,4 +1,4 @@
-"""How the stages of gpu_stages.py are run: unpacking, time limits, environment, and the report after each of them."""
+"""Runs the stages of gpu_stages.py: unpacking, time limits, environment, and the report after each stage."""
 
 import contextlib
 import ctypes
@@ -15,14 +15,14 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-sys.dont_write_bytecode = True  # the package stays as it was packed
+sys.dont_write_bytecode = True  # leave the package unchanged
 import gpu_report  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 SECOND = float(os.environ.get("GPU_CHECK_SCALE", "1"))  # the tests shorten all limits
 GRACE = 3  # between SIGTERM and SIGKILL
-RESERVE = 5  # of the budget: for ending a stage and publishing
-REPORT_BYTES = 15 << 20  # a report of 16 MiB is too large for some ways out of a rented machine
+RESERVE = 5  # seconds of the budget for ending a stage and publishing
+REPORT_BYTES = 15 << 20  # larger reports cannot be copied from some rented machines
 TEXT_BYTES = 1 << 20  # of a stage's output
 MODELS = (".pt", ".ptz", ".safetensors")
 
@@ -53,7 +53,7 @@ class Stage:
     part: int  # 0: both
     limit: float
     body: Callable
-    least: float = 10  # seconds; with less than that left it does not begin
+    min_seconds: float = 10  # skipped if less time is left
 
 
 def say(text, file=None):
@@ -66,18 +66,18 @@ def say(text, file=None):
 def unpack(folder):
     archive = HERE / "programs.tar.xz"
     if not archive.is_file():
-        sys.exit(f"gpu_check: error: {archive} is missing; this command belongs to a package made by gpu_check.sh pack")
+        sys.exit(f"gpu_check: error: {archive} is missing; run this from a package made by gpu_check.sh pack")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
 
 
 def library_path(programs, torch):
-    """The folders that the programs need, for the LibTorch in `torch`."""
+    """LD_LIBRARY_PATH of the programs, for the LibTorch in `torch`."""
     return ":".join(map(str, (programs / "lib", torch / "lib", *sorted(torch.parent.glob("nvidia/*/lib")))))
 
 
 def check_libraries(programs, torch):
-    """Whether every library of every program is found, LibTorch's in `torch`."""
+    """Whether every library of every program is found, and LibTorch in `torch`."""
     if not (torch / "lib/libtorch_cuda.so").exists():
         say(f"error: {torch} has no lib/libtorch_cuda.so: not the torch folder of a CUDA build of PyTorch", sys.stderr)
         return False
@@ -90,13 +90,13 @@ def check_libraries(programs, torch):
         lines = [line.strip() for line in found.splitlines()]
         missing = [line for line in lines if "not found" in line and not line.startswith("libcuda.so")]
         if missing:
-            say(f"{program.name} misses {', '.join(missing)}", sys.stderr)
+            say(f"{program.name} lacks {', '.join(missing)}", sys.stderr)
         elsewhere = "libtorch" in found and f"libtorch_cuda.so => {torch}/" not in found
         if elsewhere:
-            say(f"{program.name} does not take libtorch_cuda.so from {torch}", sys.stderr)
+            say(f"{program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
         complete = complete and not missing and not elsewhere
     if complete:
-        print(f"every library of {len(names)} programs is there")
+        print(f"all libraries of {len(names)} programs found")
     return complete
 
 
@@ -108,7 +108,7 @@ class Run:
         self.options, self.torch, self.report = options, torch, report
         self.programs = work / "programs"
         self.scratch = work / "scratch"
-        self.results = work / "results"  # the working folder of all stages, and what the report is made of
+        self.results = work / "results"  # working folder of all stages and source of the report
         for folder in (self.programs, self.scratch, self.results):
             folder.mkdir()
         self.end = options.began + (options.budget - RESERVE) * SECOND
@@ -133,10 +133,10 @@ class Run:
         path = self.results / f"{self.name}.txt"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
-    def start(self, command, output, ours, more):
+    def start(self, command, output, packaged, more):
         environment = {**os.environ, **more}
-        if ours:
-            # Python must not see this: the libcrypto and libz that the programs carry are not those it was built with.
+        if packaged:
+            # Not for Python, which was built with another libcrypto and libz than those of the package.
             paths = (library_path(self.programs, self.torch), os.environ.get("LD_LIBRARY_PATH"))
             environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
         with open(self.results / output, "ab") as file:
@@ -146,9 +146,9 @@ class Run:
                 preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: no program outlives this one
             )  # fmt: skip
 
-    def call(self, command, *, ours=True, environment=None, code=0, interrupt=None):
-        """Runs a program to its end, which must be exit code `code`; gives it a SIGTERM as soon as interrupt() says so."""
-        process = self.start(command, f"{self.name}.txt", ours, environment or {})
+    def call(self, command, *, packaged=True, environment=None, code=0, interrupt=None):
+        """Runs a program, which must exit with `code`; sends it SIGTERM once interrupt() returns true."""
+        process = self.start(command, f"{self.name}.txt", packaged, environment or {})
         try:
             while True:
                 left = self.deadline - time.monotonic()
@@ -167,8 +167,8 @@ class Run:
         return self.output()
 
     @contextlib.contextmanager
-    def beside(self, command, output):
-        """A program that runs during the block; it does not matter what becomes of it."""
+    def in_background(self, command, output):
+        """Runs a program during the block and ignores its result."""
         process = self.start(command, output, False, {}) if shutil.which(command[0]) else None
         try:
             yield
@@ -186,8 +186,8 @@ class Run:
         try:
             if self.no_gpu:
                 raise Skipped("no GPU")
-            if left < stage.least:
-                raise Skipped(f"{max(0, left):.0f} s of the budget are left")
+            if left < stage.min_seconds:
+                raise Skipped(f"only {max(0, left):.0f} s of the budget left")
             self.deadline = began + min(stage.limit, left) * SECOND
             note = stage.body(self) or ""
         except Skipped as reason:
@@ -197,7 +197,7 @@ class Run:
         except Interrupted as what:
             status, note = "INTERRUPTED", str(what)
             raise
-        except Exception as problem:  # also a mistake in a stage's own code must not end the run
+        except Exception as problem:  # a bug in a stage must not end the run either
             status, note = "FAILED", str(problem) if isinstance(problem, Failed) else repr(problem)
         finally:
             self.record(status, note, time.monotonic() - began)
@@ -215,7 +215,7 @@ class Run:
         return gpu_report.table(gpu_report.read(self.results), self.done)
 
     def publish(self):
-        """Makes REPORT/summary.txt and REPORT/report.tar.gz of all there is so far."""
+        """Writes REPORT/summary.txt and REPORT/report.tar.gz with everything so far."""
         for path in self.results.rglob("*"):
             if path.is_file() and not path.name.endswith(MODELS):
                 shorten(path)
@@ -223,7 +223,7 @@ class Run:
         archive = self.report / ".report.tar.gz.tmp"
         while True:
             lines = [*self.lines, "", self.table()]
-            lines += [f"left out of report.tar.gz because of its size: {name}\n" for name in self.left_out]
+            lines += [f"not in report.tar.gz because of its size: {name}\n" for name in self.left_out]
             (self.results / "summary.txt").write_text("\n".join(lines), encoding="utf-8")
             files = pack_results(self.results, archive, self.left_out)
             if archive.stat().st_size <= REPORT_BYTES or not files:
@@ -235,16 +235,16 @@ class Run:
 
 
 def end_group(process):
-    """Ends a program with all that it has started."""
-    # One that hangs in the driver may outlast even SIGKILL: the run goes on without it.
-    for number, patience in ((signal.SIGTERM, GRACE * SECOND), (signal.SIGKILL, GRACE * SECOND)):
+    """Ends a program and its children."""
+    # A program that hangs in the driver may survive even SIGKILL; the run continues.
+    for number, timeout in ((signal.SIGTERM, GRACE * SECOND), (signal.SIGKILL, GRACE * SECOND)):
         with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, number if process.poll() is None else signal.SIGKILL)
-            process.wait(patience)
+            process.wait(timeout)
 
 
 def shorten(path):
-    """Cuts the middle out of an endless log, compresses anything else that is large."""
+    """Cuts the middle of a long log; compresses large JSON files."""
     size = path.stat().st_size
     if path.suffix in (".txt", ".csv") and size > TEXT_BYTES:
         text = path.read_bytes()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What a package of gpu_check.sh does on the machine with the GPU: `gpu_check.sh --help` has the commands and options.
+"""The stages of gpu_check.sh on the machine with the GPU; see `gpu_check.sh --help` for commands and options.
 
-A stage is a line of stages() with a function that runs programs through Run.call() and returns a note for the summary. It has a
-time limit of its own, its output is NAME.txt, and it ends as "ok", "FAILED", "TIMEOUT" or "SKIPPED"; whatever happens, the
-next one follows. After each of them the report is published, because the machine may be gone before the next one ends.
+A stage is a line of stages() with a function that runs programs with Run.call() and returns a note for the summary. It has its
+own time limit, its output is NAME.txt, and it ends as "ok", "FAILED", "TIMEOUT" or "SKIPPED"; the next one runs in any case.
+The report is published after each stage, because the machine may disappear before the next one ends.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 
-sys.dont_write_bytecode = True  # the package stays as it was packed
+sys.dont_write_bytecode = True  # leave the package unchanged
 import gpu_report  # noqa: E402
 from gpu_run import HERE, SECOND, Failed, Interrupted, Run, Skipped, Stage, check_libraries, say, unpack  # noqa: E402
 
 BUDGETS = {None: 600, 1: 390, 2: 230}  # seconds, by part
-UNAVAILABLE = 7  # what MACHINE exits with if there is no GPU
+UNAVAILABLE = 7  # exit code of MACHINE without a GPU
 
 MACHINE = """
 import platform, sys, torch
@@ -37,33 +37,33 @@ print(f"software: PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN 
 
 def machine(run):
     try:
-        text = run.call([sys.executable, "-c", MACHINE], ours=False)
+        text = run.call([sys.executable, "-c", MACHINE], packaged=False)
     except Failed as problem:
         run.no_gpu = str(problem) == f"exit {UNAVAILABLE}"
         raise
     note = gpu_report.last(r"^GPU: (.*)", text) or ""
     try:
-        run.call(["nvidia-smi"], ours=False)
-        run.call(["nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,PERFORMANCE,TEMPERATURE,ECC"], ours=False)
+        run.call(["nvidia-smi"], packaged=False)
+        run.call(["nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,PERFORMANCE,TEMPERATURE,ECC"], packaged=False)
     except (Failed, OSError) as problem:
         note += f"; nvidia-smi: {problem}"
     return note
 
 
 def libraries(run):
-    return run.call([sys.executable, __file__, "libraries", run.torch, run.programs], ours=False).splitlines()[-1]
+    return run.call([sys.executable, __file__, "libraries", run.torch, run.programs], packaged=False).splitlines()[-1]
 
 
 def refuse(text, *phrases):
-    """A program that got along without the fast way says so, and exits with 0 all the same."""
+    """Fails if the output says that a program fell back to a slow path, which exits with 0."""
     for phrase in phrases:
         if phrase in text:
-            raise Failed(f'its output has "{phrase}"')
+            raise Failed(f'output has "{phrase}"')
 
 
 def train(run, name, *options, **call):
-    """A run of train_gpt; how long it is and how much it validates is for `options`."""
-    # Weights compress badly after a few steps: a budget that nothing exceeds. The log has the sizes.
+    """A run of train_gpt; `options` set its length and validation."""
+    # Weights compress badly after a few steps, so the budget is unlimited. The log has the sizes.
     fixed = ("--out-dir", "runs", "--run-id", name, "--val-loss-every", "0", "--budget-bytes", "1000000000")
     return run.call([run.program("train_gpt"), *run.data, *fixed, *options], **call)
 
@@ -95,7 +95,7 @@ def bench(*options, training=()):
 
 
 def operations(run):
-    """Of the baseline's shape, in bfloat16: times, rates and, for attention, both ways that LibTorch has."""
+    """The baseline's shape in bfloat16: times, rates and, for attention, both backends of LibTorch."""
     run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02s"])
 
 
@@ -119,7 +119,7 @@ def device_tests(run):
 def training(run):
     left = (run.deadline - time.monotonic()) / SECOND
     seconds = min(run.options.seconds, int(left - TRAINING_OVERHEAD * 0.6))
-    with run.beside(["nvidia-smi", "--query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used,"
+    with run.in_background(["nvidia-smi", "--query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used,"
                      "clocks_throttle_reasons.active", "--format=csv", "-l", "5"], "clocks.csv"):  # fmt: skip
         text = train(run, "train", "--max-wallclock-seconds", str(seconds), "--rope-dims", "16")
     shorter = f" (time for {seconds} s only)" if seconds < run.options.seconds else ""
@@ -149,7 +149,7 @@ def resume(run):
     resumed = gpu_report.last(r"^(resumed:step:\d+)", text)
     finished = gpu_report.last(r"^(step:24/24 val_loss.*)", text)
     if not resumed or not finished:
-        raise Failed("the second call did not go on from the first one's checkpoint")
+        raise Failed("the second call did not resume from the first one's checkpoint")
     return f"{resumed}, then {finished}"
 
 
@@ -163,7 +163,7 @@ def generate(run):
 def upstream_file(run):
     file = run.options.upstream or HERE / "train_gpt.py"
     if not file.exists():
-        raise Skipped("no Python program: name it with --upstream")
+        raise Skipped("no upstream train_gpt.py: give it with --upstream")
     return file
 
 
@@ -175,7 +175,7 @@ def upstream(run):
     }
     options = ("--device", "cuda", "--compile", "--steps", "10", "--warmup", "4", "--json", "upstream.json")
     command = [sys.executable, HERE / "time_upstream.py", upstream_file(run), *options]
-    run.call(command, ours=False, environment=environment)
+    run.call(command, packaged=False, environment=environment)
     samples = gpu_report.bench_samples(gpu_report.parse((run.results / "upstream.json").read_text(encoding="utf-8")))
     return f"{gpu_report.quantile(samples, 0.5):.2f} ms a step"
 
@@ -186,7 +186,7 @@ def ours_after(run):
 
 
 def sanitizer(run):
-    """The name of the stage is the tool's."""
+    """The stage is named like the tool."""
     program = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     if not program:
         raise Skipped("compute-sanitizer is not installed")
@@ -205,7 +205,7 @@ TRAINING_OVERHEAD = 75  # seconds: start, warm-up, validation, artifact
 
 
 def stages(options):
-    """In order. Part 1 begins with what tells most in the first minute; part 2 can do without part 1."""
+    """In order. Part 1 starts with the most informative stages; part 2 does not need part 1."""
     return (
         Stage("machine", 0, 30, machine),
         Stage("libraries", 0, 20, libraries),
@@ -219,12 +219,12 @@ def stages(options):
         Stage("profile", 1, 75, profile),
         Stage("step_parts", 1, 60, bench("--steps", "6", "--warmup", "2", training=("--cuda-graphs", "off"))),
         Stage("operations", 1, 60, operations),
-        Stage("train", 1, options.seconds + TRAINING_OVERHEAD, training, least=TRAINING_OVERHEAD),
+        Stage("train", 1, options.seconds + TRAINING_OVERHEAD, training, min_seconds=TRAINING_OVERHEAD),
         Stage("evaluate", 1, 45, evaluate),
-        Stage("resume", 1, 75, resume, least=30),
+        Stage("resume", 1, 75, resume, min_seconds=30),
         Stage("generate", 1, 45, generate),
         Stage("ours_before", 2, 45, TIMED),
-        Stage("upstream", 2, 150, upstream, least=45),
+        Stage("upstream", 2, 150, upstream, min_seconds=45),
         Stage("ours_after", 2, 45, ours_after),
         Stage("memcheck", 2, 75, sanitizer),
         Stage("racecheck", 2, 75, sanitizer),
@@ -244,7 +244,7 @@ class Parser(argparse.ArgumentParser):
 def whole(low):
     def parse(text):
         if not re.fullmatch(r"\d+", text) or int(text) < low:
-            raise argparse.ArgumentTypeError(f'takes a whole number of at least {low}, not "{text}"')
+            raise argparse.ArgumentTypeError(f'takes an integer of at least {low}, not "{text}"')
         return int(text)
 
     return parse
@@ -272,7 +272,7 @@ def parse_run(arguments):
         if not options.upstream.is_file():
             parser.error(f"--upstream {options.upstream} is not a file")
     if (options.report / "report.tar.gz").exists():
-        parser.error(f"{options.report} has the report of another run; name a new folder")
+        parser.error(f"{options.report} already has a report; give a new folder")
     options.budget = options.budget or BUDGETS[options.part]
     return options, chosen
 
@@ -280,7 +280,7 @@ def parse_run(arguments):
 def find_torch():
     found = importlib.util.find_spec("torch")
     if not found or not found.submodule_search_locations:
-        sys.exit(f"gpu_check: error: {sys.executable} has no torch; PYTHON names another one")
+        sys.exit(f"gpu_check: error: {sys.executable} has no torch; set PYTHON to an interpreter that has")
     return pathlib.Path(found.submodule_search_locations[0]).resolve()
 
 
@@ -288,7 +288,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def interrupt(number, _):
-    for other in SIGNALS:  # a second one must not disturb the publishing
+    for other in SIGNALS:  # a second signal must not interrupt publishing
         signal.signal(other, signal.SIG_IGN)
     raise Interrupted(number)
 
@@ -310,19 +310,19 @@ def run_stages(arguments):
                 run.stage(stage)
         except Interrupted as what:
             ended_by = what.number
-            run.publish()  # it may have come in the middle of that
+            run.publish()  # the signal may have interrupted publishing
         print("\n" + run.table(), flush=True)
     if ended_by:
-        say(f"ended by {signal.Signals(ended_by).name}; what there is: {options.report}", sys.stderr)
+        say(f"ended by {signal.Signals(ended_by).name}; results so far: {options.report}", sys.stderr)
         return 128 + ended_by
     failed = [stage["name"] for stage in run.done if stage["status"] not in ("ok", "SKIPPED")]
     if failed:
         say(f"failed: {', '.join(failed)}; see {options.report}", sys.stderr)
         return 1
     if not any(stage["status"] == "ok" for stage in run.done):
-        say("no stage has run", sys.stderr)
+        say("no stage ran", sys.stderr)
         return 1
-    say(f"all that ran has passed; see {options.report}")
+    say(f"all stages that ran passed; see {options.report}")
     return 0
 
 

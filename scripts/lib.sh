@@ -11,7 +11,7 @@ die() {
   exit 1
 }
 
-# Runs a command as root; fails, without running it, where there is no way to become root.
+# Runs a command as root; fails without running it if root is not available.
 as_root() {
   if [ "$(id -u)" = 0 ]; then
     "$@"
@@ -22,7 +22,7 @@ as_root() {
   fi
 }
 
-# The system's CMake, or the one that setup.sh installed because the system's is too old.
+# The system's CMake, or the one installed by setup.sh if that is too old.
 find_cmake() {
   cmake=cmake
   [ ! -x "$deps/bin/cmake" ] || cmake=$deps/bin/cmake

@@ -6,7 +6,7 @@ die() {
   exit 1
 }
 [ $# = 1 ] || die "usage: plot_run.sh RUN_DIR"
-[ -f "$1/metrics.jsonl" ] || die "$1 holds no metrics.jsonl; give the folder of a run"
+[ -f "$1/metrics.jsonl" ] || die "$1 has no metrics.jsonl; give a run folder"
 command -v gnuplot >/dev/null || die "gnuplot is missing; scripts/setup.sh installs it"
 
 points=$(mktemp -d)
@@ -21,13 +21,13 @@ with open(sys.argv[1], encoding="utf-8") as lines:
         try:
             record = json.loads(line)
         except ValueError:
-            print(f"plot_run: line {number} of {sys.argv[1]} is no JSON, left out", file=sys.stderr)
+            print(f"plot_run: line {number} of {sys.argv[1]} is not JSON, skipped", file=sys.stderr)
             continue
         if record.get("kind") in columns:
             points[record["kind"]].append((record["step"], record[columns[record["kind"]]]))
 for kind, rows in points.items():
     if not rows:
-        sys.exit(f"plot_run: {sys.argv[1]} has no line of kind {kind}")
+        sys.exit(f"plot_run: {sys.argv[1]} has no {kind} records")
     with open(f"{sys.argv[2]}/{kind}", "w") as out:
         out.writelines(f"{step} {value}\n" for step, value in rows)
 PY

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# From nothing to a trained model: sets up, builds, makes data, trains a small GPT with partial RoPE for about three
+# From nothing to a trained model: sets up, builds, prepares data, trains a small GPT with partial RoPE for about three
 # minutes on two cores, writes and re-reads the compressed artifact, samples from it and draws the loss curve.
-# Published shards in data/datasets/ (scripts/download_fineweb.sh) are used if there; otherwise documentation packages of
-# the distribution serve as English text. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
+# Published shards in data/datasets/ (scripts/download_fineweb.sh) are used if present; otherwise documentation
+# packages of the distribution serve as English text. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
 
-# With fewer steps a model learns little: where three minutes hold fewer, they are smaller (--min-steps in train_gpt --help).
+# Fewer steps teach a model little: on slow machines --min-steps makes the steps smaller (see train_gpt --help).
 min_steps=250
 
 # shellcheck source=scripts/lib.sh
@@ -23,11 +23,11 @@ else
   say "data: sample text in $dataset"
 fi
 
-# Whoever says how large or how many the steps are, or lifts the cap on the time, gets just that.
-said=" $* MIN_STEPS=${MIN_STEPS-} TRAIN_BATCH_TOKENS=${TRAIN_BATCH_TOKENS-} --max-wallclock-seconds=${MAX_WALLCLOCK_SECONDS-} "
+# Not if the caller sets the size or number of steps, or removes the time limit.
+given=" $* MIN_STEPS=${MIN_STEPS-} TRAIN_BATCH_TOKENS=${TRAIN_BATCH_TOKENS-} --max-wallclock-seconds=${MAX_WALLCLOCK_SECONDS-} "
 fit=(--min-steps "$min_steps")
-if [[ $said =~ \ --(min-steps|train-batch-tokens)[=\ ] || $said =~ \ (MIN_STEPS|TRAIN_BATCH_TOKENS)=[^\ ] ||
-  $said =~ \ --max-wallclock-seconds[=\ ][0.]+\  ]]; then
+if [[ $given =~ \ --(min-steps|train-batch-tokens)[=\ ] || $given =~ \ (MIN_STEPS|TRAIN_BATCH_TOKENS)=[^\ ] ||
+  $given =~ \ --max-wallclock-seconds[=\ ][0.]+\  ]]; then
   fit=()
 fi
 

@@ -1,20 +1,20 @@
-# Sample data for scripts that must run on a machine without any: `source` it after lib.sh.
+# Makes sample data on a machine without datasets: `source` it after lib.sh.
 # shellcheck shell=bash
 # Sourced after lib.sh, which sets them: root and deps.
 : "${root:?}" "${deps:?}"
 sample=data/sample
 
-# Fetches two documentation packages (free licences), unpacks them without installing, keeps their text.
+# Fetches two documentation packages (free licenses), unpacks them without installing, keeps their text.
 fetch_text() {
-  local hint="put English text of your own into $sample/docs.jsonl (one {\"text\": \"...\"} a line), or get the published shards \
-with scripts/download_fineweb.sh; then call this again"
+  local hint="put English text of your own into $sample/docs.jsonl (one {\"text\": \"...\"} per line), or get the published \
+shards with scripts/download_fineweb.sh; then run this again"
   command -v apt-get >/dev/null || die "no apt-get to fetch sample text with; $hint"
   local unpacked=$root/$sample/unpacked python_doc package
   # python3-doc is empty and depends on the package of the release's Python.
   find_python_doc() { python_doc=$(apt-cache depends python3-doc 2>/dev/null | grep -om1 'python3\.[0-9]*-doc' || true); }
   find_python_doc
   if [ -z "$python_doc" ]; then
-    as_root apt-get -qq update || die "apt's package lists are empty; run 'apt-get update' as root and call this again"
+    as_root apt-get -qq update || die "apt's package lists are empty; run 'apt-get update' as root and run this again"
     find_python_doc
     [ -n "$python_doc" ] || die "apt knows no python3-doc package; $hint"
   fi
@@ -22,7 +22,7 @@ with scripts/download_fineweb.sh; then call this again"
   rm -rf "$unpacked"
   mkdir -p "$unpacked"
   (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download "$python_doc" sqlite3-doc) ||
-    die "apt-get could not download them: run 'apt-get update' as root and call this again; or $hint"
+    die "apt-get could not download them: run 'apt-get update' as root and run this again; or $hint"
   for package in "$python_doc" sqlite3-doc; do
     dpkg-deb --extract "$unpacked/$package"_*.deb "$unpacked/$package"
     cp "$unpacked/$package/usr/share/doc/$package/copyright" "$sample/$package.copyright"
@@ -31,7 +31,7 @@ with scripts/download_fineweb.sh; then call this again"
   rm -rf "$unpacked"
 }
 
-# Sets dataset and tokenizer; makes them unless they are there. Needs build/bin/prepare_data.
+# Sets dataset and tokenizer; creates them if missing. Needs build/bin/prepare_data.
 make_sample_data() {
   dataset=data/datasets/sample_sp1024 tokenizer=data/tokenizers/sample_1024_bpe.model
   mkdir -p "$sample" data/tokenizers data/datasets

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build needs: system packages by apt, and LibTorch from its PyPI wheel into build/deps.
-# Call it as often as you like; what is there already is left alone.
+# Can be run repeatedly; what is already installed is left alone.
 #
-# PYTHON=... picks the interpreter that build/deps is made with (default: the first fitting one on PATH).
+# PYTHON=... picks the interpreter for build/deps (default: the first suitable one on PATH).
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -11,18 +11,18 @@ cmake_wheel=3.31.10 # for systems whose own CMake is older than cmake_needed
 cmake_needed=3.25
 
 install_packages() {
-  # command:package, for what may also have come from elsewhere
+  # command:package, for tools that may be installed by other means
   local tools=(cmake:cmake ninja:ninja-build g++:g++ pkg-config:pkg-config ccache:ccache python3:python3 xz:xz-utils
     gnuplot:gnuplot-nox curl:curl)
   local packages=(ca-certificates libcxxopts-dev libspdlog-dev libsentencepiece-dev nlohmann-json3-dev libssl-dev zlib1g-dev
     libboost-math-dev libcpp-httplib-dev libgtest-dev libbenchmark-dev)
   find_missing "${tools[@]}" -- "${packages[@]}"
-  # Debian keeps the module that a virtual environment needs for its own pip apart.
+  # Debian packages the module for pip in virtual environments separately.
   find_python >/dev/null || missing+=(python3-venv)
   [ ${#missing[@]} -gt 0 ] || return 0
 
   local by_hand="apt-get install --no-install-recommends ${missing[*]}"
-  command -v apt-get >/dev/null || die "this system has no apt-get; install the counterparts of: ${missing[*]}"
+  command -v apt-get >/dev/null || die "this system has no apt-get; install the equivalents of: ${missing[*]}"
   as_root true || die "packages are missing and this user cannot install them; as root: $by_hand"
   say "installing packages: ${missing[*]}"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update || say "warning: could not refresh every package list"
@@ -62,20 +62,20 @@ find_python() {
 make_environment() {
   if [ ! -x "$deps/bin/python" ]; then
     local python
-    python=$(find_python) || die "no usable Python 3.10 to 3.14 with the venv module; name one with PYTHON=..."
-    say "making build/deps with $("$python" --version)"
+    python=$(find_python) || die "no usable Python 3.10 to 3.14 with the venv module; set PYTHON=..."
+    say "creating build/deps with $("$python" --version)"
     "$python" -m venv "$deps"
   fi
   site=$("$deps/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') ||
-    die "build/deps/bin/python does not run any more (was its Python removed?); delete build/deps and call this again"
+    die "build/deps/bin/python does not run (was its Python removed?); delete build/deps and run this again"
 }
 
-# Exactly these wheels, nothing that they depend on. The index and its mirrors are those of pip's own configuration.
+# Exactly these wheels, without dependencies. Index and mirrors come from pip's configuration.
 install_wheels() {
   say "installing $*"
   "$deps/bin/python" -m pip --version >/dev/null 2>&1 || "$deps/bin/python" -m ensurepip >/dev/null
   "$deps/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check "$@" ||
-    die "pip could not install $*; see above. A mirror is set as usual: PIP_INDEX_URL or pip.conf"
+    die "pip could not install $*; see above. To use a mirror, set PIP_INDEX_URL or pip.conf"
 }
 
 install_cmake() {
@@ -88,7 +88,7 @@ install_cmake() {
   fi
 }
 
-# The wheel that carries a library, in the version that this LibTorch was built with.
+# The wheel that has a library, in the version that this LibTorch was built with.
 wheel_of() {
   case $1 in
     libcudart.so.*) echo nvidia-cuda-runtime==13.0.96 ;;
@@ -105,7 +105,7 @@ wheel_of() {
     libnvJitLink.so.*) echo nvidia-nvjitlink==13.0.88 ;;
     libnvrtc*.so.*) echo nvidia-cuda-nvrtc==13.0.88 ;;
     libnvshmem*.so.*) echo nvidia-nvshmem-cu13==3.4.5 ;;
-    *) die "LibTorch needs $1, and no wheel is known to carry it" ;;
+    *) die "LibTorch needs $1, but no wheel is known to have it" ;;
   esac
 }
 
@@ -119,10 +119,10 @@ lacking_libraries() {
     outdated_libraries
   fi
   lacking=$(ldd "${libraries[@]}" | awk '/not found/ {print $1}')
-  grep -v '^libcuda\.so' <<<"$lacking" || true # that one is the driver's
+  grep -v '^libcuda\.so' <<<"$lacking" || true # comes with the driver
 }
 
-# Libraries that the system has under the right name in too old a version.
+# Libraries that the system has in too old a version.
 outdated_libraries() {
   "$deps/bin/python" - "$site/nvidia" <<'PY'
 import ctypes, os, sys
@@ -132,7 +132,7 @@ def version(folder, name, function):
     try:
         library = ctypes.CDLL(private if os.path.exists(private) else name)
     except OSError:
-        return None  # not there at all: the loader's own list has it
+        return None  # missing: already in the loader's list
     if name.startswith("libnccl"):
         result = ctypes.c_int()
         library[function](ctypes.byref(result))
@@ -151,10 +151,10 @@ PY
 }
 
 install_libtorch() {
-  [ "$(uname -m)" = x86_64 ] || die "LibTorch $torch is set up here for x86_64 only, this is $(uname -m)"
+  [ "$(uname -m)" = x86_64 ] || die "LibTorch $torch is supported on x86_64 only, this is $(uname -m)"
   [ -d "$site/torch-$torch.dist-info" ] || install_wheels "torch==$torch"
   local lacking library wheels round
-  for round in 1 2 3; do # a library just installed may need another one
+  for round in 1 2 3; do # an installed library may need further ones
     lacking=$(lacking_libraries)
     [ -n "$lacking" ] || return 0
     wheels=$(for library in $lacking; do wheel_of "$library"; done | sort -u)
@@ -162,7 +162,7 @@ install_libtorch() {
     install_wheels $wheels
   done
   lacking=$(lacking_libraries)
-  [ -z "$lacking" ] || die "LibTorch still lacks after $round rounds: ${lacking//$'\n'/ }"
+  [ -z "$lacking" ] || die "still missing libraries after $round rounds: ${lacking//$'\n'/ }"
 }
 
 install_packages

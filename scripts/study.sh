@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The study of docs/study: how many lanes of a head have to rotate? Two model shapes, seven arms, three to six seeds, trained on the
-# sample text. One to two hours on two cores; stop it at any time, the next call goes on. Results: runs/study_sequential and
+# The study of docs/study: how many dims of a head have to rotate? Two model shapes, seven arms, three to six seeds, trained on
+# the sample text. One to two hours on two cores; stop it at any time, the next call continues. Results: runs/study_sequential and
 # runs/study_parallel, each with report.md, sweep.csv and plots. Arguments go to every train_gpt:
 # scripts/study.sh --iterations 100
 # shellcheck source=scripts/lib.sh
@@ -11,13 +11,14 @@ source "$root/scripts/sample_data.sh"
 build_release train_gpt eval_gpt prepare_data sweep_gpt
 make_sample_data
 
-# sweep SHAPE SEEDS TRAIN_GPT_OPTION VALUES...: one job a core, so that a run's bits do not depend on how many cores there are.
+# sweep SHAPE SEEDS TRAIN_GPT_OPTION VALUES...: one single-threaded job per core, so that results do not depend on the number
+# of cores.
 sweep() {
   local shape=$1 seeds=$2
   shift 2
   build/bin/sweep_gpt "$@" --seed "$seeds" --jobs "$(nproc)" --out-dir "runs/study_$shape" -- --config "configs/study_$shape.env" \
     --data-path "$dataset" --tokenizer-path "$tokenizer" --num-threads 1 "${extra[@]}" ||
-    failed=$? # a diverged run does not keep the other arms from being trained
+    failed=$? # a diverged run does not stop the other arms
 }
 
 extra=("$@") failed=0
@@ -26,7 +27,7 @@ for shape in sequential parallel; do
   sweep "$shape" 1,2,3 --rope-dims none,2,6,16,full
   sweep "$shape" 1,2,3 --rope-dims 16 --rope-select high # p-RoPE
   sweep "$shape" 1,2,3 --rope-layers 'full*3,none'
-  # Three seeds leave this pair open in one of the shapes.
+  # Three seeds do not decide this pair in one of the shapes.
   [ "$shape" = parallel ] || sweep "$shape" 4,5,6 --rope-dims 16,full
 done
 [ "$failed" = 0 ] || exit "$failed"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Runs a test program as on a processor of a lower level of instructions: at_level.py LEVEL PRINT_CPU_LEVEL PROGRAM [ARG ...]
+"""Runs a test program at a lower instruction level: at_level.py LEVEL PRINT_CPU_LEVEL PROGRAM [ARG ...]
 
-Exit code 77 (skipped) if the level is not above that one anyway: of the processor, or by PGOLF_CPU_LEVEL.
+Exit code 77 (skipped) if the level is not below the current one, set by the processor or PGOLF_CPU_LEVEL.
 """
 
 import os

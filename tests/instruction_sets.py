@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Proves that no processor meets an instruction that it was not asked for (src/base/cpu_level.cpp).
+"""Checks that no processor executes an instruction it does not support (src/base/cpu_level.cpp).
 
     tests/instruction_sets.py --objects build/src/CMakeFiles build/bin/train_gpt build/bin/eval_gpt
     tests/instruction_sets.py --self-test
 
-The kernels are compiled once per instruction set. An inline function of a header that is compiled there as a function of its
-own is a weak symbol, of which the linker keeps one copy for all callers, wide instructions and all. So:
-  1. The objects of kernels define nothing but local symbols and the few tables and functions that they are for, and nothing
-     that runs when the program starts.
-  2. They hold no instruction beyond the instruction set that they are for.
-  3. In the programs, only functions of these objects hold instructions that x86-64 has not always had.
-Exits with 77 where it cannot be run: no x86-64, no objdump.
+The kernels are compiled once per instruction set. An inline header function that is not inlined there becomes a weak symbol, of
+which the linker keeps one copy for all callers, including its wide instructions. So:
+  1. The objects of kernels define only local symbols and their few exported tables and functions, and nothing that runs at
+     program start.
+  2. They contain no instruction beyond their instruction set.
+  3. In the programs, only functions of these objects contain instructions beyond baseline x86-64.
+Exits with 77 where it cannot run: not x86-64, or no objdump.
 """
 
 import argparse

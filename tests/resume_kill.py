@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Proves that a killed run, resumed, ends as an undisturbed one.
+"""Checks that a killed and resumed run ends like an uninterrupted one.
 
-One small CPU run goes through undisturbed. The same run is then started again, killed with SIGKILL at random moments
+One small CPU run finishes uninterrupted. The same run is then started again, killed with SIGKILL at random moments
 (while it starts, inside a step, while it saves or writes its results) and resumed after each. Compared at the end: both
 model files byte for byte, and the lines of metrics.jsonl, times left out.
 """
@@ -34,7 +34,7 @@ wind with word work world would write year you young your""".split()
 
 
 def make_data(folder, prepare_data, vocab_size, rng):
-    """A little text without meaning, a tokenizer trained on it, and its shards."""
+    """A little random text, a tokenizer trained on it, and its shards."""
     with open(folder / "text.jsonl", "w", encoding="utf-8") as out:
         for _ in range(200):
             sentences = (" ".join(rng.choices(WORDS, k=rng.randint(5, 14))) for _ in range(rng.randint(4, 12)))
@@ -52,7 +52,7 @@ def make_data(folder, prepare_data, vocab_size, rng):
 
 
 class Run:
-    """One train_gpt process. Its console lines, with the time at which each came, are read as they appear."""
+    """One train_gpt process. Its console lines are read as they appear, with their times."""
 
     def __init__(self, command, environment):
         self.process = subprocess.Popen(

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Proves that the arms of a sweep over rotations begin alike: bit-identical initial weights, and the same tokens in the same order.
+"""Checks that the arms of a sweep over rotations start equal: bit-identical initial weights, and the same tokens in
+the same order.
 
 Weights: runs of no steps store them; every tensor of final_model.pt is compared. Tokens: the projections back to the residual
 stream begin at zero, so the loss of the first step depends on tokens and weights but not on the rotation, and must agree to

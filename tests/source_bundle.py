@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The source bundle of train_gpt is complete as far as includes and CMake's own files go, and holds no other program.
+"""Checks that the source bundle of train_gpt has all includes and CMake files, and no other program.
 
     tests/source_bundle.py --bundle build/source_bundle.tar.xz
 """

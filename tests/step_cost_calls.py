@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares the calls that benchmarks/step_cost.py counts with those in the trace of a step of train_gpt.
 
-The run is on the CPU. Where the processor multiplies bfloat16 in vectors, its operations are those of a GPU. On other levels of
-instructions some have forms of the CPU's own: qkv_heads is linear_qkv and qk_norm_rope_gain, and relu_squared_mlp has its two
-products inside. What autograd adds up is the same everywhere, and compared as well.
+The run is on the CPU. Where the processor multiplies bfloat16 in vectors, its operations are those of a GPU. On other instruction
+levels some have CPU-specific forms: qkv_heads is linear_qkv and qk_norm_rope_gain, and relu_squared_mlp has its two
+products inside. What autograd adds up is the same on all, and is compared too.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CHANGES = (
 OTHERS = {"PARALLEL_PASSES": 1, "VAL_BATCH_SIZE": 256, "EVAL_TOKENS": 256, "ITERATIONS": 4, "WARMUP_STEPS": 0,
           "WARMDOWN_ITERS": 0, "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 0, "DTYPE": "bfloat16", "DEVICE": "cpu",
           "NUM_THREADS": 1, "PROFILE": 1, "RUN_ID": "run"}
-# What autograd adds up: gradients of activations, those of the embedding and the head that it is, and a pass's to a step's.
+# What autograd adds up: gradients of activations, those of the tied embedding and head, and a micro-batch's to a step's.
 SUM, TIED_SUM, INTO_GRADIENTS = "gradient sums: activations", "gradient sums: tied embedding", "AccumulateGrad"
 
 
@@ -84,7 +84,7 @@ def counted(step, as_on_a_gpu):
         calls["linear_qkv"], calls["qk_norm_rope_gain"] = rows["qkv_heads: product"], rows["qkv_heads: norm, rotation, gain"]
         calls["linear"] -= 2 * calls["relu_squared_mlp"]
     calls["muon_update_"] = rows.get("muon_update_: products", 0)
-    # The first pass makes the gradients.
+    # The first micro-batch creates the gradients.
     calls[INTO_GRADIENTS] = (step.micro_batches - 1) * (len(step.controls()) + 1)
     calls[TIED_SUM] = step.micro_batches if step.options["TIE_EMBEDDINGS"] else 0
     parameters = sum(rows * columns for rows, columns in step.matrices()) + sum(step.controls())
@@ -101,7 +101,7 @@ def problems_of(folder, changes, level, args, data, tokenizer):
                 for name, count in expected.items() if calls[name] != count]
     # muon_update_ is called for an empty list, too.
     problems = [text for text in problems if options["OPTIMIZER"] == "muon" or "muon_update_" not in text]
-    unknown = set(calls) - set(expected) - {"(optimiser step)"}
+    unknown = set(calls) - set(expected) - {"(optimizer step)"}
     if unknown:
         problems.append(f"{level}: {changes}: in the trace, but not compared: {', '.join(sorted(unknown))}")
     if trained != parameters:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Proves that a sweep killed in the middle of its runs, and started again, ends with the sweep.csv of an undisturbed one.
+"""Checks that a sweep killed during its runs and restarted ends with the sweep.csv of an uninterrupted one.
 
-SIGKILL falls on sweep_gpt at chosen moments: while a run starts, inside its steps, right after a checkpoint, while results
-are written. What it started must die with it. Compared at the end, byte for byte: sweep.csv and each run's trajectory.csv.
+sweep_gpt gets SIGKILL at chosen moments: while a run starts, inside its steps, right after a checkpoint, while results
+are written. Its children must die with it. Compared at the end, byte for byte: sweep.csv and each run's trajectory.csv.
 """
 
 import random

@@ -23,7 +23,7 @@ def arguments(doc):
 
 
 class Sweep:
-    """Two layers of 32 lanes, twelve steps, a checkpoint every fourth."""
+    """Two layers of width 32, twelve steps, a checkpoint every fourth."""
 
     def __init__(self, args, work):
         self.args, self.work = args, work

@@ -1,4 +1,4 @@
-// eval_gpt: measures stored models, and lets them speak.
+// eval_gpt: scores and compares stored models, samples text from them, and serves them.
 #include <cstdio>
 #include <string_view>
 
@@ -15,14 +15,14 @@ struct Command {
 };
 
 constexpr Command kCommands[] = {
-    {"score", run_score, "Validation loss and bits per byte; the command if none is named."},
-    {"generate", run_generate, "Continuations of a prompt."},
+    {"score", run_score, "Validation loss and bits per byte (default command)."},
+    {"generate", run_generate, "Generate text from a prompt."},
     {"measure", run_measure, "Loss by length and position, memory, retrieval, attention, as JSON lines."},
-    {"choices", run_choices, "Accuracy on multiple-choice and cloze sets."},
-    {"inspect", run_inspect, "What is in a model file."},
-    {"export", run_export, "A model as a file of another format."},
-    {"compare", run_compare, "Two models on the same tokens, and tensor by tensor."},
-    {"serve", run_serve, "OpenAI's completions API over HTTP, with a page to try the model on."},
+    {"choices", run_choices, "Accuracy on multiple-choice and cloze tasks."},
+    {"inspect", run_inspect, "Show the contents of a model file."},
+    {"export", run_export, "Convert a model file to another format."},
+    {"compare", run_compare, "Compare two models on the same tokens and tensor by tensor."},
+    {"serve", run_serve, "OpenAI's completions API over HTTP, with a web page to try the model."},
 };
 
 }  // namespace
@@ -34,10 +34,10 @@ int main(int argc, char** argv) {
       if (command.name == name) return command.run(argc - 1, argv + 1);
     }
     if (name == "--help" || name == "-h") {
-      std::puts("Commands, each with a help of its own: eval_gpt COMMAND --help");
+      std::puts("Commands (eval_gpt COMMAND --help lists the options of each):");
       for (const auto& command : kCommands) std::printf("  %-10s%s\n", command.name, command.summary);
       std::puts("");
     }
-    return run_score(argc, argv);  // its name may be left out
+    return run_score(argc, argv);  // the default command
   });
 }

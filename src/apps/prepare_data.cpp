@@ -1,4 +1,4 @@
-// prepare_data: trains tokenizers, turns text into shards, checks and shows shards.
+// prepare_data: trains tokenizers, tokenizes text into shards, verifies and shows shards.
 #include <cstdint>
 #include <cstdio>
 #include <limits>
@@ -17,7 +17,7 @@
 namespace pgolf {
 namespace {
 
-/// What a sub-command is told. Words without a flag in front are paths too.
+/// Arguments of a subcommand. Positional arguments are paths too.
 class Arguments {
  public:
   Arguments(const std::string& command, const std::string& summary, const std::string& paths_flag, const std::string& paths_help)
@@ -26,7 +26,7 @@ class Arguments {
         table_("prepare_data " + command + " [PATH]... [--OPTION VALUE]...", summary) {
     table_.accept_positional(&paths_);
     table_.add_action({.name = paths_flag, .field = &paths_, .help = paths_help, .label = "PATH"});
-    table_.add_action({.name = "help", .field = &help_, .help = "Print this and stop.", .stops = true});
+    table_.add_action({.name = "help", .field = &help_, .help = "Print this help and exit.", .stops = true});
     table_.group("Options");
   }
   Arguments(const Arguments&) = delete;
@@ -34,7 +34,7 @@ class Arguments {
 
   OptionTable& table() { return table_; }
 
-  /// false: help was wanted, and is printed.
+  /// False if --help was given; it has been printed then.
   bool resolve(int argc, const char* const* argv) {
     resolved_ = table_.resolve(argc, argv, {}).options;
     if (help_) std::fputs(table_.help().c_str(), stdout);
@@ -60,7 +60,7 @@ class Arguments {
 };
 
 constexpr const char* kInputHelp =
-    "Documents: .txt files (one each), .jsonl files (field \"text\", one a line), folders of them. Repeatable.";
+    "Documents: .txt files (one document each), .jsonl files (one per line, in \"text\"), or folders of these. Repeatable.";
 
 void run_tokenizer(int argc, const char* const* argv) {
   TrainTokenizerOptions options;
@@ -68,11 +68,12 @@ void run_tokenizer(int argc, const char* const* argv) {
   Arguments arguments("tokenizer", "Trains a SentencePiece tokenizer (BPE, byte fallback) on documents.", "input", kInputHelp);
   OptionTable& table = arguments.table();
   table.add_required("OUTPUT", bind::text(&output), "",
-                     "The tokenizer, a .model file; its pieces are listed beside it in .vocab.");
-  table.add("VOCAB_SIZE", bind::integer(&options.vocab_size, 1, kMaxVocabSize), "pieces", "Of the tokenizer.");
-  table.add("MAX_DOCS", bind::integer(&options.max_docs, 0), "documents", "Train on the first so many only; 0 = all.");
-  table.add("SPLIT_LONG", bind::boolean(&options.split_long), "",
-            "Use documents above 4,192 bytes in parts instead of leaving them out.");
+                     "Tokenizer to write, a .model file; its pieces are listed in a .vocab file next to it.");
+  table.add("VOCAB_SIZE", bind::integer(&options.vocab_size, 1, kMaxVocabSize), "pieces", "Vocabulary size.");
+  table.add("MAX_DOCS", bind::integer(&options.max_docs, 0), "documents", "Train on the first MAX_DOCS documents only; 0 = all.");
+  table.add(
+      "SPLIT_LONG", bind::boolean(&options.split_long), "",
+      format("Split documents longer than %s bytes instead of skipping them.", with_commas(int64_t{kMaxTextBytes}).c_str()));
   if (!arguments.resolve(argc, argv)) return;
   options.inputs = arguments.paths();
   options.output = output;
@@ -84,25 +85,26 @@ void run_tokenize(int argc, const char* const* argv) {
   std::string tokenizer_path, out_dir;
   int64_t val_docs = 0;
   double val_fraction = 0.01;
-  Arguments arguments("tokenize", "Turns documents into training and validation shards.", "input", kInputHelp);
+  Arguments arguments("tokenize", "Tokenizes documents into training and validation shards.", "input", kInputHelp);
   OptionTable& table = arguments.table();
   Binding first = bind::integer(&val_docs, 0);
   first.default_text = "none";
   table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "SentencePiece model, a .model file.");
-  table.add_required("OUT_DIR", bind::text(&out_dir), "", "Receives fineweb_train_*.bin and fineweb_val_*.bin.");
-  table.add("VAL_DOCS", first, "documents", "The first so many are validation.");
+  table.add_required("OUT_DIR", bind::text(&out_dir), "", "Output folder of fineweb_train_*.bin and fineweb_val_*.bin.");
+  table.add("VAL_DOCS", first, "documents", "Use the first VAL_DOCS documents for validation.");
   table.add("VAL_FRACTION", bind::number(&val_fraction, {.low = 0, .high = 1}), "",
-            "About this share of the documents is validation, chosen by a hash of each text.");
+            "Approximate fraction of the documents to use for validation, chosen by a hash of each text.");
   table.add("SHARD_TOKENS", bind::integer(&options.shard_tokens, 1, std::numeric_limits<int32_t>::max()), "tokens",
-            "In a full shard.");
-  table.add("THREADS", bind::integer(&options.threads, 0, 1024), "threads", "For encoding; 0 = all processors.");
-  table.add("FORCE", bind::boolean(&options.force), "", "Replace the shards that OUT_DIR already has.");
+            "Tokens per full shard.");
+  table.add("THREADS", bind::integer(&options.threads, 0, 1024), "threads", "Encoding threads; 0 = all processors.");
+  table.add("FORCE", bind::boolean(&options.force), "", "Replace existing shards in OUT_DIR.");
   if (!arguments.resolve(argc, argv)) return;
   options.inputs = arguments.paths();
   options.tokenizer_path = tokenizer_path;
   options.out_dir = out_dir;
   if (arguments.given("VAL_DOCS") && arguments.given("VAL_FRACTION")) {
-    throw Error(ExitCode::usage, "prepare_data tokenize: --val-docs and --val-fraction exclude each other", "give one of them");
+    throw Error(ExitCode::usage, "prepare_data tokenize: --val-docs and --val-fraction are mutually exclusive",
+                "give one of them");
   }
   if (arguments.given("VAL_DOCS")) {
     options.val_docs = val_docs;
@@ -114,10 +116,10 @@ void run_tokenize(int argc, const char* const* argv) {
 
 void run_verify(int argc, const char* const* argv) {
   std::string tokenizer_path;
-  Arguments arguments("verify", "Checks shards; prints tokens, documents, bytes and a sha256 of the tokens for each.", "path",
-                      "Shards, or folders whose .bin files are meant. Repeatable.");
+  Arguments arguments("verify", "Verifies shards; prints tokens, documents, bytes and the SHA-256 of the tokens for each.",
+                      "path", "Shards, or folders of .bin files. Repeatable.");
   arguments.table().add("TOKENIZER_PATH", bind::text(&tokenizer_path), "",
-                        "A .model file: also check every id, and count the bytes of text.");
+                        "A .model file; if given, also check token ids and count bytes of text.");
   if (!arguments.resolve(argc, argv)) return;
   std::optional<std::filesystem::path> tokenizer;
   if (!tokenizer_path.empty()) tokenizer = tokenizer_path;
@@ -127,11 +129,11 @@ void run_verify(int argc, const char* const* argv) {
 void run_inspect(int argc, const char* const* argv) {
   std::string tokenizer_path;
   int64_t offset = 0, tokens = 256;
-  Arguments arguments("inspect", "Shows a shard's header facts and the text of some of its tokens.", "path", "A shard.");
+  Arguments arguments("inspect", "Shows a shard's header and the text of a range of its tokens.", "path", "Shard to show.");
   OptionTable& table = arguments.table();
-  table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "The tokenizer that the shard was made with.");
-  table.add("OFFSET", bind::integer(&offset, 0), "tokens", "How many come before the first.");
-  table.add("TOKENS", bind::integer(&tokens, 1), "tokens", "How many.");
+  table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "Tokenizer that the shard was made with.");
+  table.add("OFFSET", bind::integer(&offset, 0), "tokens", "Tokens to skip.");
+  table.add("TOKENS", bind::integer(&tokens, 1), "tokens", "Tokens to show.");
   if (!arguments.resolve(argc, argv)) return;
   const auto paths = arguments.paths();
   if (paths.size() != 1) throw Error(ExitCode::usage, format("prepare_data inspect takes one shard, not %zu", paths.size()));
@@ -142,8 +144,8 @@ constexpr const char* kUsage =
     "Usage: prepare_data COMMAND [OPTION...]\n"
     "\n"
     "  tokenizer  train a SentencePiece tokenizer on documents\n"
-    "  tokenize   turn documents into training and validation shards\n"
-    "  verify     check shards; print tokens, documents, bytes and sha256\n"
+    "  tokenize   tokenize documents into training and validation shards\n"
+    "  verify     verify shards; print tokens, documents, bytes and SHA-256\n"
     "  inspect    show the text of a range of tokens\n"
     "\n"
     "prepare_data COMMAND --help lists a command's options.\n";

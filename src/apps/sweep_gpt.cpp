@@ -1,4 +1,4 @@
-// sweep_gpt: trains every combination of some options' values, measures the models and says what differs.
+// sweep_gpt: trains every combination of option values, measures the models and reports the differences.
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,40 +37,41 @@ struct Command {
 OptionTable own_table(Command& command) {
   OptionTable table(
       "sweep_gpt [--TRAIN-OPTION VALUES]... [--OPTION VALUE]... [-- TRAIN_GPT_OPTIONS...]",
-      "Trains a model for every combination of the values given, each run a train_gpt process of its own, measures it with\n"
-      "eval_gpt, and writes sweep.csv, report.md and plots. Called again, it continues and adds.\n"
+      "Trains a model for every combination of the given values, each in its own train_gpt process, measures it with\n"
+      "eval_gpt, and writes sweep.csv, report.md and plots. Run again, it continues, and adds new combinations.\n"
       "\n"
       "  sweep_gpt --rope-dims none,2,6,16,32,48,full --seed 1..3 -- --config configs/study_sequential.env\n"
       "\n"
-      "Before --: any option of train_gpt with a list a,b,c (a;b;c where a value may hold commas, as in --rope-layers) or a\n"
-      "range 1..5 or 0.1..0.5:0.2. After --: what every run gets. train_gpt --help lists the options.");
+      "Before --: any option of train_gpt with a list a,b,c (a;b;c if values may contain commas, as in --rope-layers) or a\n"
+      "range 1..5 or 0.1..0.5:0.2. After --: options of every run. train_gpt --help lists the options.");
   table.add_action(
-      {.name = "list", .field = &command.list, .help = "Print the commands, numbered from 0 as for --only, and stop."});
+      {.name = "list", .field = &command.list, .help = "Print the commands, numbered from 0 as for --only, and exit."});
   table.add_action({.name = "collect",
                     .field = &command.collect,
-                    .help = "Run nothing; read the runs at or below a folder (default: OUT_DIR), however they were started, and "
-                            "write tables, report and plots there.",
+                    .help =
+                        "Train nothing; read all runs in or below a folder (default: OUT_DIR), however they were started, and "
+                        "write tables, report and plots there.",
                     .label = "DIR",
                     .implied = kOwnFolder});
-  table.add_action({.name = "help", .field = &command.help, .help = "Print this and stop.", .stops = true});
+  table.add_action({.name = "help", .field = &command.help, .help = "Print this help and exit.", .stops = true});
   table.group("Sweep");
-  table.add("OUT_DIR", bind::text(&command.out_dir), "", "Folder of the runs and of what is written about them.");
+  table.add("OUT_DIR", bind::text(&command.out_dir), "", "Folder for runs, tables, report and plots.");
   table.add("JOBS", bind::integer(&command.jobs, 0, 1024), "runs",
-            "At a time; 0: one per device of --devices, else 1. On the CPU the cores are shared out, unless NUM_THREADS says how "
-            "many a run gets.");
-  table.add("DEVICES", bind::list(&command.devices), "", "CUDA_VISIBLE_DEVICES of the jobs, one each in turn: 0,1.");
-  table.add("ONLY", bind::text(&command.only), "", "Run one of the commands of --list, by its number: a task of a Slurm array.");
-  table.add("MEASURE", bind::boolean(&command.measure), "", "Measure every model with eval_gpt after its training.");
+            "Concurrent runs; 0: one per device of --devices, else 1. On the CPU they share the cores equally unless NUM_THREADS "
+            "is set.");
+  table.add("DEVICES", bind::list(&command.devices), "", "CUDA_VISIBLE_DEVICES of the jobs, assigned in turn, such as 0,1.");
+  table.add("ONLY", bind::text(&command.only), "", "Run only the command with this number in --list, as in a Slurm array task.");
+  table.add("MEASURE", bind::boolean(&command.measure), "", "Measure every model with eval_gpt after training.");
   table.add("EVAL_SEQ_LENS", bind::list(&command.eval_seq_lens), "tokens",
-            "Lengths that eval_gpt measures at; 2x is twice that of the training.");
+            "Window lengths of eval_gpt measure; 2x is twice the training length.");
   Binding train = bind::text(&command.train_gpt), eval = bind::text(&command.eval_gpt);
-  train.default_text = eval.default_text = "beside sweep_gpt";
-  table.add("TRAIN_GPT", train, "", "The program that trains.");
-  table.add("EVAL_GPT", eval, "", "The program that measures.");
+  train.default_text = eval.default_text = "next to sweep_gpt";
+  table.add("TRAIN_GPT", train, "", "Path of train_gpt.");
+  table.add("EVAL_GPT", eval, "", "Path of eval_gpt.");
   return table;
 }
 
-/// own_table and every option of train_gpt as a text.
+/// own_table and every option of train_gpt as text.
 OptionTable full_table(Command& command, std::map<std::string, std::string>& values) {
   OptionTable table = own_table(command);
   const char* argv[] = {"train_gpt"};
@@ -86,22 +87,22 @@ OptionTable full_table(Command& command, std::map<std::string, std::string>& val
 fs::path program(const std::string& given, const char* name) {
   const fs::path path = given.empty() ? program_folder() / name : fs::absolute(given);
   if (!fs::is_regular_file(path) || ::access(path.c_str(), X_OK) != 0) {
-    throw Error(ExitCode::unavailable, format("there is no program %s", path.c_str()),
-                format("say where it is: --%s-gpt PATH", std::string(name, 0, 5) == "train" ? "train" : "eval"));
+    throw Error(ExitCode::unavailable, format("no executable %s", path.c_str()),
+                format("give its path: --%s-gpt PATH", std::string(name, 0, 5) == "train" ? "train" : "eval"));
   }
   return path;
 }
 
-/// NUM_THREADS of every run where the sweep has to say it, else 0.
+/// NUM_THREADS to set for every run; 0 if the sweep need not set it.
 int thread_share(const Command& command, const SweepRequest& request, const Environment& environment) {
-  const auto decided = [](const std::string& word) { return word == "--num-threads" || word.starts_with("--num-threads="); };
+  const auto sets_threads = [](const std::string& word) { return word == "--num-threads" || word.starts_with("--num-threads="); };
   const bool varied =
       std::any_of(request.varied.begin(), request.varied.end(), [](const auto& axis) { return axis.first == "NUM_THREADS"; });
   if (command.jobs <= 1 || !command.devices.empty() || varied || environment.contains("NUM_THREADS") ||
-      std::any_of(request.fixed.begin(), request.fixed.end(), decided)) {
+      std::any_of(request.fixed.begin(), request.fixed.end(), sets_threads)) {
     return 0;
   }
-  // A config file may say it too. Some fixed options are valid beside the varied ones only.
+  // A config file may set it too. Some fixed options are valid only with the varied ones.
   std::vector<std::string> words{"train_gpt"};
   words.insert(words.end(), request.fixed.begin(), request.fixed.end());
   for (const auto& [name, values] : request.varied) words.insert(words.end(), {flag_of(name), values.front()});
@@ -112,7 +113,7 @@ int thread_share(const Command& command, const SweepRequest& request, const Envi
   return std::max(1, usable_physical_cores() / command.jobs);
 }
 
-/// What the environment decides for the runs, as it would stand before a command.
+/// Environment variables that affect the runs, as the prefix of a command line.
 std::string environment_words(const SweepPlan& plan) {
   std::string words;
   if (plan.runs.empty()) return words;
@@ -122,7 +123,7 @@ std::string environment_words(const SweepPlan& plan) {
   return words;
 }
 
-/// What is meant for this program and stands among the options of the runs.
+/// Refuses options of sweep_gpt after --.
 void check_sides(const std::vector<std::string>& fixed) {
   Command unused;
   const char* argv[] = {"sweep_gpt"};
@@ -133,8 +134,8 @@ void check_sides(const std::vector<std::string>& fixed) {
   for (const auto& word : fixed) {
     const std::string flag = word.substr(0, word.find('='));
     if (std::find(flags.begin(), flags.end(), flag) != flags.end())
-      throw Error(ExitCode::usage, flag + " stands after --, among the options of the runs",
-                  "what sweep_gpt itself is told stands before --");
+      throw Error(ExitCode::usage, flag + " is an option of sweep_gpt, but was given after --",
+                  "options of sweep_gpt go before --");
   }
 }
 
@@ -144,7 +145,7 @@ ExitCode run(int argc, char** argv) {
   std::map<std::string, std::string> values;
   const Environment environment = read_environment(environ);
   if (std::any_of(argv, argv + own, [](std::string_view word) { return word == "--config" || word.starts_with("--config="); }))
-    throw Error(ExitCode::usage, "unknown flag --config before --", "what every run gets stands after --: ... -- --config FILE");
+    throw Error(ExitCode::usage, "unknown flag --config before --", "options of every run go after --: ... -- --config FILE");
   const Resolution given = full_table(command, values).resolve(own, argv, {});
   if (command.help) {
     std::fputs(own_table(command).help().c_str(), stdout);
@@ -156,18 +157,18 @@ ExitCode run(int argc, char** argv) {
   for (const auto& option : given.options) {
     const auto value = values.find(option.name);
     if (value != values.end() && option.source == Source::flag) {
-      if (option.name == "RUN_ID") throw Error(ExitCode::usage, "--run-id: a sweep names its runs itself");
+      if (option.name == "RUN_ID") throw Error(ExitCode::usage, "--run-id: sweep_gpt names the runs");
       request.varied.emplace_back(option.name, expand_values(option.name, value->second));
     }
   }
   if (!command.collect.empty()) {
     if (!request.varied.empty() || !request.fixed.empty())
-      throw Error(ExitCode::usage, "--collect runs nothing and takes no options of train_gpt", "leave them out");
+      throw Error(ExitCode::usage, "--collect trains nothing and takes no options of train_gpt", "drop them");
     collect(command.collect == kOwnFolder ? command.out_dir : command.collect);
     return ExitCode::ok;
   }
   if (request.varied.empty()) {
-    throw Error(ExitCode::usage, "there is nothing to sweep: no option of train_gpt stands before --",
+    throw Error(ExitCode::usage, "nothing to sweep: no option of train_gpt before --",
                 "for example: sweep_gpt --rope-dims none,16,full --seed 1..3 -- --config configs/tiny.env");
   }
   if (command.jobs == 0) command.jobs = std::max<int>(1, static_cast<int>(command.devices.size()));
@@ -196,7 +197,7 @@ ExitCode run(int argc, char** argv) {
     const auto number = parse_integer(command.only);
     if (!number || *number < 0 || *number >= static_cast<int64_t>(plan.runs.size()))
       throw Error(ExitCode::usage,
-                  format("--only %s: the runs have the numbers 0 to %zu", printable(command.only).c_str(), plan.runs.size() - 1),
+                  format("--only %s: runs are numbered 0 to %zu", printable(command.only).c_str(), plan.runs.size() - 1),
                   "--list shows them");
     plan.runs = {plan.runs[static_cast<size_t>(*number)]};
     options.jobs = 1;
@@ -214,7 +215,7 @@ ExitCode run(int argc, char** argv) {
       collect(folder.path);
     } catch (const Error& e) {
       if (code == ExitCode::ok) throw;
-      log::warn(e.what());  // after failures the first of them is what the exit code tells
+      log::warn(e.what());  // the exit code is that of the first failed run
     }
   }
   return code;

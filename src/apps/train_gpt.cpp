@@ -1,4 +1,4 @@
-// train_gpt: trains a model on token shards and leaves a measured, compressed artifact.
+// train_gpt: trains a model on token shards and exports a validated, compressed artifact.
 #include <torch/version.h>
 #include <unistd.h>
 
@@ -30,31 +30,32 @@ void dry_run(const TrainCommand& command, const Process& process) {
   std::fputs(config_listing(command.resolved).c_str(), stdout);
   const Runtime runtime = start_runtime(config.runtime, process.local_rank());
   const auto estimate =
-      estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), plan_passes(config, runtime, process));
+      estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), plan_micro_batches(config, runtime, process));
   const auto code = static_cast<int64_t>(source_bundle().size());
   std::printf("\nrope_dims: %s\n", describe_rope_dims(config.model.widest_rope()).c_str());
   std::printf("parameters: %s\n", with_commas(estimate.parameters).c_str());
-  std::printf("memory, estimated: weights %s, gradients and optimisers %s, activations about %s\n",
+  std::printf("estimated memory: weights %s, gradients and optimizers %s, activations about %s\n",
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());
-  std::printf("artifact, predicted: about %s bytes (int8 payload %s), + code %s = %s of %s bytes\n",
+  std::printf("estimated artifact: about %s bytes (int8 payload %s) + code %s = %s of %s bytes\n",
               with_commas(estimate.artifact_bytes).c_str(), with_commas(estimate.int8_payload_bytes).c_str(),
               with_commas(code).c_str(), with_commas(estimate.artifact_bytes + code).c_str(),
               with_commas(config.output.budget_bytes).c_str());
   const TokenStream train(config.data.train_files(), config.model.vocab_size);
   const ValidationSet validation(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens,
                                  config.model.vocab_size);
-  std::printf("dataset: training shards: %zu, %s tokens; %s validation tokens scored\n", train.files().size(),
+  std::printf("dataset: %zu training shards with %s tokens; %s validation tokens to score\n", train.files().size(),
               with_commas(train.total_tokens()).c_str(),
               with_commas(static_cast<int64_t>(validation.tokens().size()) - 1).c_str());
   if (config.schedule.min_steps > 0) {
-    std::printf("min_steps: a run first times a few steps, and takes fewer tokens or blocks if %s s do not hold %d steps\n",
-                find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str(), config.schedule.min_steps);
+    std::printf(
+        "min_steps: the run first times a few steps and uses fewer tokens or blocks if fewer than %d steps fit into %s s\n",
+        config.schedule.min_steps, find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str());
   }
 }
 
-/// The run folder under out_dir whose newest checkpoint is the newest of all.
+/// The run folder under out_dir with the most recently written checkpoint.
 fs::path newest_run(const fs::path& out_dir) {
   fs::path newest;
   fs::file_time_type time;
@@ -74,10 +75,10 @@ fs::path newest_run(const fs::path& out_dir) {
 struct Start {
   RunFolder folder;
   std::optional<Checkpoint> checkpoint;
-  bool continues = false;  // an existing folder
+  bool continues = false;  // in an existing folder
 };
 
-/// Where the run goes and what it continues from. Makes nothing yet.
+/// The run's folder and the checkpoint it resumes from. Creates nothing.
 Start find_start(const std::string& resume, RunConfig& config) {
   const fs::path out_dir = config.output.out_dir;
   const RunFolder named{out_dir / config.output.run_id};
@@ -85,18 +86,18 @@ Start find_start(const std::string& resume, RunConfig& config) {
   if (resume == "auto" && config.output.run_id_given) {
     auto checkpoint = load_newest_checkpoint(named.checkpoints());
     if (!checkpoint && fs::exists(named.model())) {
-      throw Error(ExitCode::usage, format("the run in %s is finished and has no checkpoint to continue from", named.path.c_str()),
+      throw Error(ExitCode::usage, format("the run in %s is finished and has no checkpoint to resume from", named.path.c_str()),
                   "choose another RUN_ID");
     }
-    // Without a checkpoint it was never started, or killed before its first one: from the beginning, in the same folder.
+    // Without a checkpoint the run never started or was killed before its first one: start over in the same folder.
     return {named, std::move(checkpoint), fs::exists(named.path)};
   }
   const fs::path path = resume == "auto" ? newest_run(out_dir) : fs::path(resume);
-  if (path.empty()) throw Error(ExitCode::bad_input, format("no run below %s has a checkpoint to continue", out_dir.c_str()));
+  if (path.empty()) throw Error(ExitCode::bad_input, format("no run under %s has a checkpoint to resume from", out_dir.c_str()));
   if (!fs::exists(path)) throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()));
   auto checkpoint = fs::is_directory(path) ? load_newest_checkpoint(RunFolder{path}.checkpoints()) : load_checkpoint(path);
   if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
-  if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a branch of its own
+  if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a separate branch
   const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();
   config.output.run_id = folder.filename();
   return {RunFolder{folder}, std::move(checkpoint), true};
@@ -114,8 +115,8 @@ void make_folder(Start& start, RunConfig& config, const std::vector<ResolvedOpti
   }
   while (!start.folder.create()) {
     if (config.output.run_id_given) {
-      throw Error(ExitCode::usage, format("the run folder %s exists; two runs never share one", start.folder.path.c_str()),
-                  "choose another RUN_ID, or continue that run with --resume");
+      throw Error(ExitCode::usage, format("the run folder %s already exists", start.folder.path.c_str()),
+                  "choose another RUN_ID, or resume that run with --resume");
     }
     config.output.run_id = make_run_id(resolved);
     start.folder.path = fs::path(config.output.out_dir) / config.output.run_id;
@@ -142,7 +143,7 @@ ExitCode run(int argc, char** argv) {
   }
   if (!command.write_source.empty()) {
     write_atomic(command.write_source, source_bundle());
-    std::printf("%s: %lu bytes, an xz-compressed tar of the source that counts as code\n", command.write_source.c_str(),
+    std::printf("%s: %lu bytes, xz-compressed tar of the source that counts as code\n", command.write_source.c_str(),
                 pgolf_source_bundle_size);
     return ExitCode::ok;
   }
@@ -164,7 +165,7 @@ ExitCode run(int argc, char** argv) {
   const std::string fit =
       config.schedule.min_steps > 0 ? apply_min_steps(command, start.checkpoint, resolve, runtime, process) : "";
   if (start.checkpoint) require_same_settings(*start.checkpoint, command.resolved);
-  // Everything that can be wrong with data and settings shows here, before a folder is made.
+  // Errors in data and settings appear here, before the folder is created.
   Trainer trainer(config, command.resolved, runtime, process);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
   make_folder(start, config, command.resolved);

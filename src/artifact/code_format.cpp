@@ -29,8 +29,8 @@ DType dtype_from_name(const std::string& dtype, const std::string& where) {
 
 Dict write_per_row(const CodedTensors& tensors) {
   Dict quantized, scales, dtypes, passthrough, schemes, passthrough_dtypes;
-  // Python writes a string object once and refers back to it, so which strings are one object decides the bytes:
-  // names and the words of a scheme are, dtype names are made anew each time.
+  // Python writes each string object once and refers back to it, so object identity affects the bytes: names and the words of a
+  // scheme are shared objects, dtype names are new objects each time.
   const Text scheme = text("scheme"), per_row = text("per_row"), axis = text("axis");
   for (const CodedTensor& tensor : tensors) {
     const Text name = text(tensor.name);
@@ -69,11 +69,11 @@ CodedTensors read_per_row(const Dict& object, const std::string& name) {
     const RawTensor& codes = value.as_tensor(where);
     const Value* scale_value = scales.find(*key);
     const Value* dtype_value = dtypes.find(*key);
-    if (scale_value == nullptr || dtype_value == nullptr) throw Error(ExitCode::bad_input, where + " has no scale or no dtype");
+    if (scale_value == nullptr || dtype_value == nullptr) throw Error(ExitCode::bad_input, where + " lacks a scale or a dtype");
     const DType dtype = dtype_from_name(dtype_value->as_text(where), where);
     const RawTensor& scale = scale_value->as_tensor(where);
     if (!scale.shape.empty() && (scale.shape.size() != 1 || codes.shape.empty() || scale.shape[0] != codes.shape[0]))
-      throw Error(ExitCode::bad_input, where + ": the scales do not fit the rows");
+      throw Error(ExitCode::bad_input, where + ": the number of scales differs from the number of rows");
     tensors.push_back({*key, codes, scale, dtype});
   }
   const Value* noted = object.find(layout::passthrough_dtypes);
@@ -91,13 +91,13 @@ CodedTensors read_per_row(const Dict& object, const std::string& name) {
 
 Dict write_codes(CodeFormat format, const CodedTensors& tensors) {
   if (format == CodeFormat::int8_clean_per_row_v1) return write_per_row(tensors);
-  throw std::invalid_argument("not a format for codes");
+  throw std::invalid_argument("not a code format");
 }
 
 CodedTensors read_codes(const Dict& object, const std::string& name) {
   const std::string& found = required(object, layout::code_format, name).as_text(name + ": " + layout::code_format);
   if (code_format_of(found) == CodeFormat::int8_clean_per_row_v1) return read_per_row(object, name);
-  throw Error(ExitCode::bad_input, format("%s: quantisation format \"%s\" is not known; %s is", name.c_str(),
+  throw Error(ExitCode::bad_input, format("%s: unknown quantization format \"%s\"; supported: %s", name.c_str(),
                                           printable(found).c_str(), code_format_name(CodeFormat::int8_clean_per_row_v1)));
 }
 

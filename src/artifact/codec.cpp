@@ -21,7 +21,7 @@ const Entry& entry(Codec codec) {
   for (const Entry& candidate : entries) {
     if (candidate.codec == codec) return candidate;
   }
-  throw std::invalid_argument("no codec compresses this");
+  throw std::invalid_argument("unknown codec");
 }
 
 }  // namespace

@@ -78,10 +78,10 @@ class Lister {
     static const std::vector<DictEntry> none;
     return dict == nullptr ? none : dict->entries();
   }
-  static std::string text_of(const Dict* dict, const std::string& key, const char* otherwise) {
+  static std::string text_of(const Dict* dict, const std::string& key, const char* fallback) {
     const Value* value = dict == nullptr ? nullptr : dict->find(key);
     const Text* text = value == nullptr ? nullptr : value->get_if<Text>();
-    return text == nullptr ? otherwise : **text;
+    return text == nullptr ? fallback : **text;
   }
   void walk_items(const std::string& path, const std::vector<Value>& items) {
     for (size_t i = 0; i < items.size(); ++i) walk((path.empty() ? "" : path + ".") + std::to_string(i), items[i]);
@@ -90,7 +90,7 @@ class Lister {
   FileContents* out_;
 };
 
-/// A training checkpoint's state, as far as it can be read.
+/// The readable part of a training checkpoint's state.
 void list_state(const std::string& text, FileContents* out, Lister& lister) {
   const auto state = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!state.is_object()) return;

@@ -20,7 +20,7 @@ constexpr Kind kinds[] = {
     {"BZh"sv, "bzip2-compressed"},
     {"\x04\x22\x4d\x18"sv, "LZ4-compressed"},
     {"7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive"},
-    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv, "a torch.save file of before PyTorch 1.6 (save it again)"},
+    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"sv, "a torch.save file from before PyTorch 1.6 (save it again)"},
     {"\x80\x02"sv, "a bare Python pickle"},
     {"\x80\x03"sv, "a bare Python pickle"},
     {"\x80\x04"sv, "a bare Python pickle"},
@@ -32,12 +32,12 @@ constexpr Kind kinds[] = {
     {"\x7f"
      "ELF"sv,
      "a program"},
-    {"version https://git-lfs"sv, "a Git LFS pointer, whose file was not downloaded"},
+    {"version https://git-lfs"sv, "a Git LFS pointer to a file that was not downloaded"},
     {"<!DOCTYPE"sv, "a web page"},
     {"<!doctype"sv, "a web page"},
     {"<html"sv, "a web page"},
-    // 20240520, little-endian, as data/shard.h has it.
-    {"\x88\xd8\x34\x01"sv, "a shard of tokens"},
+    // 20240520, little-endian, kShardMagic in data/shard.h.
+    {"\x88\xd8\x34\x01"sv, "a token shard"},
 };
 
 }  // namespace

@@ -11,7 +11,7 @@
 namespace pgolf {
 namespace {
 
-// No artifact of trained weights comes near either; together they bound what a small file can make of itself.
+// Artifacts of trained weights stay far below both limits, which bound the memory that a small file can claim.
 constexpr size_t unpacked_per_byte = 64;
 constexpr size_t always_unpacked = size_t{256} << 20;
 
@@ -19,8 +19,7 @@ bool starts_like_zip(BytesView file) {
   return file.size() >= 4 && std::memcmp(file.data(), "PK\x03\x04", 4) == 0;
 }
 
-/// To be asked before codec_of: the length of a header may begin like a zlib stream, but no stream of zlib's goes on like
-/// the length of a header.
+/// Check before codec_of: a header length may start like a zlib stream, but no zlib stream continues like a header length.
 bool starts_like_safetensors(BytesView file) {
   uint64_t header = 0;
   if (file.size() < sizeof header + 1) return false;
@@ -31,7 +30,7 @@ bool starts_like_safetensors(BytesView file) {
 [[noreturn]] void refuse(const std::string& name, const std::string& where, BytesView bytes) {
   const std::string kind = describe_foreign(bytes);
   throw Error(ExitCode::bad_input,
-              name + ": no model file: " + where + (kind.empty() ? "neither a torch.save archive nor safetensors" : kind),
+              name + ": not a model file: " + where + (kind.empty() ? "neither a torch.save archive nor safetensors" : kind),
               "a model is a run folder, a .pt, an .int8.ptz (zlib) or a .safetensors file");
 }
 
@@ -57,7 +56,7 @@ ModelContainer parse_model_container(BytesView file, const std::string& name) {
   } else if (starts_like_safetensors(file)) {
     Safetensors tensors = parse_safetensors(file, name);
     const auto format = tensors.metadata.find(layout::format);
-    const bool checkpoint = format != tensors.metadata.end() && format->second.starts_with(layout::any_checkpoint);
+    const bool checkpoint = format != tensors.metadata.end() && format->second.starts_with(layout::checkpoint_prefix);
     container.format.container = checkpoint ? Container::checkpoint : Container::safetensors;
     container.content = std::move(tensors);
     container.unpacked_bytes = file.size();

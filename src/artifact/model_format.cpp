@@ -3,7 +3,7 @@
 namespace pgolf {
 namespace {
 
-constexpr const char* containers[] = {"torch", "safetensors", "training checkpoint"};  // in the order of the enumeration
+constexpr const char* containers[] = {"torch", "safetensors", "training checkpoint"};  // in enum order
 
 struct CodeFormatInfo {
   CodeFormat codes;
@@ -11,7 +11,7 @@ struct CodeFormatInfo {
 };
 constexpr CodeFormatInfo code_formats[] = {
     {CodeFormat::int8_clean_per_row_v1, "int8_clean_per_row_v1", "int8"},
-    {CodeFormat::unknown, "", "int8"},  // descends from the one above, or would not have its key
+    {CodeFormat::unknown, "", "int8"},  // derived from the one above, since it has the same key
 };
 
 }  // namespace

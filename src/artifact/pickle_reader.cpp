@@ -18,9 +18,9 @@ constexpr size_t max_objects = 1'000'000;
 constexpr size_t max_depth = 64;
 constexpr size_t max_dimensions = 16;
 constexpr size_t max_global_chars = 200;
-// Tensors that are views must be copied. A few views of each byte are plausible, thousands are an attack.
+// Views must be copied. A few views per byte are plausible, thousands are an attack.
 constexpr size_t max_copies_of_storage = 4;
-constexpr size_t max_key_bytes = 1000;  // names of tensors are built of them
+constexpr size_t max_key_bytes = 1000;  // tensor names are built from them
 
 struct Storage {
   DType dtype;
@@ -34,14 +34,14 @@ enum class Callable { ordered_dict, rebuild_tensor, rebuild_parameter };
 struct Item;
 using Items = std::vector<Item>;
 
-/// The arguments of a call or a persistent id: a tuple that holds more than plain values.
+/// A tuple that is not only plain values: the arguments of a call or a persistent id.
 struct MixedTuple {
   Items items;
 };
 
 struct Item {
   std::variant<Value, Callable, DType, Storage, MixedTuple> content;  // DType: the class of storages of that type
-  size_t depth = 0;                                                   // levels of containers within
+  size_t depth = 0;                                                   // levels of nested containers
 
   template <class T>
   T* get_if() {
@@ -83,19 +83,19 @@ class Unpickler {
     do {
       op_start_ = position_;
     } while (step(static_cast<Op>(read<uint8_t>())));
-    if (position_ != pickle_.size()) fail("goes on after its end mark");
-    if (stack_.size() != 1 || !marks_.empty()) fail("ends with unfinished objects");
+    if (position_ != pickle_.size()) fail("continues after its end mark");
+    if (stack_.size() != 1 || !marks_.empty()) fail("ends with incomplete objects");
     return pop_value();
   }
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
     throw Error(ExitCode::bad_input, format("%s: data.pkl at byte %zu: %s", name_.c_str(), op_start_, what.c_str()),
-                "only files that torch.save made of dicts, lists, strings, numbers and dense tensors can be read");
+                "only torch.save files of dicts, lists, strings, numbers and dense tensors are supported");
   }
 
   BytesView take(size_t size) {
-    if (pickle_.size() - position_ < size) fail("is cut off");
+    if (pickle_.size() - position_ < size) fail("is truncated");
     position_ += size;
     return pickle_.subspan(position_ - size, size);
   }
@@ -115,14 +115,14 @@ class Unpickler {
   }
   void push(Item item) {
     count_object();
-    if (item.depth > max_depth) fail(format("nests more than %zu levels deep", max_depth));
+    if (item.depth > max_depth) fail(format("is nested more than %zu levels deep", max_depth));
     stack_.push_back(std::move(item));
   }
   void push_value(Value value, size_t depth = 0) { push({std::move(value), depth}); }
 
-  /// The topmost item; items below the last mark are out of reach.
+  /// The top item; items below the last mark are not accessible.
   Item& top() {
-    if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) fail("uses an object that is not there");
+    if (stack_.size() <= (marks_.empty() ? 0 : marks_.back())) fail("uses a missing object");
     return stack_.back();
   }
   Item pop() {
@@ -132,7 +132,7 @@ class Unpickler {
   }
   Value to_value(Item&& item) const {
     if (Value* value = item.get_if<Value>()) return std::move(*value);
-    fail("has a class, a storage or a tuple of these where a plain value should be");
+    fail("has a class, a storage or a tuple of these in place of a plain value");
   }
   Value pop_value() { return to_value(pop()); }
 
@@ -179,20 +179,20 @@ class Unpickler {
       const Text* key = items[i].value_if<Text>();
       if (key == nullptr) fail("has a dict key that is not a string");
       if ((*key)->size() > max_key_bytes) fail(format("has a dict key of %zu bytes", (*key)->size()));
-      if (dict->find(**key) != nullptr) fail(format("has the dict key \"%s\" twice", printable(**key).c_str()));
+      if (dict->find(**key) != nullptr) fail(format("has a duplicate dict key \"%s\"", printable(**key).c_str()));
       deepen(items[i + 1].depth);
       dict->set(*key, to_value(std::move(items[i + 1])));
     }
   }
-  /// The topmost item got a child with so many levels.
+  /// Updates the top item's depth for a new child with child_depth levels.
   void deepen(size_t child_depth) {
     Item& item = top();
     item.depth = std::max(item.depth, child_depth + 1);
-    if (item.depth > max_depth) fail(format("nests more than %zu levels deep", max_depth));
+    if (item.depth > max_depth) fail(format("is nested more than %zu levels deep", max_depth));
   }
 
-  /// Containers do not go into the memo, so that no object is shared or holds itself; Python writes a memo entry for
-  /// each of them all the same, therefore their indices are remembered.
+  /// Containers are not memoized, so that no object is shared or contains itself. Python still writes a memo entry for each,
+  /// so their indices are recorded.
   void memoize(uint32_t index) {
     count_object();
     Item& item = top();
@@ -200,7 +200,7 @@ class Unpickler {
   }
   void recall(uint32_t index) {
     const auto found = memo_.find(index);
-    if (found == memo_.end()) fail(format("refers to object %u, which is not there", index));
+    if (found == memo_.end()) fail(format("refers to missing object %u", index));
     if (!found->second) fail("uses one container in two places, or within itself");
     if (const RawTensor* tensor = found->second->value_if<RawTensor>()) count_tensor(tensor->bytes->size());
     push(*found->second);
@@ -215,12 +215,12 @@ class Unpickler {
     for (const StorageGlobal& global : storage_globals) {
       if (name == global.name) return push({global.dtype});
     }
-    fail(format("needs \"%s\", which is not on the list of accepted names", printable(name).c_str()));
+    fail(format("needs \"%s\", which is not an accepted name", printable(name).c_str()));
   }
   std::string read_line() {
     const std::string_view rest(reinterpret_cast<const char*>(pickle_.data()) + position_, pickle_.size() - position_);
     const size_t length = rest.substr(0, max_global_chars + 1).find('\n');
-    if (length == std::string_view::npos) fail("has a name that is too long or cut off");
+    if (length == std::string_view::npos) fail("has a name that is too long or truncated");
     position_ += length + 1;
     return std::string(rest.substr(0, length));
   }
@@ -271,7 +271,7 @@ class Unpickler {
     const Text* location = tuple->items[3].value_if<Text>();
     const int64_t* numel = tuple->items[4].value_if<int64_t>();
     if (word == nullptr || **word != "storage" || dtype == nullptr || key == nullptr || location == nullptr || numel == nullptr) {
-      fail("has a storage whose fields are not of the right kind");
+      fail("has a storage with fields of the wrong type");
     }
     const auto [place, is_new] = storages_.try_emplace(**key);
     if (is_new) {
@@ -281,15 +281,15 @@ class Unpickler {
     const Storage& storage = place->second;
     const auto elements = static_cast<uint64_t>(storage.numel());
     if (storage.dtype != *dtype || storage.bytes->size() % dtype_size(*dtype) != 0 || static_cast<uint64_t>(*numel) != elements) {
-      fail(format("says that storage \"%s\" holds %lld elements of %s; the archive's record has %zu bytes",
-                  printable(**key).c_str(), static_cast<long long>(*numel), dtype_name(*dtype), storage.bytes->size()));
+      fail(format("declares storage \"%s\" with %lld elements of %s, but its record has %zu bytes", printable(**key).c_str(),
+                  static_cast<long long>(*numel), dtype_name(*dtype), storage.bytes->size()));
     }
     push({storage});
   }
 
   std::vector<int64_t> integers(Item& item, const char* what) const {
     const Tuple* tuple = item.value_if<Tuple>();
-    if (tuple == nullptr || tuple->items.size() > max_dimensions) fail(format("has a tensor without proper %s", what));
+    if (tuple == nullptr || tuple->items.size() > max_dimensions) fail(format("has a tensor with invalid %s", what));
     std::vector<int64_t> out;
     for (const Value& value : tuple->items) {
       const int64_t* integer = value.get_if<int64_t>();
@@ -307,12 +307,12 @@ class Unpickler {
     const Dict* hooks = arguments[5].value_if<Dict>();
     if (storage == nullptr || offset == nullptr || *offset < 0 || requires_grad == nullptr || hooks == nullptr ||
         hooks->size() != 0) {
-      fail("rebuilds a tensor from arguments of the wrong kind");
+      fail("rebuilds a tensor from arguments of the wrong type");
     }
     const std::vector<int64_t> shape = integers(arguments[2], "sizes"), strides = integers(arguments[3], "strides");
-    if (shape.size() != strides.size()) fail("has a tensor with another number of strides than of sizes");
+    if (shape.size() != strides.size()) fail("has a tensor with different numbers of sizes and strides");
 
-    if (!countable(shape, storage->dtype)) fail("has a tensor whose size cannot be counted");
+    if (!is_valid_shape(shape, storage->dtype)) fail("has a tensor whose size overflows");
 
     // last: position of the last element. Everything is bounded by the storage's size at each step, so nothing overflows.
     const int64_t available = storage->numel();
@@ -335,7 +335,7 @@ class Unpickler {
     return {storage->dtype, shape, gather(*storage, *offset, shape, strides, numel)};
   }
 
-  /// Whoever reads the values copies them, once for each name, so that a small file could ask for any amount of memory.
+  /// Readers copy the values once per name, so without a limit a small file could claim any amount of memory.
   void count_tensor(size_t bytes) {
     tensor_bytes_ += bytes;
     if (tensor_bytes_ > max_copies_of_storage * storage_bytes_) fail("has too many overlapping views of the same storages");
@@ -352,7 +352,7 @@ class Unpickler {
     for (int64_t to = 0; to < numel; ++to) {
       std::memcpy(out->data() + static_cast<size_t>(to) * size, storage.bytes->data() + static_cast<size_t>(from) * size, size);
       for (size_t i = shape.size(); i-- > 0;) {
-        if (shape[i] == 1) continue;  // its stride may be any number
+        if (shape[i] == 1) continue;  // its stride is arbitrary
         from += strides[i];
         if (++index[i] < shape[i]) break;
         from -= shape[i] * strides[i];
@@ -388,7 +388,7 @@ class Unpickler {
 
   /// False at the end mark.
   bool step(Op code) {
-    if ((op_start_ == 0) != (code == Op::protocol)) fail("does not begin like a pickle of torch.save");
+    if ((op_start_ == 0) != (code == Op::protocol)) fail("does not start like a torch.save pickle");
     switch (code) {
       case Op::protocol:
         if (read<uint8_t>() != 2) fail("is not of pickle protocol 2");
@@ -484,7 +484,7 @@ class Unpickler {
         push_storage();
         break;
       default:
-        fail(format("has the opcode 0x%02x, which is not on the list of accepted ones", static_cast<unsigned>(code)));
+        fail(format("has the opcode 0x%02x, which is not accepted", static_cast<unsigned>(code)));
     }
     return true;
   }

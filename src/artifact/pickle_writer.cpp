@@ -11,7 +11,7 @@
 namespace pgolf {
 namespace {
 
-// Python writes long lists and dicts in pieces of this many items.
+// Python writes long lists and dicts in batches of this many items.
 constexpr size_t batch_size = 1000;
 
 class Pickler {
@@ -35,7 +35,7 @@ class Pickler {
     for (size_t i = 0; i < bytes; ++i) byte(static_cast<uint8_t>(value >> (8 * i)));
   }
 
-  uint32_t remember() {
+  uint32_t memoize() {
     const uint32_t index = memo_size_++;
     op(index < 256 ? Op::put : Op::long_put);
     little_endian(index, index < 256 ? 1 : 4);
@@ -64,7 +64,7 @@ class Pickler {
       op(Op::int32);
       little_endian(static_cast<uint64_t>(value), 4);
     } else {
-      // The fewest bytes whose top bit still is the sign.
+      // The fewest bytes whose top bit is still the sign.
       size_t bytes = 8;
       while (value >> (8 * bytes - 9) == (value < 0 ? -1 : 0)) --bytes;
       op(Op::long1);
@@ -85,7 +85,7 @@ class Pickler {
     op(Op::unicode);
     little_endian(text->size(), 4);
     raw(*text);
-    texts_.emplace(text.get(), remember());
+    texts_.emplace(text.get(), memoize());
   }
 
   /// name is "module attribute".
@@ -96,7 +96,7 @@ class Pickler {
     std::replace(lines.begin(), lines.end(), ' ', '\n');
     raw(lines);
     byte('\n');
-    globals_.emplace(name, remember());
+    globals_.emplace(name, memoize());
   }
 
   template <class Items>
@@ -106,13 +106,13 @@ class Pickler {
     for (const auto& item : items) save(item);
     static constexpr Op short_tuples[] = {Op::tuple1, Op::tuple2, Op::tuple3};
     op(items.size() > 3 ? Op::tuple : short_tuples[items.size() - 1]);
-    remember();
+    memoize();
   }
   void save(const Tuple& tuple) { save_tuple(tuple.items); }
 
   void save(const List& list) {
     op(Op::empty_list);
-    remember();
+    memoize();
     if (list.items.size() == 1) {
       save(list.items.front());
       op(Op::append);
@@ -130,8 +130,8 @@ class Pickler {
     save(entry.value);
   }
 
-  /// Python has one loop for plain dicts and another for what iterates like a dict. They differ at the edges: the first
-  /// writes an empty last piece after a full one, the second writes a single last item without a mark.
+  /// Python has one loop for plain dicts and another for dict-like iterables. They differ at the end: the first writes an
+  /// empty last batch after a full one, the second writes a single last item without a mark.
   void save_plain_items(const std::vector<DictEntry>& entries) {
     if (entries.empty()) return;
     if (entries.size() == 1) {
@@ -160,7 +160,7 @@ class Pickler {
     save_global(ordered_dict_global);
     op(Op::empty_tuple);
     op(Op::reduce);
-    remember();
+    memoize();
     save_iterated_items(entries);
   }
 
@@ -169,12 +169,12 @@ class Pickler {
       save_ordered_dict(dict.entries());
     } else {
       op(Op::empty_dict);
-      remember();
+      memoize();
       save_plain_items(dict.entries());
     }
     if (!dict.attributes().empty()) {
       op(Op::empty_dict);
-      remember();
+      memoize();
       save_plain_items(dict.attributes());
       op(Op::build);
     }
@@ -197,9 +197,9 @@ class Pickler {
     save(false);
     save_ordered_dict({});
     op(Op::tuple);
-    remember();
+    memoize();
     op(Op::reduce);
-    remember();
+    memoize();
   }
 
   /// The persistent id ("storage", type, key, location, number of elements).
@@ -220,7 +220,7 @@ class Pickler {
     save(cpu_word_);
     save(static_cast<int64_t>(tensor.bytes->size() / dtype_size(tensor.dtype)));
     op(Op::tuple);
-    remember();
+    memoize();
     op(Op::persistent_id);
   }
 

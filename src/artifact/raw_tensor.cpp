@@ -8,7 +8,7 @@ struct DTypeInfo {
   const char* name;
 };
 
-// In the order of the enumeration.
+// In enum order.
 constexpr DTypeInfo dtypes[] = {{8, "float64"}, {4, "float32"}, {2, "float16"}, {2, "bfloat16"}, {8, "int64"},
                                 {4, "int32"},   {2, "int16"},   {1, "int8"},    {1, "uint8"},    {1, "bool"}};
 
@@ -21,7 +21,7 @@ const char* dtype_name(DType dtype) {
   return dtypes[static_cast<size_t>(dtype)].name;
 }
 
-bool countable(const std::vector<int64_t>& shape, DType dtype) {
+bool is_valid_shape(const std::vector<int64_t>& shape, DType dtype) {
   constexpr size_t max_dimensions = 64;  // LibTorch's own limit
   if (shape.size() > max_dimensions) return false;
   auto bytes = static_cast<int64_t>(dtype_size(dtype));

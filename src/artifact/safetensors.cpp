@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-static_assert(std::endian::native == std::endian::little, "numbers are copied as they lie in memory");
+static_assert(std::endian::native == std::endian::little, "numbers are copied as stored in memory");
 
 constexpr size_t max_header_bytes = 16 << 20;
 constexpr int max_header_depth = 3;  // header, tensor, shape
@@ -35,8 +35,8 @@ struct Layout {
   uint64_t begin, end;
 };
 
-/// A first pass over the header, for what a parsed json no longer tells: the order of the names and duplicates. (The
-/// library's own parser callbacks would see them too, in quadratic time.)
+/// Collects what a parsed json object loses: the order of the names, and duplicates. (The library's own parser callbacks would
+/// see them too, but in quadratic time.)
 struct KeyCollector : json::json_sax_t {
   std::vector<std::string> keys;
   std::unordered_set<std::string> seen, seen_within;
@@ -50,7 +50,7 @@ struct KeyCollector : json::json_sax_t {
   bool scalar() { return depth > 0 || stop("is not a JSON object"); }
   bool open(bool object) {
     if (depth == 0 && !object) return stop("is not a JSON object");
-    return ++depth <= max_header_depth || stop("nests too deep");
+    return ++depth <= max_header_depth || stop("is nested too deeply");
   }
   bool close() {
     --depth;
@@ -65,7 +65,7 @@ struct KeyCollector : json::json_sax_t {
   bool string(string_t&) override { return scalar(); }
   bool binary(binary_t&) override { return scalar(); }
   bool start_object(size_t) override {
-    std::unordered_set<std::string>().swap(seen_within);  // clear() takes as long as the largest object so far
+    std::unordered_set<std::string>().swap(seen_within);  // clear() takes time proportional to the largest object so far
     return open(/*object=*/true);
   }
   bool end_object() override { return close(); }
@@ -73,7 +73,7 @@ struct KeyCollector : json::json_sax_t {
   bool end_array() override { return close(); }
   bool key(string_t& name) override {
     auto& known = depth == 1 ? seen : seen_within;
-    if (!known.insert(name).second) return stop("has \"" + printable(name) + "\" twice");
+    if (!known.insert(name).second) return stop("has a duplicate name \"" + printable(name) + "\"");
     if (depth == 1) keys.push_back(name);
     return true;
   }
@@ -91,7 +91,7 @@ class Parser {
     if (file_.size() < sizeof header_size) fail("is too short for a safetensors file");
     std::memcpy(&header_size, file_.data(), sizeof header_size);
     if (header_size > max_header_bytes || header_size > file_.size() - sizeof header_size) {
-      fail(format("is cut off or no safetensors file: it claims a header of %llu bytes",
+      fail(format("is truncated or not a safetensors file: it declares a header of %llu bytes",
                   static_cast<unsigned long long>(header_size)));
     }
     const json header = parse_header(file_.subspan(sizeof header_size, header_size));
@@ -106,7 +106,7 @@ class Parser {
         layouts.push_back(parse_layout(key, header[key]));
       }
     }
-    // Only after this check is the sum of all sizes known to be the file's.
+    // Only after this check do the sizes add up to the file size.
     check_no_gaps(layouts, data.size());
     for (Layout& layout : layouts) {
       const BytesView bytes = data.subspan(layout.begin, layout.end - layout.begin);
@@ -122,8 +122,8 @@ class Parser {
   json parse_header(BytesView bytes) {
     const auto* text = reinterpret_cast<const char*>(bytes.data());
     KeyCollector collector;
-    const bool sound = json::sax_parse(text, text + bytes.size(), &collector);
-    if (!sound) fail("the header " + collector.fault);
+    const bool valid = json::sax_parse(text, text + bytes.size(), &collector);
+    if (!valid) fail("the header " + collector.fault);
     keys_ = std::move(collector.keys);
     return json::parse(text, text + bytes.size());
   }
@@ -142,7 +142,7 @@ class Parser {
     const auto fail_here = [&](const char* what) { fail(format("tensor \"%s\" %s", printable(key).c_str(), what)); };
     if (!object.is_object() || object.size() != 3 || !object.contains("dtype") || !object.contains("shape") ||
         !object.contains("data_offsets")) {
-      fail_here("is not described by dtype, shape and data_offsets");
+      fail_here("does not have exactly dtype, shape and data_offsets");
     }
     const json& code = object["dtype"];
     const json& shape = object["shape"];
@@ -150,21 +150,21 @@ class Parser {
     const auto known = std::find_if(std::begin(dtype_codes), std::end(dtype_codes), [&](const auto& pair) {
       return code.is_string() && code.get_ref<const std::string&>() == pair.second;
     });
-    if (known == std::end(dtype_codes)) fail_here("has a dtype that is not supported");
-    const auto natural = [](const json& number) {
+    if (known == std::end(dtype_codes)) fail_here("has an unsupported dtype");
+    const auto non_negative = [](const json& number) {
       return number.is_number_unsigned() && number.get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
     };
-    if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), natural))
-      fail_here("has a shape that is not a list of natural numbers");
-    if (!offsets.is_array() || offsets.size() != 2 || !std::all_of(offsets.begin(), offsets.end(), natural)) {
-      fail_here("has data_offsets that are not two natural numbers");
+    if (!shape.is_array() || !std::all_of(shape.begin(), shape.end(), non_negative))
+      fail_here("has a shape that is not a list of non-negative integers");
+    if (!offsets.is_array() || offsets.size() != 2 || !std::all_of(offsets.begin(), offsets.end(), non_negative)) {
+      fail_here("has data_offsets that are not two non-negative integers");
     }
     Layout layout{key, known->first, shape.get<std::vector<int64_t>>(), offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
-    const bool sound = countable(layout.shape, layout.dtype);
+    const bool valid = is_valid_shape(layout.shape, layout.dtype);
     const uint64_t bytes =
-        sound ? dtype_size(layout.dtype) * static_cast<uint64_t>(RawTensor{layout.dtype, layout.shape, nullptr}.numel()) : 0;
-    if (!sound || layout.begin > layout.end || layout.end - layout.begin != bytes) {
-      fail_here("has data_offsets that do not fit its shape and dtype");
+        valid ? dtype_size(layout.dtype) * static_cast<uint64_t>(RawTensor{layout.dtype, layout.shape, nullptr}.numel()) : 0;
+    if (!valid || layout.begin > layout.end || layout.end - layout.begin != bytes) {
+      fail_here("has data_offsets that do not match its shape and dtype");
     }
     return layout;
   }
@@ -177,12 +177,12 @@ class Parser {
       if (layout.begin != position) fail("the tensors overlap or leave gaps");
       position = layout.end;
     }
-    if (position != data_size) fail("the tensors do not fill the rest of the file exactly; it may be cut off");
+    if (position != data_size) fail("the tensors do not fill the rest of the file exactly; it may be truncated");
   }
 
   BytesView file_;
   const std::string& name_;
-  std::vector<std::string> keys_;  // of the header, in the file's order
+  std::vector<std::string> keys_;  // of the header, in file order
 };
 
 }  // namespace
@@ -209,7 +209,7 @@ void save_safetensors(const std::filesystem::path& path, const Safetensors& cont
     position += size;
   }
 
-  // One json value per entry: an object of all would cost a search per insertion or lose the order.
+  // One json value per entry: a single object would need a search per insertion or lose the order.
   std::string header = "{";
   const auto add = [&](const std::string& key, const json& value) {
     header += (header.size() > 1 ? "," : "") + json(key).dump() + ":" + value.dump();
@@ -249,7 +249,7 @@ std::map<std::string, std::string> safetensors_config(const std::map<std::string
   std::map<std::string, std::string> config;
   const bool strings =
       object.is_object() && std::all_of(object.begin(), object.end(), [](const json& value) { return value.is_string(); });
-  if (!strings) throw Error(ExitCode::bad_input, format("%s: %s is no JSON object of strings", name.c_str(), layout::config));
+  if (!strings) throw Error(ExitCode::bad_input, format("%s: %s is not a JSON object of strings", name.c_str(), layout::config));
   for (const auto& [key, value] : object.items()) config.emplace(key, value.get<std::string>());
   return config;
 }

@@ -13,7 +13,7 @@ namespace {
 constexpr std::string_view pickle_suffix = "/data.pkl";
 constexpr const char* metadata_attribute = "_metadata";
 
-/// The folder all records lie in, with its slash.
+/// The folder of all records, with its slash.
 std::string top_folder_of(const ZipReader& zip, const std::string& name) {
   for (const ZipRecord& record : zip.records()) {
     const size_t slash = record.name.find('/');
@@ -21,7 +21,7 @@ std::string top_folder_of(const ZipReader& zip, const std::string& name) {
       return record.name.substr(0, slash + 1);
     }
   }
-  throw Error(ExitCode::bad_input, name + ": this zip archive holds no data.pkl; it was not made by torch.save");
+  throw Error(ExitCode::bad_input, name + ": the zip archive has no data.pkl; it was not written by torch.save");
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ Value load_torch(BytesView archive, const std::string& name) {
   if (const ZipRecord* order = zip.find(top + "byteorder")) {
     const std::string_view text(reinterpret_cast<const char*>(order->bytes.data()), order->bytes.size());
     if (text != "little")
-      throw Error(ExitCode::bad_input, name + ": was saved on a big-endian machine; only little-endian files are read");
+      throw Error(ExitCode::bad_input, name + ": saved on a big-endian machine; only little-endian files are supported");
   }
   return unpickle(zip.find(top + "data.pkl")->bytes, name, [&](const std::string& key) {
     const ZipRecord* record = zip.find(top + "data/" + key);

@@ -18,7 +18,7 @@ template <class T>
 const T& expect(const Value& value, std::string_view where, const char* type) {
   const T* content = value.get_if<T>();
   if (content == nullptr) {
-    throw Error(ExitCode::bad_input, format("%s is of type %s; expected %s", printable(where).c_str(), value.type_name(), type));
+    throw Error(ExitCode::bad_input, format("%s has type %s; expected %s", printable(where).c_str(), value.type_name(), type));
   }
   return *content;
 }

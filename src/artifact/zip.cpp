@@ -48,7 +48,7 @@ class DirectoryParser {
   template <class T>
   T get(uint64_t offset) const {
     if (offset > archive_.size() || archive_.size() - offset < sizeof(T)) {
-      fail(format("the zip archive is cut off: a field at byte %llu lies beyond its end",
+      fail(format("the zip archive is truncated: a field at byte %llu is beyond its end",
                   static_cast<unsigned long long>(offset)));
     }
     T value;
@@ -57,7 +57,7 @@ class DirectoryParser {
   }
 
   BytesView slice(uint64_t offset, uint64_t size) const {
-    if (offset > archive_.size() || archive_.size() - offset < size) fail("a part of the zip archive lies beyond its end");
+    if (offset > archive_.size() || archive_.size() - offset < size) fail("a part of the zip archive is beyond its end");
     return archive_.subspan(offset, size);
   }
 
@@ -70,7 +70,7 @@ class DirectoryParser {
     const size_t end = find_end();
     Directory directory{get<uint32_t>(end + 16), get<uint32_t>(end + 12), get<uint16_t>(end + 10)};
     if (get<uint16_t>(end + 4) != 0 || get<uint16_t>(end + 6) != 0 || get<uint16_t>(end + 8) != directory.count) {
-      fail("zip archives in several parts are not supported");
+      fail("multi-part zip archives are not supported");
     }
     size_t directory_limit = end;
     if (end >= locator64_size && get<uint32_t>(end - locator64_size) == locator64_signature) {
@@ -83,17 +83,17 @@ class DirectoryParser {
       };
       if (!agree(narrow.offset, 0xffffffff, directory.offset) || !agree(narrow.size, 0xffffffff, directory.size) ||
           !agree(narrow.count, 0xffff, directory.count)) {
-        fail("the zip64 and the plain end record contradict one another");
+        fail("the zip64 and the plain end record are inconsistent");
       }
       directory_limit = end64;
     }
     if (directory.offset > directory_limit || directory_limit - directory.offset < directory.size) {
-      fail("the zip directory lies beyond the end of the archive");
+      fail("the zip directory is beyond the end of the archive");
     }
     return directory;
   }
 
-  /// One directory entry at position, which moves behind it.
+  /// Reads the directory entry at position and advances position past it.
   std::pair<ZipRecord, Entry> read_entry(uint64_t& position, uint64_t directory_offset) const {
     if (get<uint32_t>(position) != entry_signature) fail("the zip directory is damaged");
     const auto flags = get<uint16_t>(position + 8), method = get<uint16_t>(position + 10);
@@ -108,14 +108,14 @@ class DirectoryParser {
     position += entry_size + name_size + extra_size + comment_size;
 
     if ((flags & flag_encrypted) != 0) fail_here("is encrypted");
-    if (method != 0 || packed != size) fail_here("is compressed; torch.save stores records as they are");
-    if (disk != 0) fail_here("lies in another part of the archive");
+    if (method != 0 || packed != size) fail_here("is compressed; torch.save stores records uncompressed");
+    if (disk != 0) fail_here("is in another part of the archive");
     if (get<uint32_t>(local) != local_signature || get<uint16_t>(local + 8) != method || get<uint16_t>(local + 26) != name_size ||
         chars(local + local_size, name_size) != record_name) {
-      fail_here("has a header that contradicts the zip directory");
+      fail_here("has a header that is inconsistent with the zip directory");
     }
     const uint64_t data = local + local_size + name_size + get<uint16_t>(local + 28);
-    if (data > directory_offset || directory_offset - data < size) fail_here("reaches into the zip directory or beyond the file");
+    if (data > directory_offset || directory_offset - data < size) fail_here("extends into the zip directory or beyond the file");
     const BytesView bytes = slice(data, size);
     return {{record_name, bytes}, {local, data + size, 0, crc}};
   }
@@ -129,10 +129,10 @@ class DirectoryParser {
         if (get<uint32_t>(at) == end_signature && get<uint16_t>(at + 20) == last - at) return at;
       }
     }
-    fail("not a zip archive as torch.save makes it, or cut off");
+    fail("not a zip archive written by torch.save, or truncated");
   }
 
-  /// The zip64 field holds, in this order, just those values that are saturated in the entry itself.
+  /// The zip64 field holds, in this order, only the values that are saturated in the entry itself.
   void read_zip64_fields(uint64_t extra, uint64_t extra_size, std::initializer_list<uint64_t*> values) const {
     const uint64_t end = extra + extra_size;
     while (end - extra >= 4) {
@@ -183,12 +183,12 @@ ZipReader::ZipReader(BytesView archive, std::string name) {
     if (position > end) parser.fail("the zip directory is damaged");
     entry.record = records_.size();
     if (!index_.try_emplace(record.name, records_.size()).second) {
-      parser.fail(format("two records are called \"%s\"", printable(record.name).c_str()));
+      parser.fail(format("duplicate record \"%s\"", printable(record.name).c_str()));
     }
     records_.push_back(std::move(record));
     entries.push_back(entry);
   }
-  if (records_.size() != directory.count) parser.fail("the zip directory has another number of records than it says");
+  if (records_.size() != directory.count) parser.fail("the zip directory has a different number of records than declared");
 
   std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.offset < b.offset; });
   for (size_t i = 1; i < entries.size(); ++i) {
@@ -197,11 +197,11 @@ ZipReader::ZipReader(BytesView archive, std::string name) {
                          printable(records_[entries[i].record].name).c_str()));
     }
   }
-  // Only now: of records that overlap, many could stand on the same bytes.
+  // Only now, because many overlapping records could share the same bytes.
   for (const Entry& entry : entries) {
     const ZipRecord& record = records_[entry.record];
     if (crc32_of(record.bytes) != entry.crc32)
-      parser.fail(format("record \"%s\" is damaged: its checksum is wrong", printable(record.name).c_str()));
+      parser.fail(format("record \"%s\" is damaged: checksum mismatch", printable(record.name).c_str()));
   }
 }
 
@@ -217,7 +217,7 @@ void TorchZipWriter::add(std::string_view record_name, BytesView bytes) {
   const size_t header_end = out_.size() + local_size + full_name.size() + 4;
   const size_t padding = (alignment - header_end % alignment) % alignment;
   if (header_end + padding + bytes.size() > std::numeric_limits<uint32_t>::max() - 1024) {
-    throw Error(ExitCode::bad_input, "a torch.save archive of 4 GiB or more cannot be written",
+    throw Error(ExitCode::bad_input, "torch.save archives of 4 GiB or more are not supported",
                 "save a smaller model, or use the safetensors format");
   }
   const Written record{full_name, crc32_of(bytes), static_cast<uint32_t>(bytes.size()), static_cast<uint32_t>(out_.size())};
@@ -258,8 +258,8 @@ Bytes TorchZipWriter::finish() {
     put(out_, as_bytes(record.name));
   }
   const uint64_t end64 = out_.size(), directory_size = end64 - directory_offset, count = written_.size();
-  // A zip64 end record stands there always: signature, size of the rest, version made by (Unix, 3.0) and needed (4.5),
-  // two disk numbers, count here and in all, size and offset of the directory.
+  // There is always a zip64 end record: signature, size of the rest, version made by (Unix, 3.0) and needed (4.5),
+  // two disk numbers, count here and in total, size and offset of the directory.
   put_fields(out_, end64_signature, uint64_t{end64_size - 12}, uint16_t{0x031e}, uint16_t{45}, uint32_t{0}, uint32_t{0}, count,
              count, directory_size, directory_offset);
   put_fields(out_, locator64_signature, uint32_t{0}, end64, uint32_t{1});

@@ -12,7 +12,7 @@
 namespace pgolf {
 namespace {
 
-// zlib counts in 32 bits; longer buffers are handed over in pieces.
+// zlib uses 32-bit sizes; longer buffers are passed in pieces.
 uInt piece(size_t remaining) {
   return static_cast<uInt>(std::min<size_t>(remaining, std::numeric_limits<uInt>::max()));
 }
@@ -54,8 +54,8 @@ Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name
   int status = Z_OK;
   while (status != Z_STREAM_END) {
     if (produced == out.size()) {
-      // One byte beyond the limit tells "exactly max_bytes" from "more".
-      if (produced > max_bytes) fail(format("unpacks to more than %zu bytes, the most accepted here", max_bytes));
+      // One byte beyond the limit distinguishes "exactly max_bytes" from "more".
+      if (produced > max_bytes) fail(format("unpacks to more than the limit of %zu bytes", max_bytes));
       const size_t wanted = std::max<size_t>(2 * out.size(), bytes.size() + 4096);
       out.resize(wanted > max_bytes ? max_bytes + 1 : wanted);
     }
@@ -69,14 +69,14 @@ Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name
     produced += room - stream.avail_out;
     if (status == Z_MEM_ERROR) throw std::bad_alloc();
     if (status == Z_BUF_ERROR || (status == Z_OK && consumed == bytes.size() && stream.avail_out > 0)) {
-      fail("the zlib stream ends too early; the file is cut off");
+      fail("the zlib stream ends early; the file is truncated");
     }
     if (status != Z_OK && status != Z_STREAM_END) {
-      fail(format("not a zlib stream, or a damaged one, near byte %zu (%s)", consumed,
+      fail(format("not a zlib stream, or damaged, near byte %zu (%s)", consumed,
                   stream.msg != nullptr ? stream.msg : "no detail"));
     }
   }
-  if (produced > max_bytes) fail(format("unpacks to more than %zu bytes, the most accepted here", max_bytes));
+  if (produced > max_bytes) fail(format("unpacks to more than the limit of %zu bytes", max_bytes));
   if (consumed != bytes.size()) fail(format("%zu bytes follow the end of the zlib stream", bytes.size() - consumed));
   out.resize(produced);
   return out;

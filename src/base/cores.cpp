@@ -19,47 +19,47 @@ namespace fs = std::filesystem;
 
 constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
-/// Version 2's cpu.max is "QUOTA PERIOD", with "max" for no quota.
+/// cgroup v2: cpu.max is "QUOTA PERIOD", with "max" for no quota.
 double quota_v2(const fs::path& group) {
   std::ifstream file(group / "cpu.max");
   double quota = 0, period = 0;
   return file >> quota >> period && quota > 0 && period > 0 ? quota / period : kNoLimit;
 }
 
-/// Version 1 has a file for each, with -1 for no quota.
+/// cgroup v1 has one file each, with -1 for no quota.
 double quota_v1(const fs::path& group) {
   std::ifstream quota_file(group / "cpu.cfs_quota_us"), period_file(group / "cpu.cfs_period_us");
   double quota = 0, period = 0;
   return quota_file >> quota && period_file >> period && quota > 0 && period > 0 ? quota / period : kNoLimit;
 }
 
-/// The least quota of a group and those around it. A container may see its own group as the root, whatever its path says.
-double least_quota(const fs::path& mount, const std::string& group, double (*quota)(const fs::path&)) {
-  double least = quota(mount);
+/// The smallest quota of a group and its ancestors. A container may see its own group as the root, whatever its path says.
+double min_quota(const fs::path& mount, const std::string& group, double (*quota)(const fs::path&)) {
+  double min = quota(mount);
   fs::path path = mount;
   for (const auto& part : fs::path(group).relative_path()) {
     path /= part;
-    least = std::min(least, quota(path));
+    min = std::min(min, quota(path));
   }
-  return least;
+  return min;
 }
 
 }  // namespace
 
 double cgroup_quota(const fs::path& membership, const fs::path& mount) {
-  double least = kNoLimit;
+  double min = kNoLimit;
   std::ifstream file(membership);
   for (std::string line; std::getline(file, line);) {  // HIERARCHY:CONTROLLERS:PATH
     const size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1), group = line.substr(second + 1);
     if (controllers.empty()) {
-      for (const auto& root : {mount, mount / "unified"}) least = std::min(least, least_quota(root, group, quota_v2));
+      for (const auto& root : {mount, mount / "unified"}) min = std::min(min, min_quota(root, group, quota_v2));
     } else if (("," + controllers + ",").find(",cpu,") != std::string::npos) {
-      for (const auto& root : {mount / controllers, mount / "cpu"}) least = std::min(least, least_quota(root, group, quota_v1));
+      for (const auto& root : {mount / controllers, mount / "cpu"}) min = std::min(min, min_quota(root, group, quota_v1));
     }
   }
-  return least;
+  return min;
 }
 
 int usable_physical_cores() {
@@ -79,7 +79,7 @@ int usable_physical_cores() {
 }
 
 int default_threads() {
-  // The standard allows a list, one number per level of nesting; only the first level is used here.
+  // OpenMP allows a list, one number per nesting level; only the first level is used.
   const char* const given = std::getenv("OMP_NUM_THREADS");
   const long threads = given != nullptr ? std::strtol(given, nullptr, 10) : 0;
   return threads > 0 && threads <= 4096 ? static_cast<int>(threads) : usable_physical_cores();

@@ -24,7 +24,7 @@ bool tiles_usable() {
   unsigned a = 0, b = 0, c = 0, d = 0;
   // CPUID leaf 7: AMX-BF16 and AMX-TILE in EDX.
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d >> 22 & 1u) == 0 || (d >> 24 & 1u) == 0) return false;
-  // Linux enlarges the thread state for tiles only on request (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), for the process.
+  // Linux grows the thread state for tiles only on request (ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA), for the process.
   constexpr long request_permission = 0x1023, tile_data = 18;
   return ::syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else
@@ -38,7 +38,7 @@ CpuLevel cap_from_environment() {
   const char* const given = std::getenv(kCpuLevelVariable);
   if (given == nullptr || *given == '\0') return CpuLevel::amx;
   if (const auto level = cpu_level_of(given)) return *level;
-  throw Error(ExitCode::usage, std::string(kCpuLevelVariable) + "=" + given + " names no level of instructions",
+  throw Error(ExitCode::usage, std::string(kCpuLevelVariable) + "=" + given + " is not a CPU level",
               "use portable, avx2, avx512, avx512bf16 or amx, or unset it");
 }
 

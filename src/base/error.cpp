@@ -14,12 +14,12 @@ Error::Error(ExitCode code, const std::string& what, std::string hint)
 
 Error as_error(const std::exception& e) {
   if (const auto* error = dynamic_cast<const Error*>(&e)) return *error;
-  // LibTorch's allocators throw exceptions of their own, one text on the host and one on devices.
+  // LibTorch's allocators throw their own exceptions, with different texts on the host and on devices.
   const std::string_view what = e.what();
   const bool memory = dynamic_cast<const std::bad_alloc*>(&e) != nullptr || what.find("not enough memory") != what.npos ||
                       what.find("out of memory") != what.npos;
-  if (memory) return {ExitCode::unavailable, "out of memory", "a smaller TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE needs less"};
-  return {ExitCode::internal, e.what(), "this is a mistake in the program; please report it with the command line"};
+  if (memory) return {ExitCode::unavailable, "out of memory", "reduce TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE"};
+  return {ExitCode::internal, e.what(), "this is a bug; please report it with the command line"};
 }
 
 int run_main(const std::function<ExitCode()>& body) {
@@ -27,9 +27,9 @@ int run_main(const std::function<ExitCode()>& body) {
     return static_cast<int>(body());
   } catch (const std::exception& e) {
     const Error error = as_error(e);
-    const bool ours = error.code() == ExitCode::internal;  // then every line of it helps
+    const bool bug = error.code() == ExitCode::internal;  // for a bug all lines help
     Progress::clear_line();
-    std::fprintf(stderr, "error: %s\n", ours ? error.what() : printable(error.what(), std::string::npos).c_str());
+    std::fprintf(stderr, "error: %s\n", bug ? error.what() : printable(error.what(), std::string::npos).c_str());
     if (!error.hint().empty()) std::fprintf(stderr, "  %s\n", error.hint().c_str());
     return static_cast<int>(error.code());
   }

@@ -24,7 +24,7 @@ namespace {
 }
 
 int open_for_reading(const fs::path& path, size_t& size) {
-  // Opening a pipe would wait for its writer; regular files do not care.
+  // Opening a pipe would block until it has a writer; O_NONBLOCK has no effect on regular files.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail(ExitCode::bad_input, "open", path, errno);
   struct stat info {};
@@ -42,7 +42,7 @@ Container read_whole(const fs::path& path, size_t max_bytes) {
   const int fd = open_for_reading(path, size);
   if (max_bytes != 0 && size > max_bytes) {
     ::close(fd);
-    throw Error(ExitCode::bad_input, format("%s has %zu bytes; at most %zu are accepted here", path.c_str(), size, max_bytes));
+    throw Error(ExitCode::bad_input, format("%s has %zu bytes; the limit is %zu", path.c_str(), size, max_bytes));
   }
   Container out;
   out.resize(size);

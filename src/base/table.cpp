@@ -12,12 +12,12 @@ namespace {
 
 using Cells = std::vector<std::string>;
 
-/// Code points of UTF-8, which is what a terminal's columns come to for the text of these tables.
+/// UTF-8 code points, which equal terminal columns for the text in these tables.
 size_t width(const std::string& text) {
   return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; }));
 }
 
-/// With a character in front of each of these.
+/// text with `by` before each character of `these`.
 std::string escaped(const std::string& text, const std::string& these, char by) {
   std::string out;
   for (const char c : text) {
@@ -51,7 +51,7 @@ Cells titles(const std::vector<Table::Column>& columns) {
 }  // namespace
 
 void Table::add(Cells cells) {
-  if (cells.size() != columns_.size()) throw std::logic_error("a row has another number of cells than the table has columns");
+  if (cells.size() != columns_.size()) throw std::logic_error("the row's number of cells differs from the number of columns");
   rows_.push_back(std::move(cells));
 }
 

@@ -1,4 +1,4 @@
-// The types an option can have: how text becomes a value and a value becomes its canonical text.
+// Option types: parsing text into values, and the canonical text of values.
 #include <cmath>
 
 #include "pgolf/base/error.h"

@@ -17,7 +17,7 @@ constexpr size_t kMaxFileBytes = 1 << 20;
   throw Error(ExitCode::usage, origin + ": " + reason, "a config file has lines of the form KEY=VALUE and # comments");
 }
 
-/// text begins with a quote.
+/// text starts with a quote.
 std::string unquote(std::string_view text, const std::string& origin) {
   const char quote = text.front();
   std::string value;

@@ -12,7 +12,7 @@ namespace pgolf {
 
 std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int train_seq_len) {
   constexpr double longest = 1 << 24;
-  const char* hint = "give factors of the training length or numbers of tokens, as in 0.5x,1x,2x,4096";
+  const char* hint = "use multiples of the training length or token counts, e.g. 0.5x,1x,2x,4096";
   if (texts.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LENS is empty", hint);
   std::set<int> lengths{train_seq_len};
   for (const auto& text : texts) {
@@ -22,7 +22,7 @@ std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int t
     const double length = number ? std::round(*number * train_seq_len) : static_cast<double>(tokens.value_or(0));
     if (!(length >= 1 && length <= longest)) {
       throw Error(ExitCode::usage,
-                  format("EVAL_SEQ_LENS: %s is no length from 1 to %.0f tokens (the training's was %d)", printable(text).c_str(),
+                  format("EVAL_SEQ_LENS: %s is not a valid length, 1 to %.0f tokens (training used %d)", printable(text).c_str(),
                          longest, train_seq_len),
                   hint);
     }

@@ -13,7 +13,7 @@ std::vector<ModelOption> stored_options(StoredModel* stored, RopeRequest* rope) 
   for (auto& option : rotary_options(&stored->model, rope)) options.push_back(std::move(option));
   options.push_back(train_seq_len_option(&stored->train_seq_len));
   std::erase_if(options, [](const ModelOption& option) {
-    return option.stored == Stored::never || option.stored == Stored::in_other_words;
+    return option.stored == Stored::never || option.stored == Stored::as_another_option;
   });
   return options;
 }
@@ -28,9 +28,9 @@ ModelOption train_seq_len_option(int* train_seq_len) {
   return {.name = "TRAIN_SEQ_LEN",
           .value = bind::integer(train_seq_len, 1, 1 << 24),
           .unit = "tokens",
-          .help = "Window length of the training.",
+          .help = "Sequence length in training.",
           .stored = Stored::always,
-          .unsaid = "1024",
+          .default_in_files = "1024",
           .places = {.assumed = 1}};
 }
 
@@ -38,7 +38,7 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   StoredModel stored{model, train_seq_len};
   RopeRequest rope = rope_request(model);
   ModelMetadata metadata;
-  // A binding's default text is the value of its field when it was bound.
+  // A binding's default text is the value of its field at the time of binding.
   for (const auto& option : stored_options(&stored, &rope)) metadata[option.name] = option.value.default_text;
   return metadata;
 }
@@ -52,14 +52,14 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
       throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), option.name.c_str()));
     }
     try {
-      binding_in_files(option).assign(found == metadata.end() ? option.unsaid : found->second);
+      binding_in_files(option).assign(found == metadata.end() ? option.default_in_files : found->second);
     } catch (const Error& e) {
       throw Error(ExitCode::bad_input, format("%s: stored %s: %s", where.c_str(), option.name.c_str(), e.what()));
     }
   }
   ModelConfig& model = stored.model;
   if (model.model_dim % model.num_heads != 0 || model.num_heads % model.num_kv_heads != 0 || model.head_dim() % 2 != 0) {
-    throw Error(ExitCode::bad_input, where + ": the stored MODEL_DIM, NUM_HEADS and NUM_KV_HEADS do not fit together");
+    throw Error(ExitCode::bad_input, where + ": the stored MODEL_DIM, NUM_HEADS and NUM_KV_HEADS do not match");
   }
   const auto read = [&](const char* name, const auto& f) {
     try {
@@ -74,12 +74,12 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
   return stored;
 }
 
-std::vector<std::string> assume_unsaid(StoredModel* stored) {
+std::vector<std::string> assume_defaults(StoredModel* stored) {
   RopeRequest rope;
   std::vector<std::pair<int, std::string>> listed;
   for (const auto& option : stored_options(stored, &rope)) {
-    if (option.shown || (option.shown_by != nullptr && option.shown_by(stored->model))) continue;
-    const std::string text = option.value.assign(option.unsaid);
+    if (option.inferable || (option.inferable_if != nullptr && option.inferable_if(stored->model))) continue;
+    const std::string text = option.value.assign(option.default_in_files);
     if (option.places.assumed > 0) listed.emplace_back(option.places.assumed, option.name + "=" + text);
   }
   std::string warning;

@@ -1,4 +1,4 @@
-// What people read about options: --help, the Markdown reference, --print-config, config.env, resume differences.
+// Text about options: --help, the Markdown reference, --print-config, config.env, resume differences.
 #include <stdexcept>
 #include <utility>
 
@@ -23,7 +23,7 @@ std::string markdown_cell(std::string_view text) {
   return out;
 }
 
-/// "NAME=VALUE  # origin"; a comment if nothing reads it back.
+/// "NAME=VALUE  # origin"; commented out if not readable.
 std::string config_line(const ResolvedOption& option, bool readable) {
   std::string assignment = option.name + "=" + quote_config_value(option.text);
   if (!readable) assignment = "# " + assignment;
@@ -57,7 +57,7 @@ std::string OptionTable::help() const {
     out += " > default.\n";
   }
   out += "\nActions\n";
-  if (config_files_) out += "  --config FILE\n      Read options from FILE. Repeatable; a later file wins.\n";
+  if (config_files_) out += "  --config FILE\n      Read options from FILE. Repeatable; later files win.\n";
   for (const auto& action : actions_) {
     const std::string label = action.implied.empty() ? " " + action.label : " [" + action.label + "]";
     out += "  --" + action.name + (action.label.empty() ? "" : label) + (action.name == "help" ? ", -h" : "") + "\n      " +
@@ -125,20 +125,20 @@ std::string config_listing(const std::vector<ResolvedOption>& options) {
 }
 
 std::string config_env_text(const std::vector<ResolvedOption>& options) {
-  std::string out = "# The configuration of a run; --config with this file gives it again.\n";
+  std::string out = "# Configuration of a run; pass this file to --config to reproduce it.\n";
   for (const auto& option : options) {
     if (option.replayable && has_value(option)) out += config_line(option, /*readable=*/true);
   }
   return out;
 }
 
-std::vector<std::string> differences_that_matter(const std::map<std::string, std::string>& stored,
-                                                 const std::vector<ResolvedOption>& current) {
+std::vector<std::string> resume_differences(const std::map<std::string, std::string>& stored,
+                                            const std::vector<ResolvedOption>& current) {
   std::vector<std::string> differences;
   auto unknown = stored;
   for (const auto& option : current) {
     unknown.erase(option.name);
-    if (!option.matters) continue;
+    if (!option.must_match) continue;
     const auto before = stored.find(option.name);
     if (before == stored.end()) {
       if (option.source == Source::default_value) continue;

@@ -15,15 +15,15 @@ namespace pgolf {
 namespace {
 
 constexpr const char* kPositional = "positional-arguments";
-constexpr const char* kSwitchedOn = "1";  ///< the value of a switch
-/// cxxopts matches every argument with a recursive regular expression, which overflows the stack at some 100 kB.
+constexpr const char* kSwitchedOn = "1";  ///< value of a switch that is given
+/// cxxopts matches every argument with a recursive regular expression, which overflows the stack at about 100 kB.
 constexpr size_t kMaxArgument = 8192;
-/// Shorter names are one slip away from too much that has nothing to do with us.
-constexpr size_t kMinNameForSlips = 4;
+/// Shorter names are one typo away from too many unrelated variables.
+constexpr size_t kMinNameForTypos = 4;
 
 std::string suggestion(std::string_view name, const std::vector<std::string>& known) {
   const std::string near = nearest_name(name, known, std::max<size_t>(2, name.size() / 3));
-  return near.empty() ? "--help lists all there are" : "did you mean " + near + "?";
+  return near.empty() ? "--help lists all options" : "did you mean " + near + "?";
 }
 
 std::string option_name_of(std::string_view flag) {
@@ -38,7 +38,7 @@ bool looks_like_flag(std::string_view argument) {
   return argument[1] != '.' && !(argument[1] >= '0' && argument[1] <= '9');
 }
 
-std::string value_flaw(const std::string& name, const std::string& text, const std::string& origin, const std::string& reason) {
+std::string value_error(const std::string& name, const std::string& text, const std::string& origin, const std::string& reason) {
   return format("%s='%s' (%s) %s", name.c_str(), printable(text).c_str(), origin.c_str(), reason.c_str());
 }
 
@@ -46,7 +46,7 @@ void take_action(const Action& action, const std::string& value) {
   if (value.empty()) throw Error(ExitCode::usage, "--" + action.name + " has an empty value");
   if (const auto toggle = std::get_if<bool*>(&action.field)) {
     if (value != kSwitchedOn) {
-      throw Error(ExitCode::usage, "--" + action.name + " takes no value, not '" + printable(value) + "'");
+      throw Error(ExitCode::usage, "--" + action.name + " takes no value, but got '" + printable(value) + "'");
     }
     **toggle = true;
   } else if (const auto text = std::get_if<std::string*>(&action.field)) {
@@ -104,8 +104,8 @@ std::vector<std::string> OptionTable::flag_names() const {
   return names;
 }
 
-/// What cxxopts leaves to us or does differently from version to version: unknown flags (with a suggestion), and optional
-/// values in an argument of their own ("--resume auto"), which it wants as "--resume=auto".
+/// Handles what cxxopts does not, or does differently across versions: unknown flags (with a suggestion), and optional values
+/// given as separate arguments ("--resume auto"), which it expects as "--resume=auto".
 std::vector<std::string> OptionTable::checked_arguments(int argc, const char* const* argv) const {
   std::vector<std::string> arguments;
   const std::vector<std::string> known = flag_names();
@@ -113,8 +113,8 @@ std::vector<std::string> OptionTable::checked_arguments(int argc, const char* co
     return std::any_of(options_.begin(), options_.end(),
                        [&](const auto& option) { return flag_of(option.name) == flag && option.value.type == "boolean"; });
   };
-  // Where arguments without a flag are expected, what is no boolean is one of these.
-  const auto stands_alone = [&](const char* next) {
+  // Where positional arguments are accepted, anything that is not a boolean is one of them.
+  const auto no_value_follows = [&](const char* next) {
     return next == nullptr || looks_like_flag(next) || (positional_ != nullptr && !parse_boolean(next));
   };
   bool flags_may_come = true;
@@ -134,7 +134,7 @@ std::vector<std::string> OptionTable::checked_arguments(int argc, const char* co
           std::find_if(actions_.begin(), actions_.end(), [&](const Action& a) { return "--" + a.name == argument; });
       const bool optional_value = action != actions_.end() && !action->implied.empty();
       if (optional_value && i + 1 < argc && argv[i + 1][0] != '-') argument += std::string("=") + argv[++i];
-      if (is_boolean(argument) && stands_alone(i + 1 < argc ? argv[i + 1] : nullptr)) argument += "=1";
+      if (is_boolean(argument) && no_value_follows(i + 1 < argc ? argv[i + 1] : nullptr)) argument += "=1";
     }
     arguments.push_back(std::move(argument));
   }
@@ -162,15 +162,15 @@ std::vector<std::pair<std::string, std::string>> OptionTable::split_arguments(in
   for (auto& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
 
-  // Version 2.2.1 of cxxopts takes both by reference to non-const; later ones do not mind.
+  // cxxopts 2.2.1 takes both by non-const reference; later versions accept this too.
   int count = static_cast<int>(arguments.size());
   char** words = pointers.data();
   std::vector<std::pair<std::string, std::string>> given;
   try {
     const auto result = parser.parse(count, words);
     for (const auto& argument : result.arguments()) given.emplace_back(argument.key(), argument.value());
-  } catch (const std::exception& e) {  // the classes have other names from version to version
-    throw Error(ExitCode::usage, e.what(), "--help lists all flags and what they take");
+  } catch (const std::exception& e) {  // the exception classes differ across versions
+    throw Error(ExitCode::usage, e.what(), "--help lists all flags and their values");
   }
   return given;
 }
@@ -182,14 +182,15 @@ OptionTable::CommandLine OptionTable::parse_command_line(int argc, const char* c
     const std::string &name = given.first, &value = given.second, flag = "--" + name;
     if (name == kPositional) {
       if (!positional_) {
-        throw Error(ExitCode::usage, "unexpected argument '" + printable(value) + "'", "settings are flags: --help lists them");
+        throw Error(ExitCode::usage, "unexpected argument '" + printable(value) + "'",
+                    "settings are given as flags; --help lists them");
       }
       positional_->push_back(value);
       continue;
     }
     if (looks_like_flag(value)) {
       throw Error(ExitCode::usage, flag + " is followed by '" + printable(value) + "', which looks like a flag, not a value",
-                  "a path that begins with '-' can be written ./-NAME");
+                  "write a path that starts with '-' as ./-NAME");
     }
     const auto action = std::find_if(actions_.begin(), actions_.end(), [&](const Action& a) { return a.name == name; });
     const bool is_action = action != actions_.end();
@@ -223,11 +224,11 @@ void OptionTable::take_environment(const Environment& environment, std::map<std:
                                    std::vector<std::string>* warnings) const {
   std::vector<std::string> long_names;
   for (const auto& option : options_) {
-    if (option.name.size() >= kMinNameForSlips) long_names.push_back(option.name);
+    if (option.name.size() >= kMinNameForTypos) long_names.push_back(option.name);
     const auto variable = environment.find(option.name);
     if (variable == environment.end()) continue;
     if (variable->second.empty() && option.value.type != "list") {
-      warnings->push_back("the environment variable " + option.name + " is empty and counts as not set");
+      warnings->push_back("the environment variable " + option.name + " is empty and ignored");
       continue;
     }
     (*given)[option.name] = {variable->second, Source::environment, "environment " + option.name};
@@ -265,12 +266,12 @@ Resolution OptionTable::resolve(int argc, const char* const* argv, const Environ
     } else {
       const auto& [text, source, origin] = found->second;
       if (text.empty() && option.value.type != "list") {
-        throw Error(ExitCode::usage, value_flaw(option.name, text, origin, "is empty"));
+        throw Error(ExitCode::usage, value_error(option.name, text, origin, "is empty"));
       }
       try {
         resolved.text = option.value.assign(text);
       } catch (const Error& e) {
-        throw Error(ExitCode::usage, value_flaw(option.name, text, origin, e.what()), e.hint());
+        throw Error(ExitCode::usage, value_error(option.name, text, origin, e.what()), e.hint());
       }
       resolved.source = source;
       resolved.origin = origin;

@@ -19,25 +19,26 @@ std::string parameter_name::in_block(int layer, const char* name) {
 std::vector<Parameter> model_parameters(const ModelConfig& model) {
   std::vector<Parameter> out;
   const auto control = [&](std::string name, std::vector<int64_t> shape) { out.push_back({std::move(name), std::move(shape)}); };
-  // INIT_STD is for every weight of a product; without it each is as in the Python program.
-  const auto weight = [&](std::string name, int64_t rows, int64_t columns, ParameterRole role, Initialization usual,
-                          double usual_std = 0) {
+  // INIT_STD applies to all weight matrices; without it they are initialized as upstream.
+  const auto weight = [&](std::string name, int64_t rows, int64_t columns, ParameterRole role, Initialization default_init,
+                          double default_std = 0) {
     const bool all_normal = model.init_std > 0;
     out.push_back({std::move(name),
                    {rows, columns},
                    role,
-                   all_normal ? Initialization::normal : usual,
-                   all_normal ? model.init_std : usual_std});
+                   all_normal ? Initialization::normal : default_init,
+                   all_normal ? model.init_std : default_std});
   };
   const int64_t dim = model.model_dim, kv_dim = int64_t{model.num_kv_heads} * model.head_dim();
   const int64_t hidden = dim * model.mlp_mult;
   if (model.unet_skips) control(parameter_name::skip_weights, {model.skip_count(), dim});
   weight(parameter_name::token_embedding, model.vocab_size, dim, ParameterRole::embedding,
-         model.tie_embeddings ? Initialization::normal : Initialization::as_drawn, model.tied_embed_init_std);
+         model.tie_embeddings ? Initialization::normal : Initialization::as_constructed, model.tied_embed_init_std);
   for (int i = 0; i < model.num_layers; ++i) {
     const auto named = [i](const char* name) { return parameter_name::in_block(i, name); };
-    const auto matrix = [&](const char* name, int64_t rows, int64_t columns, Initialization usual = Initialization::as_drawn) {
-      weight(named(name), rows, columns, ParameterRole::matrix, usual);
+    const auto matrix = [&](const char* name, int64_t rows, int64_t columns,
+                            Initialization default_init = Initialization::as_constructed) {
+      weight(named(name), rows, columns, ParameterRole::matrix, default_init);
     };
     control(named("attn_scale"), {dim});
     control(named("mlp_scale"), {dim});

@@ -12,7 +12,7 @@ bool is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-/// Takes off blanks, one plus sign, and underscores that stand between two digits; "" if the rest cannot be a number.
+/// Strips whitespace, one plus sign and underscores between digits; "" if the rest cannot be a number.
 std::string bare_number(std::string_view text) {
   text = trim(text);
   if (text.size() > 1 && text[0] == '+' && text[1] != '-') text.remove_prefix(1);
@@ -28,7 +28,7 @@ std::string bare_number(std::string_view text) {
 }
 
 template <typename T>
-std::optional<T> whole(const std::string& bare) {
+std::optional<T> parse_whole(const std::string& bare) {
   T value{};
   const char* const end = bare.data() + bare.size();
   const auto result = std::from_chars(bare.data(), end, value);
@@ -39,11 +39,11 @@ std::optional<T> whole(const std::string& bare) {
 }  // namespace
 
 std::optional<int64_t> parse_integer(std::string_view text) {
-  return whole<int64_t>(bare_number(text));
+  return parse_whole<int64_t>(bare_number(text));
 }
 
 std::optional<double> parse_number(std::string_view text) {
-  const auto value = whole<double>(bare_number(text));
+  const auto value = parse_whole<double>(bare_number(text));
   return value && std::isfinite(*value) ? value : std::nullopt;
 }
 

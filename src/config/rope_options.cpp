@@ -10,7 +10,7 @@
 namespace pgolf {
 namespace {
 
-/// f() with the option's origin in what it refuses.
+/// f(), with the option's origin added to its error messages.
 template <class F>
 auto with_origin(const ResolvedOption& option, const F& f) {
   try {
@@ -24,7 +24,7 @@ auto with_origin(const ResolvedOption& option, const F& f) {
 
 RopeRequest rope_request(const ModelConfig& model) {
   const int head_dim = model.head_dim();
-  return {.dims = rope_dims_text(model.rope_dims.most(head_dim), head_dim), .layers = model.rope_dims.layers_text(head_dim)};
+  return {.dims = rope_dims_text(model.rope_dims.max(head_dim), head_dim), .layers = model.rope_dims.layers_text(head_dim)};
 }
 
 RopeDims rope_dims_of(const RopeRequest& request, const ModelConfig& shape, std::string* warning) {
@@ -45,7 +45,7 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
                  &layers = find_option(*options, "ROPE_LAYERS");
   bool dims_given = dims.source != Source::default_value, fraction_given = request.fraction >= 0,
        layers_given = lower_case(trim(request.layers)) != "same";
-  // Three ways to say one thing: what comes from a stronger source (a flag, say) makes the others' values void.
+  // Three ways to set the same thing: a value from a stronger source (such as a flag) overrides those of the others.
   auto strongest = Source::default_value;
   if (dims_given) strongest = std::max(strongest, dims.source);
   if (fraction_given) strongest = std::max(strongest, fraction.source);
@@ -56,7 +56,7 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
   if (!fraction_given) fraction.text = "none";
   if (layers_given && (dims_given || fraction_given)) {
     refuse(*options, {"ROPE_LAYERS", dims_given ? "ROPE_DIMS" : "ROPE_FRACTION"},
-           "these are two ways to say the same and contradict each other", "leave one out, or say ROPE_LAYERS=same");
+           "these options conflict: both set the rotated dimensions", "set only one of them, or ROPE_LAYERS=same");
   }
 
   model->rope_dims = {};
@@ -64,19 +64,20 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
     model->rope_dims = with_origin(layers, [&] { return rope_dims_of(request, *model, &warning); });
     warn(layers);
     dims.origin = layers.origin;
-    dims.replayable = false;  // beside ROPE_LAYERS a contradiction when read back
+    dims.replayable = false;  // would conflict with ROPE_LAYERS when read back
   }
   if (dims_given) {
     model->rope_dims = with_origin(dims, [&] { return parse_rope_dims(request.dims, head_dim, &warning); });
     warn(dims);
   }
   if (fraction_given) {
-    const int lanes = rope_dims_of_fraction(request.fraction, head_dim);
-    if (const int number = model->rope_dims.most(head_dim); dims_given && lanes != number) {
+    const int from_fraction = rope_dims_of_fraction(request.fraction, head_dim);
+    if (const int from_dims = model->rope_dims.max(head_dim); dims_given && from_fraction != from_dims) {
       refuse(*options, {"ROPE_FRACTION", "ROPE_DIMS"},
-             format("the fraction is %d of %d lanes, the number is %d", lanes, head_dim, number), "give one of them");
+             format("the fraction gives %d of %d dims, ROPE_DIMS gives %d", from_fraction, head_dim, from_dims),
+             "set only one of them");
     }
-    model->rope_dims = lanes;
+    model->rope_dims = from_fraction;
     if (!dims_given) dims.origin = fraction.origin;
   }
   const RopeRequest canonical = rope_request(*model);
@@ -85,11 +86,12 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
 
   const ResolvedOption& factor = find_option(*options, "ROPE_SCALING_FACTOR");
   if (rope.scaling == RopeScaling::none && rope.scaling_factor != 1)
-    refuse(*options, {"ROPE_SCALING_FACTOR", "ROPE_SCALING"}, "nothing is scaled", "say which ROPE_SCALING");
+    refuse(*options, {"ROPE_SCALING_FACTOR", "ROPE_SCALING"}, "the factor has no effect without scaling", "set ROPE_SCALING");
   if (rope.scaling != RopeScaling::none && factor.source == Source::default_value)
-    refuse(*options, {"ROPE_SCALING"}, "by how much is not said", "give ROPE_SCALING_FACTOR, 2 for windows of twice the length");
+    refuse(*options, {"ROPE_SCALING"}, "the scaling factor is missing",
+           "set ROPE_SCALING_FACTOR, e.g. 2 for sequences of twice the length");
   if (rope.scaling != RopeScaling::yarn && rope.original_seq_len != 0)
-    refuse(*options, {"ROPE_ORIGINAL_SEQ_LEN", "ROPE_SCALING"}, "only yarn asks for the length of the training");
+    refuse(*options, {"ROPE_ORIGINAL_SEQ_LEN", "ROPE_SCALING"}, "only ROPE_SCALING=yarn uses the training length");
   for (int layer = 0; layer < model->num_layers; ++layer) {
     with_origin(find_option(*options, "ROPE_SCALING"), [&] {
       check_rope_scaling(model->rope_of(layer));

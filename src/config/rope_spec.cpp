@@ -17,28 +17,28 @@ int parse_rope_dims(std::string_view text, int head_dim, std::string* warning) {
   if (word == "full") return head_dim;
   if (word == "none") return 0;
   const auto value = parse_integer(word);
-  const auto lanes = static_cast<long long>(value.value_or(0));
+  const auto dims = static_cast<long long>(value.value_or(0));
   if (!value) {
-    throw Error(ExitCode::usage, format("ROPE_DIMS=%s is not a number of lanes", printable(text).c_str()),
+    throw Error(ExitCode::usage, format("ROPE_DIMS=%s is not a number of dims", printable(text).c_str()),
                 format("use full, none or an even number from 2 to %d", head_dim));
   }
-  if (lanes == 0) return head_dim;
-  if (lanes < 0) {
+  if (dims == 0) return head_dim;
+  if (dims < 0) {
     throw Error(ExitCode::usage,
-                format("ROPE_DIMS=%lld is negative; the nearest legal values are 0 (= full) and 2 (or none)", lanes));
+                format("ROPE_DIMS=%lld is negative; the nearest valid values are 0 (= full) and 2 (or none)", dims));
   }
-  if (lanes > head_dim) {
-    *warning = format("ROPE_DIMS=%lld is more than the %d lanes of a head; all %d rotate (full)", lanes, head_dim, head_dim);
+  if (dims > head_dim) {
+    *warning = format("ROPE_DIMS=%lld exceeds the %d dims of a head; rotating all %d (full)", dims, head_dim, head_dim);
     return head_dim;
   }
-  if (lanes == 1) {
-    throw Error(ExitCode::usage, "ROPE_DIMS=1 is odd; the nearest legal values are 0 (= full) and 2 (or none)");
+  if (dims == 1) {
+    throw Error(ExitCode::usage, "ROPE_DIMS=1 is odd; the nearest valid values are 0 (= full) and 2 (or none)");
   }
-  if (lanes % 2 != 0) {
-    throw Error(ExitCode::usage, format("ROPE_DIMS=%lld is odd; the nearest legal values are %lld and %lld (or full, none)",
-                                        lanes, lanes - 1, lanes + 1));
+  if (dims % 2 != 0) {
+    throw Error(ExitCode::usage, format("ROPE_DIMS=%lld is odd; the nearest valid values are %lld and %lld (or full, none)", dims,
+                                        dims - 1, dims + 1));
   }
-  return static_cast<int>(lanes);
+  return static_cast<int>(dims);
 }
 
 int rope_dims_of_fraction(double fraction, int head_dim) {
@@ -50,7 +50,7 @@ std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_
   warning->clear();
   const auto refuse = [&](const std::string& what) {
     return Error(ExitCode::usage, format("ROPE_LAYERS=%s: %s", printable(text).c_str(), what.c_str()),
-                 "give values of ROPE_DIMS separated by commas, 16*8 for eight of a kind; the list is repeated");
+                 "use comma-separated values of ROPE_DIMS, 16*8 for eight times 16; the list is repeated to fill all layers");
   };
   std::vector<int> values;
   std::string_view rest = text;
@@ -61,14 +61,14 @@ std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_
     const std::string_view count_text = star == std::string_view::npos ? "1" : trim(item.substr(star + 1));
     const auto count = parse_integer(count_text);
     if (trim(item.substr(0, star)).empty()) throw refuse("a value is missing");
-    if (!count || *count < 1) throw refuse(format("%s is not how many layers", printable(count_text).c_str()));
-    std::string lanes_warning;
-    const int lanes = parse_rope_dims(item.substr(0, star), head_dim, &lanes_warning);
-    if (!lanes_warning.empty()) *warning = lanes_warning;
+    if (!count || *count < 1) throw refuse(format("%s is not a valid layer count", printable(count_text).c_str()));
+    std::string dims_warning;
+    const int dims = parse_rope_dims(item.substr(0, star), head_dim, &dims_warning);
+    if (!dims_warning.empty()) *warning = dims_warning;
     if (*count > num_layers - static_cast<int64_t>(values.size())) {
       throw refuse(format("more values than the %d layers", num_layers));
     }
-    values.insert(values.end(), static_cast<size_t>(*count), lanes);
+    values.insert(values.end(), static_cast<size_t>(*count), dims);
     if (comma == std::string_view::npos) break;
     rest = rest.substr(comma + 1);
   }
@@ -83,12 +83,12 @@ void check_rope_scaling(const RopeSpec& spec) {
   }
   if (spec.scaling == RopeScaling::ntk && spec.span() == 2) {
     throw Error(ExitCode::usage,
-                "ROPE_SCALING=ntk is not defined for two lanes: the base would be multiplied by factor^(2/(2-2)), and a single "
-                "pair turns by 1 a position whatever the base",
-                "use linear, or rotate at least 4 lanes");
+                "ROPE_SCALING=ntk is not defined for 2 dims: the base would be multiplied by factor^(2/(2-2)), and a single "
+                "pair rotates by 1 per position for any base",
+                "use linear, or rotate at least 4 dims");
   }
   if (spec.scaling == RopeScaling::yarn && spec.original_seq_len < 1) {
-    throw Error(ExitCode::usage, "ROPE_SCALING=yarn needs ROPE_ORIGINAL_SEQ_LEN, the length that the model was trained with");
+    throw Error(ExitCode::usage, "ROPE_SCALING=yarn needs ROPE_ORIGINAL_SEQ_LEN, the sequence length in training");
   }
 }
 
@@ -98,23 +98,23 @@ RopeSpec::RopeSpec(int head_dim, int rope_dims, const RopeSettings& settings)
     throw std::invalid_argument(format("rope_dims %d does not fit head_dim %d", rope_dims, head_dim));
 }
 
-RopeDims::RopeDims(std::vector<int> layers) : lanes_(std::move(layers)), listed_(true) {
-  if (lanes_.empty()) throw std::invalid_argument("no layer has a number of lanes");
+RopeDims::RopeDims(std::vector<int> layers) : dims_(std::move(layers)), listed_(true) {
+  if (dims_.empty()) throw std::invalid_argument("RopeDims needs at least one layer");
 }
 
 int RopeDims::of_layer(int layer, int head_dim) const {
-  const int lanes = lanes_[static_cast<size_t>(layer) % lanes_.size()];
-  return lanes == kFull ? head_dim : lanes;
+  const int dims = dims_[static_cast<size_t>(layer) % dims_.size()];
+  return dims == kFull ? head_dim : dims;
 }
 
-int RopeDims::most(int head_dim) const {
-  int most = 0;
-  for (size_t i = 0; i < lanes_.size(); ++i) most = std::max(most, of_layer(static_cast<int>(i), head_dim));
-  return most;
+int RopeDims::max(int head_dim) const {
+  int max = 0;
+  for (size_t i = 0; i < dims_.size(); ++i) max = std::max(max, of_layer(static_cast<int>(i), head_dim));
+  return max;
 }
 
 std::string RopeDims::layers_text(int head_dim) const {
-  return listed_ ? rope_layers_text(lanes_, head_dim) : "same";
+  return listed_ ? rope_layers_text(dims_, head_dim) : "same";
 }
 
 bool RopeSpec::rotates(int pair) const {
@@ -135,9 +135,9 @@ bool RopeSpec::rotates(int pair) const {
 }
 
 std::string describe_rope_dims(const RopeSpec& spec) {
-  if (spec.none()) return format("none (0 of %d lanes)", spec.head_dim);
-  if (spec.full()) return format("full (%d of %d lanes)", spec.head_dim, spec.head_dim);
-  return format("%d of %d lanes", spec.rope_dims, spec.head_dim);
+  if (spec.none()) return format("none (0 of %d dims)", spec.head_dim);
+  if (spec.full()) return format("full (%d of %d dims)", spec.head_dim, spec.head_dim);
+  return format("%d of %d dims", spec.rope_dims, spec.head_dim);
 }
 
 std::string rope_dims_text(int rope_dims, int head_dim) {

@@ -7,7 +7,7 @@ RopeSpec ModelConfig::rope_of(int layer) const {
 }
 
 RopeSpec ModelConfig::widest_rope() const {
-  return {head_dim(), rope_dims.most(head_dim()), rope};
+  return {head_dim(), rope_dims.max(head_dim()), rope};
 }
 
 int64_t ModelConfig::skip_count() const {

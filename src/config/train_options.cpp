@@ -18,7 +18,7 @@
 namespace pgolf {
 namespace {
 
-/// "6144 and 8192", the multiples of unit around value; one of them if value is below the first.
+/// "values are 6144 and 8192", the multiples of unit around value; only the first if value is below it.
 std::string nearest_multiples(int64_t value, int64_t unit) {
   const int64_t below = value / unit * unit;
   const std::string above = std::to_string(below + unit);
@@ -27,47 +27,49 @@ std::string nearest_multiples(int64_t value, int64_t unit) {
 
 void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& options) {
   if (model.model_dim % model.num_heads != 0) {
-    refuse(options, {"MODEL_DIM", "NUM_HEADS"}, "the heads must divide the width",
-           format("with %d heads the nearest legal MODEL_DIM %s", model.num_heads,
+    refuse(options, {"MODEL_DIM", "NUM_HEADS"}, "the number of heads must divide the width",
+           format("with %d heads the nearest valid MODEL_DIM %s", model.num_heads,
                   nearest_multiples(model.model_dim, 2 * int64_t{model.num_heads}).c_str()));
   }
   if (model.head_dim() % 2 != 0) {
-    refuse(options, {"MODEL_DIM", "NUM_HEADS"},
-           format("a head has %d lanes, and rotation needs an even number", model.head_dim()),
-           format("with %d heads the nearest legal MODEL_DIM %s", model.num_heads,
+    refuse(options, {"MODEL_DIM", "NUM_HEADS"}, format("a head has %d dims, but rotation needs an even number", model.head_dim()),
+           format("with %d heads the nearest valid MODEL_DIM %s", model.num_heads,
                   nearest_multiples(model.model_dim, 2 * int64_t{model.num_heads}).c_str()));
   }
   if (model.num_heads % model.num_kv_heads != 0) {
-    refuse(options, {"NUM_HEADS", "NUM_KV_HEADS"}, "the key and value heads must divide the query heads");
+    refuse(options, {"NUM_HEADS", "NUM_KV_HEADS"}, "the number of key/value heads must divide the number of query heads");
   }
   check_shape(model, options);
   if (model.init_std > 0 && model.tied_embed_init_std != ModelConfig().tied_embed_init_std)
-    refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "give one of them");
+    refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "set only one of them");
 }
 
 void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
   const int64_t unit = int64_t{kMicroSteps} * data.train_seq_len;
   if (data.train_batch_tokens % unit != 0) {
-    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"}, format("a step is %d micro-steps of whole sequences", kMicroSteps),
-           format("TRAIN_BATCH_TOKENS must be a multiple of %d * %d = %lld; the nearest legal %s", kMicroSteps,
+    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"},
+           format("a step consists of %d micro-steps of whole sequences", kMicroSteps),
+           format("TRAIN_BATCH_TOKENS must be a multiple of %d * %d = %lld; the nearest valid %s", kMicroSteps,
                   data.train_seq_len, static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
   }
-  const int64_t micro_step = data.train_batch_tokens / kMicroSteps, passes = data.micro_batch_tokens / micro_step;
+  const int64_t micro_step = data.train_batch_tokens / kMicroSteps, multiple = data.micro_batch_tokens / micro_step;
   if (data.micro_batch_tokens != 0 &&
-      (data.micro_batch_tokens % micro_step != 0 || passes > kMicroSteps || kMicroSteps % passes != 0)) {
-    refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"}, "a pass takes 1, 2, 4 or 8 eighths of the batch",
+      (data.micro_batch_tokens % micro_step != 0 || multiple > kMicroSteps || kMicroSteps % multiple != 0)) {
+    refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
+           format("a micro-batch must be a number of micro-steps that divides %d", kMicroSteps),
            format("MICRO_BATCH_TOKENS must be %lld, %lld, %lld or %lld", static_cast<long long>(micro_step),
                   static_cast<long long>(2 * micro_step), static_cast<long long>(4 * micro_step),
                   static_cast<long long>(8 * micro_step)));
   }
-  const int64_t at_once = std::max(data.parallel_passes, 1);
-  if (kMicroSteps % at_once != 0 || (data.micro_batch_tokens != 0 && kMicroSteps / passes < at_once)) {
+  const int64_t parallel = std::max(data.parallel_passes, 1);
+  if (kMicroSteps % parallel != 0 || (data.micro_batch_tokens != 0 && kMicroSteps / multiple < parallel)) {
     refuse(options, {"PARALLEL_PASSES", "MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
-           "1, 2, 4 or 8 passes can be under way at a time, and no more than a step has");
+           format("PARALLEL_PASSES must divide %d and be at most the number of micro-batches per step", kMicroSteps));
   }
   if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
     refuse(
-        options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"}, "a micro-step's eighth of the batch must hold a sequence",
+        options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"},
+        format("a micro-step (1/%d of the batch) must contain at least one sequence", kMicroSteps),
         format("VAL_BATCH_SIZE must be at least %d * %d = %lld", kMicroSteps, data.train_seq_len, static_cast<long long>(unit)));
   }
   if (!data.tokenizer_path.ends_with(".model")) {
@@ -81,51 +83,51 @@ void check_run_id(const std::string& run_id, const std::vector<ResolvedOption>& 
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
   };
   if (run_id.size() > max_length || !std::all_of(run_id.begin(), run_id.end(), legal)) {
-    refuse(options, {"RUN_ID"}, format("it may have up to %zu letters, digits, '.', '_' and '-', no slash", max_length));
+    refuse(options, {"RUN_ID"}, format("it must consist of up to %zu letters, digits, '.', '_' and '-'", max_length));
   }
-  if (run_id[0] == '.' || run_id[0] == '-') refuse(options, {"RUN_ID"}, "it must begin with a letter, a digit or '_'");
+  if (run_id[0] == '.' || run_id[0] == '-') refuse(options, {"RUN_ID"}, "it must start with a letter, a digit or '_'");
 }
 
 void check_runtime(const RuntimeConfig& runtime, const std::vector<ResolvedOption>& options) {
   if (runtime.cuda_graphs == SwitchChoice::on && runtime.ops == OpsPath::reference) {
-    refuse(options, {"CUDA_GRAPHS", "OPS"}, "the reference operations read numbers from the host at every step",
-           "say CUDA_GRAPHS=auto or OPS=fast");
+    refuse(options, {"CUDA_GRAPHS", "OPS"}, "the reference operations read values on the host at every step",
+           "set CUDA_GRAPHS=auto or OPS=fast");
   }
 }
 
 void check_optim(const OptimConfig& optim, std::vector<std::string>& warnings, const std::vector<ResolvedOption>& options) {
-  const OptimConfig fresh;
-  const std::string no_effect = "this has no effect with that optimiser";
+  const OptimConfig defaults;
+  const std::string no_effect = "no effect with this optimizer";
   if (optim.optimizer == OptimizerChoice::muon) {
-    if (optim.weight_decay != 0) refuse(options, {"WEIGHT_DECAY", "OPTIMIZER"}, no_effect, "say OPTIMIZER=adamw");
+    if (optim.weight_decay != 0) refuse(options, {"WEIGHT_DECAY", "OPTIMIZER"}, no_effect, "set OPTIMIZER=adamw");
     return;
   }
   const auto must_be_default = [&](const char* name, bool is_default) {
-    if (!is_default) refuse(options, {name, "OPTIMIZER"}, no_effect, "leave it out, or say OPTIMIZER=muon");
+    if (!is_default) refuse(options, {name, "OPTIMIZER"}, no_effect, "remove it, or set OPTIMIZER=muon");
   };
-  must_be_default("MUON_MOMENTUM", optim.muon_momentum == fresh.muon_momentum);
-  must_be_default("MUON_MOMENTUM_WARMUP_START", optim.muon_momentum_warmup_start == fresh.muon_momentum_warmup_start);
-  must_be_default("MUON_MOMENTUM_WARMUP_STEPS", optim.muon_momentum_warmup_steps == fresh.muon_momentum_warmup_steps);
-  must_be_default("MUON_BACKEND_STEPS", optim.muon_backend_steps == fresh.muon_backend_steps);
-  must_be_default("MUON_DTYPE", optim.muon_dtype == fresh.muon_dtype);
+  must_be_default("MUON_MOMENTUM", optim.muon_momentum == defaults.muon_momentum);
+  must_be_default("MUON_MOMENTUM_WARMUP_START", optim.muon_momentum_warmup_start == defaults.muon_momentum_warmup_start);
+  must_be_default("MUON_MOMENTUM_WARMUP_STEPS", optim.muon_momentum_warmup_steps == defaults.muon_momentum_warmup_steps);
+  must_be_default("MUON_BACKEND_STEPS", optim.muon_backend_steps == defaults.muon_backend_steps);
+  must_be_default("MUON_DTYPE", optim.muon_dtype == defaults.muon_dtype);
   if (find_option(options, "MATRIX_LR").source == Source::default_value) {
-    warnings.push_back(format("MATRIX_LR=%g is Muon's default; with OPTIMIZER=adamw about 0.001 is usual", optim.matrix_lr));
+    warnings.push_back(format("MATRIX_LR=%g is Muon's default; with OPTIMIZER=adamw a typical value is 0.001", optim.matrix_lr));
   }
 }
 
 void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOption>& options) {
-  const ScheduleConfig fresh;
+  const ScheduleConfig defaults;
   const bool cosine = schedule.lr_schedule == LrSchedule::cosine;
   const auto must_be_default = [&](const char* name, bool is_default) {
-    if (!is_default) refuse(options, {name, "LR_SCHEDULE"}, "this has no effect with that schedule");
+    if (!is_default) refuse(options, {name, "LR_SCHEDULE"}, "no effect with this schedule");
   };
-  must_be_default("LR_WARMUP_FRAC", cosine || schedule.lr_warmup_frac == fresh.lr_warmup_frac);
-  must_be_default("LR_MIN_SCALE", cosine || schedule.lr_min_scale == fresh.lr_min_scale);
-  must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == fresh.warmdown_iters);
-  must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == fresh.warmdown_frac);
+  must_be_default("LR_WARMUP_FRAC", cosine || schedule.lr_warmup_frac == defaults.lr_warmup_frac);
+  must_be_default("LR_MIN_SCALE", cosine || schedule.lr_min_scale == defaults.lr_min_scale);
+  must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == defaults.warmdown_iters);
+  must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == defaults.warmdown_frac);
   if (schedule.min_steps > 0 && schedule.max_wallclock_seconds == 0) {
-    refuse(options, {"MIN_STEPS", "MAX_WALLCLOCK_SECONDS"}, "without a cap on the time any number of steps fits",
-           "give MAX_WALLCLOCK_SECONDS, or say MIN_STEPS=0");
+    refuse(options, {"MIN_STEPS", "MAX_WALLCLOCK_SECONDS"}, "MIN_STEPS needs a time cap",
+           "set MAX_WALLCLOCK_SECONDS, or MIN_STEPS=0");
   }
 }
 
@@ -133,10 +135,10 @@ void resolve_warmdown(std::vector<ResolvedOption>& options) {
   const bool iters_given = find_option(options, "WARMDOWN_ITERS").source != Source::default_value;
   if (find_option(options, "WARMDOWN_FRAC").text == "none") return;
   if (iters_given) {
-    refuse(options, {"WARMDOWN_FRAC", "WARMDOWN_ITERS"}, "these are two ways to say the same and contradict each other",
-           "leave one out, or say WARMDOWN_FRAC=none");
+    refuse(options, {"WARMDOWN_FRAC", "WARMDOWN_ITERS"}, "these options conflict: both set the length of the decay",
+           "set only one of them, or WARMDOWN_FRAC=none");
   }
-  // Without effect, and beside WARMDOWN_FRAC a contradiction when read back.
+  // It has no effect, and would conflict with WARMDOWN_FRAC when read back.
   find_option(options, "WARMDOWN_ITERS").replayable = false;
 }
 
@@ -157,7 +159,7 @@ void resolve_run_id(TrainCommand& command) {
     output.run_id = make_run_id(command.resolved);
   }
   option.text = output.run_id;
-  option.replayable = false;  // a run's folder is not used again
+  option.replayable = false;  // a run folder is never reused
 }
 
 }  // namespace

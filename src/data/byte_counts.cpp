@@ -36,12 +36,12 @@ int64_t ByteCounts::count(std::span<const T> prev, std::span<const T> target) co
   const auto index = [this](T id) {
     const auto i = static_cast<size_t>(id);
     if (i >= base_bytes_.size()) {
-      throw Error(ExitCode::bad_input,
-                  format("token id %lld is not in the vocabulary of %zu pieces", static_cast<long long>(id), base_bytes_.size()));
+      throw Error(ExitCode::bad_input, format("token id %lld is outside the vocabulary of %zu tokens", static_cast<long long>(id),
+                                              base_bytes_.size()));
     }
     return i;
   };
-  if (prev.size() != target.size()) throw Error(ExitCode::internal, "byte counts need one previous token for each target");
+  if (prev.size() != target.size()) throw Error(ExitCode::internal, "byte counts need one previous token per target");
   int64_t bytes = 0;
   for (size_t i = 0; i < target.size(); ++i) {
     const size_t t = index(target[i]);

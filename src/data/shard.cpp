@@ -12,7 +12,7 @@
 namespace pgolf {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "shards are mapped as they lie on disk: little-endian");
+static_assert(std::endian::native == std::endian::little, "shards are mapped as stored: little-endian");
 
 constexpr size_t kBufferedTokens = size_t{1} << 19;
 
@@ -27,22 +27,22 @@ std::span<const uint16_t> checked_tokens(const MappedFile& file) {
   const BytesView bytes = file.bytes();
   if (bytes.empty()) reject(file.path(), "the file is empty");
   if (bytes.size() < kShardHeaderBytes) {
-    reject(file.path(), format("cut short: %zu bytes, but a shard's header alone has %zu", bytes.size(), kShardHeaderBytes));
+    reject(file.path(), format("truncated: %zu bytes, but the header alone has %zu", bytes.size(), kShardHeaderBytes));
   }
   Header header;
   std::memcpy(header.data(), bytes.data(), kShardHeaderBytes);
   if (header[0] != kShardMagic) {
-    reject(file.path(), format("not a token shard: it begins with %d instead of %d", header[0], kShardMagic));
+    reject(file.path(), format("not a token shard: it starts with %d instead of %d", header[0], kShardMagic));
   }
   if (header[1] != kShardVersion) {
-    reject(file.path(), format("shard version %d; only version %d is known", header[1], kShardVersion));
+    reject(file.path(), format("shard version %d; only version %d is supported", header[1], kShardVersion));
   }
-  if (header[2] <= 0) reject(file.path(), format("its header announces %d tokens", header[2]));
+  if (header[2] <= 0) reject(file.path(), format("the header declares %d tokens", header[2]));
   const size_t count = static_cast<size_t>(header[2]);
   const size_t expected = kShardHeaderBytes + count * sizeof(uint16_t);
   if (bytes.size() != expected) {
-    reject(file.path(), format("%s: its header announces %d tokens, which take %zu bytes, but the file has %zu",
-                               bytes.size() < expected ? "cut short" : "too long", header[2], expected, bytes.size()));
+    reject(file.path(), format("%s: the header declares %d tokens, which need %zu bytes, but the file has %zu",
+                               bytes.size() < expected ? "truncated" : "too long", header[2], expected, bytes.size()));
   }
   return {reinterpret_cast<const uint16_t*>(bytes.data() + kShardHeaderBytes), count};
 }
@@ -56,9 +56,9 @@ void Shard::check_token_range(int vocab_size, size_t begin, size_t end) const {
   const auto bad = std::find_if(range.begin(), range.end(), [vocab_size](uint16_t id) { return id >= vocab_size; });
   if (bad == range.end()) return;
   throw Error(ExitCode::bad_input,
-              format("%s: token %zu is id %d, but the vocabulary has %d pieces", path().c_str(),
+              format("%s: token %zu has id %d, but the vocabulary has %d tokens", path().c_str(),
                      begin + static_cast<size_t>(bad - range.begin()), *bad, vocab_size),
-              "the shard was made with another tokenizer, or is damaged; check it with prepare_data verify");
+              "the shard was made with a different tokenizer or is damaged; check it with prepare_data verify");
 }
 
 ShardWriter::ShardWriter(const std::filesystem::path& path) : path_(path), file_(path) {
@@ -96,8 +96,9 @@ void ShardWriter::commit() {
 std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
   auto files = glob_sorted(pattern);
   if (files.empty()) {
-    throw Error(ExitCode::bad_input, format("no token shard matches %s", pattern.c_str()),
-                "fetch FineWeb with scripts/download_fineweb.sh, or make shards of your own text with prepare_data tokenize");
+    throw Error(
+        ExitCode::bad_input, format("no token shards match %s", pattern.c_str()),
+        "download FineWeb with scripts/download_fineweb.sh, or make shards from your own text with prepare_data tokenize");
   }
   return files;
 }

@@ -6,14 +6,14 @@
 namespace pgolf {
 namespace {
 
-/// The byte of a piece spelled "<0xE2>".
+/// The byte of a byte piece, "<0xE2>".
 unsigned char byte_of(const std::string& piece) {
   unsigned value = 0;
   std::from_chars(piece.data() + 3, piece.data() + piece.size() - 1, value, 16);
   return static_cast<unsigned char>(value);
 }
 
-/// Bytes of a UTF-8 character by its first one; 1 for what begins none.
+/// Length of a UTF-8 character from its first byte; 1 if it is not a valid first byte.
 size_t character_length(unsigned char first) {
   if (first >= 0xC2 && first <= 0xDF) return 2;
   if (first >= 0xE0 && first <= 0xEF) return 3;
@@ -28,7 +28,7 @@ bool continues_character(unsigned char byte) {
 }  // namespace
 
 bool TextStream::ends_within_a_character() const {
-  std::vector<unsigned char> bytes;  // of the byte pieces at the end
+  std::vector<unsigned char> bytes;  // of the trailing byte pieces
   for (auto id = tail_.rbegin(); id != tail_.rend() && tokenizer_.is_byte(*id); ++id)
     bytes.push_back(byte_of(tokenizer_.id_to_piece(*id)));
   std::reverse(bytes.begin(), bytes.end());

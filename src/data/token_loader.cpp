@@ -8,7 +8,7 @@ namespace pgolf {
 TokenLoader::TokenLoader(const std::string& pattern, int rank, int world_size, int vocab_size)
     : stream_(pattern, vocab_size), rank_(rank), world_size_(world_size) {
   if (rank < 0 || rank >= world_size) {
-    throw Error(ExitCode::usage, format("rank %d does not exist in a world of %d", rank, world_size));
+    throw Error(ExitCode::usage, format("rank %d does not exist with world size %d", rank, world_size));
   }
 }
 
@@ -16,9 +16,9 @@ std::span<const int64_t> TokenLoader::next(int64_t global_tokens, int grad_accum
   const int64_t local_tokens = global_tokens / (static_cast<int64_t>(world_size_) * grad_accum_steps);
   if (local_tokens < 1) {
     throw Error(ExitCode::usage,
-                format("a batch of %lld tokens gives no token to each of %d ranks in %d micro-steps",
+                format("a batch of %lld tokens is too small for %d ranks and %d micro-steps",
                        static_cast<long long>(global_tokens), world_size_, grad_accum_steps),
-                "raise TRAIN_BATCH_TOKENS");
+                "increase TRAIN_BATCH_TOKENS");
   }
   const size_t span = static_cast<size_t>(local_tokens) + 1;
   chunk_.resize(span * static_cast<size_t>(world_size_));

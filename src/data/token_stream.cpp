@@ -18,8 +18,8 @@ void TokenStream::open(int64_t file_index) {
   if (file_index == open_index_) return;
   Shard shard(files_[static_cast<size_t>(file_index)]);
   if (static_cast<int64_t>(shard.tokens().size()) != token_counts_[static_cast<size_t>(file_index)]) {
-    throw Error(ExitCode::bad_input, format("%s changed while it was in use", shard.path().c_str()),
-                "leave the shards alone during a run");
+    throw Error(ExitCode::bad_input, format("%s changed during the run", shard.path().c_str()),
+                "do not modify shards during a run");
   }
   shard_.emplace(std::move(shard));
   open_index_ = file_index;
@@ -49,9 +49,9 @@ void TokenStream::seek(TokenCursor cursor) {
   if (!file_exists || cursor.position < 0 || cursor.position > token_counts_[static_cast<size_t>(cursor.file_index)]) {
     throw Error(
         ExitCode::bad_input,
-        format("token %lld of shard %lld does not exist in the %zu shards beside %s", static_cast<long long>(cursor.position),
+        format("token %lld of shard %lld does not exist in the %zu shards next to %s", static_cast<long long>(cursor.position),
                static_cast<long long>(cursor.file_index), files_.size(), files_.front().c_str()),
-        "the shards are not those the position was saved with");
+        "the shards differ from those at the time of saving");
   }
   cursor_ = cursor;
 }

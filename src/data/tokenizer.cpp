@@ -11,11 +11,12 @@ namespace pgolf {
 namespace {
 
 constexpr const char* kHint =
-    "give a SentencePiece .model file: scripts/download_fineweb.sh fetches one, prepare_data tokenizer trains one";
+    "use a SentencePiece .model file: scripts/download_fineweb.sh downloads one, prepare_data tokenizer trains one";
 
 std::string read_model(const std::filesystem::path& path) {
   constexpr size_t kLargestModel = size_t{64} << 20;
-  if (!std::filesystem::exists(path)) throw Error(ExitCode::bad_input, format("there is no tokenizer %s", path.c_str()), kHint);
+  if (!std::filesystem::exists(path))
+    throw Error(ExitCode::bad_input, format("tokenizer %s does not exist", path.c_str()), kHint);
   return read_text(path, kLargestModel);
 }
 
@@ -48,8 +49,7 @@ int Tokenizer::bos_id() const {
 std::vector<int> Tokenizer::encode(std::string_view text) const {
   std::vector<int> ids;
   const auto status = model_->processor.Encode({text.data(), text.size()}, &ids);
-  if (!status.ok())
-    throw Error(ExitCode::bad_input, format("%s cannot encode a text: %s", path_.c_str(), status.ToString().c_str()));
+  if (!status.ok()) throw Error(ExitCode::bad_input, format("%s: encoding failed: %s", path_.c_str(), status.ToString().c_str()));
   return ids;
 }
 
@@ -57,12 +57,12 @@ std::string Tokenizer::decode(const std::vector<int>& ids) const {
   for (const int id : ids) {
     if (id < 0 || id >= vocab_size()) {
       throw Error(ExitCode::bad_input,
-                  format("id %d is not in the vocabulary of %d pieces of %s", id, vocab_size(), path_.c_str()));
+                  format("id %d is outside the vocabulary of %d tokens of %s", id, vocab_size(), path_.c_str()));
     }
   }
   std::string text;
   const auto status = model_->processor.Decode(ids, &text);
-  if (!status.ok()) throw Error(ExitCode::bad_input, format("%s cannot decode: %s", path_.c_str(), status.ToString().c_str()));
+  if (!status.ok()) throw Error(ExitCode::bad_input, format("%s: decoding failed: %s", path_.c_str(), status.ToString().c_str()));
   return text;
 }
 
@@ -87,8 +87,8 @@ bool Tokenizer::is_unused(int id) const {
 
 void Tokenizer::require_vocab_size(int expected) const {
   if (vocab_size() == expected) return;
-  throw Error(ExitCode::usage, format("VOCAB_SIZE=%d, but %s has %d pieces", expected, path_.c_str(), vocab_size()),
-              format("set VOCAB_SIZE=%d, or TOKENIZER_PATH to the tokenizer that the shards were made with", vocab_size()));
+  throw Error(ExitCode::usage, format("VOCAB_SIZE=%d, but %s has %d tokens", expected, path_.c_str(), vocab_size()),
+              format("set VOCAB_SIZE=%d, or set TOKENIZER_PATH to the tokenizer of the shards", vocab_size()));
 }
 
 }  // namespace pgolf

@@ -16,16 +16,15 @@ ValidationSet::ValidationSet(const std::string& pattern, int seq_len, int64_t ev
   sequences_ = (total - 1) / seq_len;
   if (sequences_ == 0) {
     throw Error(ExitCode::bad_input,
-                format("the validation split is too short for TRAIN_SEQ_LEN=%d: %s has %lld tokens, one sequence takes %d",
+                format("the validation split is too short for TRAIN_SEQ_LEN=%d: %s has %lld tokens, one sequence needs %d",
                        seq_len, pattern.c_str(), static_cast<long long>(total), seq_len + 1),
-                "shorten the sequences, or put more documents into validation (prepare_data tokenize --val-docs)");
+                "use shorter sequences, or more validation documents (prepare_data tokenize --val-docs)");
   }
   if (eval_tokens != 0) {
     if (eval_tokens < seq_len) {
       throw Error(ExitCode::usage,
-                  format("EVAL_TOKENS=%lld leaves nothing to score: one sequence has %d tokens",
-                         static_cast<long long>(eval_tokens), seq_len),
-                  "use 0 for all tokens, or at least one sequence");
+                  format("EVAL_TOKENS=%lld is less than one sequence of %d tokens", static_cast<long long>(eval_tokens), seq_len),
+                  "set it to 0 for all tokens, or to at least one sequence");
     }
     sequences_ = std::min(sequences_, eval_tokens / seq_len);
   }

@@ -8,8 +8,8 @@
 namespace pgolf {
 namespace {
 
-/// Calls body(first, count, keys) for blocks of queries, with the keys that the block's last query sees; a block's scores are
-/// at most 2^20 or one query's.
+/// Calls body(first, count, keys) for blocks of queries; keys is the number visible to the block's last query. A block has at
+/// most 2^20 scores, or one query.
 template <class Body>
 void for_query_blocks(int64_t time, const Body& body) {
   const int64_t rows = std::max<int64_t>(1, (int64_t{1} << 20) / time);
@@ -30,10 +30,10 @@ double double_sum(const at::Tensor& values) {
 }
 
 /// q and k [T, D] of one head.
-HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotating) {
+HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const at::Tensor& mask) {
   const int64_t time = q.size(0);
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(1)));
-  const auto q_rotated = q * rotating, q_passed = q * (1 - rotating);
+  const auto q_rotated = q * mask, q_passed = q * (1 - mask);
   const auto positions = at::arange(time, q.options());
   HeadAttention sums;
   double pairs = 0;
@@ -48,7 +48,7 @@ HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const 
     sums.distance += double_sum(positions.narrow(0, first, count) - mean_position);
     sums.entropy -= double_sum(at::xlogy(attention, attention));
     sums.first_token += double_sum(attention.select(1, 0));
-    // Query first + r sees its predecessor in column first + r - 1; the very first query has none.
+    // The predecessor of query first + r is in column first + r - 1; query 0 has none.
     const int64_t skipped = first == 0 ? 1 : 0;
     sums.previous_token += double_sum(attention.slice(0, skipped, count).diagonal(first + skipped - 1));
     const auto magnitude = rotated.abs() + passed.abs();
@@ -69,7 +69,7 @@ void add_head(HeadAttention& sum, const HeadAttention& one) {
   sum.rotated_share += one.rotated_share;
 }
 
-/// Lets body see what every layer's attention is given while it lives.
+/// While alive, calls body with the input of every layer's attention.
 class Observation {
  public:
   Observation(Gpt& model, const std::function<void(size_t layer, const at::Tensor& x)>& body) : model_(model) {
@@ -89,29 +89,29 @@ class Observation {
 
 }  // namespace
 
-at::Tensor rotated_lanes(const RopeSpec& spec) {
-  auto lanes = at::zeros({spec.head_dim}, at::kBool);
+at::Tensor rotated_dims(const RopeSpec& spec) {
+  auto rotated = at::zeros({spec.head_dim}, at::kBool);
   const int pairs = spec.span() / 2;
   for (int pair = 0; pair < pairs; ++pair) {
     if (!spec.rotates(pair)) continue;
     const bool halves = spec.style == RopeStyle::half;
-    lanes[halves ? pair : 2 * pair] = true;
-    lanes[halves ? pair + pairs : 2 * pair + 1] = true;
+    rotated[halves ? pair : 2 * pair] = true;
+    rotated[halves ? pair + pairs : 2 * pair + 1] = true;
   }
-  return lanes;
+  return rotated;
 }
 
-std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& lanes) {
+std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated) {
   const int64_t heads = q.size(1), queries_per_key = heads / k.size(1);
-  const auto rotating = lanes.to(q.device(), q.scalar_type());
+  const auto mask = rotated.to(q.device(), q.scalar_type());
   std::vector<HeadAttention> result;
   for (int64_t head = 0; head < heads; ++head) {
-    result.push_back(attention_of_head(q[0][head], k[0][head / queries_per_key], rotating));
+    result.push_back(attention_of_head(q[0][head], k[0][head / queries_per_key], mask));
   }
   return result;
 }
 
-ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& moved_q, const at::Tensor& moved_k) {
+ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shifted_q, const at::Tensor& shifted_k) {
   const int64_t heads = q.size(1), queries_per_key = heads / k.size(1), time = q.size(2);
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
   ShiftChange change;
@@ -124,7 +124,7 @@ ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Ten
       };
       const auto before = logits(q, k);
       change.max_logit = std::max(change.max_logit, before.abs().max().item<double>());
-      change.max_change = std::max(change.max_change, (logits(moved_q, moved_k) - before).abs().max().item<double>());
+      change.max_change = std::max(change.max_change, (logits(shifted_q, shifted_k) - before).abs().max().item<double>());
     });
   }
   return change;
@@ -147,13 +147,13 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
       return attention->heads(x, &table);
     };
     const auto here = heads_at(0);
-    const auto heads = attention_of_heads(here.q, here.k, rotated_lanes(spec));
+    const auto heads = attention_of_heads(here.q, here.k, rotated_dims(spec));
     auto& sums = measures.heads[layer];
     sums.resize(heads.size());
     for (size_t head = 0; head < heads.size(); ++head) add_head(sums[head], heads[head]);
     for (size_t i = 0; window == 0 && i < shifts.size(); ++i) {
-      const auto moved = heads_at(shifts[i]);
-      const auto change = shift_change(here.q, here.k, moved.q, moved.k);
+      const auto shifted = heads_at(shifts[i]);
+      const auto change = shift_change(here.q, here.k, shifted.q, shifted.k);
       measures.shifts[i].max_change = std::max(measures.shifts[i].max_change, change.max_change);
       measures.shifts[i].max_logit = std::max(measures.shifts[i].max_logit, change.max_logit);
     }

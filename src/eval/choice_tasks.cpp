@@ -17,18 +17,18 @@ namespace {
 
 using nlohmann::json;
 
-constexpr size_t kLargestTask = size_t{1} << 30;  // bytes
+constexpr size_t kMaxTaskBytes = size_t{1} << 30;  // bytes
 constexpr const char* kFormsHint =
-    "an item is {\"query\", \"choices\", \"gold\"}, {\"context_options\", \"continuation\", \"gold\"} or {\"context\", "
+    "an item has the form {\"query\", \"choices\", \"gold\"}, {\"context_options\", \"continuation\", \"gold\"} or {\"context\", "
     "\"continuation\"}";
-constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 /// One line of a task's file.
 class TaskLine {
  public:
   TaskLine(const std::filesystem::path& path, int64_t number, const std::string& text)
       : path_(path), number_(number), fields_(json::parse(text, nullptr, /*allow_exceptions=*/false)) {
-    if (!fields_.is_object()) fail("is no JSON object");
+    if (!fields_.is_object()) fail("is not a JSON object");
   }
 
   [[noreturn]] void fail(const std::string& what) const {
@@ -45,24 +45,24 @@ class TaskLine {
     if (has({"context", "continuation"})) return TaskForm::cloze;
     std::string names;
     for (const auto& [name, value] : fields_.items()) names += (names.empty() ? "" : ", ") + name.substr(0, 40);
-    fail("has the fields of no known form: " + (names.empty() ? "none" : names.substr(0, 200)));
+    fail("has the fields of no known item form: " + (names.empty() ? "none" : names.substr(0, 200)));
   }
 
   std::string text(const char* name) const {
-    if (!fields_.at(name).is_string()) fail(format("has a %s that is no text", name));
+    if (!fields_.at(name).is_string()) fail(format("has a %s that is not a string", name));
     return fields_.at(name).get<std::string>();
   }
   std::vector<std::string> texts(const char* name) const {
     const auto& list = fields_.at(name);
     const bool good = list.is_array() && list.size() >= 2 &&
                       std::all_of(list.begin(), list.end(), [](const json& entry) { return entry.is_string(); });
-    if (!good) fail(format("has %s that are no list of two texts or more", name));
+    if (!good) fail(format("has %s that are not a list of at least two strings", name));
     return list.get<std::vector<std::string>>();
   }
   size_t gold(size_t options) const {
     const auto& value = fields_.at("gold");
     if (!value.is_number_unsigned() || value.get<uint64_t>() >= options)
-      fail(format("has a gold that is no number from 0 to %zu", options - 1));
+      fail(format("has a gold that is not an integer from 0 to %zu", options - 1));
     return value.get<size_t>();
   }
 
@@ -78,10 +78,10 @@ bool stands_alone(const std::string& continuation) {
 }
 
 ChoiceOption make_option(const std::string& context, const std::string& continuation, Delimiter delimiter) {
-  const bool blank = delimiter == Delimiter::space || (delimiter == Delimiter::automatic && stands_alone(continuation));
+  const bool space = delimiter == Delimiter::space || (delimiter == Delimiter::automatic && stands_alone(continuation));
   const auto code_points = std::count_if(continuation.begin(), continuation.end(),
                                          [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-  return {context, (blank ? " " : "") + continuation, code_points, static_cast<int64_t>(continuation.size())};
+  return {context, (space ? " " : "") + continuation, code_points, static_cast<int64_t>(continuation.size())};
 }
 
 ChoiceItem read_item(const TaskLine& line, TaskForm form, const PromptStyle& style, int64_t number) {
@@ -134,14 +134,13 @@ ChoiceTask read_choice_task(const std::filesystem::path& path, const PromptStyle
   task.path = path;
   std::optional<TaskForm> form;
   int64_t number = 0;
-  for (const auto& text : split(read_text(path, kLargestTask), '\n')) {
+  for (const auto& text : split(read_text(path, kMaxTaskBytes), '\n')) {
     ++number;
     if (trim(text).empty()) continue;
     if (limit > 0 && static_cast<int64_t>(task.items.size()) == limit) break;
     const TaskLine line(path, number, text);
     if (!form) form = line.form();
-    if (line.form() != *form)
-      line.fail(format("has other fields than the lines before, which are of the form %s", name_of(*form)));
+    if (line.form() != *form) line.fail(format("has other fields than the lines before, which have the form %s", name_of(*form)));
     task.items.push_back(read_item(line, *form, style, number));
   }
   if (!form) throw Error(ExitCode::bad_input, path.string() + " has no items", kFormsHint);
@@ -156,15 +155,15 @@ std::vector<TextPair> encode_task(const ChoiceTask& task, const Tokenizer& token
       pairs.push_back(encode_pair(tokenizer, option.context, option.continuation));
       if (pairs.back().continuation.empty()) {
         throw Error(ExitCode::bad_input,
-                    format("%s:%lld has a continuation without a token", task.path.c_str(), static_cast<long long>(item.line)),
-                    "blanks alone are no continuation");
+                    format("%s:%lld has a continuation without tokens", task.path.c_str(), static_cast<long long>(item.line)),
+                    "a continuation must not consist of spaces only");
       }
     }
   }
   return pairs;
 }
 
-TaskResult summarise(const ChoiceTask& task, std::span<const Likelihood> likelihoods) {
+TaskResult summarize(const ChoiceTask& task, std::span<const Likelihood> likelihoods) {
   TaskResult result;
   result.items = static_cast<int64_t>(task.items.size());
   std::vector<double> by_sum, by_character, by_byte, losses;
@@ -186,11 +185,11 @@ TaskResult summarise(const ChoiceTask& task, std::span<const Likelihood> likelih
       return best == item.gold ? 1.0 : 0.0;
     };
     by_sum.push_back(right([](const ChoiceOption&) { return 1; }));
-    if (task.form == TaskForm::contexts) continue;  // one continuation for all: lengths say nothing
+    if (task.form == TaskForm::contexts) continue;  // one continuation for all: nothing to normalize by
     by_character.push_back(right([](const ChoiceOption& option) { return option.characters; }));
     by_byte.push_back(right([](const ChoiceOption& option) { return option.bytes; }));
   }
-  const Share nothing{kNoNumber, kNoNumber};
+  const Share nothing{kNaN, kNaN};
   result.acc = mean_of_items(by_sum);
   result.acc_norm = by_character.empty() ? nothing : mean_of_items(by_character);
   result.acc_bytes = by_byte.empty() ? nothing : mean_of_items(by_byte);

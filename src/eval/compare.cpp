@@ -30,7 +30,7 @@ at::Tensor divergence(const at::Tensor& log_a, const at::Tensor& log_b) {
   return at::where(d.abs() < 1, near, far).sum(-1);
 }
 
-/// logits [N, V], targets [N] int64. By blocks, so that few float32 copies of logits are alive.
+/// logits [N, V], targets [N] int64. In blocks, to limit the memory of float32 copies of the logits.
 TokenComparison compare_tokens(const at::Tensor& logits_a, const at::Tensor& logits_b, const at::Tensor& targets) {
   const int64_t rows = std::max<int64_t>(1, (int64_t{1} << 21) / logits_a.size(1));
   std::vector<at::Tensor> loss_a, loss_b, kl, agree;

@@ -12,16 +12,16 @@
 namespace pgolf {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-/// scores [V] with all but the k largest out of the question.
+/// scores [V] with all but the k largest set to -infinity.
 at::Tensor keep_top_k(const at::Tensor& scores, int k) {
   if (k <= 0 || k >= scores.size(0)) return scores;
-  const auto [values, order] = scores.topk(k);  // of equal ones at the edge some, so that there are k
-  return at::full_like(scores, kNever).scatter(0, order, values);
+  const auto [values, order] = scores.topk(k);  // exactly k, also with ties
+  return at::full_like(scores, kMinusInfinity).scatter(0, order, values);
 }
 
-/// probabilities [V] with only the likeliest left whose sum first reaches p; they need not add up to 1.
+/// Keeps the most likely of probabilities [V] whose sum first reaches p, zeroes the others; not renormalized.
 at::Tensor keep_top_p(const at::Tensor& probabilities, double p) {
   if (p >= 1) return probabilities;
   const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true);

@@ -13,12 +13,12 @@
 namespace pgolf {
 namespace {
 
-/// White space beyond ASCII, in UTF-8: what Python's str.rstrip() takes away.
+/// White space beyond ASCII, in UTF-8, that Python's str.rstrip() removes.
 constexpr std::string_view kWideSpaces[] = {"\u0085", "\u00a0", "\u1680", "\u2000", "\u2001", "\u2002", "\u2003",
                                             "\u2004", "\u2005", "\u2006", "\u2007", "\u2008", "\u2009", "\u200a",
                                             "\u2028", "\u2029", "\u202f", "\u205f", "\u3000"};
 
-/// Bytes of the white space character at the end of text; 0 if there is none.
+/// Length in bytes of the white space character at the end of text; 0 if none.
 size_t trailing_space(std::string_view text) {
   constexpr std::string_view narrow = " \t\n\v\f\r\x1c\x1d\x1e\x1f";
   if (!text.empty() && narrow.find(text.back()) != std::string_view::npos) return 1;
@@ -66,15 +66,15 @@ std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs,
     const size_t scored = pair.continuation.size();
     if (scored == 0 || scored >= static_cast<size_t>(context)) {
       throw Error(ExitCode::bad_input,
-                  format("a text of %zu tokens cannot be scored in a context of %d, which BOS begins", scored, context));
+                  format("a text of %zu tokens cannot be scored in a context of %d that begins with BOS", scored, context));
     }
     std::vector<int> ids = pair.context;
     ids.insert(ids.end(), pair.continuation.begin(), pair.continuation.end());
     const auto input = model_input(ids, context);
     const auto rows = log_probabilities_after(model, input, input.size() - scored - 1, device);
-    const auto likeliest = std::get<0>(rows.max(-1));
+    const auto max_log_probs = std::get<0>(rows.max(-1));
     const auto all = rows.accessor<float, 2>();
-    const auto best = likeliest.accessor<float, 1>();
+    const auto best = max_log_probs.accessor<float, 1>();
     const size_t needed = ids.size() + (ids.front() == kBosId ? 0 : 1);
     Likelihood result{.log_prob = 0, .greedy = true, .truncated = needed > static_cast<size_t>(context)};
     for (int64_t i = 0; i < static_cast<int64_t>(scored); ++i) {
@@ -82,7 +82,7 @@ std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs,
       result.log_prob += log_prob;
       result.greedy = result.greedy && log_prob == best[i];
     }
-    if (std::isnan(result.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are no numbers");
+    if (std::isnan(result.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are NaN");
     results.push_back(result);
     if (progress) progress(static_cast<int64_t>(results.size()));
   }

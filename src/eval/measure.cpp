@@ -18,7 +18,7 @@ namespace {
 
 using MeasureRow = nlohmann::ordered_json;
 
-// By how many tokens positions are moved, for relative_shift.
+// Position shifts in tokens, for relative_shift.
 constexpr int64_t kShifts[] = {1, 16, 256, 4096};
 
 struct LengthScore {
@@ -26,10 +26,10 @@ struct LengthScore {
   std::vector<PositionBucket> buckets;
 };
 
-/// One model's measuring: what the steps below need, and the rows so far.
-class Measuring {
+/// The measurements of one model: shared state, and the rows so far.
+class Measurement {
  public:
-  Measuring(Gpt& model, const ModelFile& file, const Tokenizer& tokenizer, const MeasureOptions& options)
+  Measurement(Gpt& model, const ModelFile& file, const Tokenizer& tokenizer, const MeasureOptions& options)
       : model_(model),
         config_(model->config()),
         train_seq_len_(file.stored.train_seq_len),
@@ -39,7 +39,7 @@ class Measuring {
         region_(scored_region()) {}
 
   void lengths() {
-    // The training length first, then the others upwards, then it once more.
+    // The training length first, then the others in ascending order; check_training_length_again() repeats it.
     std::map<int, LengthScore> measured;
     measured[train_seq_len_] = measure_length(train_seq_len_);
     for (const int seq_len : options_.seq_lens) {
@@ -56,7 +56,7 @@ class Measuring {
     throw Error(
         ExitCode::internal,
         format("the loss at the training length was %.17g before longer windows and is %.17g after them", first_loss_, again),
-        "this is a mistake in the program; please report it with the command line");
+        "this is a bug in the program; please report it with the command line");
   }
 
   void retrieval() {
@@ -94,21 +94,21 @@ class Measuring {
   std::vector<MeasureRow> take_rows() { return std::move(rows_); }
 
  private:
-  /// Targets that all lengths have, as far as their windows allow.
+  /// Number of targets that all lengths score, as far as their windows allow.
   int64_t scored_region() const {
     const int64_t longest = options_.seq_lens.back();
     const int64_t available = ValidationSet::whole(options_.val_files, 0, config_.vocab_size).targets();
     if (available < longest) {
       throw Error(ExitCode::bad_input,
-                  format("EVAL_SEQ_LENS asks for windows of %lld tokens, and %s has %lld tokens, one window and its last target "
-                         "take %lld",
+                  format("EVAL_SEQ_LENS has a window of %lld tokens, but %s has %lld tokens; one window and its last target "
+                         "need %lld",
                          static_cast<long long>(longest), options_.val_files.c_str(), static_cast<long long>(available + 1),
                          static_cast<long long>(longest + 1)),
-                  "leave the longest lengths out, or give more validation shards");
+                  "drop the longest lengths, or give more validation shards");
     }
     if (options_.eval_tokens != 0 && options_.eval_tokens < longest) {
       throw Error(ExitCode::usage,
-                  format("EVAL_TOKENS=%lld is less than one window of %lld tokens, which EVAL_SEQ_LENS asks for",
+                  format("EVAL_TOKENS=%lld is less than the longest window of EVAL_SEQ_LENS, %lld tokens",
                          static_cast<long long>(options_.eval_tokens), static_cast<long long>(longest)),
                   "use 0 for all tokens, or at least the longest window");
     }
@@ -129,7 +129,7 @@ class Measuring {
     options.device = options_.device;
     options.progress = [&](int64_t done, int64_t total) { report(what, done, total); };
     const StreamScore score = score_stream(model_, validation.tokens(), options);
-    return {summarise(score, validation.tokens(), byte_counts_, seq_len), by_position(score, seq_len)};
+    return {summarize(score, validation.tokens(), byte_counts_, seq_len), by_position(score, seq_len)};
   }
 
   void add_length(int seq_len, const LengthScore& score) {
@@ -226,13 +226,13 @@ MeasureRow model_row(Gpt& model, const ModelFile& file, const std::string& check
 
 std::vector<MeasureRow> measure_model(Gpt& model, const ModelFile& file, const std::string& checkpoint,
                                       const Tokenizer& tokenizer, const MeasureOptions& options) {
-  Measuring measuring(model, file, tokenizer, options);
-  measuring.lengths();
-  measuring.retrieval();
-  measuring.attention();
-  measuring.check_training_length_again();
+  Measurement measurement(model, file, tokenizer, options);
+  measurement.lengths();
+  measurement.retrieval();
+  measurement.attention();
+  measurement.check_training_length_again();
   std::vector<MeasureRow> rows{model_row(model, file, checkpoint)};
-  for (auto& row : measuring.take_rows()) rows.push_back(std::move(row));
+  for (auto& row : measurement.take_rows()) rows.push_back(std::move(row));
   return rows;
 }
 

@@ -12,14 +12,14 @@
 namespace pgolf {
 namespace {
 
-constexpr int64_t kShortest = 8;
-constexpr int64_t kKey = 4, kMarked = 2 * kKey;  // a key, and a marker of the same length with it
+constexpr int64_t kMinDistance = 8;
+constexpr int64_t kKey = 4, kMarked = 2 * kKey;  // tokens of a key; of a marker of the same length and a key
 
-/// Draws that are the same with every standard library, which its distributions are not.
-class TokenDraw {
+/// Portable uniform draws; those of std distributions differ between standard libraries.
+class TokenSampler {
  public:
-  /// numbers: what the draws are for, so that each purpose has its own, whatever else is drawn.
-  TokenDraw(std::span<const int64_t> tokens, uint64_t seed, std::initializer_list<int64_t> numbers) : tokens_(tokens) {
+  /// numbers: identify the purpose, so that each one has its own random stream.
+  TokenSampler(std::span<const int64_t> tokens, uint64_t seed, std::initializer_list<int64_t> numbers) : tokens_(tokens) {
     std::vector<uint32_t> words;
     const auto add = [&words](uint64_t number) {
       words.push_back(static_cast<uint32_t>(number));
@@ -46,14 +46,14 @@ class TokenDraw {
   std::mt19937_64 random_;
 };
 
-/// sequences [items, T + 1], of which the last `scored` are asked for.
-RetrievalItems ask_for_the_end(const at::Tensor& sequences, int64_t scored) {
+/// sequences [items, T + 1], of which the last `scored` tokens are targets.
+RetrievalItems with_last_as_targets(const at::Tensor& sequences, int64_t scored) {
   const int64_t inputs = sequences.size(1) - 1;
   return {sequences.narrow(1, 0, inputs), sequences.narrow(1, inputs + 1 - scored, scored)};
 }
 
-/// [items, 2] float64 on the CPU: share of an item's targets with the largest logit, and their mean loss.
-at::Tensor item_marks(const at::Tensor& logits, const at::Tensor& targets) {
+/// [items, 2] float64 on the CPU: accuracy and mean loss of each item's targets.
+at::Tensor item_scores(const at::Tensor& logits, const at::Tensor& targets) {
   const auto shares = (logits.argmax(-1) == targets).to(at::kDouble).mean(1);
   const auto losses = ops::softcap_token_losses(logits.flatten(0, 1), targets.flatten(), /*cap=*/0, OpsPath::fast)
                           .view(targets.sizes())
@@ -62,11 +62,11 @@ at::Tensor item_marks(const at::Tensor& logits, const at::Tensor& targets) {
   return at::stack({shares, losses}, 1).to(at::kCPU);
 }
 
-RetrievalScore score_of(const at::Tensor& marks) {
-  const auto shares = marks.select(1, 0).contiguous();
-  const int64_t items = marks.size(0);
+RetrievalScore score_of(const at::Tensor& scores) {
+  const auto shares = scores.select(1, 0).contiguous();
+  const int64_t items = scores.size(0);
   return {items, shares.mean().item<double>(), standard_error_of_mean({shares.data_ptr<double>(), static_cast<size_t>(items)}),
-          marks.select(1, 1).mean().item<double>()};
+          scores.select(1, 1).mean().item<double>()};
 }
 
 std::vector<int64_t> powers_of_two(int64_t from, int64_t largest) {
@@ -78,11 +78,11 @@ std::vector<int64_t> powers_of_two(int64_t from, int64_t largest) {
 }  // namespace
 
 std::vector<int64_t> induction_distances(int64_t seq_len) {
-  return powers_of_two(kShortest, seq_len / 2);
+  return powers_of_two(kMinDistance, seq_len / 2);
 }
 
 std::vector<int64_t> passkey_distances(int64_t seq_len) {
-  return powers_of_two(kShortest, seq_len - kMarked);
+  return powers_of_two(kMinDistance, seq_len - kMarked);
 }
 
 std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer) {
@@ -91,12 +91,12 @@ std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer) {
     const bool special = tokenizer.is_control(id) || tokenizer.is_byte(id) || tokenizer.is_unknown(id) || tokenizer.is_unused(id);
     if (!special) ids.push_back(id);
   }
-  if (ids.empty()) throw Error(ExitCode::bad_input, tokenizer.path().string() + " has no ordinary piece to make sequences from");
+  if (ids.empty()) throw Error(ExitCode::bad_input, tokenizer.path().string() + " has no ordinary pieces for random sequences");
   return ids;
 }
 
 RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance, int64_t items, uint64_t seed) {
-  TokenDraw draw(tokens, seed, {0, distance});
+  TokenSampler draw(tokens, seed, {0, distance});
   auto sequences = at::empty({items, 2 * distance + 1}, at::kLong);
   for (int64_t i = 0; i < items; ++i) {
     auto* row = sequences[i].data_ptr<int64_t>();
@@ -104,12 +104,12 @@ RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance
     draw.fill(row + 1, distance);
     std::copy_n(row + 1, distance, row + 1 + distance);
   }
-  return ask_for_the_end(sequences, distance - 1);
+  return with_last_as_targets(sequences, distance - 1);
 }
 
 RetrievalItems passkey_items(std::span<const uint16_t> text, std::span<const int64_t> tokens, int64_t seq_len, int64_t distance,
                              int64_t items, uint64_t seed) {
-  TokenDraw draw(tokens, seed, {1, seq_len, distance});
+  TokenSampler draw(tokens, seed, {1, seq_len, distance});
   auto sequences = at::empty({items, seq_len + 1}, at::kLong);
   const int64_t last_start = static_cast<int64_t>(text.size()) - (seq_len + 1);
   for (int64_t i = 0; i < items; ++i) {
@@ -120,23 +120,23 @@ RetrievalItems passkey_items(std::span<const uint16_t> text, std::span<const int
     draw.fill(end, kMarked);
     std::copy_n(end, kMarked, end - distance);
   }
-  return ask_for_the_end(sequences, kKey);
+  return with_last_as_targets(sequences, kKey);
 }
 
 RetrievalScore score_retrieval(const at::Tensor& logits, const at::Tensor& targets) {
-  return score_of(item_marks(logits, targets));
+  return score_of(item_scores(logits, targets));
 }
 
 RetrievalScore run_retrieval(Gpt& model, const RetrievalItems& items, int64_t batch_items, const at::Device& device) {
   const EvaluationMode mode(model);
   const int64_t count = items.inputs.size(0), time = items.inputs.size(1), scored = items.targets.size(1);
-  std::vector<at::Tensor> marks;
+  std::vector<at::Tensor> scores;
   for (int64_t first = 0; first < count; first += batch_items) {
     const int64_t batch = std::min(batch_items, count - first);
     const auto logits = model->logits(items.inputs.narrow(0, first, batch).to(device));
-    marks.push_back(item_marks(logits.narrow(1, time - scored, scored), items.targets.narrow(0, first, batch).to(device)));
+    scores.push_back(item_scores(logits.narrow(1, time - scored, scored), items.targets.narrow(0, first, batch).to(device)));
   }
-  return score_of(at::cat(marks));
+  return score_of(at::cat(scores));
 }
 
 }  // namespace pgolf

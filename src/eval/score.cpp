@@ -62,7 +62,7 @@ StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const Sco
   return score;
 }
 
-ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+ScoreSummary summarize(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
                        int64_t seq_len) {
   const auto targets = static_cast<int64_t>(score.losses.size());
   std::vector<double> losses, bytes, counts;  // of chunks
@@ -84,7 +84,7 @@ ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> token
   total.tokens = targets;
   total.val_loss = sum / static_cast<double>(targets);
   total.val_bpb = bits_per_byte(total.val_loss, total.tokens, total.bytes);
-  // Both are ratios of sums over chunks, the last of which may be short.
+  // Both are ratios of sums over chunks; the last chunk may be short.
   const auto error_of_ratio = [&](double ratio, const std::vector<double>& weights, double scale) {
     double mean_weight = 0;
     for (const double weight : weights) mean_weight += weight / static_cast<double>(weights.size());
@@ -116,7 +116,7 @@ std::vector<DocumentLoss> by_document(const StreamScore& score, std::span<const 
   std::vector<DocumentLoss> documents;
   const size_t targets = score.losses.size();
   for (size_t begin = 0; begin < targets;) {
-    // The target that is a BOS is the end of the document before: it says that nothing more follows.
+    // A BOS target belongs to the document before it, as its end.
     size_t end = begin + 1;
     while (end < targets && tokens[end] != bos_id) ++end;
     DocumentLoss document;
@@ -140,7 +140,7 @@ std::string known_split(int64_t tokens, int64_t bytes) {
     const char* name;
     int64_t tokens, bytes;
   };
-  // Whole windows of 1,024 and 2,048 targets, as the published logs score them.
+  // Whole windows of 1,024 and 2,048 targets, as scored in the published logs.
   constexpr Split known[] = {{"fineweb10B sp1024 validation", 62'021'632, 151'080'363},
                              {"fineweb10B sp1024 validation, older export", 63'779'840, 155'769'746},
                              {"fineweb10B sp4096 validation", 45'508'608, 151'074'053},

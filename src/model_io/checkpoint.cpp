@@ -53,15 +53,15 @@ Checkpoint load_checkpoint(const fs::path& path) {
   const auto value_of = [&](const char* key) -> const std::string& {
     const auto found = file.metadata.find(key);
     if (found == file.metadata.end())
-      throw Error(ExitCode::bad_input, format("%s is no training checkpoint: it has no \"%s\"", path.c_str(), key));
+      throw Error(ExitCode::bad_input, format("%s is not a training checkpoint: it has no \"%s\"", path.c_str(), key));
     return found->second;
   };
   if (value_of(layout::format) != layout::format_of_checkpoint) {
     throw Error(ExitCode::bad_input,
-                format("%s: checkpoint format \"%s\" is not known", path.c_str(), printable(value_of(layout::format)).c_str()));
+                format("%s: unknown checkpoint format \"%s\"", path.c_str(), printable(value_of(layout::format)).c_str()));
   }
   if (value_of(layout::checksum) != checksum(file.tensors))
-    throw Error(ExitCode::bad_input, format("%s is damaged: its checksum does not fit", path.c_str()));
+    throw Error(ExitCode::bad_input, format("%s is damaged: checksum mismatch", path.c_str()));
   Checkpoint checkpoint{path, {}, {}};
   try {
     const auto meta = json::parse(value_of(layout::state));
@@ -91,18 +91,18 @@ std::optional<Checkpoint> load_newest_checkpoint(const fs::path& folder) {
     try {
       return load_checkpoint(*path);
     } catch (const Error& e) {
-      log::warn(std::string(e.what()) + "; trying the checkpoint before it");
+      log::warn(std::string(e.what()) + "; trying the previous checkpoint");
     }
   }
   if (paths.empty()) return std::nullopt;
   throw Error(ExitCode::bad_input, format("none of the %zu checkpoints in %s can be read", paths.size(), folder.c_str()),
-              "start a new run, or give the path of another checkpoint with --resume PATH");
+              "start a new run, or resume from another checkpoint with --resume PATH");
 }
 
 void prune_checkpoints(const fs::path& folder, int keep_last) {
   const auto paths = list_checkpoints(folder);
   for (size_t i = 0; i + static_cast<size_t>(keep_last) < paths.size(); ++i) {
-    std::error_code ignored;  // a checkpoint too many harms nobody
+    std::error_code ignored;  // an extra checkpoint does no harm
     fs::remove(paths[i], ignored);
   }
 }

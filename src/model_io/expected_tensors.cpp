@@ -28,7 +28,7 @@ StateDict in_model_order(StateDict state, const ModelConfig& model, const std::s
   std::unordered_map<std::string, at::Tensor> by_name;
   for (auto& [name, tensor] : state) {
     if (!by_name.emplace(name, std::move(tensor)).second)
-      throw Error(ExitCode::bad_input, where + " has " + printable(name) + " twice");
+      throw Error(ExitCode::bad_input, where + " contains " + printable(name) + " twice");
   }
   StateDict ordered;
   std::vector<std::string> missing, reshaped, unknown;
@@ -52,14 +52,14 @@ StateDict in_model_order(StateDict state, const ModelConfig& model, const std::s
   const auto add = [&](const char* verb, const std::vector<std::string>& names) {
     if (!names.empty()) what += (what.empty() ? "" : "; ") + std::string(verb) + listed(names, 3);
   };
-  add("it lacks ", missing);
-  add("it has ", reshaped);
-  add("not known here: ", unknown);
-  throw Error(ExitCode::bad_input, format("%s is no GPT of this family (%d layers of %d lanes): %s", where.c_str(),
+  add("missing: ", missing);
+  add("wrong shape: ", reshaped);
+  add("unknown: ", unknown);
+  throw Error(ExitCode::bad_input, format("%s is not a GPT of this family (%d layers, width %d): %s", where.c_str(),
                                           model.num_layers, model.model_dim, what.c_str()));
 }
 
-std::string names_instead(const StateDict& state, const std::string& missing) {
+std::string describe_found_names(const StateDict& state, const std::string& missing) {
   std::string shared = missing;
   const auto is_shared = [&](const auto& entry) { return entry.first.starts_with(shared); };
   do {

@@ -9,7 +9,7 @@ namespace {
 
 constexpr double clip_quantile = 99.99984 / 100.0;
 
-// at::quantile refuses more than 16,000,000 elements, so rows go through it in groups.
+// at::quantile rejects more than 16,000,000 elements, so rows are processed in groups.
 at::Tensor row_quantiles(const at::Tensor& magnitudes) {
   const int64_t rows = magnitudes.size(0), columns = magnitudes.size(1);
   const int64_t group = std::max<int64_t>(1, 16'000'000 / std::max<int64_t>(1, columns));

@@ -19,7 +19,7 @@ namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int64_t kWidestMlp = 1 << 10;  // in widths of the model, as in a stored configuration
+constexpr int64_t kWidestMlp = 1 << 10;  // as a multiple of the model's width, as in a stored configuration
 
 const at::Tensor* find(const StateDict& state, const std::string& name) {
   for (const auto& [key, tensor] : state) {
@@ -31,8 +31,8 @@ const at::Tensor* find(const StateDict& state, const std::string& name) {
 const at::Tensor& need(const StateDict& state, const std::string& name, int64_t dims, const fs::path& path) {
   const at::Tensor* tensor = find(state, name);
   if (tensor == nullptr)
-    throw Error(ExitCode::bad_input, format("%s is no GPT of this family: it has no tensor %s, but %s", path.c_str(),
-                                            name.c_str(), names_instead(state, name).c_str()));
+    throw Error(ExitCode::bad_input, format("%s is not a GPT of this family: no tensor %s; found %s", path.c_str(), name.c_str(),
+                                            describe_found_names(state, name).c_str()));
   if (tensor->dim() != dims)
     throw Error(ExitCode::bad_input, format("%s: %s has %lld dimensions, not %lld", path.c_str(), name.c_str(),
                                             static_cast<long long>(tensor->dim()), static_cast<long long>(dims)));
@@ -63,17 +63,18 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.num_layers = count_blocks(state);
   model.num_heads = static_cast<int>(need(state, first(parameter_name::q_gain), 1, path).size(0));
   if (model.num_heads == 0 || model.model_dim % model.num_heads != 0)
-    throw misfit("the heads in q_gain do not divide the model's width");
+    throw misfit("the number of heads (q_gain) does not divide the model's width");
   const int head_dim = model.head_dim();
   if (head_dim == 0 || head_dim % 2 != 0) throw misfit("head_dim is zero or odd");
   const auto kv_rows = need(state, first(parameter_name::key), 2, path).size(0);
   if (kv_rows == 0 || kv_rows > model.model_dim || kv_rows % head_dim != 0)
-    throw misfit("the rows of c_k are no whole number of heads");
+    throw misfit("the rows of c_k are not a whole number of heads");
   model.num_kv_heads = static_cast<int>(kv_rows / head_dim);
-  if (model.num_heads % model.num_kv_heads != 0) throw misfit("the key/value heads do not divide the query heads");
+  if (model.num_heads % model.num_kv_heads != 0)
+    throw misfit("the number of key/value heads does not divide the number of query heads");
   const auto hidden = need(state, first(parameter_name::mlp_up), 2, path).size(0);
   if (hidden == 0 || hidden % model.model_dim != 0 || hidden / model.model_dim > kWidestMlp)
-    throw misfit("the MLP's width is no multiple of the model's");
+    throw misfit("the MLP's width is not a valid multiple of the model's");
   model.mlp_mult = static_cast<int>(hidden / model.model_dim);
   model.tie_embeddings = find(state, parameter_name::head) == nullptr;
   if (find(state, first(parameter_name::mlp_gate)) != nullptr) model.mlp_kind = MlpKind::swiglu;
@@ -81,7 +82,7 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.parallel_block = model.norm_weights && find(state, first(parameter_name::mlp_norm)) == nullptr;
   model.resid_mix = find(state, first(parameter_name::resid_mix)) != nullptr;
   model.unet_skips = find(state, parameter_name::skip_weights) != nullptr;
-  *assumed = assume_unsaid(&stored);
+  *assumed = assume_defaults(&stored);
   return stored;
 }
 
@@ -108,8 +109,8 @@ void read_checkpoint(ModelFile* file) {
 void require_floating_point(const StateDict& state, const std::string& name) {
   for (const auto& [key, tensor] : state) {
     if (!tensor.is_floating_point()) {
-      throw Error(ExitCode::bad_input, format("%s: %s holds whole numbers (%s), not weights", name.c_str(),
-                                              printable(key).c_str(), dtype_name(to_dtype(tensor.scalar_type()))));
+      throw Error(ExitCode::bad_input, format("%s: %s holds integers (%s), not weights", name.c_str(), printable(key).c_str(),
+                                              dtype_name(to_dtype(tensor.scalar_type()))));
     }
   }
 }
@@ -117,7 +118,7 @@ void require_floating_point(const StateDict& state, const std::string& name) {
 }  // namespace
 
 fs::path model_path(const fs::path& given) {
-  std::error_code none;  // what cannot be looked at cannot be opened, which says why
+  std::error_code none;  // an unreadable path fails on opening, with the reason
   if (!fs::is_directory(given, none)) return given;
   const RunFolder run{given};
   for (const auto& path : {run.artifact(), run.model()}) {
@@ -125,9 +126,8 @@ fs::path model_path(const fs::path& given) {
   }
   const auto checkpoints = list_checkpoints(run.checkpoints());
   if (!checkpoints.empty()) return checkpoints.back();
-  throw Error(ExitCode::bad_input,
-              format("the folder %s holds no %s, %s or checkpoint", given.c_str(), run.artifact().filename().c_str(),
-                     run.model().filename().c_str()));
+  throw Error(ExitCode::bad_input, format("the folder %s has no %s, %s or checkpoint", given.c_str(),
+                                          run.artifact().filename().c_str(), run.model().filename().c_str()));
 }
 
 ModelFile read_model_file(const fs::path& given) {

@@ -20,15 +20,15 @@ constexpr std::pair<DType, at::ScalarType> dtype_pairs[] = {
 }  // namespace
 
 DType to_dtype(at::ScalarType type) {
-  for (const auto& [ours, theirs] : dtype_pairs) {
-    if (theirs == type) return ours;
+  for (const auto& [dtype, scalar_type] : dtype_pairs) {
+    if (scalar_type == type) return dtype;
   }
-  throw Error(ExitCode::internal, format("tensors of type %s are not stored in files", at::toString(type)));
+  throw Error(ExitCode::internal, format("tensors of type %s cannot be stored in files", at::toString(type)));
 }
 
 at::ScalarType to_scalar_type(DType dtype) {
-  for (const auto& [ours, theirs] : dtype_pairs) {
-    if (ours == dtype) return theirs;
+  for (const auto& [candidate, scalar_type] : dtype_pairs) {
+    if (candidate == dtype) return scalar_type;
   }
   throw Error(ExitCode::internal, "unknown dtype");
 }

@@ -18,7 +18,7 @@ bool has_extension(const fs::path& path, const std::vector<std::string>& extensi
   return std::find(extensions.begin(), extensions.end(), path.extension().string()) != extensions.end();
 }
 
-/// Length of the UTF-8 sequence at the front of text (table 3-7 of the Unicode standard), or 0 if it is none.
+/// Length of the UTF-8 sequence at the front of text (table 3-7 of the Unicode standard), or 0 if invalid.
 size_t utf8_sequence(std::string_view text) {
   const auto byte = [text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
   const auto within = [](unsigned value, unsigned low, unsigned high) { return value >= low && value <= high; };
@@ -72,16 +72,17 @@ DocumentReader::DocumentReader(const std::vector<fs::path>& inputs) {
       const auto found = files_below(input, kExtensions);
       files_.insert(files_.end(), found.begin(), found.end());
     } else if (!fs::exists(input)) {
-      throw Error(ExitCode::bad_input, format("there is no input %s", input.c_str()));
+      throw Error(ExitCode::bad_input, format("no such input: %s", input.c_str()));
     } else if (!has_extension(input, kExtensions)) {
       throw Error(ExitCode::bad_input, format("%s is neither .txt nor .jsonl", input.c_str()),
-                  "documents are read from .txt files (one each), .jsonl files (field \"text\", one a line) and folders of them");
+                  "documents are read from .txt files (one each), .jsonl files (one per line, in \"text\") and folders of these");
     } else {
       files_.push_back(input);
     }
   }
   if (files_.empty()) {
-    throw Error(ExitCode::bad_input, "no .txt or .jsonl file among the inputs", "name such a file, or a folder that holds some");
+    throw Error(ExitCode::bad_input, "no .txt or .jsonl file among the inputs",
+                "give such a file, or a folder that contains some");
   }
   for (const auto& file : files_) total_bytes_ += static_cast<int64_t>(fs::file_size(file));
 }
@@ -124,7 +125,7 @@ bool DocumentReader::next_line(std::string& text) {
       throw Error(ExitCode::bad_input,
                   format("%s:%lld: %s", lines_->path().c_str(), static_cast<long long>(line_number_),
                          value.is_discarded() ? "not valid JSON in UTF-8" : "not an object with a string field \"text\""),
-                  "each line must hold one document, like {\"text\": \"...\"}");
+                  "each line must be one document, such as {\"text\": \"...\"}");
     }
     text = std::move(field->get_ref<std::string&>());
     return true;

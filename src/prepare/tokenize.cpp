@@ -25,7 +25,7 @@ namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
 
-/// Held while shards are written to a folder; the system lets go of it when the process ends, however it ends.
+/// Held while shards are written to a folder; the system releases it when the process ends, however it ends.
 class FolderLock {
  public:
   explicit FolderLock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
@@ -33,7 +33,7 @@ class FolderLock {
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
       ::close(fd_);
       throw Error(ExitCode::io, format("another prepare_data is writing to %s", folder.c_str()),
-                  "wait for it, or give another --out-dir");
+                  "wait for it, or use another --out-dir");
     }
   }
   FolderLock(const FolderLock&) = delete;
@@ -44,7 +44,7 @@ class FolderLock {
   int fd_;
 };
 
-/// A folder that is emptied at the start (an earlier run may have been killed) and removed at the end.
+/// A temporary folder, emptied at the start (an earlier run may have been killed) and removed at the end.
 class PartialFolder {
  public:
   explicit PartialFolder(fs::path path) : path_(std::move(path)) {
@@ -66,7 +66,7 @@ class PartialFolder {
   fs::path path_;
 };
 
-/// The shards of one split: fills each to exactly shard_tokens, then goes on in the next.
+/// The shards of one split: fills each to exactly shard_tokens, then continues in the next.
 class SplitWriter {
  public:
   SplitWriter(const char* split, fs::path folder, int64_t shard_tokens)
@@ -112,14 +112,14 @@ std::vector<fs::path> existing_shards(const fs::path& folder) {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = name.starts_with("fineweb_train_") || name.starts_with("fineweb_val_");
-    if (ours && entry.path().extension() == ".bin") found.push_back(entry.path());
+    const bool is_shard = name.starts_with("fineweb_train_") || name.starts_with("fineweb_val_");
+    if (is_shard && entry.path().extension() == ".bin") found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end());
   return found;
 }
 
-/// Runs job(i) for i in [0, count) on several threads; the first exception is passed on.
+/// Runs job(i) for i in [0, count) on several threads; rethrows the first exception.
 void parallel_for(size_t count, int threads, const std::function<void(size_t)>& job) {
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};
@@ -222,18 +222,18 @@ void Job::write_all(SplitWriter& train, SplitWriter& val) {
 
 void Job::check_splits(const SplitWriter& train, const SplitWriter& val) const {
   const std::string total = with_commas(train.documents() + val.documents());
-  if (train.documents() + val.documents() == 0) throw Error(ExitCode::bad_input, "the inputs hold no document");
+  if (train.documents() + val.documents() == 0) throw Error(ExitCode::bad_input, "the inputs contain no documents");
   if (options_.val_docs && val.documents() < *options_.val_docs) {
-    throw Error(ExitCode::bad_input,
-                format("%s documents were asked for as validation, but there are only %s",
-                       with_commas(*options_.val_docs).c_str(), total.c_str()),
-                "give a smaller --val-docs, or --val-fraction");
+    throw Error(
+        ExitCode::bad_input,
+        format("--val-docs asks for %s documents, but there are only %s", with_commas(*options_.val_docs).c_str(), total.c_str()),
+        "use a smaller --val-docs, or --val-fraction");
   }
   if (options_.val_fraction && *options_.val_fraction > 0 && (val.documents() == 0 || train.documents() == 0)) {
     throw Error(ExitCode::bad_input,
-                format("with --val-fraction %s no document of %s falls into %s", python_float(*options_.val_fraction).c_str(),
+                format("with --val-fraction %s no document of %s goes to %s", python_float(*options_.val_fraction).c_str(),
                        total.c_str(), val.documents() == 0 ? "validation" : "training"),
-                "give another fraction, or --val-docs");
+                "use another fraction, or --val-docs");
   }
 }
 
@@ -244,7 +244,7 @@ void Job::run() {
   if (!old_shards.empty() && !options_.force) {
     throw Error(ExitCode::usage,
                 format("%s already has shards (%s)", options_.out_dir.c_str(), old_shards.front().filename().c_str()),
-                "give another --out-dir, or --force to replace them");
+                "use another --out-dir, or --force to replace them");
   }
   const PartialFolder partial(options_.out_dir / ".prepare_data.partial");
   SplitWriter train("train", partial.path(), options_.shard_tokens);

@@ -16,25 +16,22 @@
 namespace pgolf {
 namespace {
 
-/// SentencePiece's default max_sentence_length.
-constexpr size_t kLongestText = 4192;
-
-/// The longest prefix of text of at most kLongestText bytes that ends before a line end, else before a blank, else
+/// The longest prefix of text of at most kMaxTextBytes bytes that ends before a line end, else before a space, else
 /// between two characters.
 std::string_view leading_part(std::string_view text) {
-  if (text.size() <= kLongestText) return text;
-  const std::string_view window = text.substr(0, kLongestText + 1);
+  if (text.size() <= kMaxTextBytes) return text;
+  const std::string_view window = text.substr(0, kMaxTextBytes + 1);
   for (const char* ends : {"\n", " \t"}) {
     const size_t at = window.find_last_of(ends);
     if (at != std::string_view::npos && at > 0) return text.substr(0, at);
   }
-  size_t at = kLongestText;
+  size_t at = kMaxTextBytes;
   while ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
   return text.substr(0, at);
 }
 
-/// Feeds documents to SentencePiece as upstream does: NUL becomes a blank, the ends are trimmed, empty texts are left
-/// out. Exceptions are kept for the caller, because SentencePiece's code is not written for them.
+/// Feeds documents to SentencePiece as upstream does: NUL becomes a space, texts are trimmed, empty ones skipped.
+/// Exceptions are kept for the caller, because SentencePiece's code is not exception-safe.
 class TrainingTexts : public sentencepiece::SentenceIterator {
  public:
   explicit TrainingTexts(const TrainTokenizerOptions& options)
@@ -72,7 +69,7 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
         ++documents_;
         std::replace(document_.begin(), document_.end(), '\0', ' ');
         rest_ = trim(document_);
-        if (rest_.size() > kLongestText && !split_long_) {
+        if (rest_.size() > kMaxTextBytes && !split_long_) {
           ++too_long_;
           rest_ = {};
         }
@@ -120,40 +117,40 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
           {"eos_id", "2"},
           {"unk_id", "3"},
           {"hard_vocab_limit", "false"},
-          {"max_sentence_length", std::to_string(kLongestText)},
+          {"max_sentence_length", std::to_string(kMaxTextBytes)},
           {"minloglevel", "2"},
       },
       &texts, &model);
   texts.rethrow_failure();
   if (texts.texts() == 0) {
     throw Error(ExitCode::bad_input,
-                format("no text to train on: of %s documents %s are longer than %zu bytes, the others empty",
-                       with_commas(texts.documents()).c_str(), with_commas(texts.too_long()).c_str(), kLongestText),
-                texts.too_long() > 0 ? "--split-long uses long documents in parts" : "");
+                format("no text to train on: of %s documents %s are longer than %zu bytes, the others are empty",
+                       with_commas(texts.documents()).c_str(), with_commas(texts.too_long()).c_str(), kMaxTextBytes),
+                texts.too_long() > 0 ? "--split-long splits long documents" : "");
   }
   if (!status.ok()) {
     std::string reason = status.ToString();  // "Internal: file(line) [condition] sentence"
     if (const size_t at = reason.rfind("] "); at != std::string::npos) reason.erase(0, at + 2);
     throw Error(ExitCode::bad_input,
                 format("SentencePiece cannot train %d pieces on this text: %s", options.vocab_size, reason.c_str()),
-                "4 special pieces, 256 bytes and the text's characters are the least vocabulary; more pieces need more text");
+                "the smallest vocabulary is 4 special pieces, 256 bytes and the text's characters; more pieces need more text");
   }
   const Tokenizer trained(model, options.output);
   if (trained.vocab_size() != options.vocab_size) {
     throw Error(ExitCode::bad_input,
-                format("the text suffices for %d pieces only, not for %d", trained.vocab_size(), options.vocab_size),
+                format("there is only enough text for %d pieces, not for %d", trained.vocab_size(), options.vocab_size),
                 format("give more text, or --vocab-size %d", trained.vocab_size()));
   }
 
-  std::string pieces;  // as SentencePiece's own .vocab files: piece, tab, score
+  std::string pieces;  // as in SentencePiece's .vocab files: piece, tab, score
   for (int id = 0; id < trained.vocab_size(); ++id) pieces += trained.id_to_piece(id) + format("\t%g\n", trained.score(id));
   if (options.output.has_parent_path()) create_folders(options.output.parent_path());
   write_atomic(options.output, model);
   write_atomic(std::filesystem::path(options.output).replace_extension(".vocab"), pieces);
 
   if (texts.too_long() > 0) {
-    log::warn(format("%s of %s documents were left out: longer than %zu bytes (--split-long uses them in parts)",
-                     with_commas(texts.too_long()).c_str(), with_commas(texts.documents()).c_str(), kLongestText));
+    log::warn(format("skipped %s of %s documents longer than %zu bytes (--split-long splits them)",
+                     with_commas(texts.too_long()).c_str(), with_commas(texts.documents()).c_str(), kMaxTextBytes));
   }
   log::info(format("trained on %s of text", human_bytes(static_cast<double>(texts.bytes())).c_str()));
   log::info(format("wrote %s: %d pieces", options.output.c_str(), trained.vocab_size()));

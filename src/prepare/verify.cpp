@@ -45,7 +45,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       continue;
     }
     const auto found = files_below(path, {".bin"});
-    if (found.empty()) throw Error(ExitCode::bad_input, format("there is no .bin file in %s", path.c_str()));
+    if (found.empty()) throw Error(ExitCode::bad_input, format("no .bin file in %s", path.c_str()));
     files.insert(files.end(), found.begin(), found.end());
   }
 
@@ -76,8 +76,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
   }
   log::info(describe(format("total files:%zu", files.size() - bad), total, tokenizer.has_value(), total_hash.hex()));
   if (bad > 0) {
-    throw Error(ExitCode::bad_input, format("%zu of %zu files are bad", bad, files.size()),
-                "the lines that begin with BAD say how");
+    throw Error(ExitCode::bad_input, format("%zu of %zu files are bad", bad, files.size()), "see the lines that begin with BAD");
   }
 }
 
@@ -87,8 +86,8 @@ void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t
   const auto all = shard.tokens();
   const auto size = static_cast<int64_t>(all.size());
   if (offset >= size) {
-    throw Error(ExitCode::usage, format("--offset %lld is behind the last of the %lld tokens of %s",
-                                        static_cast<long long>(offset), static_cast<long long>(size), path.c_str()));
+    throw Error(ExitCode::usage, format("--offset %lld is past the end of the %lld tokens of %s", static_cast<long long>(offset),
+                                        static_cast<long long>(size), path.c_str()));
   }
   const int64_t end = offset + std::min(count, size - offset);
   shard.check_token_range(tokenizer.vocab_size(), static_cast<size_t>(offset), static_cast<size_t>(end));
@@ -97,12 +96,12 @@ void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t
                    with_commas(static_cast<int64_t>(starts.size())).c_str(),
                    human_bytes(static_cast<double>(kShardHeaderBytes + all.size_bytes())).c_str()));
 
-  // The range, cut where documents begin.
+  // The range, split where documents begin.
   auto next_start = std::upper_bound(starts.begin(), starts.end(), offset);
   for (int64_t begin = offset; begin < end;) {
     const int64_t stop = next_start == starts.end() ? end : std::min(end, *next_start);
     const auto part = all.subspan(static_cast<size_t>(begin), static_cast<size_t>(stop - begin));
-    const int64_t document = next_start - starts.begin();  // 0: begun in an earlier shard
+    const int64_t document = next_start - starts.begin();  // 0: started in an earlier shard
     log::info(format("[token %lld, document %lld] %s", static_cast<long long>(begin), static_cast<long long>(document),
                      tokenizer.decode({part.begin(), part.end()}).c_str()));
     begin = stop;

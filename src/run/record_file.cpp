@@ -22,13 +22,13 @@ RecordProblems read_records(const fs::path& path, const std::function<void(const
       if (i + 1 == lines.size())
         problems.cut = true;
       else
-        problems.lines.push_back(where + " is no JSON object and was left out");
+        problems.lines.push_back(where + " is not a JSON object; skipped");
       continue;
     }
     try {
       f(line);
     } catch (const MissingNumber& missing) {
-      problems.lines.push_back(where + " has no number for " + missing.name + " and was left out");
+      problems.lines.push_back(where + " has no number for " + missing.name + "; skipped");
     }
   }
   return problems;
@@ -39,9 +39,9 @@ RecordFile::RecordFile(const fs::path& path, int64_t keep_until_step) : path_(pa
   std::string kept;
   for (const auto& line : split(read_text(path), '\n')) {
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) continue;  // the last line of a killed run may be cut
+    if (!json.is_object()) continue;  // the last line of a killed run may be truncated
     const auto step = json.find("step");
-    // The continued run measures the step of its checkpoint again, and has its own end.
+    // The resumed run validates the checkpoint's step again and writes its own end.
     const bool written_again =
         json.contains("kind") && (json.at("kind") == ValRecord::kKind || json.at("kind") == EndRecord::kKind);
     const int64_t last = written_again ? keep_until_step - 1 : keep_until_step;

@@ -21,13 +21,13 @@ bool RunFolder::create() const {
   fs::create_directories(path.parent_path(), error);
   const bool made = !error && fs::create_directory(path, error);
   if (error)
-    throw Error(ExitCode::io, format("cannot make the folder %s: %s", path.c_str(), error.message().c_str()),
+    throw Error(ExitCode::io, format("cannot create the folder %s: %s", path.c_str(), error.message().c_str()),
                 "choose another OUT_DIR");
   return made;
 }
 
 void RunFolder::lock() const {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // stays open: the lock goes with the process
+  const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // stays open: the lock ends with the process
   if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     throw Error(ExitCode::usage, format("another process is training in %s", path.c_str()),
                 "wait for it, or choose another RUN_ID");

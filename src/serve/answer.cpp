@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// A token's own text: blanks for SentencePiece's marks; a byte that is no character by itself as "bytes:\xE2".
+/// Text of a token: spaces for SentencePiece's marks; a byte that is not a character by itself as "bytes:\xE2".
 std::string token_text(const Tokenizer& tokenizer, int id) {
   std::string text = tokenizer.id_to_piece(id);
   if (tokenizer.is_byte(id)) {
@@ -80,7 +80,7 @@ ordered_json Answer::usage() const {
   return {{"prompt_tokens", prompt_tokens_}, {"completion_tokens", new_tokens_}, {"total_tokens", prompt_tokens_ + new_tokens_}};
 }
 
-ordered_json Answer::logprobs(const std::vector<ShownToken>& tokens) const {
+ordered_json Answer::logprobs(const std::vector<ReportedToken>& tokens) const {
   if (!request_.logprobs) return nullptr;
   auto texts = ordered_json::array(), values = texts, tops = texts, offsets = texts;
   for (const auto& [score, offset] : tokens) {
@@ -93,7 +93,7 @@ ordered_json Answer::logprobs(const std::vector<ShownToken>& tokens) const {
     }
     values.push_back(finite(score.log_prob));
     auto top = ordered_json::object();
-    // Several tokens may read the same; the likeliest of them counts.
+    // Several tokens may have the same text; the most likely one counts.
     const auto add = [&](int id, float log_prob) {
       auto& entry = top[token_text(tokenizer_, id)];
       if (entry.is_null() || entry < finite(log_prob)) entry = finite(log_prob);

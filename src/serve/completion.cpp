@@ -39,7 +39,7 @@ CompletionPart Completion::echo_prompt() {
   for (size_t i = 0; i < prompt_.size(); ++i) {
     const std::string piece = stream_.push(prompt_[i]);
     if (request_.logprobs) {
-      // Nothing is known of a text's first token, as other servers have it, whatever primes the model.
+      // The first token of a text has no log-probability, as on other servers, although BOS precedes it.
       if (i == 0) scores[i].known = false;
       part.tokens.push_back({std::move(scores[i]), characters_});
     }
@@ -53,7 +53,7 @@ CompletionPart Completion::echo_prompt() {
   return part;
 }
 
-/// The first `bytes` of what is held back, with the tokens that begin or lie in it.
+/// The first `bytes` of the held text, with the tokens that start or lie in them.
 CompletionPart Completion::take_text(size_t bytes) {
   CompletionPart part;
   part.text = held_text_.substr(0, bytes);
@@ -69,7 +69,7 @@ CompletionPart Completion::take_text(size_t bytes) {
   return part;
 }
 
-/// Bytes at the end of what is held back that may be the beginning of a stop text.
+/// Bytes at the end of the held text that may be the beginning of a stop text.
 size_t Completion::held_back() const {
   size_t longest = 0;
   for (const auto& stop : request_.stop) {

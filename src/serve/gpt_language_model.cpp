@@ -13,7 +13,7 @@
 namespace pgolf {
 namespace {
 
-/// ids[i] by rows[i]: [N, V] float32 log-probabilities on the CPU.
+/// Scores ids[i] by rows[i]; rows [N, V] are float32 log-probabilities on the CPU.
 std::vector<TokenScore> score_rows(const std::vector<int>& ids, const at::Tensor& rows, int top) {
   std::vector<TokenScore> scores;
   if (ids.empty()) return scores;
@@ -24,7 +24,7 @@ std::vector<TokenScore> score_rows(const std::vector<int>& ids, const at::Tensor
   for (int64_t i = 0; i < static_cast<int64_t>(ids.size()); ++i) {
     const int id = ids[static_cast<size_t>(i)];
     TokenScore score{.id = id, .known = true, .log_prob = all[i][id], .top = {}};
-    if (std::isnan(score.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are no numbers");
+    if (std::isnan(score.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are NaN");
     for (int64_t k = 0; k < values.size(1); ++k) score.top.emplace_back(static_cast<int>(index[i][k]), value[i][k]);
     scores.push_back(std::move(score));
   }
@@ -42,7 +42,7 @@ class GptText : public TextInProgress {
         sampler_(sampling) {}
 
   std::vector<TokenScore> score_prompt(int top) override {
-    const auto rows = log_probabilities_after(model_, input_, 0, device_);  // row i: what follows input_[i]
+    const auto rows = log_probabilities_after(model_, input_, 0, device_);  // row i: the token after input_[i]
     const int64_t count = rows.size(0) - 1;
     following_ = rows[count].clone();
     auto scores = score_rows({input_.begin() + 1, input_.end()}, rows.narrow(0, 0, count), top);
@@ -52,7 +52,7 @@ class GptText : public TextInProgress {
 
   TokenScore next(int top) override {
     const torch::NoGradGuard no_grad;
-    // Drawing by log-probabilities is drawing by logits: they differ by a constant.
+    // Sampling from log-probabilities equals sampling from logits: they differ by a constant.
     const at::Tensor row = following_.defined() ? std::exchange(following_, {}) : at::log_softmax(text_.logits(), -1);
     const int id = sampler_.next(row);
     text_.push(id);
@@ -66,7 +66,7 @@ class GptText : public TextInProgress {
   std::vector<int64_t> input_;
   Continuation text_;
   Sampler sampler_;
-  at::Tensor following_;  ///< [V] log-probabilities of the token after the prompt, if scoring it has given them
+  at::Tensor following_;  ///< [V] log-probabilities of the token after the prompt, if score_prompt() has computed them
 };
 
 class GptLanguageModel : public LanguageModel {

@@ -1,4 +1,4 @@
-// The page at "/": page.html, which the build puts into the program.
+// The page at "/": page.html, which the build embeds in the program.
 #pragma once
 
 #include <string>

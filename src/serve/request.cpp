@@ -15,27 +15,27 @@ namespace {
 using nlohmann::json;
 
 constexpr int kEosId = 2;
-constexpr int kDeepest = 8;  // levels of a body; a prompt needs three
+constexpr int kMaxDepth = 8;  // nesting of a body; a prompt needs three
 constexpr size_t kMaxStops = 16;
 constexpr int kMaxLogprobs = 20;
 
-/// A JSON object's fields; null is as if it were not there.
+/// Fields of a JSON object; null counts as absent.
 class Fields {
  public:
   explicit Fields(std::string_view body) {
     const auto not_too_deep = [](int depth, json::parse_event_t, json&) {
-      if (depth > kDeepest) throw ApiError(400, "the body is nested too deeply");
+      if (depth > kMaxDepth) throw ApiError(400, "the body is nested too deeply");
       return true;
     };
     try {
       object_ = json::parse(body, not_too_deep);
     } catch (const json::exception& e) {
-      throw ApiError(400, "the body is no JSON: " + printable(e.what()));
+      throw ApiError(400, "the body is not valid JSON: " + printable(e.what()));
     }
-    if (!object_.is_object()) throw ApiError(400, "the body has to be a JSON object");
+    if (!object_.is_object()) throw ApiError(400, "the body must be a JSON object");
   }
 
-  /// Null if it is not there.
+  /// nullptr if absent.
   const json* find(const char* name) const {
     const auto it = object_.find(name);
     return it == object_.end() || it->is_null() ? nullptr : &*it;
@@ -44,13 +44,12 @@ class Fields {
   int64_t integer(const char* name, int64_t fallback, int64_t low, int64_t high) const {
     const json* value = find(name);
     if (!value) return fallback;
-    // 16.0 is a whole number to some clients.
+    // Some clients send integers as 16.0.
     const double number = value->is_number() ? value->get<double>() : std::nan("");
     if (!(number >= static_cast<double>(low) && number <= static_cast<double>(high)) || number != std::floor(number)) {
-      throw ApiError(400,
-                     format("%s has to be a whole number from %lld to %lld", name, static_cast<long long>(low),
-                            static_cast<long long>(high)),
-                     name);
+      throw ApiError(
+          400, format("%s must be an integer from %lld to %lld", name, static_cast<long long>(low), static_cast<long long>(high)),
+          name);
     }
     return value->is_number_integer() ? value->get<int64_t>() : static_cast<int64_t>(number);
   }
@@ -59,13 +58,13 @@ class Fields {
     const json* value = find(name);
     if (!value) return fallback;
     if (!value->is_number() || !(value->get<double>() >= low && value->get<double>() <= high))
-      throw ApiError(400, format("%s has to be a number from %g to %g", name, low, high), name);
+      throw ApiError(400, format("%s must be a number from %g to %g", name, low, high), name);
     return value->get<double>();
   }
 
   bool boolean(const char* name, bool fallback) const {
     const json* value = find(name);
-    if (value && !value->is_boolean()) throw ApiError(400, format("%s has to be true or false", name), name);
+    if (value && !value->is_boolean()) throw ApiError(400, format("%s must be true or false", name), name);
     return value ? value->get<bool>() : fallback;
   }
 
@@ -76,7 +75,7 @@ class Fields {
 int token_id(const json& value, const Tokenizer& tokenizer, const char* field) {
   const int size = tokenizer.vocab_size();
   if (!value.is_number_integer() || value.get<int64_t>() < 0 || value.get<int64_t>() >= size)
-    throw ApiError(400, format("%s: %s is no token, ids go from 0 to %d", field, printable(value.dump(), 40).c_str(), size - 1),
+    throw ApiError(400, format("%s: %s is not a token id (0 to %d)", field, printable(value.dump(), 40).c_str(), size - 1),
                    field);
   return value.get<int>();
 }
@@ -90,9 +89,9 @@ std::vector<int> token_ids(const json& list, const Tokenizer& tokenizer, const c
 /// Text, [texts], [ids] or [[ids]].
 std::vector<std::vector<int>> parse_prompts(const Fields& fields, const Tokenizer& tokenizer) {
   const json* prompt = fields.find("prompt");
-  if (!prompt) throw ApiError(400, "there is no prompt", "prompt");
+  if (!prompt) throw ApiError(400, "prompt is missing", "prompt");
   if (prompt->is_string()) return {tokenizer.encode(prompt->get_ref<const std::string&>())};
-  if (!prompt->is_array()) throw ApiError(400, "prompt has to be a text or a list of texts or of token ids", "prompt");
+  if (!prompt->is_array()) throw ApiError(400, "prompt must be a string, or a list of strings or token ids", "prompt");
   if (prompt->empty()) throw ApiError(400, "prompt is an empty list", "prompt");
   if (prompt->front().is_number()) return {token_ids(*prompt, tokenizer, "prompt")};
   std::vector<std::vector<int>> prompts;
@@ -102,7 +101,7 @@ std::vector<std::vector<int>> parse_prompts(const Fields& fields, const Tokenize
     } else if (entry.is_array()) {
       prompts.push_back(token_ids(entry, tokenizer, "prompt"));
     } else {
-      throw ApiError(400, "prompt has to be a text or a list of texts or of token ids", "prompt");
+      throw ApiError(400, "prompt must be a string, or a list of strings or token ids", "prompt");
     }
   }
   return prompts;
@@ -113,7 +112,7 @@ std::vector<std::string> parse_stop(const Fields& fields) {
   if (!stop) return {};
   std::vector<std::string> texts;
   const auto add = [&](const json& value) {
-    if (!value.is_string()) throw ApiError(400, "stop has to be a text or a list of texts", "stop");
+    if (!value.is_string()) throw ApiError(400, "stop must be a string or a list of strings", "stop");
     if (!value.get_ref<const std::string&>().empty()) texts.push_back(value.get<std::string>());
   };
   if (stop->is_array()) {
@@ -121,11 +120,11 @@ std::vector<std::string> parse_stop(const Fields& fields) {
   } else {
     add(*stop);
   }
-  if (texts.size() > kMaxStops) throw ApiError(400, format("stop has more than %zu texts", kMaxStops), "stop");
+  if (texts.size() > kMaxStops) throw ApiError(400, format("stop has more than %zu strings", kMaxStops), "stop");
   return texts;
 }
 
-/// What OpenAI's API has and this server does not do is refused unless it would change nothing.
+/// Refuses features of OpenAI's API that this server lacks, unless the value has no effect.
 void refuse_unsupported(const Fields& fields, int n) {
   const auto refuse = [](const char* name) { throw ApiError(400, format("%s is not supported", name), name); };
   for (const char* name : {"presence_penalty", "frequency_penalty"}) {
@@ -156,9 +155,8 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
                                            const RequestLimits& limits) {
   const Fields fields(body);
   if (const json* model = fields.find("model"); model && *model != model_name) {
-    throw ApiError(404,
-                   format("there is no model %s here, only \"%s\"", printable(model->dump(), 100).c_str(), model_name.c_str()),
-                   "model", "model_not_found");
+    throw ApiError(404, format("no model %s, only \"%s\"", printable(model->dump(), 100).c_str(), model_name.c_str()), "model",
+                   "model_not_found");
   }
   CompletionRequest request;
   request.prompts = parse_prompts(fields, tokenizer);
@@ -168,7 +166,7 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
   SamplingOptions& sampling = request.sampling;
   sampling.temperature = fields.number("temperature", sampling.temperature, 0, 100);
   sampling.top_p = fields.number("top_p", sampling.top_p, 0, 1);
-  if (sampling.top_p == 0) {  // nothing but the likeliest
+  if (sampling.top_p == 0) {  // greedy
     sampling.temperature = 0;
     sampling.top_p = 1;
   }
@@ -185,7 +183,7 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
 
   if (request.prompts.size() * static_cast<size_t>(request.n) > static_cast<size_t>(limits.max_choices)) {
     throw ApiError(400,
-                   format("%zu prompts times n=%d are more than %d texts in a request", request.prompts.size(), request.n,
+                   format("%zu prompts times n=%d exceed the limit of %d texts per request", request.prompts.size(), request.n,
                           limits.max_choices),
                    "prompt");
   }
@@ -193,8 +191,7 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
     const size_t needed = ids.size() + (ids.empty() || ids.front() != kBosId ? 1 : 0);
     if (needed > static_cast<size_t>(limits.context)) {
       throw ApiError(
-          400,
-          format("a prompt of %zu tokens is too long: the model sees %d, the first of which is BOS", ids.size(), limits.context),
+          400, format("a prompt of %zu tokens is too long: the context has %d tokens, including BOS", ids.size(), limits.context),
           "prompt", "context_length_exceeded");
     }
   }
@@ -204,9 +201,9 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
 std::vector<int> parse_tokenize_request(std::string_view body, const Tokenizer& tokenizer) {
   const Fields fields(body);
   const json* prompt = fields.find("prompt");
-  if (!prompt || !prompt->is_string()) throw ApiError(400, "prompt has to be a text", "prompt");
+  if (!prompt || !prompt->is_string()) throw ApiError(400, "prompt must be a string", "prompt");
   const auto& text = prompt->get_ref<const std::string&>();
-  // Clients ask for the ids of these by their names, which the tokenizer itself reads as any other letters.
+  // Clients ask for these ids by name, which the tokenizer itself would encode as ordinary text.
   if (text == "<s>") return {kBosId};
   if (text == "</s>") return {kEosId};
   std::vector<int> ids = tokenizer.encode(text);
@@ -217,7 +214,7 @@ std::vector<int> parse_tokenize_request(std::string_view body, const Tokenizer& 
 std::vector<int> parse_detokenize_request(std::string_view body, const Tokenizer& tokenizer) {
   const Fields fields(body);
   const json* tokens = fields.find("tokens");
-  if (!tokens || !tokens->is_array()) throw ApiError(400, "tokens has to be a list of token ids", "tokens");
+  if (!tokens || !tokens->is_array()) throw ApiError(400, "tokens must be a list of token ids", "tokens");
   return token_ids(*tokens, tokenizer, "tokens");
 }
 

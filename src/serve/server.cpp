@@ -15,7 +15,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/serve/completion.h"
-#include "pgolf/serve/turns.h"
+#include "pgolf/serve/work_queue.h"
 
 namespace pgolf {
 namespace {
@@ -23,11 +23,11 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* kJson = "application/json";
-/// The page has no other sources than itself, and shows nothing in a frame.
+/// The page loads nothing from elsewhere and must not be framed.
 constexpr const char* kPagePolicy =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-/// Threads beside those of the completions: a connection that is kept open holds one.
+/// Threads in addition to those of the completions: each keep-alive connection holds one.
 constexpr int kSpareThreads = 64;
 
 int64_t seconds_since_1970() {
@@ -37,7 +37,7 @@ int64_t seconds_since_1970() {
 }  // namespace
 
 bool is_loopback(const std::string& host) {
-  // Of names only this one: 127.example.org is anybody's.
+  // No other names: 127.example.org can point anywhere.
   const bool address = host.starts_with("127.") && host.find_first_not_of("0123456789.") == std::string::npos;
   return address || host == "localhost" || host == "::1" || host == "[::1]";
 }
@@ -45,8 +45,8 @@ bool is_loopback(const std::string& host) {
 struct Server::Impl {
   Impl(LanguageModel& model, const Tokenizer& tokenizer, const ServerOptions& options)
       : model(model), tokenizer(tokenizer), options(options), free_slots(options.max_requests) {
-    http.set_tcp_nodelay(true);  // small answers to small requests: Nagle's algorithm would hold each of them back
-    http.set_socket_options([](socket_t socket) {  // its default, SO_REUSEPORT, lets two servers share a port
+    http.set_tcp_nodelay(true);                    // Nagle's algorithm would delay small responses
+    http.set_socket_options([](socket_t socket) {  // the library's default, SO_REUSEPORT, would let two servers share a port
       const int yes = 1;
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
     });
@@ -61,8 +61,8 @@ struct Server::Impl {
            : http.bind_to_port(options.host, options.port) ? options.port
                                                            : -1;
     if (port <= 0) {
-      throw Error(ExitCode::unavailable, format("cannot listen at %s:%d", printable(options.host).c_str(), options.port),
-                  "is another server there? --port 0 takes a free port");
+      throw Error(ExitCode::unavailable, format("cannot listen on %s:%d", printable(options.host).c_str(), options.port),
+                  "is the port in use? --port 0 takes a free one");
     }
   }
 
@@ -70,18 +70,18 @@ struct Server::Impl {
     return {.context = model.context(), .max_tokens = options.max_tokens, .max_choices = options.max_choices};
   }
 
-  /// A body for errors that never reached a handler: no such address, a body that is too large.
+  /// A body for errors that did not reach a handler: unknown path, body too large.
   void explain(const httplib::Request& request, httplib::Response& response) const {
     if (!response.body.empty()) return;
-    std::string message = "the request cannot be answered";
-    if (response.status == 404) message = "there is no " + request.method + " " + printable(request.path);
+    std::string message = "the request failed";
+    if (response.status == 404) message = "not found: " + request.method + " " + printable(request.path);
     if (response.status == 413) message = too_large();
     response.set_content(error_body(response.status, message), kJson);
   }
 
-  /// A page of another site, open in a browser on this machine, can send requests here. Browsers name its origin, or, if a name
-  /// of its own leads to this address, that name as the host.
-  bool is_foreign(const httplib::Request& request) const {
+  /// A page of another site, open in a browser on this machine, can send requests here. The browser then sends its origin or, if
+  /// the site's host name resolves to this address, that name as the host.
+  bool is_cross_site(const httplib::Request& request) const {
     const std::string host = request.get_header_value("Host"), origin = request.get_header_value("Origin");
     if (!origin.empty() && origin != "http://" + host) return true;
     const std::string name = host.substr(0, host.find(':', host.starts_with('[') ? host.find(']') : 0));
@@ -90,7 +90,7 @@ struct Server::Impl {
 
   using Handler = std::function<void(const httplib::Request&, httplib::Response&)>;
 
-  /// handle's exceptions become answers; requests of other sites' pages are refused.
+  /// Turns exceptions of handle into error responses; refuses cross-site requests.
   void answer(const Handler& handle, const httplib::Request& request, httplib::Response& response) const {
     const auto refuse = [&](int status, const std::string& body) {
       response.status = status;
@@ -99,7 +99,7 @@ struct Server::Impl {
       std::fprintf(stderr, "%s %s: %d %s\n", request.method.c_str(), printable(request.path).c_str(), status, body.c_str());
     };
     try {
-      if (is_foreign(request)) throw ApiError(403, "requests of other sites' pages are not answered");
+      if (is_cross_site(request)) throw ApiError(403, "cross-site requests are refused");
       handle(request, response);
     } catch (const ApiError& e) {
       refuse(e.status, error_body(e.status, e.what(), e.param, e.code));
@@ -115,8 +115,8 @@ struct Server::Impl {
   }
 
   using BodyHandler = std::function<void(const std::string& body, httplib::Response&)>;
-  /// Bodies are read to their end in any case, since what is left would be taken for the next request, and counted as they come:
-  /// the library's own limit looks at the length that the client gives, not at what it sends or what that unpacks to.
+  /// Bodies are always read to the end, since the rest would be parsed as the next request, and counted while reading: the
+  /// library's own limit checks the declared length, not the bytes sent or what they decompress to.
   void post(const std::string& pattern, BodyHandler handle) {
     http.Post(pattern, [this, handle = std::move(handle)](const httplib::Request& request, httplib::Response& response,
                                                           const httplib::ContentReader& reader) {
@@ -153,7 +153,7 @@ struct Server::Impl {
     });
     get("/v1/models/(.+)", [=, this](const httplib::Request& request, httplib::Response& response) {
       if (request.matches[1] != options.model_name)
-        throw ApiError(404, "there is no such model, only \"" + options.model_name + "\"", "model", "model_not_found");
+        throw ApiError(404, "no such model, only \"" + options.model_name + "\"", "model", "model_not_found");
       answer_json(response, model_object());
     });
     get("/tokenizer_info", [=](const httplib::Request&, httplib::Response& response) {
@@ -177,17 +177,17 @@ struct Server::Impl {
             {"max_model_len", model.context()}};
   }
 
-  /// A completion that is being computed counts until this is gone.
+  /// Held while a completion is computed; released on destruction.
   std::shared_ptr<void> take_slot() {
-    if (!free_slots.try_acquire()) throw ApiError(503, format("%d requests are at work already", options.max_requests));
+    if (!free_slots.try_acquire()) throw ApiError(503, format("too many concurrent requests (limit %d)", options.max_requests));
     return {static_cast<void*>(nullptr), [this](void*) { free_slots.release(); }};
   }
 
-  /// Work on the model, in turn.
+  /// Runs work on the model's thread.
   template <typename Work>
-  auto in_turn(Work&& work) {
+  auto on_model_thread(Work&& work) {
     if (stopping) throw ApiError(503, "the server is shutting down");
-    return turns.take(std::forward<Work>(work));
+    return queue.call(std::forward<Work>(work));
   }
 
   void complete(const std::string& body, httplib::Response& response) {
@@ -196,14 +196,14 @@ struct Server::Impl {
         model, tokenizer, parse_completion_request(body, options.model_name, tokenizer, limits()),
         format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(), options.model_name);
     if (!answer->request().stream) {
-      while (!answer->done()) in_turn([&] { answer->step(); });
+      while (!answer->done()) on_model_thread([&] { answer->step(); });
       response.set_content(answer->body(), kJson);
       return;
     }
     response.set_chunked_content_provider("text/event-stream", [this, answer, slot](size_t, httplib::DataSink& sink) {
       std::string events;
       try {
-        if (!answer->done()) events = in_turn([&] { return answer->step(); });
+        if (!answer->done()) events = on_model_thread([&] { return answer->step(); });
         if (answer->done()) events += answer->end_of_stream();
       } catch (const ApiError& e) {
         events = "data: " + error_body(e.status, e.what(), e.param, e.code) + "\n\n";
@@ -212,7 +212,7 @@ struct Server::Impl {
         events = "data: " + error_body(500, e.what()) + "\n\n";
         answer->give_up();
       }
-      if (!events.empty() && !sink.write(events.data(), events.size())) return false;  // the client has left
+      if (!events.empty() && !sink.write(events.data(), events.size())) return false;  // client disconnected
       if (answer->done()) sink.done();
       return true;
     });
@@ -224,7 +224,7 @@ struct Server::Impl {
   const int64_t started = seconds_since_1970();
   httplib::Server http;
   int port = 0;
-  Turns turns;
+  WorkQueue queue;
   std::counting_semaphore<> free_slots;
   std::atomic<bool> stopping = false;
   std::atomic<uint64_t> requests = 0;
@@ -246,14 +246,14 @@ void Server::stop() {
 void Server::run(const std::function<void()>& on_ready, const std::function<bool()>& should_stop) {
   std::thread listener([this] {
     impl_->http.listen_after_bind();  // returns when all connections have ended
-    impl_->turns.finish();
+    impl_->queue.finish();
   });
-  bool ready = false, told = false;
-  impl_->turns.run([&] {
+  bool ready = false, stop_sent = false;
+  impl_->queue.run([&] {
     if (!impl_->http.is_running()) return;
     if (!std::exchange(ready, true)) on_ready();
     if (should_stop()) stop();
-    if (impl_->stopping && !std::exchange(told, true)) impl_->http.stop();
+    if (impl_->stopping && !std::exchange(stop_sent, true)) impl_->http.stop();
   });
   listener.join();
 }

@@ -14,12 +14,12 @@ bool is_one_of(const std::array<const char*, N>& names, const std::string& name)
 }
 
 constexpr std::array kRotationOptions = {"ROPE_DIMS", "ROPE_FRACTION", "ROPE_LAYERS", "ROPE_STYLE", "ROPE_SELECT"};
-// May differ between a run and its continuation, and change what is measured all the same.
-constexpr std::array kMeasuring = {"DATA_PATH", "TOKENIZER_PATH", "EVAL_TOKENS", "VAL_LOSS_EVERY"};
+// May differ between a run and its continuation, but change what is measured.
+constexpr std::array kMeasurementOptions = {"DATA_PATH", "TOKENIZER_PATH", "EVAL_TOKENS", "VAL_LOSS_EVERY"};
 
-bool all_lanes_are(const ModelConfig& model, int lanes) {
-  const auto all = rotated_lanes(model);
-  return std::all_of(all.begin(), all.end(), [&](int value) { return value == lanes; });
+bool all_rope_dims_are(const ModelConfig& model, int dims) {
+  const auto all = layer_rope_dims(model);
+  return std::all_of(all.begin(), all.end(), [&](int value) { return value == dims; });
 }
 
 const std::string& text_of(const TrainCommand& command, const char* name) {
@@ -28,24 +28,24 @@ const std::string& text_of(const TrainCommand& command, const char* name) {
 
 }  // namespace
 
-std::vector<int> rotated_lanes(const ModelConfig& model) {
-  std::vector<int> lanes;
-  for (int layer = 0; layer < model.num_layers; ++layer) lanes.push_back(model.rope_of(layer).rope_dims);
-  return lanes;
+std::vector<int> layer_rope_dims(const ModelConfig& model) {
+  std::vector<int> dims;
+  for (int layer = 0; layer < model.num_layers; ++layer) dims.push_back(model.rope_of(layer).rope_dims);
+  return dims;
 }
 
 bool rotates_fully(const ModelConfig& model) {
-  return all_lanes_are(model, model.head_dim());
+  return all_rope_dims_are(model, model.head_dim());
 }
 
 bool rotates_nowhere(const ModelConfig& model) {
-  return all_lanes_are(model, 0);
+  return all_rope_dims_are(model, 0);
 }
 
-std::string lanes_text(const ModelConfig& model) {
-  const auto lanes = rotated_lanes(model);
-  if (all_lanes_are(model, lanes.front())) return rope_dims_text(lanes.front(), model.head_dim());
-  return rope_layers_text(lanes, model.head_dim());
+std::string layer_rope_dims_text(const ModelConfig& model) {
+  const auto dims = layer_rope_dims(model);
+  if (all_rope_dims_are(model, dims.front())) return rope_dims_text(dims.front(), model.head_dim());
+  return rope_layers_text(dims, model.head_dim());
 }
 
 std::string rotation_identity(const ModelConfig& model) {
@@ -67,12 +67,12 @@ std::string rotation_identity(const ModelConfig& model) {
 ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::string>& extra) {
   ArmSettings settings;
   for (const auto& option : command.resolved) {
-    const bool counts =
-        option.matters || is_one_of(kMeasuring, option.name) || std::find(extra.begin(), extra.end(), option.name) != extra.end();
+    const bool counts = option.must_match || is_one_of(kMeasurementOptions, option.name) ||
+                        std::find(extra.begin(), extra.end(), option.name) != extra.end();
     if (counts && option.name != "SEED" && !is_one_of(kRotationOptions, option.name)) settings[option.name] = option.text;
   }
   const ModelConfig& model = command.config.model;
-  std::string rotation = lanes_text(model);
+  std::string rotation = layer_rope_dims_text(model);
   if (!rotates_nowhere(model)) {
     if (model.rope.style != RopeStyle::half) rotation += " " + text_of(command, "ROPE_STYLE");
     if (model.rope.select != RopeSelect::prefix && !rotates_fully(model)) rotation += " " + text_of(command, "ROPE_SELECT");

@@ -13,7 +13,7 @@ namespace pgolf {
 namespace fs = std::filesystem;
 
 void collect(const fs::path& folder) {
-  if (!fs::is_directory(folder)) throw Error(ExitCode::bad_input, format("there is no folder %s", folder.c_str()));
+  if (!fs::is_directory(folder)) throw Error(ExitCode::bad_input, format("no such folder: %s", folder.c_str()));
   std::vector<RunResult> results;
   std::vector<std::string> problems;
   for (const auto& name : find_runs(folder)) {
@@ -26,10 +26,10 @@ void collect(const fs::path& folder) {
   }
   for (const auto& problem : problems) log::warn(problem);
   if (results.empty()) {
-    throw Error(ExitCode::bad_input, format("there is no run at or below %s", folder.c_str()),
+    throw Error(ExitCode::bad_input, format("no runs in or below %s", folder.c_str()),
                 "a run is a folder with config.env and metrics.jsonl");
   }
-  const Summary summary = summarise(std::move(results));
+  const Summary summary = summarize(std::move(results));
   for (const auto& run : summary.runs) write_atomic(run.result.folder / "trajectory.csv", trajectory_table(run).csv());
   write_atomic(folder / "timing.csv", timing_table(summary).csv());
   write_atomic(folder / "arms.csv", arms_table(summary).csv());
@@ -42,7 +42,7 @@ void collect(const fs::path& folder) {
   const auto plots = draw_plots(summary, folder);
   write_atomic(folder / "report.md", report_text(summary, read_calls({folder}), problems, plots));
   log::info(format("%zu runs of %zu arms: %s, sweep.csv and other tables%s", summary.runs.size(), summary.arms.size(),
-                   (folder / "report.md").c_str(), !plots.empty() ? ", pictures in plots/" : ""));
+                   (folder / "report.md").c_str(), !plots.empty() ? ", plots in plots/" : ""));
 }
 
 }  // namespace pgolf

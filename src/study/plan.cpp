@@ -25,30 +25,30 @@ TrainCommand resolve(const std::vector<std::string>& arguments, const Environmen
   return resolve_train_command(static_cast<int>(argv.size()), argv.data(), environment);
 }
 
-bool gives(const std::vector<std::string>& arguments, const std::string& flag) {
+bool has_flag(const std::vector<std::string>& arguments, const std::string& flag) {
   return std::any_of(arguments.begin(), arguments.end(),
                      [&](const std::string& word) { return word == flag || word.starts_with(flag + "="); });
 }
 
 void check_fixed(const SweepRequest& request) {
   for (const char* name : {"OUT_DIR", "RUN_ID"}) {
-    if (gives(request.fixed, flag_of(name)))
-      throw Error(ExitCode::usage, format("%s after --: a sweep names folders and runs itself", flag_of(name).c_str()),
-                  "give --out-dir before --");
+    if (has_flag(request.fixed, flag_of(name)))
+      throw Error(ExitCode::usage, format("%s after --: sweep_gpt names the run folders", flag_of(name).c_str()),
+                  "use --out-dir before --");
   }
   for (const char* action :
        {"--help", "-h", "--help-markdown", "--version", "--print-config", "--dry-run", "--resume", "--write-source"}) {
-    if (gives(request.fixed, action))
-      throw Error(ExitCode::usage, format("%s after -- is no setting of a run", action),
-                  "a sweep resumes by itself; --list shows its commands");
+    if (has_flag(request.fixed, action))
+      throw Error(ExitCode::usage, format("%s after -- is not a setting of a run", action),
+                  "sweep_gpt resumes runs by itself; --list shows its commands");
   }
   for (const auto& [name, values] : request.varied) {
-    if (gives(request.fixed, flag_of(name)))
-      throw Error(ExitCode::usage, format("%s stands on both sides of --", flag_of(name).c_str()), "keep one of them");
+    if (has_flag(request.fixed, flag_of(name)))
+      throw Error(ExitCode::usage, format("%s is given on both sides of --", flag_of(name).c_str()), "keep one of them");
   }
 }
 
-/// "rope_dims-16.seed-1": legal in a RUN_ID and readable.
+/// "rope_dims-16.seed-1": readable, with characters that are valid in a RUN_ID.
 std::string slug(const std::vector<std::string>& varied, const TrainCommand& command) {
   std::string out;
   for (const auto& name : varied) {
@@ -70,7 +70,7 @@ void add_unique(std::vector<std::string>& lines, std::string line) {
   if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(std::move(line));
 }
 
-void judge(SweepPlan& plan) {
+void add_advice(SweepPlan& plan) {
   std::set<int64_t> batches, lengths;
   bool capped = false, none = false, full = false;
   for (const auto& run : plan.runs) {
@@ -87,22 +87,22 @@ void judge(SweepPlan& plan) {
   if (varies("ROPE_DIMS") || varies("ROPE_FRACTION") || varies("ROPE_LAYERS") || varies("ROPE_SELECT") || varies("ROPE_STYLE")) {
     const bool fraction = varies("ROPE_FRACTION");
     if (!none)
-      plan.notes.push_back(format("suggestion: add %s, the model without rotation, as the lower end", fraction ? "0" : "none"));
+      plan.notes.push_back(format("suggestion: add %s, the model without rotation, as the lower bound", fraction ? "0" : "none"));
     if (!full)
-      plan.notes.push_back(format("suggestion: add %s, the baseline that every arm is compared with", fraction ? "1" : "full"));
+      plan.notes.push_back(format("suggestion: add %s, the baseline that arms are compared with", fraction ? "1" : "full"));
   }
   if (capped) {
     plan.warnings.push_back(
-        "MAX_WALLCLOCK_SECONDS is above 0: a run may stop by the clock, and arms then do unequal numbers of steps; give "
+        "MAX_WALLCLOCK_SECONDS is above 0: runs may stop at the time limit, so arms may train for unequal numbers of steps; use "
         "--max-wallclock-seconds 0 and --iterations");
   }
   if (batches.size() > 1) {
     int64_t unit = kMicroSteps;
     for (const int64_t length : lengths) unit = std::lcm(unit, kMicroSteps * length);
-    plan.warnings.push_back(
-        format("the arms differ in TRAIN_BATCH_TOKENS, so they see unequal numbers of tokens per step; one value fits every "
-               "TRAIN_SEQ_LEN if it is a multiple of %lld",
-               static_cast<long long>(unit)));
+    plan.warnings.push_back(format(
+        "the arms differ in TRAIN_BATCH_TOKENS, so they see unequal numbers of tokens per step; a multiple of %lld fits every "
+        "TRAIN_SEQ_LEN",
+        static_cast<long long>(unit)));
   }
 }
 
@@ -125,7 +125,7 @@ std::string shell_line(const std::vector<std::string>& words) {
 SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment) {
   check_fixed(request);
   SweepPlan plan;
-  // The seed turns slowest, so that what is there after half the time is a sweep with half the seeds.
+  // The seed varies slowest, so that after half the time there is a sweep with half the seeds.
   auto axes = request.varied;
   std::stable_partition(axes.begin(), axes.end(), [](const auto& axis) { return axis.first == "SEED"; });
   size_t combinations = 1;
@@ -153,7 +153,7 @@ SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment
     arguments.insert(arguments.end(), {"--out-dir", request.out_dir});
     TrainCommand command = resolve(arguments, environment);
     if (command.config.schedule.min_steps > 0)
-      refuse(command.resolved, {"MIN_STEPS"}, "every run of a sweep would choose sizes of its own", "leave it out");
+      refuse(command.resolved, {"MIN_STEPS"}, "every run of a sweep would choose its own sizes", "drop it");
     for (const auto& warning : command.warnings) add_unique(plan.warnings, warning);
     const std::string identity = run_identity(command, plan.varied);
     const auto [position, fresh] = known.emplace(identity, plan.runs.size());
@@ -161,8 +161,8 @@ SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment
       PlannedRun& same = plan.runs[position->second];
       if (same.requested.front() != text) {
         add_unique(same.requested, text);
-        add_unique(plan.notes, format("%s comes to the same as %s (rope_dims %s of heads of %d lanes) and is run once",
-                                      text.c_str(), same.requested.front().c_str(), lanes_text(command.config.model).c_str(),
+        add_unique(plan.notes, format("%s is equivalent to %s (rope_dims %s, head_dim %d) and is run once", text.c_str(),
+                                      same.requested.front().c_str(), layer_rope_dims_text(command.config.model).c_str(),
                                       command.config.model.head_dim()));
       }
       continue;
@@ -175,7 +175,7 @@ SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment
     run.command = std::move(command);
     plan.runs.push_back(std::move(run));
   }
-  judge(plan);
+  add_advice(plan);
   return plan;
 }
 

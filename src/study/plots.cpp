@@ -20,14 +20,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A string of gnuplot's.
+/// A gnuplot string.
 std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) out += (c == '"' || c == '\\') ? std::string("\\") + c : std::string(1, c);
   return out + "\"";
 }
 
-/// entries: of the legend, below the picture in two columns.
+/// entries: number of legend entries, shown below the plot in two columns.
 std::string preamble(const std::string& name, size_t entries) {
   const size_t height = 520 + 20 * ((entries + 1) / 2);
   return "if (!exists(\"picture\")) picture = \"png\"\n" +
@@ -54,8 +54,8 @@ std::vector<std::string> families(const Summary& summary) {
   return {names.begin(), names.end()};
 }
 
-std::string title_of(const std::string& family, const std::string& otherwise) {
-  return quoted(family.empty() ? otherwise : family);
+std::string title_of(const std::string& family, const std::string& fallback) {
+  return quoted(family.empty() ? fallback : family);
 }
 
 std::string loss_script(const Summary& summary) {
@@ -63,7 +63,7 @@ std::string loss_script(const Summary& summary) {
   const auto column = [&](const char* name) { return table.column(name); };
   std::string out =
       preamble("loss", families(summary).size()) +
-      "set xlabel \"rotated lanes of a head (mean over layers)\"\nset ylabel \"final validation loss, nats per token\"\n"
+      "set xlabel \"rotated dims per head (mean over layers)\"\nset ylabel \"final validation loss, nats per token\"\n"
       "set offsets graph 0.05, graph 0.05, graph 0.05, graph 0.05\n";
   std::vector<std::string> parts;
   int color = 0;
@@ -85,19 +85,20 @@ std::string loss_script(const Summary& summary) {
           color);
     }
     const std::string bars = format("%d:%d:%d", column("val_loss_mean"), column("val_loss_min"), column("val_loss_max"));
-    parts.push_back(format(
-        "\"../arms.csv\" skip 1 using ((%s && $%d == 1) ? $%d : NaN):%s with yerrorlines lt %d lw 2 pt 7 title %s", here.c_str(),
-        column("plain"), column("lanes"), bars.c_str(), color, title_of(family, "mean, least and greatest seed").c_str()));
+    parts.push_back(
+        format("\"../arms.csv\" skip 1 using ((%s && $%d == 1) ? $%d : NaN):%s with yerrorlines lt %d lw 2 pt 7 title %s",
+               here.c_str(), column("plain"), column("mean_rope_dims"), bars.c_str(), color,
+               title_of(family, "mean, smallest and largest over seeds").c_str()));
     const bool others = std::any_of(summary.arms.begin(), summary.arms.end(),
                                     [&](const Arm& arm) { return arm.family == family && !arm.plain && !arm.counted.empty(); });
     if (!others) continue;
-    const std::string x = format("((%s && $%d == 0) ? $%d : NaN)", here.c_str(), column("plain"), column("lanes"));
+    const std::string x = format("((%s && $%d == 0) ? $%d : NaN)", here.c_str(), column("plain"), column("mean_rope_dims"));
     parts.push_back(
         format("\"../arms.csv\" skip 1 using %s:%s with yerrorbars lt %d lw 2 pt 4 notitle", x.c_str(), bars.c_str(), color));
     parts.push_back(format("\"../arms.csv\" skip 1 using %s:%d:%d with labels left offset 1,0.7 notitle", x.c_str(),
                            column("val_loss_mean"), column("rotation")));
   }
-  return out + "set title \"final loss; the band is the range of full's seeds\"\n" + plot_command(parts);
+  return out + "set title \"final loss; band: range of full's seeds\"\n" + plot_command(parts);
 }
 
 std::string trajectory_script(const Summary& summary) {
@@ -121,8 +122,7 @@ std::string trajectory_script(const Summary& summary) {
   if (parts.empty()) return {};
   return preamble("trajectory", parts.size() / 2) +
          "set xlabel \"step\"\nset ylabel \"training loss, nats per token\"\nset title \"training loss of one seed per arm; "
-         "circles are "
-         "spikes\"\n" +
+         "circles: spikes\"\n" +
          plot_command(parts);
 }
 
@@ -144,7 +144,7 @@ std::string positions_script(const Summary& summary) {
   if (parts.empty()) return {};
   return preamble("positions", parts.size()) +
          "set logscale x 2\nset xlabel \"position of the target in the window, tokens\"\nset ylabel \"loss, nats per token\"\n"
-         "set title \"loss by position at the length of the training, mean over seeds\"\n" +
+         "set title \"loss by position at the training length, mean over seeds\"\n" +
          plot_command(parts);
 }
 
@@ -168,7 +168,7 @@ std::string memory_script(const Summary& summary) {
   for (const auto& arm : summary.arms) {
     const int number = color++;
     if (rotates_nowhere(summary.runs[arm.runs.front()].result.command.config.model))
-      continue;  // 0 bytes: not on a logarithmic axis
+      continue;  // 0 bytes cannot be drawn on a logarithmic axis
     const std::string x = format("($%d == %d ? $%d : NaN)", arm_column, number, length);
     parts.push_back(format("\"../memory.csv\" skip 1 using %s:%d with lines lt %d lw 2 title %s", x.c_str(),
                            table.column("table_bytes_computed"), color, quoted("cos/sin tables, " + arm.label).c_str()));
@@ -184,7 +184,7 @@ std::string memory_script(const Summary& summary) {
              arm_column, length, table.column("kv_cache_bytes")));
   return preamble("memory", summary.arms.size() + 1) +
          "set logscale xy 2\nset format x \"%.0b%B\"\nset format y \"%.0b %BB\"\nset xlabel \"tokens\"\nset ylabel \"bytes\"\n"
-         "set title \"bytes of tables by formula (points: measured) and of the KV cache\"\n" +
+         "set title \"bytes of tables, computed (points: measured), and of the KV cache\"\n" +
          plot_command(parts);
 }
 
@@ -217,12 +217,12 @@ std::vector<std::string> draw_plots(const Summary& summary, const fs::path& fold
   const fs::path plots = fs::absolute(folder / "plots"), log = plots / "gnuplot.log";
   std::error_code error;
   fs::create_directories(plots, error);
-  if (error) throw Error(ExitCode::io, format("cannot make the folder %s: %s", plots.c_str(), error.message().c_str()));
+  if (error) throw Error(ExitCode::io, format("cannot create the folder %s: %s", plots.c_str(), error.message().c_str()));
   const auto scripts = plot_scripts(summary);
   for (const auto& [name, script] : scripts) write_atomic(plots / (name + ".gp"), script);
   const fs::path gnuplot = find_gnuplot();
   if (gnuplot.empty()) {
-    log::info(format("no pictures: gnuplot is not installed (the scripts are in %s)", plots.c_str()));
+    log::info(format("no plots: gnuplot is not installed (the scripts are in %s)", plots.c_str()));
     return {};
   }
   std::string folder_text;

@@ -16,10 +16,10 @@
 namespace pgolf {
 namespace {
 
-/// Ends in exec or in a report of errno through the pipe. Only what is safe between fork and exec.
-[[noreturn]] void become(char* const* argv, char* const* envp, int log, int report, pid_t parent) {
+/// Calls exec, or reports errno through the pipe. Uses only async-signal-safe functions, as required after fork.
+[[noreturn]] void exec_child(char* const* argv, char* const* envp, int log, int report, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(127);  // it ended before the line above
+  if (::getppid() != parent) ::_exit(127);  // the parent ended before the prctl
   ::setpgid(0, 0);
   sigset_t none;
   ::sigemptyset(&none);
@@ -57,9 +57,10 @@ pid_t start_process(const std::vector<std::string>& words, const std::vector<std
   const int log_fd = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (log_fd < 0) throw Error(ExitCode::io, format("cannot write %s: %s", log.c_str(), std::strerror(errno)));
   int report[2];
-  if (::pipe2(report, O_CLOEXEC) != 0) throw Error(ExitCode::unavailable, format("no pipe: %s", std::strerror(errno)));
+  if (::pipe2(report, O_CLOEXEC) != 0)
+    throw Error(ExitCode::unavailable, format("cannot create a pipe: %s", std::strerror(errno)));
   const pid_t parent = ::getpid(), child = ::fork();
-  if (child == 0) become(argv.data(), envp.data(), log_fd, report[1], parent);
+  if (child == 0) exec_child(argv.data(), envp.data(), log_fd, report[1], parent);
   const int fork_error = errno;
   ::close(log_fd);
   ::close(report[1]);

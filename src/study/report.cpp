@@ -25,39 +25,38 @@ std::string difference_text(const PairedDifference& difference) {
 }
 
 std::string arms_part(const Summary& summary) {
-  Table table({"arm", "rotated lanes", "seeds", "val_loss", "val_bpb", format("val_loss, last %d", kLastValidations),
+  Table table({"arm", "rotated dims", "seeds", "val_loss", "val_bpb", format("val_loss, last %d", kLastValidations),
                "difference to full (95 %)", "pairs", "in deviations of full's seeds", "val_loss is"});
   bool missing = false;
   for (const Arm& arm : summary.arms) {
     std::string seeds = std::to_string(arm.counted.size());
     if (arm.diverged > 0) seeds += format(", %d diverged", arm.diverged);
     if (arm.unfinished > 0) seeds += format(", %d unfinished", arm.unfinished);
-    std::string pairs, noise, said = verdict_text(arm.verdict);
+    std::string pairs, noise, conclusion = verdict_text(arm.verdict);
     const PairedDifference& difference = arm.loss_difference;
     if (arm.verdict == Verdict::no_difference && difference.low && (*difference.low > 0 || *difference.high < 0))
-      said += " (though the interval leaves out 0)";
+      conclusion += " (although the interval excludes 0)";
     if (arm.full) {
-      said = "baseline";
+      conclusion = "baseline";
     } else if (!arm.baseline) {
-      said = kBaselineMissing;
+      conclusion = kBaselineMissing;
       missing = true;
     } else if (difference.pairs > 0) {
       pairs = std::to_string(difference.pairs);
       const auto deviation = sample_deviation(summary.values(summary.arms[*arm.baseline], &RunFacts::final_val_loss));
       if (deviation && *deviation > 0) noise = format("%+.1f", difference.mean / *deviation);
     }
-    table.add({arm.label, format("%g of %d", arm.lanes, arm.head_dim), seeds,
+    table.add({arm.label, format("%g of %d", arm.mean_rope_dims, arm.head_dim), seeds,
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_loss), 4),
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_bpb), 4),
                mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4),
-               arm.full ? "" : difference_text(difference), pairs, noise, said});
+               arm.full ? "" : difference_text(difference), pairs, noise, conclusion});
   }
   std::string out = "\n## Arms\n\n" + table.markdown();
   if (missing)
     out +=
-        "\nWhere there is \"no full arm\", no run has full rotation in all layers and otherwise the same settings; add `full` to "
-        "the "
-        "sweep to have a baseline.\n";
+        "\n\"no full arm\": no run has full rotation in all layers and otherwise the same settings; add `full` to the sweep "
+        "for a baseline.\n";
   return out;
 }
 
@@ -91,20 +90,17 @@ std::string reading_part() {
   return format(
       "\n## How to read this\n\n"
       "Losses are means over seeds ± their standard deviation, of the validation after the last step (nats per token; val_bpb: "
-      "bits "
-      "per byte). A difference is arm minus full, taken seed by seed, since runs of one seed share their initial weights, and "
-      "then "
-      "averaged over the seeds that both have. Seeds change the initial weights alone: all runs read the same data in the same "
-      "order, so what another order or another text would change is not in these bars. The brackets hold the 95 %% confidence "
-      "interval of that mean (Student's t over the seeds). **An arm whose "
-      "mean lies within the range of full's same seeds is \"no difference\". Outside of it, it is lower or higher if the "
-      "interval "
-      "leaves out 0, and else \"not decided\": more seeds would tell.** \"Full\" is the arm with full rotation in all layers and "
-      "otherwise equal settings. With many arms some interval leaves out 0 by chance: one in twenty would.\n\n"
-      "A diverged run stopped because a number was not finite, or ended no better than guessing (validation loss >= ln "
-      "VOCAB_SIZE); it is counted, and left out of the means.\n\n"
-      "\"No difference\" is a statement about these models, this much training and this many seeds: the brackets say how large a "
-      "difference may have gone unseen, and with two or three seeds that is a lot.\n");
+      "bits per byte). A difference is arm minus full, computed per seed, since runs of one seed share their initial weights, "
+      "and averaged over the seeds that both have. Seeds change only the initial weights: all runs read the same data in the "
+      "same order, so the effect of another order or another text is not covered. The brackets give the 95 %% confidence "
+      "interval of that mean (Student's t over the seeds). **An arm whose mean lies within the range of full's same seeds is "
+      "\"no difference\". Outside of it, it is lower or higher if the interval excludes 0, and \"not decided\" otherwise: more "
+      "seeds are needed.** \"Full\" is the arm with full rotation in all layers and otherwise equal settings. With many arms, "
+      "one interval in twenty excludes 0 by chance.\n\n"
+      "A diverged run stopped at a non-finite value, or ended no better than chance (validation loss >= ln VOCAB_SIZE); it is "
+      "counted, but left out of the means.\n\n"
+      "\"No difference\" is a statement about these models, this much training and this many seeds: the brackets show how large "
+      "an undetected difference may be, and with two or three seeds that is a lot.\n");
 }
 
 std::string spikes_part(const Summary& summary) {
@@ -138,7 +134,7 @@ std::string spikes_part(const Summary& summary) {
              "median "
              "of the %d steps before it. The deviation is 1.4826 times the median absolute deviation of these steps, at least %g "
              "of "
-             "the median; the first %d steps are not judged. Height is counted from that median; recovery is the number of "
+             "the median; the first %d steps are not judged. Height is measured from that median; recovery is the number of "
              "steps until the loss is within one deviation of it again, and a spike that takes more than %d has not "
              "recovered.\n\n",
              rule.factor, rule.window, rule.floor, rule.window, rule.window) +
@@ -158,7 +154,7 @@ std::string left_out_part(const Summary& summary, const std::vector<std::string>
   return out.empty() ? "" : "\n## Left out of the means\n\n" + out;
 }
 
-std::string pictures(const std::vector<std::string>& plots, std::initializer_list<const char*> wanted) {
+std::string plot_links(const std::vector<std::string>& plots, std::initializer_list<const char*> wanted) {
   std::string out;
   for (const char* name : wanted) {
     if (std::find(plots.begin(), plots.end(), name) != plots.end()) out += format("\n![%s](plots/%s.svg)\n", name, name);
@@ -170,7 +166,7 @@ std::string commands_part(const Summary& summary, const std::vector<std::string>
   std::string out;
   for (const auto& call : calls) out += call + "\n";
   if (!out.empty())
-    out = "\n## Commands\n\n```sh\n" + out + "```\n\nThe runs that it consists of, one by one:\n\n```sh\n";
+    out = "\n## Commands\n\n```sh\n" + out + "```\n\nThe individual runs:\n\n```sh\n";
   else
     out = "\n## Commands\n\n```sh\n";
   for (const auto& run : summary.runs) {
@@ -189,15 +185,15 @@ std::string report_text(const Summary& summary, const std::vector<std::string>& 
   std::string out = format("# Sweep: %zu arms, %zu runs\n\n", summary.arms.size(), summary.runs.size());
   out += shared_settings(summary);
   if (!summary.differing.empty()) {
-    out += "Besides the rotation these differ between arms:";
+    out += "Besides the rotation, arms differ in:";
     for (const auto& name : summary.differing) out += " " + name;
     out += ".\n";
   }
-  out += arms_part(summary) + pictures(plots, {"loss"}) + reading_part() + spikes_part(summary);
+  out += arms_part(summary) + plot_links(plots, {"loss"}) + reading_part() + spikes_part(summary);
   out += report_lengths(summary) + report_positions(summary) + report_retrieval(summary) + report_attention(summary);
   out += report_memory(summary) + report_times(summary) + left_out_part(summary, problems);
-  const std::string others = pictures(plots, {"trajectory", "positions", "lengths", "lengths_last", "memory"});
-  if (!others.empty()) out += "\n## Pictures\n" + others;
+  const std::string others = plot_links(plots, {"trajectory", "positions", "lengths", "lengths_last", "memory"});
+  if (!others.empty()) out += "\n## Plots\n" + others;
   return out + commands_part(summary, calls);
 }
 

@@ -69,11 +69,11 @@ std::string report_lengths(const Summary& summary) {
     }
   });
   if (whole.empty()) return {};
-  return "\n## Other lengths\n\nValidation loss in windows of as many tokens; scaling off unless an arm says otherwise. Longer "
+  return "\n## Other lengths\n\nValidation loss by window length in tokens, without RoPE scaling unless an arm has it. Longer "
          "windows "
          "also give more context, so compare arms within a column.\n\n" +
          whole.text(summary, number_text, 4) +
-         "\nThe last bucket of positions alone, which in longer windows training never saw:\n\n" +
+         "\nThe last bucket of positions only, which training never saw for longer windows:\n\n" +
          last.text(summary, number_text, 4);
 }
 
@@ -85,8 +85,8 @@ std::string report_positions(const Summary& summary) {
     }
   });
   if (grid.empty()) return {};
-  return "\n## By position\n\nMean loss of targets whose position in the window is in [from, to), at the length of the "
-         "training.\n\n" +
+  return "\n## By position\n\nMean loss of targets whose position in the window is in [from, to), at the training "
+         "length.\n\n" +
          grid.text(
              summary,
              [](const std::pair<int64_t, int64_t>& bucket) {
@@ -102,9 +102,8 @@ std::string report_retrieval(const Summary& summary) {
   });
   if (grids.empty()) return {};
   std::string out =
-      "\n## Retrieval\n\nShare of the asked tokens of synthetic items that are the likeliest ones, by the distance of what must "
-      "be found, in tokens. The standard "
-      "error of each item count is in retrieval.csv; differences below two of them mean nothing.\n";
+      "\n## Retrieval\n\nAccuracy on the scored tokens of synthetic items, by the distance in tokens to what must be found. "
+      "Standard errors are in retrieval.csv; differences below two of them mean nothing.\n";
   for (const auto& [key, grid] : grids) {
     out += format("\n%s, in up to %s tokens:\n\n", key.first.c_str(), with_commas(key.second).c_str()) +
            grid.text(summary, number_text, 3);
@@ -126,7 +125,7 @@ std::string report_attention(const Summary& summary) {
     }
   });
   if (grid.empty()) return {};
-  return "\n## Attention\n\nMeans over heads and layers (one by one: attention.csv).\n\n" +
+  return "\n## Attention\n\nMeans over heads and layers (per head: attention.csv).\n\n" +
          grid.text(
              summary,
              [](const int& column) {
@@ -160,10 +159,10 @@ std::string report_memory(const Summary& summary) {
     cells.insert(cells.end(), {measured, with_commas(model.parameter_count())});
     table.add(std::move(cells));
   }
-  return "\n## Memory\n\nBytes of the cos/sin tables (float32, shared by layers that rotate alike) beside those of the keys and "
-         "values of one sequence in bfloat16, by formula; \"measured\" is the size of the tables that eval_gpt held, at its "
-         "longest window. Rotating fewer lanes makes the tables smaller, in proportion for ROPE_SELECT=prefix, and nothing else: "
-         "parameters and KV cache stay the same.\n\n" +
+  return "\n## Memory\n\nComputed bytes of the cos/sin tables (float32, shared by layers with equal rotation) and of the keys "
+         "and values of one sequence in bfloat16; \"measured\" is the size of the tables that eval_gpt held at its longest "
+         "window. Rotating fewer dims makes only the tables smaller, proportionally for ROPE_SELECT=prefix; parameters and KV "
+         "cache stay the same.\n\n" +
          table.markdown();
 }
 
@@ -188,10 +187,8 @@ std::string report_times(const Summary& summary) {
                with_commas(static_cast<int64_t>(1000 * tokens / step)), peak ? human_bytes(*peak) : ""});
   }
   if (table.empty()) return {};
-  return "\n## Step time\n\nMilliseconds of a training step after the first steps: median, 10th and 90th percentile of a run, "
-         "and of "
-         "these the median over seeds. Runs that shared a machine slowed one another, so small differences here are no "
-         "finding.\n\n" +
+  return "\n## Step time\n\nMilliseconds per training step after the first steps: median, 10th and 90th percentile of each run, "
+         "then the median over seeds. Runs that shared a machine slowed each other down, so small differences mean nothing.\n\n" +
          table.markdown();
 }
 

@@ -119,8 +119,7 @@ RunResult read_run(const fs::path& root, const std::string& name) {
     sort_by(run.attention, [](const HeadMeasure& m) { return std::pair(m.layer, m.head); });
   }
   run.problems = std::move(problems.lines);
-  if (problems.cut && run.finished)
-    run.problems.push_back(run.folder.string() + ": the last line of a file is cut off and was left out");
+  if (problems.cut && run.finished) run.problems.push_back(run.folder.string() + ": skipped a truncated last line");
   return run;
 }
 

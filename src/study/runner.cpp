@@ -27,25 +27,25 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-/// Keeps the signals that concern a sweep from being delivered, so that they can be waited for.
-class HeldSignals {
+/// Blocks the signals that a sweep handles, so that they can be waited for.
+class BlockedSignals {
  public:
-  HeldSignals() {
+  BlockedSignals() {
     ::sigemptyset(&set_);
     ::sigaddset(&set_, SIGCHLD);
     for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
       struct sigaction present {};
       ::sigaction(number, nullptr, &present);
-      if (present.sa_handler != SIG_IGN) ::sigaddset(&set_, number);  // nohup
+      if (present.sa_handler != SIG_IGN) ::sigaddset(&set_, number);  // ignored under nohup
     }
     ::sigprocmask(SIG_BLOCK, &set_, &before_);
   }
-  ~HeldSignals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  ~BlockedSignals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
 
-  /// The next signal, or 0 after a while without one.
+  /// The next signal, or 0 after a timeout.
   int wait() const {
-    const timespec patience{.tv_sec = 0, .tv_nsec = 200'000'000};
-    const int number = ::sigtimedwait(&set_, nullptr, &patience);
+    const timespec timeout{.tv_sec = 0, .tv_nsec = 200'000'000};
+    const int number = ::sigtimedwait(&set_, nullptr, &timeout);
     return number > 0 ? number : 0;
   }
 
@@ -53,21 +53,21 @@ class HeldSignals {
   sigset_t set_{}, before_{};
 };
 
-/// A folder in which training ended, but not the account of it, and from which train_gpt could not continue.
+/// Whether training ended in this folder without its final record, and there is no checkpoint to continue from.
 bool must_restart(const RunFolder& folder) {
   return !is_finished(folder) && fs::exists(folder.model()) &&
          glob_sorted((folder.checkpoints() / "*.safetensors").string()).empty();
 }
 
-/// Unless a process is at work in it.
+/// Unless a process holds its lock.
 void remove_run(const RunFolder& folder) {
   const int fd = ::open(folder.path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd >= 0 && ::flock(fd, LOCK_EX | LOCK_NB) == 0) fs::remove_all(folder.path);
   if (fd >= 0) ::close(fd);
 }
 
-/// What a process said last, its error line if there is one.
-std::string last_words(const fs::path& log, size_t from) {
+/// The last error line in a process's log, else its last line.
+std::string last_message(const fs::path& log, size_t from) {
   const std::string all = read_text(log);
   std::string last, error;
   for (const auto& line : split(std::string_view(all).substr(std::min(from, all.size())), '\n')) {
@@ -92,7 +92,7 @@ class Runner {
   ExitCode run() {
     size_t there = 0;
     for (const auto& run : runs_) there += needed(run) == Stage::nothing ? 1 : 0;
-    if (there > 0) log::info(format("%zu of %zu runs are there already", there, runs_.size()));
+    if (there > 0) log::info(format("%zu of %zu runs are already complete", there, runs_.size()));
     done_ = static_cast<int64_t>(there);
     todo_ = count(runs_) - done_;
     while (true) {
@@ -105,7 +105,7 @@ class Runner {
     }
     bar_.finish();
     if (stopping_ != 0) {
-      log::info("interrupted: the same command continues");
+      log::info("interrupted: run the same command to continue");
       return ExitCode::interrupted;
     }
     return first_failure_;
@@ -126,9 +126,9 @@ class Runner {
   Stage needed(const PlannedRun& run) const {
     if (!is_finished(folder_.run(run.run_id))) return Stage::train;
     if (!options_.measure) return Stage::nothing;
-    const auto asked = evaluation_lengths(options_.eval_seq_lens, run.command.config.data.train_seq_len);
+    const auto wanted = evaluation_lengths(options_.eval_seq_lens, run.command.config.data.train_seq_len);
     const auto there = measured_lengths(folder_.run(run.run_id).measures());
-    return std::includes(there.begin(), there.end(), asked.begin(), asked.end()) ? Stage::nothing : Stage::measure;
+    return std::includes(there.begin(), there.end(), wanted.begin(), wanted.end()) ? Stage::nothing : Stage::measure;
   }
 
   size_t busy() const {
@@ -164,9 +164,9 @@ class Runner {
   void stop(int signal) {
     const bool again = stopping_ != 0;
     stopping_ = signal;
-    log::info(again ? "killing what still runs" : "stopping: waiting for checkpoints; once more kills");
+    log::info(again ? "killing the remaining processes" : "stopping: waiting for checkpoints; a second signal kills");
     for (const Job& job : jobs_) {
-      if (job.pid != 0) ::kill(job.pid, again ? SIGKILL : signal == SIGHUP ? SIGTERM : signal);  // a lost terminal asks to save
+      if (job.pid != 0) ::kill(job.pid, again ? SIGKILL : signal == SIGHUP ? SIGTERM : signal);  // on SIGHUP the runs still save
     }
   }
 
@@ -180,12 +180,12 @@ class Runner {
     }
   }
 
-  /// Whether the run goes on to be measured.
+  /// Whether the run is to be measured next.
   bool ended(const Job& job, int status) {
     const PlannedRun& run = *job.run;
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     const bool trained = job.stage == Stage::train;
-    // An artifact over its budget is one all the same.
+    // An artifact over its budget is a result, too.
     const bool good = trained
                           ? (code == 0 || code == static_cast<int>(ExitCode::over_budget)) && is_finished(folder_.run(run.run_id))
                           : code == 0 && needed(run) == Stage::nothing;
@@ -200,9 +200,9 @@ class Runner {
     ++done_;
     --todo_;
     const std::string how = WIFEXITED(status) ? format("exit code %d", code) : format("signal %d", WTERMSIG(status));
-    const std::string words = last_words(folder_.log(run.run_id), job.log_start);
+    const std::string message = last_message(folder_.log(run.run_id), job.log_start);
     log::warn(format("%s: %s failed with %s: %s (log: %s)", run.run_id.c_str(), trained ? "training" : "measuring", how.c_str(),
-                     words.empty() ? "it said nothing" : words.c_str(), folder_.log(run.run_id).c_str()));
+                     message.empty() ? "no output" : message.c_str(), folder_.log(run.run_id).c_str()));
     if (first_failure_ == ExitCode::ok) first_failure_ = code == 0 ? ExitCode::bad_input : static_cast<ExitCode>(code);
     return false;
   }
@@ -225,13 +225,13 @@ class Runner {
   const std::vector<PlannedRun>& runs_;
   const SweepFolder& folder_;
   const RunnerOptions& options_;
-  HeldSignals signals_;
+  BlockedSignals signals_;
   std::vector<Job> jobs_;
   Progress bar_;
   size_t next_ = 0;
   int64_t done_ = 0, todo_ = 0;
   int stopping_ = 0;
-  std::vector<double> seconds_;  // of the runs finished by now
+  std::vector<double> seconds_;  // of the runs finished so far
   ExitCode first_failure_ = ExitCode::ok;
 };
 

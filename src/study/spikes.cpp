@@ -28,7 +28,7 @@ SpikeReport find_spikes(const std::vector<double>& losses, const SpikeRule& rule
   report.marked.assign(losses.size(), false);
   const auto size = static_cast<size_t>(rule.window);
   std::deque<double> window;
-  std::optional<Expected> before;  // of the spike under way
+  std::optional<Expected> before;  // at the start of the current spike
   for (size_t i = 0; i < losses.size(); ++i) {
     if (!before && window.size() == size) {
       const Expected now = expected(window, rule);

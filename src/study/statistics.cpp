@@ -13,9 +13,9 @@ double mean(const std::vector<double>& values) {
 
 std::optional<double> sample_deviation(const std::vector<double>& values) {
   if (values.size() < 2) return std::nullopt;
-  const double centre = mean(values);
+  const double center = mean(values);
   double sum = 0;
-  for (const double value : values) sum += (value - centre) * (value - centre);
+  for (const double value : values) sum += (value - center) * (value - center);
   return std::sqrt(sum / static_cast<double>(values.size() - 1));
 }
 
@@ -46,10 +46,10 @@ PairedDifference paired_difference(const std::vector<double>& differences) {
 
 Verdict verdict(const PairedDifference& difference, double arm_mean, const std::vector<double>& baseline) {
   if (!difference.low || baseline.empty()) return Verdict::not_decided;
-  const auto [least, most] = std::minmax_element(baseline.begin(), baseline.end());
-  if (arm_mean >= *least && arm_mean <= *most) return Verdict::no_difference;
-  if (*difference.high < 0 && arm_mean < *least) return Verdict::lower;
-  if (*difference.low > 0 && arm_mean > *most) return Verdict::higher;
+  const auto [low, high] = std::minmax_element(baseline.begin(), baseline.end());
+  if (arm_mean >= *low && arm_mean <= *high) return Verdict::no_difference;
+  if (*difference.high < 0 && arm_mean < *low) return Verdict::lower;
+  if (*difference.low > 0 && arm_mean > *high) return Verdict::higher;
   return Verdict::not_decided;
 }
 

@@ -8,14 +8,14 @@
 namespace pgolf {
 namespace {
 
-constexpr int64_t kMostWarmUpSteps = 10;
+constexpr int64_t kMaxWarmUpSteps = 10;
 
-double mean_lanes(const ModelConfig& model) {
-  const auto lanes = rotated_lanes(model);
-  return std::accumulate(lanes.begin(), lanes.end(), 0.0) / static_cast<double>(lanes.size());
+double mean_rope_dims(const ModelConfig& model) {
+  const auto dims = layer_rope_dims(model);
+  return std::accumulate(dims.begin(), dims.end(), 0.0) / static_cast<double>(dims.size());
 }
 
-/// What an arm and its baseline share.
+/// The settings that an arm shares with its baseline.
 ArmSettings without_rotation(const ArmSettings& settings) {
   ArmSettings rest = settings;
   rest.erase(kRotation);
@@ -66,16 +66,16 @@ struct CommonSeeds {
 };
 
 CommonSeeds common_seeds(const Summary& summary, const Arm& arm, const Arm& baseline, std::optional<double> RunFacts::*fact) {
-  std::map<int64_t, double> theirs;
+  std::map<int64_t, double> baseline_values;
   for (const size_t i : baseline.counted) {
     const auto& run = summary.runs[i];
-    if (run.facts.*fact) theirs[run.result.seed()] = *(run.facts.*fact);
+    if (run.facts.*fact) baseline_values[run.result.seed()] = *(run.facts.*fact);
   }
   CommonSeeds common;
   for (const size_t i : arm.counted) {
     const auto& run = summary.runs[i];
-    const auto other = theirs.find(run.result.seed());
-    if (other == theirs.end() || !(run.facts.*fact)) continue;
+    const auto other = baseline_values.find(run.result.seed());
+    if (other == baseline_values.end() || !(run.facts.*fact)) continue;
     common.arm.push_back(*(run.facts.*fact));
     common.baseline.push_back(other->second);
   }
@@ -93,7 +93,7 @@ RunFacts facts_of(const RunResult& run) {
   }
   facts.spikes = find_spikes(losses);
   const auto count = static_cast<int64_t>(run.train.size());
-  for (int64_t i = std::max<int64_t>(1, std::min(kMostWarmUpSteps, count / 4)); i < count; ++i) {
+  for (int64_t i = std::max<int64_t>(1, std::min(kMaxWarmUpSteps, count / 4)); i < count; ++i) {
     const auto &before = run.train[static_cast<size_t>(i) - 1], &now = run.train[static_cast<size_t>(i)];
     if (now.step == before.step + 1 && now.train_time_ms > before.train_time_ms)
       step_ms.push_back(now.train_time_ms - before.train_time_ms);
@@ -118,7 +118,7 @@ RunFacts facts_of(const RunResult& run) {
     loss.push_back(val->val_loss);
     bpb.push_back(val->val_bpb);
   }
-  if (loss.empty()) return facts;  // validated before the training only
+  if (loss.empty()) return facts;  // validated before training only
   facts.last_k_val_loss = mean(loss);
   facts.last_k_val_bpb = mean(bpb);
   return facts;
@@ -132,10 +132,10 @@ std::vector<double> Summary::values(const Arm& arm, std::optional<double> RunFac
   return out;
 }
 
-Summary summarise(std::vector<RunResult> results) {
+Summary summarize(std::vector<RunResult> results) {
   Summary summary;
   std::sort(results.begin(), results.end(), [](const RunResult& a, const RunResult& b) { return a.name < b.name; });
-  // What any sweep here varied on purpose sets arms apart, whichever run it is.
+  // Options that any sweep in this folder varied distinguish arms, for all runs.
   std::set<std::string> names;
   for (const auto& result : results) names.insert(result.varied.begin(), result.varied.end());
   const std::vector<std::string> extra(names.begin(), names.end());
@@ -147,10 +147,10 @@ Summary summarise(std::vector<RunResult> results) {
     const ModelConfig& model = members.front().command.config.model;
     Arm arm;
     arm.settings = settings;
-    arm.lanes = mean_lanes(model);
+    arm.mean_rope_dims = mean_rope_dims(model);
     arm.head_dim = model.head_dim();
     arm.full = rotates_fully(model);
-    arm.plain = arm.settings.at(kRotation) == rope_dims_text(static_cast<int>(arm.lanes), arm.head_dim);
+    arm.plain = arm.settings.at(kRotation) == rope_dims_text(static_cast<int>(arm.mean_rope_dims), arm.head_dim);
     arms.emplace_back(std::move(arm), std::move(members));
   }
   std::vector<Arm> plain;
@@ -158,7 +158,8 @@ Summary summarise(std::vector<RunResult> results) {
   summary.differing = differing_settings(plain);
   for (auto& entry : arms) label(entry.first, summary.differing);
   std::stable_sort(arms.begin(), arms.end(), [](const auto& a, const auto& b) {
-    return std::tie(a.first.family, a.first.lanes, a.first.rotation) < std::tie(b.first.family, b.first.lanes, b.first.rotation);
+    return std::tie(a.first.family, a.first.mean_rope_dims, a.first.rotation) <
+           std::tie(b.first.family, b.first.mean_rope_dims, b.first.rotation);
   });
 
   for (auto& [arm, members] : arms) {

@@ -53,13 +53,13 @@ void SweepFolder::create() const {
 
 void SweepFolder::lock() const {
   using namespace std::chrono_literals;
-  // Inherited by every child, so that it is free only when none is left.
+  // Inherited by every child, so the lock is held until the last one ends.
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY);
   if (fd < 0) throw Error(ExitCode::io, format("cannot open the folder %s", path.c_str()));
-  for (int tries = 0; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++tries) {
-    if (errno != EWOULDBLOCK) return;  // a file system without locks
-    if (tries == 30) {
-      throw Error(ExitCode::usage, format("another sweep_gpt is at work in %s", path.c_str()),
+  for (int attempts = 0; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++attempts) {
+    if (errno != EWOULDBLOCK) return;  // the file system has no locks
+    if (attempts == 30) {
+      throw Error(ExitCode::usage, format("another sweep_gpt is running in %s", path.c_str()),
                   "wait for it, stop it, or choose another --out-dir");
     }
     std::this_thread::sleep_for(100ms);

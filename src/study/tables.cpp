@@ -19,7 +19,7 @@ std::string text_of(const RunResult& run, std::string_view name) {
   return find_option(run.command.resolved, name).text;
 }
 
-/// What was asked for, in the words in which it was.
+/// The requested settings, as written.
 std::string requested(const RunResult& run) {
   std::string out;
   for (const auto& text : run.requested) out += (out.empty() ? "" : " | ") + text;
@@ -32,8 +32,9 @@ std::string requested(const RunResult& run) {
   return "ROPE_DIMS=" + text_of(run, "ROPE_DIMS");
 }
 
-/// The columns in front of every table of measurements.
-const std::vector<Table::Column> kRunColumns = {"run", "arm", "arm_number", "counted", "rotation", "family", "lanes", "seed"};
+/// The leading columns of every table of measurements.
+const std::vector<Table::Column> kRunColumns = {"run",      "arm",    "arm_number",     "counted",
+                                                "rotation", "family", "mean_rope_dims", "seed"};
 
 Cells run_cells(const Summary& summary, const SummaryRun& run) {
   const Arm& arm = summary.arms[run.arm];
@@ -44,7 +45,7 @@ Cells run_cells(const Summary& summary, const SummaryRun& run) {
           cell(int64_t{counted}),
           arm.rotation,
           arm.family,
-          cell(arm.lanes),
+          cell(arm.mean_rope_dims),
           cell(run.result.seed())};
 }
 
@@ -58,21 +59,21 @@ std::optional<double> mean_of(const std::vector<double>& values) {
   return values.empty() ? std::nullopt : std::optional(mean(values));
 }
 
-std::optional<double> least(const std::vector<double>& values) {
+std::optional<double> min_of(const std::vector<double>& values) {
   return values.empty() ? std::nullopt : std::optional(*std::min_element(values.begin(), values.end()));
 }
 
-std::optional<double> most(const std::vector<double>& values) {
+std::optional<double> max_of(const std::vector<double>& values) {
   return values.empty() ? std::nullopt : std::optional(*std::max_element(values.begin(), values.end()));
 }
 
 Cells settings_cells(const RunResult& run) {
   const RunConfig& config = run.command.config;
   const ModelConfig& model = config.model;
-  double lanes = 0;
-  for (const int layer : rotated_lanes(model)) lanes += layer;
-  Cells cells{requested(run), lanes_text(model), cell(lanes / model.num_layers),
-              cell(lanes / model.num_layers / model.head_dim())};
+  double dims = 0;
+  for (const int layer : layer_rope_dims(model)) dims += layer;
+  Cells cells{requested(run), layer_rope_dims_text(model), cell(dims / model.num_layers),
+              cell(dims / model.num_layers / model.head_dim())};
   for (const auto& name : listed_options(&ListPlaces::sweep)) cells.push_back(text_of(run, name));
   return joined(std::move(cells),
                 {cell(int64_t{config.data.train_seq_len}), cell(config.data.train_batch_tokens), cell(int64_t{model.head_dim()}),
@@ -105,8 +106,8 @@ Cells result_cells(const SummaryRun& run) {
 }  // namespace
 
 Table sweep_table(const Summary& summary) {
-  std::vector<Table::Column> columns = {"schema_version", "run",       "arm",       "seed",  "status",
-                                        "repeat",         "requested", "rope_dims", "lanes", "fraction"};
+  std::vector<Table::Column> columns = {"schema_version", "run",       "arm",       "seed",           "status",
+                                        "repeat",         "requested", "rope_dims", "mean_rope_dims", "fraction"};
   for (const auto& name : listed_options(&ListPlaces::sweep)) columns.emplace_back(lower_case(name));
   Table table(joined(std::move(columns), {"train_seq_len",
                                           "train_batch_tokens",
@@ -174,7 +175,7 @@ Table timing_table(const Summary& summary) {
 }
 
 Table arms_table(const Summary& summary) {
-  Table table({"arm",           "rotation",       "family",       "lanes",           "head_dim",
+  Table table({"arm",           "rotation",       "family",       "mean_rope_dims",  "head_dim",
                "full",          "plain",          "seeds",        "diverged",        "unfinished",
                "val_loss_mean", "val_loss_sd",    "val_loss_min", "val_loss_max",    "val_bpb_mean",
                "val_bpb_sd",    "baseline",       "pairs",        "loss_difference", "loss_low",
@@ -186,7 +187,7 @@ Table arms_table(const Summary& summary) {
     table.add({arm.label,
                arm.rotation,
                arm.family,
-               cell(arm.lanes),
+               cell(arm.mean_rope_dims),
                cell(int64_t{arm.head_dim}),
                arm.full ? "1" : "0",
                arm.plain ? "1" : "0",
@@ -195,8 +196,8 @@ Table arms_table(const Summary& summary) {
                cell(int64_t{arm.unfinished}),
                cell(mean_of(loss)),
                cell(sample_deviation(loss)),
-               cell(least(loss)),
-               cell(most(loss)),
+               cell(min_of(loss)),
+               cell(max_of(loss)),
                cell(mean_of(bpb)),
                cell(sample_deviation(bpb)),
                arm.baseline ? summary.arms[*arm.baseline].label : "",

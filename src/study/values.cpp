@@ -50,7 +50,7 @@ int64_t at_scale(const Decimal& value, int decimals) {
   return digits;
 }
 
-std::string spell(int64_t digits, int decimals) {
+std::string decimal_text(int64_t digits, int decimals) {
   std::string text = std::to_string(digits < 0 ? -digits : digits);
   if (decimals > 0) {
     const auto places = static_cast<size_t>(decimals);
@@ -71,17 +71,17 @@ void append_range(const std::string& option, std::string_view entry, size_t dots
   const size_t colon = rest.find(':');
   const auto first = parse_decimal(entry.substr(0, dots)), last = parse_decimal(rest.substr(0, colon));
   const auto step = colon == std::string_view::npos ? Decimal{.digits = 1} : parse_decimal(rest.substr(colon + 1));
-  if (!first || !last || !step) fail(option, entry, "is no range of plain numbers", kRangeHint);
+  if (!first || !last || !step) fail(option, entry, "is not a range of plain numbers", kRangeHint);
   if (colon == std::string_view::npos && (first->decimals > 0 || last->decimals > 0))
-    fail(option, entry, "a range of fractions needs a step", kRangeHint);
+    fail(option, entry, "needs a step, since its ends are fractions", kRangeHint);
   const int decimals = std::max({first->decimals, last->decimals, step->decimals});
   if (decimals > 9) fail(option, entry, "has more than 9 decimals", "list the values instead");
   const int64_t low = at_scale(*first, decimals), high = at_scale(*last, decimals), by = at_scale(*step, decimals);
-  if (by <= 0) fail(option, entry, "its step is not above 0", kRangeHint);
-  if (low > high) fail(option, entry, "runs backwards", "write the smaller number first");
+  if (by <= 0) fail(option, entry, "needs a step above 0", kRangeHint);
+  if (low > high) fail(option, entry, "is descending", "write the smaller number first");
   if ((high - low) / by >= kMaxValues)
     fail(option, entry, format("has more than %lld values", static_cast<long long>(kMaxValues)), "take a larger step");
-  for (int64_t value = low; value <= high; value += by) values->push_back(spell(value, decimals));
+  for (int64_t value = low; value <= high; value += by) values->push_back(decimal_text(value, decimals));
 }
 
 }  // namespace

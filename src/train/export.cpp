@@ -71,9 +71,9 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                          .rope_dims = trainer.config().model.widest_rope().rope_dims});
   if (total > budget) {
     log::warn(
-        format("over budget by %lld bytes: %lld of model and %lld of code exceed BUDGET_BYTES=%lld. Both files were kept. Fewer "
-               "NUM_LAYERS, a "
-               "smaller MODEL_DIM, MLP_MULT or VOCAB_SIZE, or fewer KV heads make the model smaller.",
+        format("over budget by %lld bytes: model %lld plus code %lld exceeds BUDGET_BYTES=%lld. Both files were kept. To shrink "
+               "the model, "
+               "reduce NUM_LAYERS, MODEL_DIM, MLP_MULT, VOCAB_SIZE or NUM_KV_HEADS.",
                static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
                static_cast<long long>(budget)));
     return ExitCode::over_budget;

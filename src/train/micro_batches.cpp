@@ -9,37 +9,37 @@
 
 namespace pgolf {
 
-PassPlan plan_passes(const RunConfig& config, const Runtime& runtime, const Process& process) {
+MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtime, const Process& process) {
   const int micro_steps = process.grad_accum_steps();
   const int64_t tokens = config.data.train_batch_tokens / (int64_t{process.world_size()} * micro_steps),
                 elements = tokens * config.model.model_dim;  // of a micro-step's residual stream
   const bool fast_cpu = config.runtime.ops == OpsPath::fast && runtime.device.is_cpu();
   int64_t wanted = config.data.micro_batch_tokens;
-  const int64_t most_passes = wanted > 0 ? std::max<int64_t>(1, micro_steps * tokens / wanted) : micro_steps;
-  int at_once = config.data.parallel_passes;
-  if (at_once > 1 && (!fast_cpu || at_once > micro_steps)) {
+  const int64_t max_micro_batches = wanted > 0 ? std::max<int64_t>(1, micro_steps * tokens / wanted) : micro_steps;
+  int parallel = config.data.parallel_passes;
+  if (parallel > 1 && (!fast_cpu || parallel > micro_steps)) {
     throw Error(ExitCode::usage,
-                format("PARALLEL_PASSES=%d is for OPS=fast on the CPU and a process with as many micro-steps", at_once),
-                "leave it at 0 or 1");
+                format("PARALLEL_PASSES=%d needs OPS=fast on the CPU, and as many micro-steps per process", parallel),
+                "set it to 0 or 1");
   }
-  if (at_once == 0) {
-    at_once = 1;
-    // Threads that work on passes of their own need not wait for each other at every operation, but take memory for their
-    // activations, so only where that is little: a few hundred bytes for each of these elements.
-    constexpr int64_t little = 1 << 22;
-    if (fast_cpu && elements * config.model.num_layers <= little) {
-      while (most_passes % (2 * at_once) == 0 && 2 * at_once <= runtime.num_threads) at_once *= 2;
-      if (2 * at_once <= runtime.num_threads) at_once = 1;  // half the threads would have nothing to do
+  if (parallel == 0) {
+    parallel = 1;
+    // Threads with their own micro-batches do not synchronize at every operation, but each needs memory for activations, so this
+    // is only for small models: a few hundred bytes per element counted here.
+    constexpr int64_t max_elements = 1 << 22;
+    if (fast_cpu && elements * config.model.num_layers <= max_elements) {
+      while (max_micro_batches % (2 * parallel) == 0 && 2 * parallel <= runtime.num_threads) parallel *= 2;
+      if (2 * parallel <= runtime.num_threads) parallel = 1;  // at least half the threads would be idle
     }
   }
   if (wanted == 0) {
-    // Small passes spend their time between the operations; larger ones leave the caches and take memory.
-    constexpr int64_t little = 1 << 18;
-    wanted = fast_cpu ? std::max(little / config.model.model_dim, tokens) : tokens;
+    // Small micro-batches are dominated by per-operation overhead; large ones exceed the caches and need memory.
+    constexpr int64_t elements_in_cache = 1 << 18;
+    wanted = fast_cpu ? std::max(elements_in_cache / config.model.model_dim, tokens) : tokens;
   }
-  int together = 1;
-  while (micro_steps % (2 * together * at_once) == 0 && 2 * together * tokens <= wanted) together *= 2;
-  return {micro_steps / together, at_once};
+  int steps_per_batch = 1;
+  while (micro_steps % (2 * steps_per_batch * parallel) == 0 && 2 * steps_per_batch * tokens <= wanted) steps_per_batch *= 2;
+  return {micro_steps / steps_per_batch, parallel};
 }
 
 MicroBatches::MicroBatches(const RunConfig& config, const Runtime& runtime, const Process& process)
@@ -47,7 +47,7 @@ MicroBatches::MicroBatches(const RunConfig& config, const Runtime& runtime, cons
       cursor_(loader_.cursor()),
       train_batch_tokens_(config.data.train_batch_tokens),
       seq_len_(config.data.train_seq_len),
-      plan_(plan_passes(config, runtime, process)) {
+      plan_(plan_micro_batches(config, runtime, process)) {
   const int64_t micro_steps = process.grad_accum_steps();
   const int64_t tokens = train_batch_tokens_ / (process.world_size() * micro_steps);
   const auto options = at::TensorOptions().dtype(at::kLong);
@@ -87,9 +87,9 @@ void MicroBatches::seek(TokenCursor cursor) {
   cursor_ = cursor;
 }
 
-MicroBatches::Pass MicroBatches::pass(int64_t i) const {
-  const int64_t together = device_.size(1) / plan_.passes;
-  const auto windows = [&](int64_t which) { return device_[which].narrow(0, i * together, together).view({-1, seq_len_}); };
+MicroBatches::MicroBatch MicroBatches::get(int64_t i) const {
+  const int64_t micro_steps = device_.size(1) / plan_.micro_batches;
+  const auto windows = [&](int64_t which) { return device_[which].narrow(0, i * micro_steps, micro_steps).view({-1, seq_len_}); };
   return {windows(0), windows(1)};
 }
 

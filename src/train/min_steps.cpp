@@ -14,11 +14,11 @@
 namespace pgolf {
 namespace {
 
-constexpr double kBudgetMs = 5000;            ///< for all timing, except that every size timed has one step at least
-constexpr double kFirstMs = 0.8 * kBudgetMs;  ///< of that for the first size
-constexpr int kSteps = 3;                     ///< timed if there is time: the first warms the caches up ...
-constexpr double kQuickMs = 500;              ///< ... and more if they are done in less than this
-constexpr int kFewestLayers = 2;
+constexpr double kBudgetMs = 5000;            ///< for all timing, although each timed size takes at least one step
+constexpr double kFirstMs = 0.8 * kBudgetMs;  ///< share of the first size
+constexpr int kSteps = 3;                     ///< timed if time allows: the first warms up the caches ...
+constexpr double kQuickMs = 500;              ///< ... and more if they take less than this
+constexpr int kMinLayers = 2;
 
 using Clock = std::chrono::steady_clock;
 
@@ -26,47 +26,48 @@ double milliseconds_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-/// Through two times, (x1, y1) being the one to trust if the line falls: time grows with size, so that this is noise.
+/// The line through two timings. Time grows with size, so a falling line is noise; it is replaced by the constant y1.
 struct Line {
   double x, y, slope;
   Line(double x0, double y0, double x1, double y1) : x(x1), y(y1), slope(std::max((y1 - y0) / (x1 - x0), 0.0)) {}
   double at(double other) const { return y + slope * (other - x); }
 };
 
-StepFit fit_tokens(const std::vector<int64_t>& tokens, int layers, double most_ms, const StepTimes& smallest,
+StepFit fit_tokens(const std::vector<int64_t>& tokens, int layers, double max_step_ms, const StepTimes& smallest,
                    const TimeSteps& time_steps) {
-  const int64_t fewest = tokens.back();
+  const int64_t min_tokens = tokens.back();
   const double left = kBudgetMs - smallest.spent_ms;
-  // The update takes its time however few tokens there are, so that this is the most.
-  const auto at_most = [&](int64_t n) { return smallest.best_ms * static_cast<double>(n) / static_cast<double>(fewest); };
-  std::function<double(int64_t)> predicted = at_most;
-  const auto timed = std::find_if(tokens.begin(), tokens.end() - 1, [&](int64_t n) { return 1.5 * at_most(n) <= left; });
+  // An upper bound, because the time of the update does not depend on the number of tokens.
+  const auto upper_bound = [&](int64_t n) { return smallest.best_ms * static_cast<double>(n) / static_cast<double>(min_tokens); };
+  std::function<double(int64_t)> predicted = upper_bound;
+  const auto timed = std::find_if(tokens.begin(), tokens.end() - 1, [&](int64_t n) { return 1.5 * upper_bound(n) <= left; });
   if (timed != tokens.end() - 1) {
     const double ms = time_steps({*timed, layers}, left).best_ms;
-    const Line line(static_cast<double>(fewest), smallest.best_ms, static_cast<double>(*timed), ms);
+    const Line line(static_cast<double>(min_tokens), smallest.best_ms, static_cast<double>(*timed), ms);
     predicted = [line](int64_t n) { return line.at(static_cast<double>(n)); };
   }
   for (const int64_t n : tokens) {
-    if (n != fewest && predicted(n) <= most_ms) return {{n, layers}, predicted(n), true};
+    if (n != min_tokens && predicted(n) <= max_step_ms) return {{n, layers}, predicted(n), true};
   }
-  return {{fewest, layers}, smallest.best_ms, true};
+  return {{min_tokens, layers}, smallest.best_ms, true};
 }
 
-StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double most_ms, const StepTimes& all,
+StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double max_step_ms, const StepTimes& all,
                    const TimeSteps& time_steps) {
   if (layers.size() == 1) return {{tokens, layers.front()}, all.best_ms, false};
-  // The largest below one of these; else the smallest.
+  // The largest value below `below` that fits; otherwise the smallest.
   const auto largest = [&](int below, const std::function<double(int)>& predicted) {
-    const auto found = std::find_if(layers.begin(), layers.end(), [&](int n) { return n < below && predicted(n) <= most_ms; });
+    const auto found =
+        std::find_if(layers.begin(), layers.end(), [&](int n) { return n < below && predicted(n) <= max_step_ms; });
     return found == layers.end() ? layers.back() : *found;
   };
   const int first = largest(layers.front(), [&](int n) { return all.best_ms * n / layers.front(); });
   const double ms = time_steps({tokens, first}, kBudgetMs - all.spent_ms).best_ms;
-  if (ms <= most_ms || first == layers.back()) return {{tokens, first}, ms, ms <= most_ms};
-  // Embedding and head take their time however few layers there are.
+  if (ms <= max_step_ms || first == layers.back()) return {{tokens, first}, ms, ms <= max_step_ms};
+  // The time of embedding and head does not depend on the number of layers.
   const Line line(layers.front(), all.best_ms, first, ms);
   const int second = largest(first, [&](int n) { return line.at(n); });
-  return {{tokens, second}, line.at(second), line.at(second) <= most_ms};
+  return {{tokens, second}, line.at(second), line.at(second) <= max_step_ms};
 }
 
 StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, const Process& process, double allowed_ms) {
@@ -75,10 +76,11 @@ StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, const 
   StepTimes times{.best_ms = std::numeric_limits<double>::infinity()};
   for (int steps = 1;; ++steps) {
     const auto start = Clock::now();
-    trainer.rehearse();
+    trainer.warmup_step();
     synchronize(runtime.device);
     const double ms = milliseconds_since(start);
-    if (stop_signal() != 0) throw Error(ExitCode::interrupted, "interrupted before the run began, while MIN_STEPS timed steps");
+    if (stop_signal() != 0)
+      throw Error(ExitCode::interrupted, "interrupted before the run started, while timing steps for MIN_STEPS");
     times = {std::min(times.best_ms, ms), milliseconds_since(begin)};
     if (times.spent_ms + ms > allowed_ms || (steps >= kSteps && times.spent_ms > kQuickMs)) return times;
   }
@@ -91,12 +93,12 @@ Overrides overrides_of(const StepSize& size, const StepSize& given, const std::s
   return overrides;
 }
 
-/// The checkpoint's, where that may have been chosen.
+/// The checkpoint's size where MIN_STEPS may have reduced it.
 StepSize size_of(const Checkpoint& checkpoint, const StepSize& given) {
-  const auto stored = [&](const char* name, int64_t most) {
+  const auto stored = [&](const char* name, int64_t max) {
     const auto found = checkpoint.state.config.find(name);
-    if (found == checkpoint.state.config.end()) return most;
-    return std::min(parse_integer(found->second).value_or(most), most);
+    if (found == checkpoint.state.config.end()) return max;
+    return std::min(parse_integer(found->second).value_or(max), max);
   };
   return {stored("TRAIN_BATCH_TOKENS", given.tokens), static_cast<int>(stored("NUM_LAYERS", given.layers))};
 }
@@ -109,32 +111,32 @@ std::string choice_text(const char* name, int64_t chosen, int64_t given) {
 
 }  // namespace
 
-StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& layers, double most_ms,
+StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& layers, double max_step_ms,
                   const TimeSteps& time_steps) {
   const StepTimes smallest = time_steps({tokens.back(), layers.front()}, kFirstMs);
-  if (smallest.best_ms > most_ms) return fit_layers(tokens.back(), layers, most_ms, smallest, time_steps);
-  return fit_tokens(tokens, layers.front(), most_ms, smallest, time_steps);
+  if (smallest.best_ms > max_step_ms) return fit_layers(tokens.back(), layers, max_step_ms, smallest, time_steps);
+  return fit_tokens(tokens, layers.front(), max_step_ms, smallest, time_steps);
 }
 
 std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoint>& checkpoint, const Resolve& resolve,
                             const Runtime& runtime, const Process& process) {
   const ScheduleConfig& schedule = command.config.schedule;
   const StepSize given{command.config.data.train_batch_tokens, command.config.model.num_layers};
-  const ResolvedOption asked = find_option(command.resolved, "MIN_STEPS");
-  const auto decide = [&](const StepSize& size, const std::string& who) {
-    Overrides overrides = overrides_of(size, given, who + " for MIN_STEPS=" + asked.text);
-    overrides.push_back({"MIN_STEPS", "0", "was " + asked.text + " (" + asked.origin + ")"});
-    TrainCommand decided = resolve(overrides);
-    // The run's folder is known by now, and a name that nobody gave is another one every time.
-    decided.config.output = command.config.output;
-    find_option(decided.resolved, "RUN_ID") = find_option(command.resolved, "RUN_ID");
-    command = std::move(decided);
+  const ResolvedOption requested = find_option(command.resolved, "MIN_STEPS");
+  const auto apply = [&](const StepSize& size, const std::string& origin) {
+    Overrides overrides = overrides_of(size, given, origin + " for MIN_STEPS=" + requested.text);
+    overrides.push_back({"MIN_STEPS", "0", "was " + requested.text + " (" + requested.origin + ")"});
+    TrainCommand resolved = resolve(overrides);
+    // The run folder is already chosen, and resolving again would generate another RUN_ID.
+    resolved.config.output = command.config.output;
+    find_option(resolved.resolved, "RUN_ID") = find_option(command.resolved, "RUN_ID");
+    command = std::move(resolved);
   };
   if (checkpoint) {
-    decide(size_of(*checkpoint, given), "the checkpoint's");
+    apply(size_of(*checkpoint, given), "from the checkpoint");
     return "";
   }
-  if (process.world_size() > 1) refuse(command.resolved, {"MIN_STEPS"}, "this is for a single process", "leave it out");
+  if (process.world_size() > 1) refuse(command.resolved, {"MIN_STEPS"}, "MIN_STEPS needs a single process", "remove it");
 
   const auto sized = [&](const StepSize& size) { return resolve(overrides_of(size, given, "tried")); };
   const auto legal = [&](const StepSize& size) {
@@ -149,7 +151,7 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
   std::vector<int64_t> tokens{given.tokens};
   while (tokens.back() % 2 == 0 && legal({tokens.back() / 2, given.layers})) tokens.push_back(tokens.back() / 2);
   std::vector<int> layers{given.layers};
-  for (int n = given.layers - 1; n >= kFewestLayers; --n) {
+  for (int n = given.layers - 1; n >= kMinLayers; --n) {
     if (legal({given.tokens, n})) layers.push_back(n);
   }
   const int steps = std::max(std::min(schedule.min_steps, schedule.iterations), 1);
@@ -158,15 +160,16 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
     return time_steps(sized(size), runtime, process, allowed_ms);
   });
   const double predicted_steps = std::floor(cap_ms / fit.step_ms);
-  decide(fit.size, "chosen");
-  if (!fit.enough) {
-    command.warnings.push_back(format(
-        "MIN_STEPS=%s: the smallest step takes about %.0f ms, MAX_WALLCLOCK_SECONDS=%s holds %.0f of them", asked.text.c_str(),
-        fit.step_ms, find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str(), predicted_steps));
+  apply(fit.size, "chosen");
+  if (!fit.fits) {
+    command.warnings.push_back(
+        format("MIN_STEPS=%s: the smallest step takes about %.0f ms, so only %.0f steps fit into MAX_WALLCLOCK_SECONDS=%s",
+               requested.text.c_str(), fit.step_ms, predicted_steps,
+               find_option(command.resolved, "MAX_WALLCLOCK_SECONDS").text.c_str()));
     log::warn(command.warnings.back());
   }
-  return format("min_steps:%s %s:%s %s predicted_step:%.0fms predicted_steps:%.0f", asked.text.c_str(),
-                fit.enough ? "fits" : "smallest", choice_text("TRAIN_BATCH_TOKENS", fit.size.tokens, given.tokens).c_str(),
+  return format("min_steps:%s %s:%s %s predicted_step:%.0fms predicted_steps:%.0f", requested.text.c_str(),
+                fit.fits ? "fits" : "smallest", choice_text("TRAIN_BATCH_TOKENS", fit.size.tokens, given.tokens).c_str(),
                 choice_text("NUM_LAYERS", fit.size.layers, given.layers).c_str(), fit.step_ms, predicted_steps);
 }
 

@@ -20,7 +20,7 @@ namespace {
 
 using torch::autograd::profiler::KinetoEvent;
 
-constexpr const char* kStepName = "(optimiser step)";
+constexpr const char* kStepName = "(optimizer step)";
 constexpr const char* kEvaluate = "autograd::engine::evaluate_function: ";
 
 struct Row {
@@ -29,7 +29,7 @@ struct Row {
 };
 using Rows = std::map<std::string, Row>;
 
-/// An operation's name for people: a backward pass goes by its class, without the namespaces and the engine's wrapping.
+/// A readable operation name: without namespaces and autograd's wrappers; a backward function is named by its class.
 std::string short_name(std::string name) {
   for (const std::string part : {kEvaluate, "torch::autograd::", "pgolf::ops::", "fast::", "cpu::", "(anonymous namespace)::"}) {
     for (size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
@@ -40,12 +40,12 @@ std::string short_name(std::string name) {
 
 struct Profile {
   Rows host, device;
-  int64_t host_threads = 0;  ///< that did operations
+  int64_t host_threads = 0;  ///< threads that ran operations
   int64_t steps = 0;
   double step_ms = 0;  ///< mean
 };
 
-/// Self time is an event's duration without the events that begin while it lasts on the same thread (or stream).
+/// Self time: an event's duration minus the events that start within it on the same thread (or stream).
 Profile summarize(const std::vector<KinetoEvent>& events) {
   Profile profile;
   std::vector<std::pair<uint64_t, uint64_t>> windows;
@@ -65,8 +65,8 @@ Profile summarize(const std::vector<KinetoEvent>& events) {
     });
     if (!inside || event.isAsync()) continue;
     const bool host = event.deviceType() == at::kCPU;
-    const uint64_t lane = host ? event.startThreadId() : static_cast<uint64_t>(event.deviceResourceId());
-    tracks[{event.deviceType(), event.deviceIndex(), lane}].push_back(&event);
+    const uint64_t queue = host ? event.startThreadId() : static_cast<uint64_t>(event.deviceResourceId());
+    tracks[{event.deviceType(), event.deviceIndex(), queue}].push_back(&event);
   }
   for (auto& [track, list] : tracks) {
     std::stable_sort(list.begin(), list.end(), [](const KinetoEvent* a, const KinetoEvent* b) {
@@ -75,7 +75,7 @@ Profile summarize(const std::vector<KinetoEvent>& events) {
     const bool host = std::get<0>(track) == at::kCPU;
     profile.host_threads += host ? 1 : 0;
     Rows& rows = host ? profile.host : profile.device;
-    std::vector<std::pair<uint64_t, Row*>> open;  // end and row of the events around the present one
+    std::vector<std::pair<uint64_t, Row*>> open;  // end and row of the enclosing events
     for (const KinetoEvent* event : list) {
       while (!open.empty() && open.back().first <= event->startNs()) open.pop_back();
       const double ms = static_cast<double>(event->durationNs()) / 1e6;
@@ -90,7 +90,7 @@ Profile summarize(const std::vector<KinetoEvent>& events) {
   return profile;
 }
 
-/// Rows below a thousandth of the step are put together.
+/// Merges rows below a thousandth of the step.
 std::string table(const char* where, const Rows& rows, int64_t threads, const Profile& profile) {
   const double whole_ms = profile.step_ms * static_cast<double>(profile.steps * threads);
   std::vector<std::pair<std::string, Row>> sorted;
@@ -125,14 +125,14 @@ StepProfiler::~StepProfiler() {
 }
 
 void StepProfiler::begin_step() {
-  if (steps_ > 0 && seen_ == kWarmSteps) {
+  if (steps_ > 0 && seen_ == kWarmupSteps) {
     using namespace torch::profiler::impl;
     const ProfilerConfig config(ProfilerState::KINETO);
     std::set<ActivityType> activities{ActivityType::CPU};
     if (device_.is_cuda()) {
       activities.insert(ActivityType::CUDA);
     } else {
-      ::setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);  // a CUDA build complains of a missing driver
+      ::setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);  // silences a CUDA build's warning about a missing driver
     }
     torch::autograd::profiler::prepareProfiler(config, activities);
     torch::autograd::profiler::enableProfiler(config, activities);
@@ -148,14 +148,14 @@ void StepProfiler::end_step() {
   if (!recording_) return;
   synchronize(device_);
   range_.reset();
-  if (seen_ == kWarmSteps + steps_) write();
+  if (seen_ == kWarmupSteps + steps_) write();
 }
 
 void StepProfiler::finish() {
   if (recording_) write();
-  if (steps_ > 0 && seen_ < kWarmSteps + steps_) {
-    log::warn(format("PROFILE=%d: the run had %d steps, %d of which are profiled after the first %d", steps_, seen_,
-                     std::max(0, seen_ - kWarmSteps), kWarmSteps));
+  if (steps_ > 0 && seen_ < kWarmupSteps + steps_) {
+    log::warn(format("PROFILE=%d: the run had only %d steps; profiled %d after the first %d", steps_, seen_,
+                     std::max(0, seen_ - kWarmupSteps), kWarmupSteps));
   }
 }
 

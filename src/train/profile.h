@@ -1,4 +1,4 @@
-// PROFILE=N: where the time of N optimiser steps goes, operation by operation.
+// PROFILE=N: where the time of N optimizer steps goes, by operation.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -10,26 +10,25 @@
 
 namespace pgolf {
 
-/// Records steps with LibTorch's profiler and writes RunFolder::profile_trace(), a Chrome trace (ui.perfetto.dev shows it),
-/// and RunFolder::profile_table(), which goes to the log too: calls and self time per operation and step, added
-/// up over threads, and its share of the threads' time. Its row
-/// "(optimiser step)" is the time outside of all operations; what happens between steps (validation, checkpoints) is in the
-/// trace only.
+/// Records steps with LibTorch's profiler and writes RunFolder::profile_trace(), a Chrome trace (open it in
+/// ui.perfetto.dev), and RunFolder::profile_table(), which is also logged: calls and self time per operation and step, summed
+/// over threads, and the share of the threads' time. The row "(optimizer step)" is the time outside all operations; whatever
+/// happens between steps (validation, checkpoints) is only in the trace.
 class StepProfiler {
  public:
-  /// Of the steps after the first kWarmSteps; 0: none.
+  /// Profiles this many steps after the first kWarmupSteps; 0: none.
   StepProfiler(int steps, const RunFolder& folder, const at::Device& device);
-  /// Drops what was recorded and not written.
+  /// Discards what was recorded but not written.
   ~StepProfiler();
   StepProfiler(const StepProfiler&) = delete;
   StepProfiler& operator=(const StepProfiler&) = delete;
 
-  static constexpr int kWarmSteps = 3;
+  static constexpr int kWarmupSteps = 3;
 
   void begin_step();
-  /// Writes the files after the last step of the profile.
+  /// Writes the files after the last profiled step.
   void end_step();
-  /// After the run: writes what there is if it ended before that step, and warns.
+  /// After the run: if it ended before that step, writes what was recorded and warns.
   void finish();
 
  private:
@@ -40,7 +39,7 @@ class StepProfiler {
   at::Device device_;
   int seen_ = 0;                             ///< steps ended
   bool recording_ = false;                   ///< LibTorch's profiler is on
-  std::optional<at::RecordFunction> range_;  ///< the step under way
+  std::optional<at::RecordFunction> range_;  ///< the current step
 };
 
 }  // namespace pgolf

@@ -1,5 +1,5 @@
-// Environment variables that libraries read when they are loaded, set by starting the program once more. It happens between
-// the loading of the libraries and their constructors, so it costs a tenth of a program's start.
+// Re-executes the program to set environment variables that libraries read while loading. This happens after the libraries are
+// loaded but before their constructors run, so it costs a tenth of a program's start.
 #include <alloca.h>
 #include <unistd.h>
 
@@ -11,7 +11,7 @@
 namespace pgolf {
 namespace {
 
-// Nothing here may allocate or throw: the C library's own constructors have not run either.
+// Nothing here may allocate or throw: the C library's constructors have not run yet either.
 
 /// The value of "NAME=value" if `name` is NAME, else null.
 const char* value_of(const char* entry, const char* name) {
@@ -26,15 +26,15 @@ const char* find(char* const* environment, const char* name) {
   return nullptr;
 }
 
-/// LibTorch's OpenMP threads look for work 300,000 times before they sleep, for milliseconds. Where other programs run, that
-/// takes the processor from the very thread that is waited for.
-constexpr const char* kShortWait = "GOMP_SPINCOUNT=1000";
+/// By default LibTorch's OpenMP threads spin 300,000 times before they sleep, which takes milliseconds. On a busy machine that
+/// takes CPU time from the thread they wait for.
+constexpr const char* kShortSpin = "GOMP_SPINCOUNT=1000";
 
 struct LibraryCap {
   CpuLevel level;
   const char* settings[3];
 };
-/// What keeps LibTorch, oneDNN and MKL to a level.
+/// Settings that restrict LibTorch, oneDNN and MKL to a level.
 constexpr LibraryCap kLibraryCaps[] = {
     {CpuLevel::portable, {"ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41", "MKL_ENABLE_INSTRUCTIONS=SSE4_2"}},
     {CpuLevel::avx2, {"ATEN_CPU_CAPABILITY=avx2", "ONEDNN_MAX_CPU_ISA=AVX2", "MKL_ENABLE_INSTRUCTIONS=AVX2"}},
@@ -50,11 +50,11 @@ void relaunch(int, char** argv, char** environment) {
     std::memcpy(name, setting, static_cast<size_t>(std::strchr(setting, '=') - setting));
     if (find(environment, name) == nullptr) added[add_count++] = setting;
   };
-  // The user's own choice wins.
-  if (find(environment, "OMP_WAIT_POLICY") == nullptr) add(kShortWait);
+  // The user's setting takes precedence.
+  if (find(environment, "OMP_WAIT_POLICY") == nullptr) add(kShortSpin);
   const char* const given = find(environment, kCpuLevelVariable);
   for (const auto& cap : kLibraryCaps) {
-    // The libraries would believe a level that the processor does not have.
+    // The libraries would trust a level that the processor does not have.
     if (given == nullptr || std::strcmp(given, cpu_level_name(cap.level)) != 0 || processor_level() <= cap.level) continue;
     for (const char* const setting : cap.settings) {
       if (setting != nullptr) add(setting);
@@ -68,7 +68,7 @@ void relaunch(int, char** argv, char** environment) {
   for (size_t i = 0; i < add_count; ++i) whole[count + i] = const_cast<char*>(added[i]);
   whole[count + add_count] = nullptr;
   ::execve("/proc/self/exe", argv, whole);
-  // Without /proc the program goes on as it is.
+  // Without /proc the program continues unchanged.
 }
 
 __attribute__((section(".preinit_array"), used)) void (*const relaunch_before_constructors)(int, char**, char**) = relaunch;
@@ -76,5 +76,5 @@ __attribute__((section(".preinit_array"), used)) void (*const relaunch_before_co
 }  // namespace
 }  // namespace pgolf
 
-/// Named to the linker (src/CMakeLists.txt), so that it takes this file into every program.
+/// Referenced by the linker options (src/CMakeLists.txt) so that every program links this file.
 extern "C" const char pgolf_relaunch = 0;

@@ -24,21 +24,21 @@ Replicas::Replicas(Gpt model, OpsPath path, int count) {
   generator.set_state(state);
 }
 
-void Replicas::run(int64_t passes, const std::function<void(Gpt&, int64_t)>& f) {
+void Replicas::run(int64_t micro_batches, const std::function<void(Gpt&, int64_t)>& f) {
   const auto count = static_cast<int64_t>(models_.size());
   if (count == 1) {
-    for (int64_t i = 0; i < passes; ++i) f(models_[0], i);
+    for (int64_t i = 0; i < micro_batches; ++i) f(models_[0], i);
     return;
   }
   for (int64_t r = 1; r < count; ++r) {
-    // The optimisers tell only the model that its weights have changed.
+    // The optimizers mark only the model's weights as changed.
     for (const auto& parameter : models_[static_cast<size_t>(r)]->parameters()) ops::mark_changed(parameter);
   }
   const at::ThreadLocalState state;  // the profiler's
   at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
     const at::ThreadLocalStateGuard guard(state);
     for (int64_t r = begin; r < end; ++r) {
-      for (int64_t i = r; i < passes; i += count) f(models_[static_cast<size_t>(r)], i);
+      for (int64_t i = r; i < micro_batches; i += count) f(models_[static_cast<size_t>(r)], i);
     }
   });
   torch::NoGradGuard no_grad;

@@ -1,4 +1,4 @@
-// Copies of a model for threads that each work on a pass of their own.
+// Model replicas for threads that each process their own micro-batches.
 #pragma once
 
 #include <functional>
@@ -8,16 +8,16 @@
 
 namespace pgolf {
 
-/// They share the memory of the weights; gradients, and what the fast path derives from the weights, they have for themselves.
+/// They share the memory of the weights; each has its own gradients and its own data that the fast path derives from the weights.
 class Replicas {
  public:
-  /// count >= 1; the first one is the model. Draws nothing from the generator.
+  /// count >= 1; the first one is the model itself. Does not advance the random generator.
   Replicas(Gpt model, OpsPath path, int count);
 
-  /// f(replica, pass) for passes 0 .. passes-1: pass i is done by replica i % count, a replica's passes in order, all replicas at
-  /// once, a thread each. Then the model's gradients are the sum of all replicas', added up in their order. One replica has
-  /// all threads to itself.
-  void run(int64_t passes, const std::function<void(Gpt&, int64_t)>& f);
+  /// Calls f(replica, i) for micro-batches 0 .. micro_batches-1. Replica i % count processes micro-batch i, each replica in order
+  /// and on its own thread. Then sums all replicas' gradients, in replica order, into the model's. A single replica uses all
+  /// threads.
+  void run(int64_t micro_batches, const std::function<void(Gpt&, int64_t)>& f);
 
  private:
   std::vector<Gpt> models_;

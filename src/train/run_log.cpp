@@ -14,7 +14,7 @@ RunLog::RunLog(const RunFolder& folder, const RunConfig& config, const Process& 
   bar_.emplace("training", config.schedule.iterations);
 }
 
-void RunLog::say(const std::string& line) const {
+void RunLog::log_line(const std::string& line) const {
   if (metrics_) log::info(line);
 }
 
@@ -23,14 +23,14 @@ void RunLog::started(const RunRecord& record) {
 }
 
 void RunLog::resumed(const TrainingState& state) {
-  say(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state.step), state.training_time_ms));
+  log_line(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state.step), state.training_time_ms));
 }
 
 void RunLog::step(const StepRecord& record, double now_ms, bool last) {
   const int every = config_.output.train_log_every;
   if (every > 0 && (record.step <= 10 || record.step % every == 0 || last)) {
-    say(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step),
-               config_.schedule.iterations, record.train_loss, now_ms, now_ms / static_cast<double>(record.step)));
+    log_line(format("step:%lld/%d train_loss:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(record.step),
+                    config_.schedule.iterations, record.train_loss, now_ms, now_ms / static_cast<double>(record.step)));
   }
   write(TrainRecord{.step = record.step,
                     .train_loss = record.train_loss,
@@ -53,8 +53,8 @@ void RunLog::show_progress(const StepRecord& record, double now_ms) {
 
 void RunLog::validated(const EvalResult& result, const TrainingState& state) {
   const double step_avg = state.training_time_ms / static_cast<double>(std::max<int64_t>(state.step, 1));
-  say(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(state.step),
-             config_.schedule.iterations, result.val_loss, result.val_bpb, state.training_time_ms, step_avg));
+  log_line(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(state.step),
+                  config_.schedule.iterations, result.val_loss, result.val_bpb, state.training_time_ms, step_avg));
   write(ValRecord{.step = state.step,
                   .val_loss = result.val_loss,
                   .val_bpb = result.val_bpb,
@@ -66,13 +66,13 @@ void RunLog::validated(const EvalResult& result, const TrainingState& state) {
 }
 
 void RunLog::interrupted(int signal, int64_t step) {
-  say(format("interrupted: signal:%d step:%lld/%d saved:%s", signal, static_cast<long long>(step), config_.schedule.iterations,
-             folder_.checkpoints().c_str()));
+  log_line(format("interrupted: signal:%d step:%lld/%d saved:%s", signal, static_cast<long long>(step),
+                  config_.schedule.iterations, folder_.checkpoints().c_str()));
 }
 
 void RunLog::stopped_early(const TrainingState& state) {
-  say(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", state.training_time_ms,
-             static_cast<long long>(state.step), config_.schedule.iterations));
+  log_line(format("stopping_early: wallclock_cap train_time:%.0fms step:%lld/%d", state.training_time_ms,
+                  static_cast<long long>(state.step), config_.schedule.iterations));
 }
 
 void RunLog::ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes) {
@@ -83,8 +83,8 @@ void RunLog::ended(const TrainingState& state, const PeakMemory& memory, int64_t
                   .peak_reserved_bytes = memory.reserved,
                   .rope_table_bytes = rope_table_bytes});
   constexpr int64_t mebibyte = 1024 * 1024;
-  say(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
-             static_cast<long long>(memory.reserved / mebibyte)));
+  log_line(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
+                  static_cast<long long>(memory.reserved / mebibyte)));
 }
 
 }  // namespace pgolf

@@ -41,15 +41,14 @@ void on_stop_signal(int signal) {
 
 Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
 #ifdef __GLIBC__
-  // Keep the large buffers of a step in the process: returning them to the kernel means a page fault for every page at
-  // every use.
+  // Keep a step's large buffers in the process: returning them to the kernel costs a page fault per page on every use.
   ::mallopt(M_MMAP_MAX, 0);
   ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
 #endif
   Runtime runtime;
   const bool have_cuda = torch::cuda::is_available();
   if (config.device == DeviceChoice::cuda && !have_cuda) {
-    throw Error(ExitCode::unavailable, "DEVICE=cuda, but no CUDA device is usable here",
+    throw Error(ExitCode::unavailable, "DEVICE=cuda, but no CUDA device is available",
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
   if (have_cuda && config.device != DeviceChoice::cpu)
@@ -60,12 +59,12 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   }
   if (runtime.device.is_cpu() && runtime.dtype == at::kBFloat16 && cpu_level() < CpuLevel::avx512bf16) {
     log::warn(
-        format("DTYPE=bfloat16 on a processor without instructions for it (%s): products are computed in float32 and then "
-               "rounded, or with OPS=reference emulated, ten times as slow; DTYPE=float32 is as quick and more exact",
+        format("DTYPE=bfloat16 on a processor without bfloat16 instructions (%s): products are computed in float32 and "
+               "rounded, or, with OPS=reference, emulated ten times slower; DTYPE=float32 is as fast and more accurate",
                cpu_level_name(cpu_level())));
   }
   if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {
-    throw Error(ExitCode::unavailable, "CUDA_GRAPHS=on, but the run is not on a CUDA device", "use CUDA_GRAPHS=auto");
+    throw Error(ExitCode::unavailable, "CUDA_GRAPHS=on needs a CUDA device", "use CUDA_GRAPHS=auto");
   }
   runtime.cuda_graphs = runtime.device.is_cuda() && config.ops == OpsPath::fast && config.cuda_graphs != SwitchChoice::off;
 #ifdef PGOLF_WITH_CUDA
@@ -76,14 +75,14 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
   auto& context = at::globalContext();
   context.setAllowTF32CuBLAS(true);
   context.setAllowTF32CuDNN(true);
-  // The fast path prefers cuDNN's attention, the quicker one on Hopper; the Python program switches it off.
+  // The fast path prefers cuDNN's attention, which is faster on Hopper; upstream disables it.
   context.setSDPUseCuDNN(config.ops == OpsPath::fast);
   context.setSDPPriorityOrder(
       {static_cast<int64_t>(at::SDPBackend::cudnn_attention), static_cast<int64_t>(at::SDPBackend::flash_attention),
        static_cast<int64_t>(at::SDPBackend::efficient_attention), static_cast<int64_t>(at::SDPBackend::math)});
   context.setSDPUseFlash(true);
   context.setSDPUseMemEfficient(false);
-  // The last resort: float32 on CUDA, and heads of more than 256 lanes.
+  // Fallback for float32 on CUDA and for head_dim above 256.
   context.setSDPUseMath(true);
   if (config.deterministic) {
     ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);

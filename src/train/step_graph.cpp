@@ -32,14 +32,14 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
   std::string problem;
   recording->memory = memory_();
   c10::cuda::device_synchronize();
-  // A recording allocates from a pool of its own, so what the allocator keeps of this step would be reserved twice.
+  // A recording allocates from its own pool, so memory that the allocator caches from this step would be reserved twice.
   c10::cuda::CUDACachingAllocator::emptyCache();
   try {
     recording->graph.capture_begin();
     try {
       work();
     } catch (...) {
-      // A stream that is left capturing would refuse everything from now on.
+      // A stream left in capture mode would reject all further work.
       try {
         recording->graph.capture_end();
       } catch (const std::exception&) {
@@ -50,8 +50,8 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
     recording->graph.replay();
     if (result.defined()) {
       const double largest = expected.abs().max().item<double>(), difference = (result - expected).abs().max().item<double>();
-      // Far above what bfloat16 and sums in another order do to a loss, far below what stale inputs do.
-      if (!(difference <= 0.02 * largest)) problem = format("its result is %g off %g", difference, largest);
+      // Far above the effect of bfloat16 and summation order on a loss, far below that of stale inputs.
+      if (!(difference <= 0.02 * largest)) problem = format("its result differs by %g of %g", difference, largest);
     }
   } catch (const std::exception& error) {
     problem = error.what();
@@ -59,7 +59,7 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
   }
   recording_ = std::move(recording);
   if (problem.empty()) return;
-  log::warn("CUDA_GRAPHS: a step could not be recorded, and all steps run without graphs: " + problem);
+  log::warn("CUDA_GRAPHS: a step could not be recorded; running without graphs: " + problem);
   *enabled_ = false;
   work();
 }

@@ -1,4 +1,4 @@
-// The device work of a step as a CUDA graph: recorded once, then started by one call instead of thousands.
+// A step's device work as a CUDA graph: recorded once, then launched by one call instead of thousands.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,24 +9,24 @@
 
 namespace pgolf {
 
-/// Whether a run's steps are recorded. Its graphs share one: where one of them can't be recorded, none is.
+/// Whether a run uses graphs. Shared by all its graphs: if one cannot be recorded, none is used.
 using GraphSwitch = std::shared_ptr<bool>;
 
-/// For work that always does the same on the same memory: what changes from call to call is in device memory before run().
+/// For work that does the same on the same memory in every call: inputs that change must be in device memory before run().
 class StepGraph {
  public:
-  /// The addresses that a recording holds on to.
+  /// The addresses that a recording depends on.
   using Memory = std::function<std::vector<const void*>()>;
 
-  /// Switched off, or a build without CUDA: run() just calls.
+  /// If disabled, or built without CUDA, run() just calls work.
   StepGraph(GraphSwitch enabled, Memory memory);
   ~StepGraph();
 
-  /// The first call does the work as it is, so that every library has made its plans and buffers. The second one does it,
-  /// records it, and replays the recording; if `result` then differs from what it was by more than 2 % of its largest entry, or
-  /// if recording failed, it warns, does the work again and switches recording off. Later calls replay, or record anew if the
-  /// memory is another than when that was done. Doing the work twice must be the same as doing it once. result: 0-dim or more,
-  /// float32, written by the work; undefined: nothing is compared, and the second call only records and replays.
+  /// The first call runs the work directly, so that libraries create their plans and buffers. The second call runs it, records it
+  /// and replays the recording; if `result` then differs by more than 2 % of its largest entry, or if recording failed, it warns,
+  /// runs the work again and disables graphs. Later calls replay, or record again if the memory has changed since. The work must
+  /// be idempotent. result: 0-dim or more, float32, written by the work; undefined: nothing is compared, and the second call only
+  /// records and replays.
   void run(const std::function<void()>& work, const at::Tensor& result = {});
 
  private:
@@ -36,7 +36,7 @@ class StepGraph {
   GraphSwitch enabled_;
   Memory memory_;
   int calls_ = 0;
-  std::unique_ptr<Recording> recording_;  ///< a failed one is kept: what it left in its memory pool may still be referred to
+  std::unique_ptr<Recording> recording_;  ///< kept on failure: its memory pool may still be referenced
 };
 
 }  // namespace pgolf

@@ -44,7 +44,7 @@ Tokenizer checked_tokenizer(const RunConfig& config) {
   return tokenizer;
 }
 
-// Windows per validation batch, as the Python program's eval_val has them.
+// Windows per validation batch, as in upstream's eval_val.
 int64_t validation_sequences(const RunConfig& config, const Process& process) {
   return config.data.val_batch_size / (process.world_size() * process.grad_accum_steps()) / config.data.train_seq_len;
 }
@@ -69,10 +69,10 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops),
       micro_batches_(config, runtime, process),
-      replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().at_once)),
-      report_(torch::zeros({micro_batches_.passes() + static_cast<int64_t>(model_->parameters().size())},
+      replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
+      report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
                            at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
-      losses_(report_.narrow(0, 0, micro_batches_.passes())) {
+      losses_(report_.narrow(0, 0, micro_batches_.count())) {
   const auto graphs = std::make_shared<bool>(runtime.cuda_graphs);
   const auto memory = [this] {
     std::vector<const void*> addresses;
@@ -109,9 +109,9 @@ void Trainer::log_setup() const {
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
                    python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
                    python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
-  log::info(format("passes_per_step:%lld of %lld tokens, %d at a time", static_cast<long long>(micro_batches_.passes()),
-                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.passes())),
-                   micro_batches_.plan().at_once));
+  log::info(format("micro_batches:%lld of %lld tokens, %d in parallel", static_cast<long long>(micro_batches_.count()),
+                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.count())),
+                   micro_batches_.plan().parallel));
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
                    config_.schedule.warmup_steps, config_.schedule.max_wallclock_seconds));
@@ -139,7 +139,7 @@ EvalResult Trainer::validate() {
 
 void Trainer::clear_gradients() {
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
-  // A recording holds on to the memory.
+  // A recording depends on the gradients' memory.
   torch::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   for (const auto& parameter : model_->parameters()) {
@@ -148,23 +148,23 @@ void Trainer::clear_gradients() {
   if (!gradients.empty()) at::_foreach_zero_(gradients);
 }
 
-/// Device work only, the same whenever the weights and the loaded tokens are the same.
+/// Device work only; depends only on the weights and the loaded tokens.
 void Trainer::accumulate_gradients() {
-  // What the fast path derives from the weights must be derived within the recording.
+  // The fast path must derive its data from the weights within the recording.
   if (runtime_.cuda_graphs) {
     for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
   }
   clear_gradients();
-  replicas_->run(micro_batches_.passes(), [this](Gpt& model, int64_t i) {
-    const auto [inputs, targets] = micro_batches_.pass(i);
-    const double weight = 1.0 / static_cast<double>(micro_batches_.passes());
+  replicas_->run(micro_batches_.count(), [this](Gpt& model, int64_t i) {
+    const auto [inputs, targets] = micro_batches_.get(i);
+    const double weight = 1.0 / static_cast<double>(micro_batches_.count());
     const auto loss = model(inputs, targets, weight);
     losses_[i].copy_(loss.detach());
     (loss * weight).backward();
   });
 }
 
-/// Their norms follow the losses, so that both come to the host at once.
+/// Stores the norms after the losses, so that both are copied to the host together.
 void Trainer::measure_gradients() {
   std::vector<at::Tensor> gradients;
   for (const auto& parameter : model_->parameters()) {
@@ -186,15 +186,15 @@ StepRecord Trainer::forward_backward() {
       losses_);
   StepRecord record;
   float sum = 0;
-  const int64_t passes = losses_.numel();
+  const int64_t micro_batches = losses_.numel();
   const auto report = report_.cpu();
-  for (int64_t i = 0; i < passes; ++i) {
+  for (int64_t i = 0; i < micro_batches; ++i) {
     const float loss = report.const_data_ptr<float>()[i];
     record.micro_losses.push_back(loss);
     sum += loss;
   }
-  record.train_loss = sum / static_cast<float>(passes);
-  const auto norms = report.narrow(0, passes, norms_.numel());
+  record.train_loss = sum / static_cast<float>(micro_batches);
+  const auto norms = report.narrow(0, micro_batches, norms_.numel());
   record.grad_norm = at::linalg_vector_norm(norms, 2, std::nullopt, false, at::kDouble).item<double>();
   return record;
 }
@@ -203,12 +203,12 @@ void Trainer::require_finite(const StepRecord& record) const {
   const auto fail = [&](const std::string& what) {
     throw Error(
         ExitCode::non_finite,
-        format("%s at step %lld; no weight was changed by that step", what.c_str(), static_cast<long long>(record.step)),
-        "start again with lower learning rates or with GRAD_CLIP_NORM; with SAVE_EVERY the steps before are in checkpoints/");
+        format("%s at step %lld; this step did not change any weights", what.c_str(), static_cast<long long>(record.step)),
+        "restart with lower learning rates or GRAD_CLIP_NORM; earlier steps are in checkpoints/ if SAVE_EVERY was set");
   };
   if (!std::isfinite(record.train_loss)) fail(format("train_loss is %s", python_float(record.train_loss).c_str()));
   if (std::isfinite(record.grad_norm)) return;
-  // Sums of squares are quick, but can overflow.
+  // Sums of squares are fast, but can overflow.
   for (const auto& item : model_->named_parameters()) {
     const auto& gradient = item.value().grad();
     if (gradient.defined() && !at::isfinite(gradient).all().item<bool>())
@@ -233,13 +233,13 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
     optimizers_.step();
   });
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
-  // A replay writes to the weights behind LibTorch's back.
+  // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
 }
 
-void Trainer::rehearse() {
+void Trainer::warmup_step() {
   forward_backward();
-  // As the Python program's warm-up has them.
+  // Base learning rates and momentum, as in upstream's warmup.
   update_weights(1.0, config_.optim.muon_momentum);
 }
 
@@ -249,7 +249,7 @@ void Trainer::warm_up() {
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
   for (int i = 0; i < steps && stop_signal() == 0; ++i) {
-    rehearse();  // everything is put back below
+    warmup_step();  // undone below
     if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
   }
   torch::NoGradGuard no_grad;
@@ -277,12 +277,12 @@ void Trainer::save(const RunFolder& folder) {
 }
 
 void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved) {
-  const auto differences = differences_that_matter(checkpoint.state.config, resolved);
+  const auto differences = resume_differences(checkpoint.state.config, resolved);
   if (differences.empty()) return;
   std::string list;
   for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
-  throw Error(ExitCode::usage, format("cannot continue %s with other settings: %s", checkpoint.path.c_str(), list.c_str()),
-              "give --config RUN_FOLDER/config.env of that run, or start a new run");
+  throw Error(ExitCode::usage, format("cannot resume from %s with different settings: %s", checkpoint.path.c_str(), list.c_str()),
+              "pass --config RUN_FOLDER/config.env of that run, or start a new run");
 }
 
 void Trainer::restore(const Checkpoint& checkpoint) {
@@ -292,13 +292,13 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   auto generator = at::detail::getDefaultCPUGenerator();
   live.emplace_back(generator_name, generator.get_state());
   if (live.size() != checkpoint.tensors.size())
-    throw Error(ExitCode::bad_input, checkpoint.path.string() + " holds another set of tensors than this run");
+    throw Error(ExitCode::bad_input, checkpoint.path.string() + " has a different number of tensors than this run");
   for (size_t i = 0; i < live.size(); ++i) {
     const auto& [name, tensor] = checkpoint.tensors[i];
     if (name != live[i].first || tensor.sizes() != live[i].second.sizes() ||
         tensor.scalar_type() != live[i].second.scalar_type()) {
-      throw Error(ExitCode::bad_input, format("%s: %s is not what this run has in its place (%s)", checkpoint.path.c_str(),
-                                              name.c_str(), live[i].first.c_str()));
+      throw Error(ExitCode::bad_input, format("%s: %s does not match the run's tensor %s", checkpoint.path.c_str(), name.c_str(),
+                                              live[i].first.c_str()));
     }
     if (name == generator_name) {
       generator.set_state(tensor);
@@ -318,16 +318,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
   if (restored_) log.resumed(state_);
   log.started(run_record(folder));
   if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
-  StopRule stop(config_.schedule);
+  StopCondition stop(config_.schedule);
   StepProfiler profiler(config_.output.profile_steps, folder, runtime_.device);
   TrainingClock clock(runtime_.device, &state_.training_time_ms);
   while (true) {
-    // A checkpoint is saved before the validation of its step, so a continued run validates there first.
+    // A checkpoint is saved before its step is validated, so a resumed run validates first.
     const bool last = stop.reached(state_.step);
     if (last || is_multiple(state_.step, config_.output.val_loss_every)) {
       clock.pause();
-      note_best(validate(), log);
-      clock.go_on();
+      record_validation(validate(), log);
+      clock.resume();
     }
     if (last) break;
     if (const int signal = stop_signal(); signal != 0) {
@@ -340,16 +340,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
     const StepRecord record = step(clock.now_ms());
     profiler.end_step();
     const double now_ms = clock.now_ms();
-    log.step(record, now_ms, stop.decided());
+    log.step(record, now_ms, stop.time_is_up());
     if (on_step) on_step(record);
-    stop.look_at_the_clock(record.step, now_ms);
+    stop.check_time(record.step, now_ms);
     if (is_multiple(record.step, config_.output.save_every)) {
       clock.pause();
       save(folder);
-      clock.go_on();
+      clock.resume();
     }
   }
-  if (stop.early(state_.step)) log.stopped_early(state_);
+  if (stop.stopped_early(state_.step)) log.stopped_early(state_);
   profiler.finish();
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
   return ExitCode::ok;
@@ -361,7 +361,7 @@ StepRecord Trainer::step(double elapsed_ms) {
   return record;
 }
 
-void Trainer::note_best(const EvalResult& result, RunLog& log) {
+void Trainer::record_validation(const EvalResult& result, RunLog& log) {
   if (state_.best_val_loss == 0 || result.val_loss < state_.best_val_loss) {
     state_.best_val_loss = result.val_loss;
     state_.best_step = state_.step;

@@ -1,4 +1,4 @@
-// When a run's time passes, and when it is up.
+// Measures a run's training time and decides when it ends.
 #pragma once
 
 #include <chrono>
@@ -9,20 +9,20 @@
 
 namespace pgolf {
 
-/// Training time: without validation and checkpoints, and with all work that was given to the device.
+/// Training time: excludes validation and checkpoints, includes all device work submitted.
 class TrainingClock {
  public:
-  /// Runs from now on. total_ms: what has passed up to the last pause; the clock adds to it.
-  TrainingClock(at::Device device, double* total_ms) : device_(device), total_ms_(total_ms) { go_on(); }
+  /// Starts running. total_ms: the time up to the last pause; the clock adds to it.
+  TrainingClock(at::Device device, double* total_ms) : device_(device), total_ms_(total_ms) { resume(); }
 
-  /// Device work under way is not waited for.
+  /// Does not wait for pending device work.
   double now_ms() const { return *total_ms_ + since_start(); }
 
   void pause() {
     synchronize(device_);
     *total_ms_ += since_start();
   }
-  void go_on() {
+  void resume() {
     synchronize(device_);
     start_ = Clock::now();
   }
@@ -36,24 +36,24 @@ class TrainingClock {
   Clock::time_point start_;
 };
 
-/// After ITERATIONS, or after the step in which MAX_WALLCLOCK_SECONDS ran out.
-class StopRule {
+/// Stops after ITERATIONS, or after the step in which MAX_WALLCLOCK_SECONDS ran out.
+class StopCondition {
  public:
-  explicit StopRule(const ScheduleConfig& schedule)
+  explicit StopCondition(const ScheduleConfig& schedule)
       : iterations_(schedule.iterations), cap_ms_(1000.0 * schedule.max_wallclock_seconds) {}
 
-  void look_at_the_clock(int64_t step, double now_ms) {
-    if (!decided() && cap_ms_ > 0 && now_ms >= cap_ms_) last_step_ = step;
+  void check_time(int64_t step, double now_ms) {
+    if (!time_is_up() && cap_ms_ > 0 && now_ms >= cap_ms_) last_step_ = step;
   }
-  /// Whether the time was up when it was last looked at.
-  bool decided() const { return last_step_ >= 0; }
-  bool reached(int64_t step) const { return step == iterations_ || (decided() && step >= last_step_); }
-  bool early(int64_t step) const { return decided() && step < iterations_; }
+  /// Whether the cap was exceeded at the last check_time().
+  bool time_is_up() const { return last_step_ >= 0; }
+  bool reached(int64_t step) const { return step == iterations_ || (time_is_up() && step >= last_step_); }
+  bool stopped_early(int64_t step) const { return time_is_up() && step < iterations_; }
 
  private:
   int64_t iterations_;
   double cap_ms_;           ///< 0: none
-  int64_t last_step_ = -1;  ///< -1: not decided
+  int64_t last_step_ = -1;  ///< -1: not known yet
 };
 
 }  // namespace pgolf

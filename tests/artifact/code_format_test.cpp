@@ -11,7 +11,7 @@ RawTensor tensor(DType dtype, std::vector<int64_t> shape, size_t bytes) {
   return {dtype, std::move(shape), std::make_shared<const Bytes>(bytes, std::byte{1})};
 }
 
-TEST(CodeFormat, WhatIsWrittenIsRead) {
+TEST(CodeFormat, RoundTrip) {
   const CodedTensors tensors{{"kept", tensor(DType::float16, {3}, 6), {}, DType::bfloat16},
                              {"rows", tensor(DType::int8, {2, 4}, 8), tensor(DType::float16, {2}, 4), DType::float32},
                              {"whole", tensor(DType::int8, {5}, 5), tensor(DType::float32, {}, 4), DType::float64},
@@ -32,7 +32,7 @@ TEST(CodeFormat, WhatIsWrittenIsRead) {
   }
 }
 
-TEST(CodeFormat, TextsOfFormats) {
+TEST(CodeFormat, FormatTexts) {
   EXPECT_EQ(format_text({}), "torch");
   EXPECT_EQ(format_text({.codec = Codec::zlib}), "torch+zlib");
   EXPECT_EQ(format_text({.codes = CodeFormat::int8_clean_per_row_v1}), "int8");

@@ -78,13 +78,13 @@ void refuse(const Bytes& file, std::string_view part) {
   expect_bad_input([&] { parse_model_container(file, "f"); }, part);
 }
 
-TEST(ModelContainer, ContentTellsTheForm) {
+TEST(ModelContainer, FormatIsDetectedByContent) {
   EXPECT_EQ(format_of(torch_file()), "torch");
   EXPECT_EQ(format_of(artifact_file()), "int8+zlib");
   EXPECT_EQ(format_of(save_torch(int8_object())), "int8");
   EXPECT_EQ(format_of(zlib_compress(torch_file(), 1)), "torch+zlib");
   EXPECT_EQ(format_of(plain_safetensors()), "safetensors");
-  // The length of a header of 376 bytes begins like a zlib stream: 78 01.
+  // A header length of 376 bytes starts like a zlib stream: 78 01.
   std::string padding;
   Bytes file;
   do {
@@ -116,7 +116,7 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
       {"version https://git-lfs.github.com/spec/v1\n"sv, "a Git LFS pointer"},
       {"<!DOCTYPE html><html>"sv, "a web page"},
       {"{\"a\": 1}\n"sv, "a text file"},
-      {"\x88\xd8\x34\x01\x01\0\0\0"sv, "a shard of tokens"},
+      {"\x88\xd8\x34\x01\x01\0\0\0"sv, "a token shard"},
       {""sv, "an empty file"},
       {"\x01\x02\x03\x04\x05\x06"sv, "neither a torch.save archive nor safetensors"},
   };
@@ -126,10 +126,10 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
   }
 }
 
-TEST(ModelContainer, CutFilesAreCalledCut) {
+TEST(ModelContainer, TruncatedFilesAreNamed) {
   for (const Bytes& file : {torch_file(), artifact_file(), plain_safetensors()}) {
-    refuse(Bytes(file.begin(), file.end() - 1), "cut off");
-    refuse(Bytes(file.begin(), file.begin() + static_cast<ptrdiff_t>(file.size() / 2)), "cut off");
+    refuse(Bytes(file.begin(), file.end() - 1), "truncated");
+    refuse(Bytes(file.begin(), file.begin() + static_cast<ptrdiff_t>(file.size() / 2)), "truncated");
   }
 }
 
@@ -182,13 +182,13 @@ TEST(Contents, NestedEntriesHavePaths) {
   EXPECT_EQ(contents.notes, expected);
 }
 
-TEST(Contents, AConfigurationOfOtherThingsThanTextsIsRefused) {
+TEST(Contents, AConfigurationMustHaveStringValues) {
   for (const char* json : {"{\"a\": 1}", "[]", "nonsense", ""}) {
     expect_bad_input(
         [&] {
           contents_of(safetensors_file({{"pgolf_config", json}}));
         },
-        "pgolf_config is no JSON object of strings");
+        "pgolf_config is not a JSON object of strings");
   }
   Dict object = int8_object();
   object.set(text("pgolf_config"), table("ROPE_DIMS", 16));
@@ -219,7 +219,7 @@ TEST(ModelContainer, DamageNeverCrashes) {
   for (const Bytes& file : {artifact_file(), plain_safetensors(), checkpoint_file()}) damage_everywhere(file, read_all);
 }
 
-/// The archive of a pickle that may be damaged, with checksums that fit: what a compressed or damaged file hardly ever gets to.
+/// An archive with valid checksums around a possibly damaged pickle, which random damage of a file hardly ever produces.
 Bytes archive_of(const Pickled& pickled) {
   TorchZipWriter zip("archive");
   zip.add("data.pkl", pickled.pickle);
@@ -238,7 +238,7 @@ TEST(ModelContainer, DamageBehindValidChecksumsNeverCrashes) {
       accepted += survives([&] { read_all(archive_of(pickled)); });
     }
   }
-  EXPECT_GT(accepted, 0) << "letters of names may change";
+  EXPECT_GT(accepted, 0) << "letters of names can change";
 }
 
 TEST(ModelContainer, BombsAreStopped) {
@@ -246,24 +246,24 @@ TEST(ModelContainer, BombsAreStopped) {
   ::getrusage(RUSAGE_SELF, &before);
   const Bytes bomb = zlib_compress(Bytes(size_t{300} << 20), 9);  // of 300 KiB
   ::getrusage(RUSAGE_SELF, &before);
-  refuse(bomb, "unpacks to more than 268435456 bytes");
+  refuse(bomb, "unpacks to more than the limit of 268435456 bytes");
   ::getrusage(RUSAGE_SELF, &after);
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 800 << 10) << "KiB";
   // A bomb within a bomb is only opened once.
   refuse(zlib_compress(zlib_compress(Bytes(size_t{8} << 20), 9), 9), "the zlib stream holds ");
 }
 
-TEST(ModelContainer, ShapesWithoutElementsMustBeCountable) {
+TEST(ModelContainer, EmptyShapesMustBeValid) {
   Dict object;
   object.set(text("w"), RawTensor{DType::float32, {0, int64_t{1} << 62}, tensor<float>(DType::float32, {0}, {}).bytes});
-  refuse(save_torch(object), "cannot be counted");
+  refuse(save_torch(object), "size overflows");
   const std::string header = R"({"w":{"dtype":"F32","shape":[0,4611686018427387904,4611686018427387904],"data_offsets":[0,0]}})";
   Bytes file(8);
   const uint64_t size = header.size();
   std::memcpy(file.data(), &size, sizeof size);
   const Bytes text = to_bytes(header);
   file.insert(file.end(), text.begin(), text.end());
-  refuse(file, "do not fit");
+  refuse(file, "do not match");
 }
 
 }  // namespace

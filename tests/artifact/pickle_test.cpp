@@ -47,7 +47,7 @@ std::string storage(const std::string& type = "FloatStorage", const std::string&
 
 const std::string no_hooks = "ccollections\nOrderedDict\n)R";
 
-/// A call of _rebuild_tensor_v2 with these sizes and strides, each of them opcodes that make a tuple.
+/// A call of _rebuild_tensor_v2; sizes and strides are opcodes that each build a tuple.
 std::string rebuild(const std::string& offset, const std::string& sizes, const std::string& strides,
                     const std::string& source = storage()) {
   return "ctorch._utils\n_rebuild_tensor_v2\n(" + source + offset + sizes + strides + "\x89" + no_hooks + "tR";
@@ -99,7 +99,7 @@ struct BatchCase {
   const char *dict, *ordered_dict, *list;
 };
 
-TEST(Pickle, WritesLongContainersInPythonsPieces) {
+TEST(Pickle, WritesLongContainersInPythonsBatches) {
   const BatchCase cases[] = {{0, "ad2598304a8af697d0c335a50a3e5a1ba06c82d9b63ef5f9d3e730b54cf9148a",
                               "f415ed8a5f5414778834b70e68576b4cb1004836b3d1c11c0081e680872fd89e",
                               "a4f82e84e67aa7b6f1c1c917b333fe0fc57973b55e4d42202c8e3c39447bd060"},
@@ -158,7 +158,7 @@ TEST(Unpickle, Tensors) {
   EXPECT_EQ(floats(rebuild(small(4), small(2) + "\x85", small(1) + "\x85")), (std::vector<float>{4, 5}));  // a slice
   EXPECT_EQ(floats(rebuild(small(5), ")", ")")), (std::vector<float>{5}));                                 // a scalar
   EXPECT_EQ(floats(rebuild(small(6), pair(0, 3), pair(3, 1))), (std::vector<float>{}));
-  // The stride of a dimension of one element means nothing.
+  // The stride of a dimension of size one is irrelevant.
   EXPECT_EQ(floats(rebuild(small(4), small(1) + small(2) + "\x86", big(INT64_MAX) + small(1) + "\x86")),
             (std::vector<float>{4, 5}));
 }
@@ -182,7 +182,7 @@ TEST(Unpickle, StringsKeepTheirIdentity) {
   EXPECT_EQ(object(1), object(3));
 }
 
-// ---- reader: what it refuses
+// ---- reader: what it rejects
 
 TEST(Unpickle, MessagesNameFileOffsetAndCause) {
   refuse("cos\nsystem\n" + unicode("echo") + "\x85R.", "f.pt: data.pkl at byte 2: needs \"os system\"");
@@ -191,52 +191,52 @@ TEST(Unpickle, MessagesNameFileOffsetAndCause) {
 TEST(Unpickle, ForeignGlobals) {
   for (const char* name : {"builtins\neval", "posix\nsystem", "torch\nload", "torch._utils\n_rebuild_tensor_v3",
                            "collections\ndefaultdict", "torch\nUntypedStorage", "collections OrderedDict\n", "\n"}) {
-    refuse("c" + std::string(name) + "\n.", "not on the list of accepted names");
+    refuse("c" + std::string(name) + "\n.", "not an accepted name");
   }
-  refuse("c" + std::string(300, 'a') + "\nb\n.", "too long or cut off");
-  refuse("ctorch\nFloat", "too long or cut off");
+  refuse("c" + std::string(300, 'a') + "\nb\n.", "too long or truncated");
+  refuse("ctorch\nFloat", "too long or truncated");
 }
 
 TEST(Unpickle, ForeignOpcodes) {
-  // Everything that is neither in the list nor harmless: INST, OBJ, NEWOBJ, EXT1, STACK_GLOBAL, PERSID, DUP, POP, ...
+  // A selection of opcodes that are not accepted: INST, OBJ, NEWOBJ, EXT1, STACK_GLOBAL, PERSID, DUP, POP, ...
   for (const char* code :
        {"i", "o", "\x81", "\x82", "\x93", "P", "2", "0", "1", "d", "l", "p", "g", "S", "I", "\x95", "\x94", "\x8c", "\xff"}) {
-    refuse(code, "not on the list of accepted ones");
+    refuse(code, "not accepted");
   }
 }
 
 TEST(Unpickle, Framing) {
-  expect_bad_input([] { unpickle({}, "f.pt", six_floats); }, "cut off");
-  expect_bad_input([] { unpickle(to_bytes("N."), "f.pt", six_floats); }, "does not begin like");
+  expect_bad_input([] { unpickle({}, "f.pt", six_floats); }, "truncated");
+  expect_bad_input([] { unpickle(to_bytes("N."), "f.pt", six_floats); }, "does not start like");
   expect_bad_input([] { unpickle(to_bytes("\x80\x04N."), "f.pt", six_floats); }, "protocol 2");
-  refuse("\x80\x02N.", "does not begin like");
-  refuse("N", "cut off");
-  refuse(".", "unfinished");
-  refuse("NN.", "unfinished");
-  refuse("(N.", "unfinished");
+  refuse("\x80\x02N.", "does not start like");
+  refuse("N", "truncated");
+  refuse(".", "incomplete");
+  refuse("NN.", "incomplete");
+  refuse("(N.", "incomplete");
   refuse("N..", "after its end mark");
-  refuse("ccollections\nOrderedDict\n.", "where a plain value should be");
+  refuse("ccollections\nOrderedDict\n.", "in place of a plain value");
   expect_bad_input([] { unpickle(Bytes((16 << 20) + 1), "f.pt", six_floats); }, "larger than");
 }
 
 TEST(Unpickle, StackAbuse) {
-  refuse("a.", "not there");
-  refuse("]a.", "not there");
-  refuse("]s.", "not there");
-  refuse("](a.", "not there");
+  refuse("a.", "missing object");
+  refuse("]a.", "missing object");
+  refuse("]s.", "missing object");
+  refuse("](a.", "missing object");
   refuse("e.", "never opened");
   refuse("t.", "never opened");
-  refuse("\x87.", "not there");
-  refuse("R.", "not there");
-  refuse("b.", "not there");
-  refuse("Q.", "not there");
-  refuse("q\1.", "not there");
+  refuse("\x87.", "missing object");
+  refuse("R.", "missing object");
+  refuse("b.", "missing object");
+  refuse("Q.", "missing object");
+  refuse("q\1.", "missing object");
   refuse("NNa.", "not a list");
   refuse("](NNu.", "not a dict");
   refuse("}(Nu.", "without a value");
   refuse("}NNs.", "not a string");
-  refuse("}(" + unicode("k") + "N" + unicode("k") + "Nu.", "\"k\" twice");
-  refuse("}(" + unicode("k") + "ctorch\nFloatStorage\nu.", "where a plain value should be");
+  refuse("}(" + unicode("k") + "N" + unicode("k") + "Nu.", "duplicate dict key \"k\"");
+  refuse("}(" + unicode("k") + "ctorch\nFloatStorage\nu.", "in place of a plain value");
   refuse("N)R.", "not a function");
   refuse("ctorch\nFloatStorage\n)R.", "not a function");
   refuse("ccollections\nOrderedDict\n" + small(1) + "\x85R.", "with arguments");
@@ -246,8 +246,8 @@ TEST(Unpickle, StackAbuse) {
 }
 
 TEST(Unpickle, MemoAbuse) {
-  refuse("h\7.", "refers to object 7");
-  refuse("j\xff\xff\xff\xff.", "refers to object 4294967295");
+  refuse("h\7.", "refers to missing object 7");
+  refuse("j\xff\xff\xff\xff.", "refers to missing object 4294967295");
   EXPECT_NO_THROW(read("Nr\xff\xff\xff\xff."));  // costs one entry like any other
   refuse("]q\1(h\1e.", "within itself");
   refuse("}q\1" + unicode("a") + "h\1s.", "within itself");
@@ -258,7 +258,7 @@ TEST(Unpickle, SizeAbuse) {
   refuse(
       "X\xff\xff\xff\xff"
       "abc",
-      "cut off");
+      "truncated");
   refuse("\x8a\xff" + std::string(255, 'x') + ".", "more than 64 bits");
   EXPECT_EQ(read(std::string("\x8a\0.", 3)).as_int("x"), 0);
   EXPECT_EQ(read("\x8a\1\xff.").as_int("x"), -1);
@@ -275,29 +275,29 @@ TEST(Unpickle, SizeAbuse) {
 TEST(Unpickle, DeepNesting) {
   const auto nested = [](size_t levels) { return std::string(levels, ']') + std::string(levels - 1, 'a') + "."; };
   EXPECT_NO_THROW(read(nested(64)));
-  refuse(nested(65), "nests more than 64 levels");
-  refuse(nested(400'000), "nests more than 64 levels");
+  refuse(nested(65), "nested more than 64 levels");
+  refuse(nested(400'000), "nested more than 64 levels");
   std::string tuples = "N";
   for (int i = 0; i < 100; ++i) tuples += "\x85";
-  refuse(tuples + ".", "nests more than 64 levels");
+  refuse(tuples + ".", "nested more than 64 levels");
   std::string attributes = "}";
   for (int i = 0; i < 100; ++i) attributes = no_hooks + "}" + unicode("a") + attributes + "sb";
-  refuse(attributes + ".", "nests more than 64 levels");
+  refuse(attributes + ".", "nested more than 64 levels");
 }
 
 TEST(Unpickle, StorageAbuse) {
   refuse("NQ.", "without its five fields");
   refuse("(" + unicode("module") + "ctorch\nFloatStorage\n" + unicode("0") + unicode("cpu") + small(6) + "tQ.",
-         "not of the right kind");
+         "of the wrong type");
   refuse(storage("FloatStorage", "7") + ".", "no such storage");
-  refuse(storage("FloatStorage", "0", small(7)) + ".", "says that storage \"0\" holds 7 elements of float32");
-  refuse(storage("FloatStorage", "0", small(5)) + ".", "holds 5 elements");
-  refuse(storage("FloatStorage", "0", big(-6)) + ".", "holds -6 elements");
-  refuse(storage("DoubleStorage", "0", small(6)) + ".", "holds 6 elements of float64");
-  refuse(storage() + ".", "where a plain value should be");
+  refuse(storage("FloatStorage", "0", small(7)) + ".", "declares storage \"0\" with 7 elements of float32");
+  refuse(storage("FloatStorage", "0", small(5)) + ".", "with 5 elements");
+  refuse(storage("FloatStorage", "0", big(-6)) + ".", "with -6 elements");
+  refuse(storage("DoubleStorage", "0", small(6)) + ".", "with 6 elements of float64");
+  refuse(storage() + ".", "in place of a plain value");
   const std::string as_float = rebuild(small(0), pair(2, 3), pair(3, 1));
   const std::string as_int = rebuild(small(0), pair(2, 3), pair(3, 1), storage("IntStorage"));
-  refuse("](" + as_float + as_int + "e.", "holds 6 elements of int32");
+  refuse("](" + as_float + as_int + "e.", "with 6 elements of int32");
 }
 
 TEST(Unpickle, TensorAbuse) {
@@ -306,33 +306,32 @@ TEST(Unpickle, TensorAbuse) {
   refuse(rebuild(small(7), pair(0, 3), pair(3, 1)) + ".", "beyond its storage");
   refuse(rebuild(small(0), pair(2, 3), pair(4, 1)) + ".", "beyond its storage");
   refuse(rebuild(big(INT64_MAX), pair(2, 3), pair(3, 1)) + ".", "beyond its storage");
-  refuse(rebuild(big(-1), pair(2, 3), pair(3, 1)) + ".", "wrong kind");
+  refuse(rebuild(big(-1), pair(2, 3), pair(3, 1)) + ".", "wrong type");
   refuse(rebuild(small(0), big(-2) + big(-3) + "\x86", pair(3, 1)) + ".", "negative");
   refuse(rebuild(small(0), pair(2, 3), big(-3) + small(1) + "\x86") + ".", "negative");
   refuse(rebuild(small(0), pair(100, 100), pair(0, 0)) + ".", "share memory");
-  refuse(rebuild(small(0), big(INT64_MAX) + big(INT64_MAX) + "\x86", pair(0, 0)) + ".", "cannot be counted");
+  refuse(rebuild(small(0), big(INT64_MAX) + big(INT64_MAX) + "\x86", pair(0, 0)) + ".", "size overflows");
   refuse(rebuild(small(0), pair(3, 3), big(1LL << 62) + small(1) + "\x86") + ".", "beyond its storage");
-  refuse(rebuild(small(0), small(2) + big(1LL << 62) + "\x86", big(1LL << 62) + big(4) + "\x86") + ".", "cannot be counted");
-  refuse(rebuild(small(0), big(1LL << 32) + big(1LL << 32) + "\x86", big(1LL << 32) + small(1) + "\x86") + ".",
-         "cannot be counted");
-  refuse(rebuild(small(0), pair(2, 3), small(3) + "\x85") + ".", "another number of strides");
-  refuse(rebuild(small(0), "N", "N") + ".", "without proper sizes");
+  refuse(rebuild(small(0), small(2) + big(1LL << 62) + "\x86", big(1LL << 62) + big(4) + "\x86") + ".", "size overflows");
+  refuse(rebuild(small(0), big(1LL << 32) + big(1LL << 32) + "\x86", big(1LL << 32) + small(1) + "\x86") + ".", "size overflows");
+  refuse(rebuild(small(0), pair(2, 3), small(3) + "\x85") + ".", "different numbers of sizes and strides");
+  refuse(rebuild(small(0), "N", "N") + ".", "invalid sizes");
   refuse(rebuild(small(0), "NN\x86", pair(1, 1)) + ".", "non-integer");
   std::string many = "(";
   for (int i = 0; i < 17; ++i) many += small(1);
-  refuse(rebuild(small(0), many + "t", many + "t") + ".", "without proper sizes");
+  refuse(rebuild(small(0), many + "t", many + "t") + ".", "invalid sizes");
   refuse("ctorch._utils\n_rebuild_tensor_v2\n)R.", "without its six arguments");
   refuse("ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + "tR.", "without its six arguments");
   refuse("ctorch._utils\n_rebuild_parameter\n(NNNtR.", "without a tensor");
-  refuse(rebuild("N", pair(2, 3), pair(3, 1)) + ".", "wrong kind");
+  refuse(rebuild("N", pair(2, 3), pair(3, 1)) + ".", "wrong type");
 }
 
-TEST(Unpickle, ManyViewsOfOneStorageAreRefused) {
+TEST(Unpickle, ManyViewsOfOneStorageAreRejected) {
   std::string list = "](";
   for (int i = 0; i < 4; ++i) list += rebuild(small(0), pair(3, 2), pair(1, 3));
   EXPECT_NO_THROW(read(list + "e."));
   refuse(list + rebuild(small(0), pair(3, 2), pair(1, 3)) + "e.", "too many overlapping views");
-  // One tensor in many places, too: whoever reads them copies each.
+  // The same for one tensor in many places: readers copy each.
   const std::string one = "](" + rebuild(small(0), pair(2, 3), pair(3, 1)) + "q\1";
   EXPECT_NO_THROW(read(one + "h\1h\1h\1e."));
   refuse(one + "h\1h\1h\1h\1e.", "too many overlapping views");

@@ -81,35 +81,35 @@ TEST(Safetensors, FaultyHeadersAreNamed) {
   const auto one = [](const std::string& fields) { return "{\"w\":{" + fields + "}}"; };
   parse("{", 0, "f.safetensors: the header is not JSON");
   parse("[]", 0, "not a JSON object");
-  parse("{\"w\":[[[[[[]]]]]]}", 0, "nests too deep");
-  parse("{\"w\":1}", 0, "not described by dtype, shape and data_offsets");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1]"), 4, "not described");
-  parse(one("\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, "dtype that is not supported");
-  parse(one("\"dtype\":32,\"shape\":[1],\"data_offsets\":[0,4]"), 4, "dtype that is not supported");
-  parse(one("\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]"), 4, "natural numbers");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]"), 4, "natural numbers");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]"), 4, "two natural numbers");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]"), 4, "do not fit");
-  parse(one("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]"), 4, "do not fit");
-  // 2^62 * 4 elements of 4 bytes wrap around to nothing.
-  parse(one("\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]"), 0, "do not fit");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 3, "may be cut off");
+  parse("{\"w\":[[[[[[]]]]]]}", 0, "nested too deeply");
+  parse("{\"w\":1}", 0, "does not have exactly dtype, shape and data_offsets");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1]"), 4, "does not have exactly");
+  parse(one("\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]"), 4, "unsupported dtype");
+  parse(one("\"dtype\":32,\"shape\":[1],\"data_offsets\":[0,4]"), 4, "unsupported dtype");
+  parse(one("\"dtype\":\"F32\",\"shape\":[-1],\"data_offsets\":[0,4]"), 4, "non-negative integers");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]"), 4, "non-negative integers");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4,4]"), 4, "two non-negative integers");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,0]"), 4, "do not match");
+  parse(one("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]"), 4, "do not match");
+  // 2^62 * 4 elements of 4 bytes wrap around to 0.
+  parse(one("\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]"), 0, "do not match");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 3, "may be truncated");
   parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 5, "do not fill the rest");
   parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]"), 8, "overlap or leave gaps");
   const std::string w = "{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}";
   parse("{\"w\":" + w + ",\"v\":" + w + "}", 2, "overlap");
-  parse("{\"w\":" + w + ",\"w\":" + w + "}", 2, "\"w\" twice");
-  parse("{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "\"a\" twice");
-  parse(one("\"dtype\":\"U8\",\"shape\":[1],\"shape\":[2],\"data_offsets\":[0,2]"), 2, "\"shape\" twice");
+  parse("{\"w\":" + w + ",\"w\":" + w + "}", 2, "duplicate name \"w\"");
+  parse("{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", 0, "duplicate name \"a\"");
+  parse(one("\"dtype\":\"U8\",\"shape\":[1],\"shape\":[2],\"data_offsets\":[0,2]"), 2, "duplicate name \"shape\"");
   parse("{\"__metadata__\":{\"a\":1}}", 0, "entry \"a\" is not a string");
   parse("{\"__metadata__\":[]}", 0, "__metadata__ is not");
 
   Bytes huge(16, std::byte{0xff});
-  expect_bad_input([&] { parse_safetensors(huge, "f"); }, "claims a header of 18446744073709551615 bytes");
+  expect_bad_input([&] { parse_safetensors(huge, "f"); }, "declares a header of 18446744073709551615 bytes");
   expect_bad_input([&] { parse_safetensors(Bytes(7), "f"); }, "too short");
 }
 
-TEST(Safetensors, ManyClaimsOnTheSameBytesCopyNothing) {
+TEST(Safetensors, ManyTensorsOnTheSameBytesCopyNothing) {
   std::string header = "{";
   for (int i = 0; i < 20'000; ++i) {
     header +=

@@ -1,4 +1,4 @@
-// Helpers of the artifact tests.
+// Helpers for the artifact tests.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,7 +20,7 @@
 
 namespace pgolf::artifact_test {
 
-/// Recorded files of the Python program; tests that need them skip where they are absent.
+/// Files recorded from upstream; tests that need them are skipped if they are absent.
 inline std::filesystem::path shared_file(const std::string& relative) {
   const char* folder = std::getenv("PGOLF_SHARED");
   const std::filesystem::path root =
@@ -28,7 +28,7 @@ inline std::filesystem::path shared_file(const std::string& relative) {
   return root / relative;
 }
 
-/// A folder of its own that goes away with the object.
+/// A temporary folder, removed with the object.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -92,7 +92,7 @@ inline bool survives(const std::function<void()>& action) {
 inline int damage_everywhere(const Bytes& original, const std::function<void(BytesView)>& parse) {
   int accepted = 0;
   for (size_t size = 0; size < original.size(); ++size) {
-    // A copy of its own, so that a read beyond the end is one beyond an allocation.
+    // A separate copy, so that a read beyond the end is out of bounds of its allocation.
     const Bytes cut(original.begin(), original.begin() + static_cast<ptrdiff_t>(size));
     accepted += survives([&] { parse(cut); });
   }

@@ -83,17 +83,17 @@ TEST(TorchFile, StateDictRoundTrip) {
   EXPECT_EQ(values<float>(tensors[1].second), (std::vector<float>{-1, 0.5}));
 }
 
-TEST(TorchFile, WrongKindsAreNamed) {
+TEST(TorchFile, WrongTypesAreNamed) {
   const Value plain = load_torch(save_torch(state_dict_value(linear_tensors(), {""}, {})), "x");
   EXPECT_TRUE(state_dict_config(plain, "x").empty());
-  expect_bad_input([] { as_named_tensors(List{}, "a.pt"); }, "a.pt: the top level is of type list; expected dict");
+  expect_bad_input([] { as_named_tensors(List{}, "a.pt"); }, "a.pt: the top level has type list; expected dict");
   Dict nested;
   nested.set(text("model"), Dict());
-  expect_bad_input([&] { as_named_tensors(nested, "a.pt"); }, "a.pt: entry \"model\" is of type dict; expected tensor");
+  expect_bad_input([&] { as_named_tensors(nested, "a.pt"); }, "a.pt: entry \"model\" has type dict; expected tensor");
   Dict state(/*ordered=*/true), config;
   config.set(text("ROPE_DIMS"), 16);
   state.add_attribute(text("pgolf_config"), config);
-  expect_bad_input([&] { state_dict_config(state, "a.pt"); }, "pgolf_config entry \"ROPE_DIMS\" is of type int; expected str");
+  expect_bad_input([&] { state_dict_config(state, "a.pt"); }, "pgolf_config entry \"ROPE_DIMS\" has type int; expected str");
 }
 
 TEST(TorchFile, ArchivesOfOtherKinds) {
@@ -113,7 +113,7 @@ TEST(TorchFile, ArchivesOfOtherKinds) {
   TorchZipWriter short_storage("top");
   short_storage.add("data.pkl", pickled.pickle);
   short_storage.add("data/0", BytesView(*pickled.storages[0]).first(23));
-  expect_bad_input([&] { load_torch(short_storage.finish(), "x"); }, "the archive's record has 23 bytes");
+  expect_bad_input([&] { load_torch(short_storage.finish(), "x"); }, "its record has 23 bytes");
 }
 
 TEST(TorchFile, DamageNeverCrashes) {
@@ -121,7 +121,7 @@ TEST(TorchFile, DamageNeverCrashes) {
                     [](BytesView bytes) { as_named_tensors(load_torch(bytes, "x"), "x"); });
 }
 
-// ---- the Python program's own files
+// ---- upstream's files
 
 std::vector<fs::path> recorded_files() {
   std::vector<fs::path> files;
@@ -148,7 +148,7 @@ TEST(TorchFile, RewritesPythonsFilesByteForByte) {
     const Value value = load_torch(file, path.string());
     EXPECT_GT(value.as_dict("x").size(), 0u);
 
-    // Python names the device in the storages; ours are always on the CPU.
+    // Python stores the device with each storage; ours are always on the CPU.
     const BytesView original = zip.find(top + "/data.pkl")->bytes;
     const std::string_view original_text(reinterpret_cast<const char*>(original.data()), original.size());
     if (original_text.find("cuda:0") != std::string_view::npos) continue;
@@ -158,8 +158,8 @@ TEST(TorchFile, RewritesPythonsFilesByteForByte) {
     if (zip.find(top + "/.storage_alignment") == nullptr) continue;
     const Bytes written = save_torch(value, top);
     ASSERT_EQ(written.size(), file.size());
-    // The first half of the serialization id depends on the standard library PyTorch was built with, and is another
-    // one on Windows and macOS. It comes last before the directory.
+    // The first half of the serialization id depends on the standard library PyTorch was built with, and differs
+    // on Windows and macOS. It is the last record before the directory.
     const auto id = zip.find(top + "/.data/serialization_id")->bytes.data() - file.data();
     EXPECT_TRUE(std::equal(file.begin(), file.begin() + id, written.begin()));
     EXPECT_TRUE(std::equal(file.begin() + id + 20, file.begin() + id + 40, written.begin() + id + 20));
@@ -172,7 +172,7 @@ TEST(TorchFile, RewritesPythonsFilesByteForByte) {
   RecordProperty("identical_files", whole);
 }
 
-TEST(TorchFile, BuildsTheStateDictOfThePythonProgram) {
+TEST(TorchFile, BuildsUpstreamsStateDict) {
   const fs::path path = shared_file("reference/train_tiny/bf16.final_model.pt");
   if (!fs::exists(path)) GTEST_SKIP() << path << " is absent";
   std::vector<std::string> modules = {"", "tok_emb", "blocks"};
@@ -185,13 +185,13 @@ TEST(TorchFile, BuildsTheStateDictOfThePythonProgram) {
     }
   }
   modules.push_back("final_norm");
-  // Fresh tensors and names: only their content comes from the file.
+  // New tensors and names with only their content from the file.
   const NamedTensors tensors = as_named_tensors(load_torch_file(path), "x");
   const Bytes built = save_torch(state_dict_value(tensors, modules, {}), "final_model");
   EXPECT_EQ(sha256_hex(built), "ad8525df1127d5911fac88194b2e6d50f35b77c77d6bf927cc1d340be47df15a");
 }
 
-TEST(TorchFile, BuildsTheInt8ObjectOfThePythonProgram) {
+TEST(TorchFile, BuildsUpstreamsInt8Object) {
   const fs::path json_path = shared_file("reference/int8/synthetic.json");
   if (!fs::exists(json_path)) GTEST_SKIP() << json_path << " is absent";
   const auto facts = nlohmann::ordered_json::parse(read_text(json_path));

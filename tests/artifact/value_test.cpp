@@ -37,11 +37,11 @@ TEST(Value, DictKeepsInsertionOrderAndReplacesInPlace) {
   EXPECT_EQ(moved.find("a")->as_text("x"), "new");
 }
 
-TEST(Value, AccessorsNamePlaceAndTypes) {
-  expect_bad_input([] { Value().as_dict("f.pt: top"); }, "f.pt: top is of type None; expected dict");
-  expect_bad_input([] { Value(true).as_int("f"); }, "f is of type bool; expected int");
-  expect_bad_input([] { Value(0.5).as_text("f"); }, "f is of type float; expected str");
-  expect_bad_input([] { Value(Tuple{}).as_tensor("f\n\x1b[2J"); }, "f??[2J is of type tuple; expected tensor");
+TEST(Value, AccessorErrorsNameLocationAndTypes) {
+  expect_bad_input([] { Value().as_dict("f.pt: top"); }, "f.pt: top has type None; expected dict");
+  expect_bad_input([] { Value(true).as_int("f"); }, "f has type bool; expected int");
+  expect_bad_input([] { Value(0.5).as_text("f"); }, "f has type float; expected str");
+  expect_bad_input([] { Value(Tuple{}).as_tensor("f\n\x1b[2J"); }, "f??[2J has type tuple; expected tensor");
 }
 
 }  // namespace

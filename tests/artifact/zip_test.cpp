@@ -47,13 +47,13 @@ TEST(Zip, NotAnArchive) {
   expect_bad_input([] { ZipReader(to_bytes(std::string(1000, 'P')), "x.pt"); }, "not a zip archive");
   const Bytes archive = small_archive();
   const Bytes cut(archive.begin(), archive.end() - 1);
-  expect_bad_input([&] { ZipReader(cut, "x.pt"); }, "cut off");
+  expect_bad_input([&] { ZipReader(cut, "x.pt"); }, "truncated");
 }
 
 TEST(Zip, WrongChecksumIsFound) {
   Bytes archive = small_archive();
   archive[find_last(archive, "first record")] = std::byte{'F'};
-  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "record \"top/data.pkl\" is damaged: its checksum is wrong");
+  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "record \"top/data.pkl\" is damaged: checksum mismatch");
 }
 
 TEST(Zip, SizesBeyondTheFileAllocateNothing) {
@@ -61,10 +61,10 @@ TEST(Zip, SizesBeyondTheFileAllocateNothing) {
   const size_t entry = find_last(archive, "top/data/0") - 46;
   poke<uint32_t>(archive, entry + 20, 0xfffffff0);
   poke<uint32_t>(archive, entry + 24, 0xfffffff0);
-  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "reaches into the zip directory or beyond the file");
+  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "extends into the zip directory or beyond the file");
 }
 
-TEST(Zip, CompressedAndEncryptedRecordsAreRefused) {
+TEST(Zip, CompressedAndEncryptedRecordsAreRejected) {
   Bytes archive = small_archive();
   const size_t entry = find_last(archive, "top/data/0") - 46;
   poke<uint16_t>(archive, entry + 10, 8);
@@ -74,14 +74,14 @@ TEST(Zip, CompressedAndEncryptedRecordsAreRefused) {
   expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "is encrypted");
 }
 
-TEST(Zip, OverlapAndDuplicatesAreRefused) {
+TEST(Zip, OverlapAndDuplicatesAreRejected) {
   Bytes archive = small_archive();
-  // The entry of data/1 (empty) becomes a second one of data/0, with its name, size, checksum and place.
+  // The entry of data/1 (empty) becomes a copy of that of data/0, with its name, size, checksum and offset.
   const size_t first = find_last(archive, "top/data/0") - 46, second = find_last(archive, "top/data/1") - 46;
   std::copy_n(archive.begin() + static_cast<ptrdiff_t>(first), 46 + 10, archive.begin() + static_cast<ptrdiff_t>(second));
-  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "two records are called \"top/data/0\"");
+  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "duplicate record \"top/data/0\"");
 
-  // A record within another one's bytes.
+  // A record within the bytes of another.
   TorchZipWriter inner_writer("top");
   inner_writer.add("data/1", as_bytes("inner"));
   const Bytes inner = inner_writer.finish();
@@ -100,13 +100,13 @@ TEST(Zip, RecordCountMustAgree) {
   const size_t end = find_last(archive, "PK\5\6"), end64 = find_last(archive, "PK\6\6");
   poke<uint16_t>(archive, end + 8, 4);
   poke<uint16_t>(archive, end + 10, 4);
-  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "contradict");
+  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "inconsistent");
   poke<uint64_t>(archive, end64 + 32, 4);
-  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "another number of records");
+  expect_bad_input([&] { ZipReader(archive, "x.pt"); }, "different number of records");
 }
 
 TEST(Zip, ReadsZip64Fields) {
-  // The entry's size and place move into a zip64 field, as writers do beyond 4 GiB.
+  // The entry's size and offset move into a zip64 field, as writers do beyond 4 GiB.
   const Bytes narrow = small_archive();
   const size_t directory = find_last(narrow, "PK\6\6"), entry = find_last(narrow, "top/version") - 46,
                entry_end = entry + 46 + 11;
@@ -138,7 +138,7 @@ TEST(Zip, ReadsZip64Fields) {
   EXPECT_EQ(Bytes(version.begin(), version.end()), to_bytes("3\n"));
 
   poke<uint64_t>(wide, entry_end + 20, ~uint64_t{0});
-  expect_bad_input([&] { ZipReader(wide, "x.pt"); }, "cut off");
+  expect_bad_input([&] { ZipReader(wide, "x.pt"); }, "truncated");
   poke<uint64_t>(wide, entry_end + 20, offset);
   poke<uint16_t>(wide, entry_end + 2, 16);
   expect_bad_input([&] { ZipReader(wide, "x.pt"); }, "zip64 field");

@@ -8,7 +8,7 @@
 namespace pgolf::testing {
 namespace {
 
-/// A file system of cgroups, and a process in one of them.
+/// A cgroup file system with a process in one of the groups.
 class CgroupTest : public ::testing::Test {
  protected:
   void put(const std::string& name, const std::string& content) {
@@ -29,7 +29,7 @@ TEST_F(CgroupTest, NoLimitWithoutFiles) {
   EXPECT_TRUE(std::isinf(cgroup_quota(folder_ / "nothing", folder_ / "nowhere")));
 }
 
-TEST_F(CgroupTest, VersionTwoTakesTheLeastOfAllAround) {
+TEST_F(CgroupTest, VersionTwoTakesTheMinimumOfAllAncestors) {
   put("cgroup/cpu.max", "max 100000\n");
   put("cgroup/a/cpu.max", "150000 100000\n");
   put("cgroup/a/b/cpu.max", "400000 100000\n");
@@ -52,7 +52,7 @@ TEST_F(CgroupTest, VersionOne) {
   EXPECT_TRUE(std::isinf(quota("4:cpuset:/job\n")));
 }
 
-TEST(Cores, ThreadsOfTheUserWin) {
+TEST(Cores, TheUsersThreadCountWins) {
   const char* const before = std::getenv("OMP_NUM_THREADS");
   const std::string saved = before != nullptr ? before : "";
   const auto threads_with = [](const char* value) {

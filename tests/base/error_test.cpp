@@ -7,7 +7,7 @@
 namespace pgolf {
 namespace {
 
-/// Exit code and what went to standard error.
+/// Exit code and standard error.
 std::pair<int, std::string> run_body(const std::function<ExitCode()>& body) {
   ::testing::internal::CaptureStderr();
   const int code = run_main(body);
@@ -25,8 +25,8 @@ TEST(RunMain, AnErrorBecomesItsCodeAndItsText) {
                                             {ExitCode::over_budget, 4}, {ExitCode::non_finite, 5},   {ExitCode::io, 6},
                                             {ExitCode::unavailable, 7}, {ExitCode::interrupted, 130}};
   for (const auto& [code, number] : codes) {
-    const auto result = run_body([code = code]() -> ExitCode { throw Error(code, "it broke at line 3", "mend line 3"); });
-    EXPECT_EQ(result, std::pair(number, std::string("error: it broke at line 3\n  mend line 3\n")));
+    const auto result = run_body([code = code]() -> ExitCode { throw Error(code, "it broke at line 3", "fix line 3"); });
+    EXPECT_EQ(result, std::pair(number, std::string("error: it broke at line 3\n  fix line 3\n")));
   }
   EXPECT_EQ(run_body([]() -> ExitCode { throw Error(ExitCode::io, "disk full"); }),
             std::pair(6, std::string("error: disk full\n")));
@@ -44,7 +44,7 @@ TEST(RunMain, OtherExceptionsAreCaughtToo) {
   EXPECT_EQ(other.second.rfind("error: index 7\n", 0), 0u) << other.second;
 }
 
-TEST(RunMain, OutOfMemoryIsNoMistakeOfOurs) {
+TEST(RunMain, OutOfMemoryIsNotABug) {
   const std::function<ExitCode()> bodies[] = {
       []() -> ExitCode { throw std::bad_alloc(); },
       []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },

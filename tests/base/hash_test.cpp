@@ -13,7 +13,7 @@ TEST(Sha256, KnownVectors) {
             "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
 }
 
-TEST(Sha256, PiecesGiveTheHashOfTheWhole) {
+TEST(Sha256, IncrementalUpdatesGiveTheSameHash) {
   const std::string million(1'000'000, 'a');
   Sha256 hash;
   hash.update(as_bytes(std::string_view(million).substr(0, 1)));

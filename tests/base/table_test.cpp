@@ -23,14 +23,14 @@ Table holding(const std::string& text) {
   return table;
 }
 
-TEST(Table, AlignsByCharactersAndEndsLinesAtTheirLastText) {
+TEST(Table, AlignsByCharactersWithoutTrailingSpaces) {
   EXPECT_EQ(sample().aligned(),
             "name    bytes  note\n"
             "größer      7\n"
             "±1      1,234  x|y \"z\"\n");
 }
 
-TEST(Table, MarkdownSaysWhereNumbersStand) {
+TEST(Table, MarkdownRightAlignsNumbers) {
   EXPECT_EQ(sample().markdown(),
             "| name | bytes | note |\n"
             "| --- | ---: | --- |\n"
@@ -48,14 +48,14 @@ TEST(Table, NothingInACellIsMarkup) {
   EXPECT_EQ(holding("full*3 \\| x").markdown(), "| a |\n| --- |\n| full\\*3 \\\\\\| x |\n");
 }
 
-TEST(Table, CellsCannotBreakLinesOrSteerTheTerminal) {
+TEST(Table, CellsCannotBreakLinesOrControlTheTerminal) {
   const Table table = holding("x\n\x1b[2Jy\t");
   EXPECT_EQ(table.aligned(), "a\nx??[2Jy?\n");
   EXPECT_EQ(table.markdown(), "| a |\n| --- |\n| x??[2Jy? |\n");
-  EXPECT_EQ(holding(std::string(500, 'x')).aligned(), "a\n" + std::string(500, 'x') + "\n") << "nothing is cut";
+  EXPECT_EQ(holding(std::string(500, 'x')).aligned(), "a\n" + std::string(500, 'x') + "\n") << "nothing is truncated";
 }
 
-TEST(Table, WithoutRowsIsItsHead) {
+TEST(Table, WithoutRowsIsItsHeader) {
   const Table table({"a", "b"});
   EXPECT_TRUE(table.empty());
   EXPECT_EQ(table.aligned(), "a  b\n");

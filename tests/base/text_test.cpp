@@ -11,7 +11,7 @@ TEST(Text, SplitKeepsEmptyParts) {
   EXPECT_EQ(split("", ','), (std::vector<std::string>{""}));
 }
 
-TEST(Text, TrimRemovesBlanksOfBothEnds) {
+TEST(Text, TrimRemovesWhitespaceAtBothEnds) {
   EXPECT_EQ(trim(" \t a b \r\n"), "a b");
   EXPECT_EQ(trim("ab"), "ab");
   EXPECT_EQ(trim(" \n "), "");
@@ -24,8 +24,8 @@ TEST(Text, EditDistanceCountsInsertionsDeletionsChangesAndSwaps) {
   EXPECT_EQ(edit_distance("abc", ""), 3u);
   EXPECT_EQ(edit_distance("ROPE_DIM", "ROPE_DIMS"), 1u);
   EXPECT_EQ(edit_distance("kitten", "sitting"), 3u);
-  EXPECT_EQ(edit_distance("abcd", "acbd"), 1u) << "a swap of neighbours is one edit";
-  EXPECT_EQ(edit_distance("ca", "abc"), 3u) << "what was swapped is not edited again";
+  EXPECT_EQ(edit_distance("abcd", "acbd"), 1u) << "a swap of neighbors is one edit";
+  EXPECT_EQ(edit_distance("ca", "abc"), 3u) << "swapped characters are not edited again";
 }
 
 TEST(Text, JoinKeepsEmptyParts) {

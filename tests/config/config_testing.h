@@ -41,15 +41,15 @@ inline std::string preset(const char* name) {
   return std::string(PGOLF_SOURCE_DIR) + "/configs/" + name;
 }
 
-/// Lanes that rotate, layer by layer.
-inline std::vector<int> lanes_of(const TrainCommand& command) {
-  std::vector<int> lanes;
+/// Rotated dims per layer.
+inline std::vector<int> rope_dims_per_layer(const TrainCommand& command) {
+  std::vector<int> dims;
   for (int layer = 0; layer < command.config.model.num_layers; ++layer)
-    lanes.push_back(command.config.model.rope_of(layer).rope_dims);
-  return lanes;
+    dims.push_back(command.config.model.rope_of(layer).rope_dims);
+  return dims;
 }
 
-/// The error that body throws; a test failure and nothing if it throws none.
+/// The error that body throws; if it throws none, a test failure and nullopt.
 template <typename Body>
 std::optional<Error> error_of(const Body& body) {
   try {

@@ -21,7 +21,7 @@ bool is_stored(const ModelOption& option) {
   return option.stored == Stored::in_newer_files || option.stored == Stored::always;
 }
 
-TEST(ModelOptions, ListsHaveOneOptionInEveryPlace) {
+TEST(ModelOptions, ListsHaveOneOptionPerPosition) {
   StoredModel stored;
   RopeRequest rope;
   for (const auto list : {&ListPlaces::assumed, &ListPlaces::log, &ListPlaces::sweep}) {
@@ -34,17 +34,17 @@ TEST(ModelOptions, ListsHaveOneOptionInEveryPlace) {
   }
 }
 
-TEST(ModelOptions, WhatFilesDoNotSayIsThePythonPrograms) {
+TEST(ModelOptions, DefaultsInFilesAreUpstreams) {
   StoredModel stored;
   RopeRequest rope;
   for (const auto& option : all_options(&stored, &rope)) {
-    // Every file tells what tensors show.
-    if (!is_stored(option) || (option.shown && option.stored == Stored::always)) continue;
-    EXPECT_EQ(option.unsaid, option.value.default_text) << option.name;
+    // Inferable options need no default.
+    if (!is_stored(option) || (option.inferable && option.stored == Stored::always)) continue;
+    EXPECT_EQ(option.default_in_files, option.value.default_text) << option.name;
   }
 }
 
-TEST(ModelOptions, AFileSaysAllThatIsNotSaidOtherwise) {
+TEST(ModelOptions, FilesContainEveryStoredOption) {
   StoredModel stored;
   RopeRequest rope;
   const ModelMetadata metadata = model_metadata(stored.model, stored.train_seq_len);
@@ -52,7 +52,7 @@ TEST(ModelOptions, AFileSaysAllThatIsNotSaidOtherwise) {
     EXPECT_EQ(metadata.contains(option.name), is_stored(option)) << option.name;
 }
 
-TEST(ModelOptions, FilesOfBeforeAnOptionAreRead) {
+TEST(ModelOptions, FilesFromBeforeAnOptionAreRead) {
   const ModelMetadata full = model_metadata(ModelConfig(), 64);
   StoredModel stored;
   RopeRequest rope;
@@ -84,12 +84,12 @@ TEST(ModelOptions, MetadataReadsBack) {
   EXPECT_EQ(model_metadata(read.model, 77), metadata);
 }
 
-TEST(ModelOptions, WhatTensorsShowIsNotAssumed) {
+TEST(ModelOptions, InferableOptionsAreNotAssumed) {
   StoredModel stored;
-  EXPECT_EQ(assume_unsaid(&stored).size(), 11u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 11u);
   stored.model.mlp_kind = MlpKind::swiglu;
   stored.model.norm_weights = stored.model.parallel_block = true;
-  EXPECT_EQ(assume_unsaid(&stored).size(), 9u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 9u);
   EXPECT_EQ(stored.model.mlp_kind, MlpKind::swiglu);
   EXPECT_TRUE(stored.model.parallel_block);
 }

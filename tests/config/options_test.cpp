@@ -1,4 +1,4 @@
-// The mechanism, through a small program of its own.
+// The option mechanism, tested with a small option table.
 #include "pgolf/config/options.h"
 
 #include "config_testing.h"
@@ -148,7 +148,7 @@ TEST(Options, ABooleanAloneIsOn) {
   EXPECT_EQ(before_a_file.files, std::vector<std::string>{"a.txt"});
 }
 
-TEST(Options, AnOverriddenValueIsNotLookedAt) {
+TEST(Options, AnOverriddenValueIsNotChecked) {
   EXPECT_EQ(run({"--item-count=5"}, {{"ITEM_COUNT", "junk"}}).settings.count, 5);
 }
 
@@ -251,7 +251,7 @@ TEST(Options, ProgramsWithoutEnvironmentOrConfigFiles) {
   EXPECT_FALSE(testing::contains(help, "--config"));
 }
 
-TEST(Options, EnvironmentVariableOneSlipAway) {
+TEST(Options, EnvironmentVariableOneTypoAway) {
   const auto warnings = [](const Environment& environment) { return run({}, environment).resolution.warnings; };
   for (const char* name : {"ITEM_COUN", "ITEM_COUNTS", "ITEM_CUONT", "ITEM_COUMT", "item_count", "FOLDERS"}) {
     const auto given = warnings({{name, "5"}});
@@ -267,7 +267,7 @@ TEST(Options, EmptyEnvironmentVariable) {
   EXPECT_EQ(outcome.settings.count, 3);
   EXPECT_EQ(outcome.option("ITEM_COUNT").origin, "default");
   ASSERT_EQ(outcome.resolution.warnings.size(), 1u);
-  EXPECT_CONTAINS(outcome.resolution.warnings[0], "ITEM_COUNT is empty and counts as not set");
+  EXPECT_CONTAINS(outcome.resolution.warnings[0], "ITEM_COUNT is empty and ignored");
   EXPECT_TRUE(outcome.settings.names.empty()) << "a list may be empty";
   EXPECT_EQ(outcome.option("NAMES").origin, "environment NAMES");
 }
@@ -320,10 +320,10 @@ TEST(Options, NotReplayableStaysOut) {
   EXPECT_CONTAINS(config_listing(outcome.resolution.options), "# FOLDER=out ");
 }
 
-TEST(Options, DifferencesThatMatter) {
+TEST(Options, ResumeDifferences) {
   const Outcome outcome = run({"--item-count=4", "--rate=0.25"});
   const auto differences = [&](const std::map<std::string, std::string>& stored) {
-    return differences_that_matter(stored, outcome.resolution.options);
+    return resume_differences(stored, outcome.resolution.options);
   };
   std::map<std::string, std::string> stored;
   for (const auto& option : outcome.resolution.options) stored[option.name] = option.text;
@@ -334,7 +334,7 @@ TEST(Options, DifferencesThatMatter) {
   EXPECT_EQ(differences(stored), (std::vector<std::string>{"ITEM_COUNT: checkpoint has 7, this run has 4"}));
   stored.erase("ITEM_COUNT");
   EXPECT_EQ(differences(stored), (std::vector<std::string>{"ITEM_COUNT: checkpoint has no such option, this run has 4"}));
-  EXPECT_TRUE(differences_that_matter(stored, run({}).resolution.options).empty());
+  EXPECT_TRUE(resume_differences(stored, run({}).resolution.options).empty());
   stored["ITEM_COUNT"] = "4";
   stored["NEW_THING"] = "1";
   EXPECT_EQ(differences(stored), (std::vector<std::string>{"NEW_THING: checkpoint has 1, this program has no such option"}));

@@ -1,4 +1,4 @@
-// The files of configs/, and what people read about the options.
+// The files of configs/, and the documentation of the options.
 #include "config_testing.h"
 #include "pgolf/base/files.h"
 
@@ -41,7 +41,7 @@ TEST(Presets, StudyArmsAreThePapersShapes) {
   for (const auto* command : {&sequential, &parallel}) {
     const RunConfig& c = command->config;
     EXPECT_TRUE(command->warnings.empty());
-    EXPECT_EQ(c.model.head_dim(), 64) << "so that 2, 6, 16, 32 and 48 lanes are distinct";
+    EXPECT_EQ(c.model.head_dim(), 64) << "so that 2, 6, 16, 32 and 48 dims are distinct";
     EXPECT_TRUE(c.model.widest_rope().full());
     EXPECT_TRUE(c.model.norm_weights);
     EXPECT_FALSE(c.model.unet_skips || c.model.resid_mix || c.model.qk_norm || c.model.tie_embeddings);
@@ -51,7 +51,7 @@ TEST(Presets, StudyArmsAreThePapersShapes) {
     EXPECT_EQ(c.optim.optimizer, OptimizerChoice::adamw);
     EXPECT_EQ(c.optim.weight_decay, 0.1);
     EXPECT_EQ(c.schedule.lr_schedule, LrSchedule::cosine);
-    EXPECT_EQ(c.schedule.max_wallclock_seconds, 0) << "arms must do equally many steps";
+    EXPECT_EQ(c.schedule.max_wallclock_seconds, 0) << "arms must do the same number of steps";
   }
   EXPECT_FALSE(sequential.config.model.parallel_block);
   EXPECT_LT(sequential.config.model.num_kv_heads, sequential.config.model.num_heads);
@@ -66,7 +66,7 @@ TEST(TrainOptions, HelpAndReferenceNameEveryOption) {
     EXPECT_CONTAINS(help, "environment " + option.name + "\n");
     EXPECT_CONTAINS(markdown, "| `" + flag_of(option.name) + "` | `" + option.name + "` |");
   }
-  EXPECT_CONTAINS(help, "lanes full (or 0), none, or even from 2 to head_dim; default full; environment ROPE_DIMS");
+  EXPECT_CONTAINS(help, "dims full (or 0), none, or an even number from 2 to head_dim; default full; environment ROPE_DIMS");
   EXPECT_CONTAINS(help, "integer >= 1, bytes; default 16000000; environment BUDGET_BYTES");
   EXPECT_CONTAINS(help, "auto|cpu|cuda; default auto");
   for (const char* action : {"--config FILE", "--print-config", "--dry-run", "--resume [auto|PATH]", "--write-source FILE",
@@ -78,7 +78,7 @@ TEST(TrainOptions, HelpAndReferenceNameEveryOption) {
 TEST(OptionsPage, IsWhatTheProgramPrints) {
   const std::string page = read_text(std::filesystem::path(PGOLF_SOURCE_DIR) / "docs/options.md");
   EXPECT_NE(page.find(train_options_markdown()), std::string::npos)
-      << "run: train_gpt --help-markdown, and put it into docs/options.md";
+      << "update docs/options.md with the output of train_gpt --help-markdown";
 }
 
 }  // namespace

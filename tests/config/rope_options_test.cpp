@@ -5,7 +5,7 @@
 namespace pgolf {
 namespace {
 
-using testing::lanes_of;
+using testing::rope_dims_per_layer;
 using testing::train;
 using testing::train_error;
 
@@ -28,12 +28,12 @@ TEST(RopeOptions, RopeDimsAreCanonicalAndKnowTheHead) {
   const TrainCommand narrow = train({"--rope-dims=32", "--num-heads=16", "--num-kv-heads=8"});
   EXPECT_TRUE(narrow.config.model.widest_rope().full());
   EXPECT_TRUE(narrow.warnings.empty());
-  EXPECT_CONTAINS(train_error({"--rope-dims=15"}), "the nearest legal values are 14 and 16 (or full, none) (flag --rope-dims)");
+  EXPECT_CONTAINS(train_error({"--rope-dims=15"}), "the nearest valid values are 14 and 16 (or full, none) (flag --rope-dims)");
   EXPECT_CONTAINS(train_error({}, {{"ROPE_DIMS", "-2"}}), "negative");
-  EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a number of lanes");
+  EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a number of dims");
 }
 
-TEST(RopeOptions, RopeFractionIsAnotherWayToSayRopeDims) {
+TEST(RopeOptions, RopeFractionSetsRopeDims) {
   const TrainCommand command = train({"--rope-fraction=0.1"});
   EXPECT_EQ(command.config.model.widest_rope().rope_dims, 6);
   EXPECT_EQ(find_option(command.resolved, "ROPE_DIMS").text, "6");
@@ -41,10 +41,10 @@ TEST(RopeOptions, RopeFractionIsAnotherWayToSayRopeDims) {
   EXPECT_EQ(find_option(command.resolved, "ROPE_FRACTION").text, "0.1");
   EXPECT_EQ(train({"--rope-fraction=0"}).config.model.widest_rope().rope_dims, 0) << "a fraction of 0 is none, not ROPE_DIMS=0";
   EXPECT_EQ(train({"--rope-fraction=0.1", "--rope-dims=6"}).config.model.widest_rope().rope_dims, 6);
-  EXPECT_CONTAINS(train_error({"--rope-fraction=0.1", "--rope-dims=16"}), "the fraction is 6 of 64 lanes, the number is 16");
+  EXPECT_CONTAINS(train_error({"--rope-fraction=0.1", "--rope-dims=16"}), "the fraction gives 6 of 64 dims, ROPE_DIMS gives 16");
   EXPECT_CONTAINS(train_error({}, {{"ROPE_FRACTION", "0"}, {"ROPE_DIMS", "0"}}),
-                  "the fraction is 0 of 64 lanes, the number is 64");
-  // A flag counts for more than the environment, however it says it.
+                  "the fraction gives 0 of 64 dims, ROPE_DIMS gives 64");
+  // A flag takes precedence over the environment, even if it is a different option.
   const TrainCommand fraction = train({"--rope-fraction=0.25"}, {{"ROPE_DIMS", "2"}, {"ROPE_LAYERS", "full,none"}});
   EXPECT_EQ(fraction.config.model.widest_rope().rope_dims, 16);
   EXPECT_EQ(find_option(fraction.resolved, "ROPE_LAYERS").text, "same");
@@ -54,9 +54,9 @@ TEST(RopeOptions, RopeFractionIsAnotherWayToSayRopeDims) {
   EXPECT_CONTAINS(train_error({"--rope-fraction=1.5"}), "0 <= x <= 1");
 }
 
-TEST(RopeOptions, RopeLayersSayRopeDimsLayerByLayer) {
+TEST(RopeOptions, RopeLayersSetRopeDimsPerLayer) {
   const TrainCommand command = train({"--rope-layers=full*3,none"});
-  EXPECT_EQ(lanes_of(command), (std::vector<int>{64, 64, 64, 0, 64, 64, 64, 0, 64}));
+  EXPECT_EQ(rope_dims_per_layer(command), (std::vector<int>{64, 64, 64, 0, 64, 64, 64, 0, 64}));
   EXPECT_EQ(command.config.model.rope_of(3).rope_dims, 0);
   EXPECT_EQ(command.config.model.rope_of(4).rope_dims, 64);
   EXPECT_EQ(find_option(command.resolved, "ROPE_LAYERS").text, "full*3,none,full*3,none,full");
@@ -66,11 +66,11 @@ TEST(RopeOptions, RopeLayersSayRopeDimsLayerByLayer) {
   EXPECT_CONTAINS(train_error({"--rope-layers=16*10"}), "more values than the 9 layers (flag --rope-layers)");
 }
 
-TEST(RopeOptions, RopeScalingIsNeverHalfSaid) {
+TEST(RopeOptions, RopeScalingMustBeComplete) {
   EXPECT_CONTAINS(train_error({"--rope-scaling=yarn", "--rope-scaling-factor=2"}), "ROPE_ORIGINAL_SEQ_LEN");
-  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-dims=2"}), "not defined for two lanes");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-dims=2"}), "not defined for 2 dims");
   EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,2"}),
-                  "not defined for two lanes");
+                  "not defined for 2 dims");
   EXPECT_NO_THROW(train({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-layers=full,none"}));
 }
 

@@ -10,9 +10,9 @@ using testing::error_of;
 
 int parsed(std::string_view text, int head_dim = 64) {
   std::string warning = "left over";
-  const int lanes = parse_rope_dims(text, head_dim, &warning);
+  const int dims = parse_rope_dims(text, head_dim, &warning);
   EXPECT_EQ(warning, "") << text;
-  return lanes;
+  return dims;
 }
 
 std::string refused(std::string_view text, int head_dim = 64) {
@@ -32,7 +32,7 @@ TEST(RopeDims, Words) {
 }
 
 TEST(RopeDims, EvenNumbersUpToTheHead) {
-  for (int lanes = 2; lanes <= 64; lanes += 2) EXPECT_EQ(parsed(std::to_string(lanes)), lanes);
+  for (int dims = 2; dims <= 64; dims += 2) EXPECT_EQ(parsed(std::to_string(dims)), dims);
   EXPECT_EQ(parsed("2", 2), 2);
 }
 
@@ -41,12 +41,12 @@ TEST(RopeDims, LargerThanTheHeadIsFullWithAWarning) {
     std::string warning;
     EXPECT_EQ(parse_rope_dims(text, 64, &warning), 64);
     EXPECT_CONTAINS(warning, "ROPE_DIMS=" + std::string(text));
-    EXPECT_CONTAINS(warning, "64 lanes");
+    EXPECT_CONTAINS(warning, "64 dims");
   }
 }
 
-TEST(RopeDims, OddNamesBothNeighbours) {
-  EXPECT_CONTAINS(refused("15"), "ROPE_DIMS=15 is odd; the nearest legal values are 14 and 16 (or full, none)");
+TEST(RopeDims, OddNamesBothNeighbors) {
+  EXPECT_CONTAINS(refused("15"), "ROPE_DIMS=15 is odd; the nearest valid values are 14 and 16 (or full, none)");
   EXPECT_CONTAINS(refused("63"), "62 and 64");
   EXPECT_CONTAINS(refused("3"), "2 and 4");
   EXPECT_CONTAINS(refused("1"), "0 (= full) and 2");
@@ -57,24 +57,24 @@ TEST(RopeDims, NegativeNamesTheTwoSmallest) {
   EXPECT_CONTAINS(refused("-16"), "0 (= full) and 2");
 }
 
-TEST(RopeDims, TextThatIsNoNumber) {
+TEST(RopeDims, TextThatIsNotANumber) {
   for (const char* text : {"", "half", "16x", "0.5", "1e1", "nan", "99999999999999999999"}) {
     const std::string error = refused(text);
-    EXPECT_CONTAINS(error, "is not a number of lanes");
+    EXPECT_CONTAINS(error, "is not a number of dims");
     EXPECT_CONTAINS(error, "even number from 2 to 64");
   }
 }
 
 TEST(RopeDims, CanonicalTextReadsBackToTheSame) {
-  for (int lanes = 0; lanes <= 32; lanes += 2) {
-    EXPECT_EQ(parsed(rope_dims_text(lanes, 32), 32), lanes);
+  for (int dims = 0; dims <= 32; dims += 2) {
+    EXPECT_EQ(parsed(rope_dims_text(dims, 32), 32), dims);
   }
 }
 
 TEST(RopeDims, Description) {
-  EXPECT_EQ(describe_rope_dims({64, 64}), "full (64 of 64 lanes)");
-  EXPECT_EQ(describe_rope_dims({64, 16}), "16 of 64 lanes");
-  EXPECT_EQ(describe_rope_dims({64, 0}), "none (0 of 64 lanes)");
+  EXPECT_EQ(describe_rope_dims({64, 64}), "full (64 of 64 dims)");
+  EXPECT_EQ(describe_rope_dims({64, 16}), "16 of 64 dims");
+  EXPECT_EQ(describe_rope_dims({64, 0}), "none (0 of 64 dims)");
 }
 
 TEST(ModelConfig, ParameterCount) {
@@ -144,16 +144,16 @@ TEST(RopeLayers, Refused) {
   EXPECT_CONTAINS(refused_layers("full*5"), "more values than the 4 layers");
   EXPECT_CONTAINS(refused_layers("2,4,6,8,10"), "more values than the 4 layers");
   EXPECT_CONTAINS(refused_layers("full*99999999999999"), "more values than the 4 layers");
-  EXPECT_CONTAINS(refused_layers("16*0"), "0 is not how many layers");
-  EXPECT_CONTAINS(refused_layers("16*x"), "x is not how many layers");
+  EXPECT_CONTAINS(refused_layers("16*0"), "0 is not a valid layer count");
+  EXPECT_CONTAINS(refused_layers("16*x"), "x is not a valid layer count");
   EXPECT_CONTAINS(refused_layers("16,,full"), "a value is missing");
   EXPECT_CONTAINS(refused_layers(""), "a value is missing");
-  EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_DIMS=15 is odd; the nearest legal values are 14 and 16");
+  EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_DIMS=15 is odd; the nearest valid values are 14 and 16");
 }
 
 TEST(RopeSpecs, FitTheirHead) {
-  for (const int lanes : {0, 2, 64}) EXPECT_EQ(RopeSpec(64, lanes).rope_dims, lanes);
-  for (const int lanes : {-2, 3, 66}) EXPECT_THROW(RopeSpec(64, lanes), std::invalid_argument) << lanes;
+  for (const int dims : {0, 2, 64}) EXPECT_EQ(RopeSpec(64, dims).rope_dims, dims);
+  for (const int dims : {-2, 3, 66}) EXPECT_THROW(RopeSpec(64, dims), std::invalid_argument) << dims;
 }
 
 TEST(RopeSpecs, OfAModelFollowItsShape) {
@@ -178,7 +178,7 @@ TEST(RopeScalings, Refused) {
   EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "ROPE_ORIGINAL_SEQ_LEN");
   spec.scaling = RopeScaling::ntk;
   spec.rope_dims = 2;
-  EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "not defined for two lanes");
+  EXPECT_CONTAINS(std::string(error_of([&] { check_rope_scaling(spec); })->what()), "not defined for 2 dims");
   spec.select = RopeSelect::high;  // the span is the head
   EXPECT_NO_THROW(check_rope_scaling(spec));
   spec.scaling_factor = 0.5;

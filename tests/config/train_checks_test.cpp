@@ -1,4 +1,4 @@
-// Combinations of options that train_gpt refuses or understands together.
+// Combinations of options that train_gpt accepts or rejects.
 #include "config_testing.h"
 
 namespace pgolf {
@@ -8,12 +8,13 @@ using testing::preset;
 using testing::train;
 using testing::train_error;
 
-TEST(TrainChecks, WhatHasNoEffectIsRefused) {
+TEST(TrainChecks, OptionsWithoutEffectAreRejected) {
   EXPECT_CONTAINS(train_error({"--rope-scaling-factor=2"}),
                   "ROPE_SCALING_FACTOR=2.0 (flag --rope-scaling-factor), ROPE_SCALING=none");
-  EXPECT_CONTAINS(train_error({"--rope-scaling=linear"}), "by how much is not said");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=linear"}), "the scaling factor is missing");
   EXPECT_NO_THROW(train({"--rope-scaling=linear", "--rope-scaling-factor=1"})) << "the first arm of a sweep over factors";
-  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-original-seq-len=64"}), "only yarn");
+  EXPECT_CONTAINS(train_error({"--rope-scaling=ntk", "--rope-scaling-factor=2", "--rope-original-seq-len=64"}),
+                  "only ROPE_SCALING=yarn");
   EXPECT_CONTAINS(train_error({"--mlp-leaky-slope=0.1"}), "MLP_LEAKY_SLOPE=0.1 (flag --mlp-leaky-slope), MLP_KIND=relu2");
   EXPECT_CONTAINS(train_error({"--init-std=0.02", "--tied-embed-init-std=0.01"}), "both set the initial embedding");
   EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
@@ -27,7 +28,7 @@ TEST(TrainChecks, WhatHasNoEffectIsRefused) {
     EXPECT_CONTAINS(train_error({"--lr-schedule=cosine", flag}), "LR_SCHEDULE=cosine");
 }
 
-TEST(TrainChecks, TheOtherOptimiserScheduleAndStart) {
+TEST(TrainChecks, TheOtherOptimizerScheduleAndInitialization) {
   const std::vector<std::string> flags = {"--optimizer=adamw",    "--weight-decay=0.1", "--lr-schedule=cosine",
                                           "--lr-warmup-frac=0.1", "--lr-min-scale=0.2", "--init-std=0.02"};
   const TrainCommand command = train(flags);
@@ -44,20 +45,20 @@ TEST(TrainChecks, TheOtherOptimiserScheduleAndStart) {
   EXPECT_TRUE(train(with_rate).warnings.empty());
 }
 
-TEST(TrainChecks, ShapeContradictions) {
+TEST(TrainChecks, ShapeConflicts) {
   EXPECT_CONTAINS(train_error({"--num-heads=7"}),
-                  "MODEL_DIM=512 (default), NUM_HEADS=7 (flag --num-heads): the heads must divide");
+                  "MODEL_DIM=512 (default), NUM_HEADS=7 (flag --num-heads): the number of heads must divide");
   EXPECT_CONTAINS(train_error({"--num-heads=7"}), "504 and 518");
-  EXPECT_CONTAINS(train_error({"--num-kv-heads=3"}), "must divide the query heads");
-  EXPECT_CONTAINS(train_error({"--model-dim=24"}), "a head has 3 lanes");
-  EXPECT_CONTAINS(train_error({"--num-kv-heads=16"}), "must divide the query heads");
+  EXPECT_CONTAINS(train_error({"--num-kv-heads=3"}), "must divide the number of query heads");
+  EXPECT_CONTAINS(train_error({"--model-dim=24"}), "a head has 3 dims");
+  EXPECT_CONTAINS(train_error({"--num-kv-heads=16"}), "must divide the number of query heads");
 }
 
-TEST(TrainChecks, BatchContradictions) {
+TEST(TrainChecks, BatchConflicts) {
   const std::string batch = train_error({"--train-batch-tokens=10000"});
   EXPECT_CONTAINS(batch, "TRAIN_BATCH_TOKENS=10000 (flag --train-batch-tokens), TRAIN_SEQ_LEN=1024 (default)");
   EXPECT_CONTAINS(batch, "8192 and 16384");
-  EXPECT_CONTAINS(train_error({"--train-batch-tokens=100"}), "the nearest legal value is 8192");
+  EXPECT_CONTAINS(train_error({"--train-batch-tokens=100"}), "the nearest valid value is 8192");
   EXPECT_NO_THROW(train({"--train-batch-tokens=8192"}));
   EXPECT_CONTAINS(train_error({"--val-batch-size=8191"}), "at least 8 * 1024 = 8192");
   EXPECT_NO_THROW(train({"--val-batch-size=8192"}));
@@ -65,9 +66,9 @@ TEST(TrainChecks, BatchContradictions) {
     EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", std::string("--micro-batch-tokens=") + micro}),
                     "MICRO_BATCH_TOKENS must be 8192, 16384, 32768 or 65536");
   }
-  EXPECT_CONTAINS(train_error({"--parallel-passes=3"}), "1, 2, 4 or 8 passes");
+  EXPECT_CONTAINS(train_error({"--parallel-passes=3"}), "PARALLEL_PASSES must divide 8");
   EXPECT_CONTAINS(train_error({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=4"}),
-                  "no more than a step has");
+                  "at most the number of micro-batches per step");
   EXPECT_NO_THROW(train({"--train-batch-tokens=65536", "--micro-batch-tokens=32768", "--parallel-passes=2"}));
 }
 
@@ -91,7 +92,7 @@ TEST(TrainChecks, RangesOfValues) {
   EXPECT_CONTAINS(train_error({"--tokenizer-path=byte260.json"}), "must be a SentencePiece .model file");
 }
 
-TEST(TrainChecks, WarmdownInTwoWays) {
+TEST(TrainChecks, WarmdownIsSetOnce) {
   EXPECT_CONTAINS(train_error({"--warmdown-frac=0.4"}, {{"WARMDOWN_ITERS", "100"}}),
                   "WARMDOWN_FRAC=0.4 (flag --warmdown-frac), WARMDOWN_ITERS=100 (environment WARMDOWN_ITERS)");
   EXPECT_CONTAINS(train_error({"--warmdown-frac=1.5"}), "0 <= x <= 1");
@@ -101,8 +102,9 @@ TEST(TrainChecks, WarmdownInTwoWays) {
 }
 
 TEST(TrainChecks, MinStepsNeedACap) {
-  EXPECT_CONTAINS(train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),
-                  "MIN_STEPS=5 (flag --min-steps), MAX_WALLCLOCK_SECONDS=0.0 (flag --max-wallclock-seconds): without a cap");
+  EXPECT_CONTAINS(
+      train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),
+      "MIN_STEPS=5 (flag --min-steps), MAX_WALLCLOCK_SECONDS=0.0 (flag --max-wallclock-seconds): MIN_STEPS needs a time cap");
   EXPECT_CONTAINS(train_error({"--min-steps=-1"}), "is not an integer >= 0");
   EXPECT_NO_THROW(train({"--max-wallclock-seconds=0"}));
 }

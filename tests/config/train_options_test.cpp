@@ -8,13 +8,13 @@
 namespace pgolf {
 namespace {
 
-using testing::lanes_of;
 using testing::preset;
+using testing::rope_dims_per_layer;
 using testing::TemporaryFolder;
 using testing::train;
 using testing::train_error;
 
-TEST(TrainOptions, DefaultsAreThePythonPrograms) {
+TEST(TrainOptions, DefaultsAreUpstreams) {
   const TrainCommand command = train({});
   const std::map<std::string, std::string> python = {
       {"DATA_PATH", "./data/datasets/fineweb10B_sp1024"},
@@ -82,7 +82,7 @@ TEST(TrainOptions, OwnDefaults) {
   EXPECT_LT(command.config.schedule.warmdown_frac, 0);
 }
 
-/// One value per option that is not its default: each must reach the configuration through flag and environment alike.
+/// One non-default value per option: each must reach the configuration through both flag and environment.
 TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   const std::map<std::string, std::string> values = {{"VOCAB_SIZE", "2048"},
                                                      {"NUM_LAYERS", "3"},
@@ -157,7 +157,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
-    // Those contradict others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two.
+    // These conflict with others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two.
     ASSERT_EQ(command.resolved.size(), values.size() + 8);
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
@@ -236,7 +236,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   EXPECT_EQ(train({"--warmdown-iters=5"}).config.schedule.warmdown_iters, 5);
 }
 
-TEST(TrainOptions, SlipInTheEnvironmentWarns) {
+TEST(TrainOptions, TypoInTheEnvironmentWarns) {
   const TrainCommand command = train({}, {{"ROPE_DIM", "16"}});
   EXPECT_TRUE(command.config.model.widest_rope().full());
   ASSERT_EQ(command.warnings.size(), 1u);
@@ -262,7 +262,7 @@ TEST(TrainOptions, OverridesBeatEverythingAndAreChecked) {
   EXPECT_EQ(find_option(command.resolved, "TRAIN_BATCH_TOKENS").text, "8192");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").origin, "measured");
   EXPECT_EQ(find_option(command.resolved, "NUM_LAYERS").source, Source::override);
-  EXPECT_EQ(lanes_of(command), (std::vector<int>{64, 64, 0, 64}));
+  EXPECT_EQ(rope_dims_per_layer(command), (std::vector<int>{64, 64, 0, 64}));
   EXPECT_THROW(with({{"TRAIN_BATCH_TOKENS", "4096", "measured"}}), Error);
   EXPECT_THROW(with({{"NUM_LAYERS", "2", "measured"}}), Error);
 }
@@ -312,7 +312,7 @@ TEST(TrainOptions, GivenRunIds) {
   EXPECT_CONTAINS(train_error({"--run-id=" + std::string(129, 'x')}), "up to 128");
 }
 
-TEST(TrainOptions, ConfigEnvGivesTheSameConfigurationAgain) {
+TEST(TrainOptions, ConfigEnvReproducesTheConfiguration) {
   const TemporaryFolder folder;
   const std::vector<std::vector<std::string>> cases = {
       {},
@@ -344,14 +344,14 @@ TEST(TrainOptions, WhatAResumedRunMayChange) {
   std::map<std::string, std::string> stored;
   for (const auto& option : first.resolved) stored[option.name] = option.text;
   EXPECT_TRUE(
-      differences_that_matter(stored, train({"--rope-dims=16", "--train-log-every=1", "--num-threads=1", "--out-dir=x"}).resolved)
+      resume_differences(stored, train({"--rope-dims=16", "--train-log-every=1", "--num-threads=1", "--out-dir=x"}).resolved)
           .empty());
   EXPECT_EQ(
-      differences_that_matter(stored, train({"--rope-dims=32", "--seed=2"}).resolved),
+      resume_differences(stored, train({"--rope-dims=32", "--seed=2"}).resolved),
       (std::vector<std::string>{"ROPE_DIMS: checkpoint has 16, this run has 32", "SEED: checkpoint has 1337, this run has 2"}));
-  // 64 of 64 lanes is "full", however it was written.
+  // 64 of 64 dims is "full", however it was written.
   stored["ROPE_DIMS"] = "full";
-  EXPECT_TRUE(differences_that_matter(stored, train({"--rope-dims=64"}).resolved).empty());
+  EXPECT_TRUE(resume_differences(stored, train({"--rope-dims=64"}).resolved).empty());
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the tests of the data area share: a folder that goes away, shards made by hand, a small corpus, a tokenizer.
+// Shared by the data tests: a temporary folder, handmade shards, a small corpus, a tokenizer.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -137,7 +137,7 @@ inline fs::path shared_folder() {
 
 }  // namespace pgolf::testing
 
-#define PGOLF_SKIP_WITHOUT_SHARED()                                                                     \
-  if (pgolf::testing::shared_folder().empty()) {                                                        \
-    GTEST_SKIP() << "the reference data is not there; PGOLF_SHARED names the folder that has fineweb/"; \
+#define PGOLF_SKIP_WITHOUT_SHARED()                                                             \
+  if (pgolf::testing::shared_folder().empty()) {                                                \
+    GTEST_SKIP() << "no reference data; set PGOLF_SHARED to the folder that contains fineweb/"; \
   }

@@ -33,16 +33,16 @@ TEST(Shard, EveryDamageHasItsOwnMessage) {
     return content;
   };
   damaged("", "the file is empty");
-  damaged(whole.substr(0, 3), "cut short: 3 bytes");
-  damaged(whole.substr(0, 1023), "cut short: 1023 bytes");
-  damaged(with(0, 20240521), "begins with 20240521");
+  damaged(whole.substr(0, 3), "truncated: 3 bytes");
+  damaged(whole.substr(0, 1023), "truncated: 1023 bytes");
+  damaged(with(0, 20240521), "starts with 20240521");
   damaged(with(1, 2), "version 2");
-  damaged(with(2, 0), "announces 0 tokens");
-  damaged(with(2, -4), "announces -4 tokens");
-  damaged(with(2, 5), "cut short: its header announces 5 tokens, which take 1034 bytes, but the file has 1032");
-  damaged(with(2, 2147483647), "cut short: its header announces 2147483647");
+  damaged(with(2, 0), "declares 0 tokens");
+  damaged(with(2, -4), "declares -4 tokens");
+  damaged(with(2, 5), "truncated: the header declares 5 tokens, which need 1034 bytes, but the file has 1032");
+  damaged(with(2, 2147483647), "truncated: the header declares 2147483647");
   damaged(with(2, 3), "too long");
-  damaged(whole.substr(0, whole.size() - 1), "cut short");
+  damaged(whole.substr(0, whole.size() - 1), "truncated");
   damaged(whole + "x", "too long");
 }
 
@@ -59,8 +59,8 @@ TEST(Shard, TokenRange) {
   shard.check_token_range(1025);
   shard.check_token_range(kMaxVocabSize);
   shard.check_token_range(1024, 3, 4);
-  expect_error(ExitCode::bad_input, {"a.bin", "token 2", "id 1024", "1024 pieces"}, [&] { shard.check_token_range(1024); });
-  expect_error(ExitCode::bad_input, {"token 1 is id 5"}, [&] { shard.check_token_range(2, 1, 3); });
+  expect_error(ExitCode::bad_input, {"a.bin", "token 2", "id 1024", "1024 tokens"}, [&] { shard.check_token_range(1024); });
+  expect_error(ExitCode::bad_input, {"token 1 has id 5"}, [&] { shard.check_token_range(2, 1, 3); });
 }
 
 TEST(ShardWriter, WritesTheFormat) {

@@ -9,7 +9,7 @@ namespace {
 
 class TextStreamTest : public ::testing::Test {
  protected:
-  /// The parts that push() and finish() give.
+  /// The results of push() and finish().
   std::vector<std::string> stream(const std::vector<int>& ids) const {
     TextStream text(tokenizer_);
     std::vector<std::string> parts;
@@ -38,7 +38,7 @@ class TextStreamTest : public ::testing::Test {
   Tokenizer tokenizer_{Dataset::get().tokenizer_path()};
 };
 
-/// Whole characters only, by the same rules that JSON libraries use.
+/// Whether text is valid UTF-8, by the rules that JSON libraries use.
 bool is_utf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto first = static_cast<unsigned char>(text[i]);
@@ -52,7 +52,7 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-TEST_F(TextStreamTest, TextComesPieceByPiece) {
+TEST_F(TextStreamTest, TextIsReturnedPieceByPiece) {
   const auto ids = tokenizer_.encode("the river walks over the bridge");
   const auto parts = stream(ids);
   EXPECT_EQ(joined(parts), "the river walks over the bridge");
@@ -60,7 +60,7 @@ TEST_F(TextStreamTest, TextComesPieceByPiece) {
   for (size_t i = 0; i + 1 < parts.size(); ++i) EXPECT_FALSE(parts[i].empty()) << i;
 }
 
-TEST_F(TextStreamTest, ACharacterOfSeveralBytesComesWhole) {
+TEST_F(TextStreamTest, ACharacterOfSeveralBytesIsReturnedWhole) {
   auto ids = tokenizer_.encode("the");
   for (const int id : bytes("\u20ac\U0001F600")) ids.push_back(id);
   const auto parts = stream(ids);
@@ -86,7 +86,7 @@ TEST_F(TextStreamTest, AnyIdsGiveTheTextOfTheTokenizer) {
     std::vector<int> ids;
     const auto count = 1 + random() % 24;
     for (unsigned i = 0; i < count; ++i) {
-      // Every second id a byte of a multi-byte character, so that runs of them are met.
+      // Every second id is a byte of a multi-byte character, to get runs of them.
       const bool byte = random() % 2 == 0;
       const int id = byte ? byte_piece(static_cast<unsigned char>(0x80 + random() % 0x80))
                           : static_cast<int>(random() % static_cast<unsigned>(tokenizer_.vocab_size()));

@@ -12,7 +12,7 @@ namespace {
 using testing::expect_error;
 using testing::TempFolder;
 
-/// The tokens of all shards in the order in which they are read; endless.
+/// The tokens of all shards in reading order; endless.
 struct Model {
   std::vector<uint16_t> all;
   size_t at = 0;
@@ -26,7 +26,7 @@ struct Model {
 
 class Stream : public ::testing::Test {
  protected:
-  /// Shards of these sizes, with tokens numbered through. Written in reverse, so that only sorting gives the order.
+  /// Shards of these sizes with consecutive tokens. Written in reverse, so that only sorting restores the order.
   Model write_shards(const std::vector<int>& sizes, const std::string& split = "train") {
     Model model;
     std::vector<std::vector<uint16_t>> shards;
@@ -94,7 +94,7 @@ TEST_F(Stream, ResumesFromEveryCursor) {
   }
 }
 
-TEST_F(Stream, SeekRejectsPlacesThatDoNotExist) {
+TEST_F(Stream, SeekRejectsInvalidPositions) {
   write_shards({4, 6});
   TokenStream stream(pattern);
   stream.seek({1, 6});
@@ -104,7 +104,7 @@ TEST_F(Stream, SeekRejectsPlacesThatDoNotExist) {
   EXPECT_EQ(stream.cursor(), (TokenCursor{1, 6}));
 }
 
-TEST_F(Stream, MissingShardsNameThePatternAndTheRemedy) {
+TEST_F(Stream, MissingShardsNameThePatternAndTheFix) {
   expect_error(ExitCode::bad_input, {pattern, "scripts/download_fineweb.sh", "prepare_data"},
                [&] { TokenStream stream(pattern); });
 }
@@ -119,7 +119,7 @@ TEST_F(Stream, ForeignIdIsFoundWhenTaken) {
   write_shards({4, 6});
   TokenStream stream(pattern, /*vocab_size=*/7);
   take(stream, 7);
-  expect_error(ExitCode::bad_input, {"fineweb_train_000001.bin", "token 3 is id 7"}, [&] { take(stream, 1); });
+  expect_error(ExitCode::bad_input, {"fineweb_train_000001.bin", "token 3 has id 7"}, [&] { take(stream, 1); });
   EXPECT_EQ(stream.cursor(), (TokenCursor{1, 3}));
 }
 
@@ -154,7 +154,7 @@ TEST_F(Stream, LoaderResumes) {
   }
 }
 
-TEST_F(Stream, LoaderRefusesNonsense) {
+TEST_F(Stream, LoaderRejectsInvalidArguments) {
   write_shards({50});
   expect_error(ExitCode::usage, {"rank 2"}, [&] { TokenLoader loader(pattern, 2, 2); });
   expect_error(ExitCode::usage, {"TRAIN_BATCH_TOKENS"}, [&] { TokenLoader(pattern, 0, 2).next(7, 4); });

@@ -27,15 +27,15 @@ TEST(Tokenizer, HasUpstreamsSpecialPiecesAndRoundTrips) {
   for (const std::string text : {"the river sings under a bridge.", "x\xe2\x82\xac y \xf0\x9f\x99\x82", "1987 42", ""}) {
     EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
   }
-  EXPECT_EQ(tokenizer.encode(" the  river\n"), tokenizer.encode("the river")) << "blanks are normalised, no dummy prefix";
+  EXPECT_EQ(tokenizer.encode(" the  river\n"), tokenizer.encode("the river")) << "whitespace is normalized, no dummy prefix";
   const auto digits = tokenizer.encode("1987");
   EXPECT_EQ(digits.size(), 4u) << "digits are split";
   EXPECT_EQ(tokenizer.decode({1, 2, 0}), "");
 }
 
-TEST(Tokenizer, RejectsWhatIsNoModel) {
+TEST(Tokenizer, RejectsFilesThatAreNotModels) {
   TempFolder folder;
-  expect_error(ExitCode::bad_input, {"there is no tokenizer", "none.model", "prepare_data tokenizer"},
+  expect_error(ExitCode::bad_input, {"does not exist", "none.model", "prepare_data tokenizer"},
                [&] { Tokenizer t(folder / "none.model"); });
   const std::string good = testing::read_file(testing::train_small_tokenizer(folder));
   for (const std::string& content :
@@ -48,10 +48,10 @@ TEST(Tokenizer, RejectsWhatIsNoModel) {
 TEST(Tokenizer, RejectsForeignIdsAndSizes) {
   TempFolder folder;
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
-  expect_error(ExitCode::bad_input, {"id 360", "360 pieces"}, [&] { tokenizer.decode({5, 360}); });
+  expect_error(ExitCode::bad_input, {"id 360", "360 tokens"}, [&] { tokenizer.decode({5, 360}); });
   expect_error(ExitCode::bad_input, {"id -1"}, [&] { tokenizer.decode({-1}); });
   tokenizer.require_vocab_size(360);
-  expect_error(ExitCode::usage, {"VOCAB_SIZE=1024", "small.model", "360 pieces", "set VOCAB_SIZE=360"},
+  expect_error(ExitCode::usage, {"VOCAB_SIZE=1024", "small.model", "360 tokens", "set VOCAB_SIZE=360"},
                [&] { tokenizer.require_vocab_size(1024); });
 }
 
@@ -73,7 +73,7 @@ TEST(ByteCounts, CountTheTextOfADocument) {
   }
 }
 
-TEST(ByteCounts, LeadingBlankDoesNotCountAfterABoundary) {
+TEST(ByteCounts, LeadingSpaceDoesNotCountAfterABoundary) {
   TempFolder folder;
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
   const ByteCounts counts(tokenizer, tokenizer.vocab_size());
@@ -87,7 +87,7 @@ TEST(ByteCounts, LeadingBlankDoesNotCountAfterABoundary) {
     return counts.count(std::span<const int64_t>(&prev, 1), std::span<const int64_t>(&with_blank, 1));
   };
   EXPECT_EQ(bytes_after(ids.front()), 6);
-  EXPECT_EQ(bytes_after(100), 6) << "a byte piece is no boundary";
+  EXPECT_EQ(bytes_after(100), 6) << "a byte piece is not a boundary";
   for (int64_t boundary = 0; boundary < 4; ++boundary) EXPECT_EQ(bytes_after(boundary), 5);
   const int64_t bos = 1;
   EXPECT_EQ(counts.count(std::span<const int64_t>(&with_blank, 1), std::span<const int64_t>(&bos, 1)), 0);

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kProbeTime = 12;
 
-/// Specifications that take different ways through the rotation, for a head of 8 lanes.
+/// Specifications that take different code paths of the rotation, for a head of 8 dims.
 std::vector<RopeSpec> probed_specs() {
   std::vector<RopeSpec> specs;
   for (const auto style : {RopeStyle::half, RopeStyle::interleaved}) {
@@ -37,7 +37,7 @@ at::Tensor probed_windows(int64_t count = 1) {
   return random_ids(count, kProbeTime, 48);
 }
 
-TEST(AttentionProbe, AHeadThatSeesNoDifferenceIsUniform) {
+TEST(AttentionProbe, EqualKeysGiveUniformAttention) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(tiny_config());
   model->blocks[1]->attn->c_q->weight.zero_();
@@ -61,16 +61,16 @@ TEST(AttentionProbe, AHeadThatSeesNoDifferenceIsUniform) {
   EXPECT_GT(std::abs(measures.heads[0][0].entropy - entropy), 1e-3) << "the other layer is not";
 }
 
-TEST(AttentionProbe, KnowsWhereAHeadLooks) {
+TEST(AttentionProbe, FindsWhatAHeadAttendsTo) {
   const auto identity = torch::eye(kProbeTime).view({1, 1, kProbeTime, kProbeTime});
   const auto to_previous = at::cat({identity.slice(2, 0, 1), identity.slice(2, 0, kProbeTime - 1)}, 2) * 1000;
   const auto to_first = identity.slice(2, 0, 1).expand({1, 1, kProbeTime, kProbeTime}) * 1000;
-  const auto lanes = torch::ones({kProbeTime}, torch::kBool);
-  const auto previous = attention_of_heads(to_previous, identity, lanes)[0];
+  const auto all_dims = torch::ones({kProbeTime}, torch::kBool);
+  const auto previous = attention_of_heads(to_previous, identity, all_dims)[0];
   EXPECT_NEAR(previous.previous_token, 1, 1e-6);
   EXPECT_NEAR(previous.distance, (kProbeTime - 1.0) / kProbeTime, 1e-5) << "query 0 sees itself";
   EXPECT_NEAR(previous.entropy, 0, 1e-5);
-  const auto first = attention_of_heads(to_first, identity, lanes)[0];
+  const auto first = attention_of_heads(to_first, identity, all_dims)[0];
   EXPECT_NEAR(first.first_token, 1, 1e-6);
   EXPECT_NEAR(first.distance, (kProbeTime - 1) / 2.0, 1e-5);
   EXPECT_NEAR(first.previous_token, 1.0 / (kProbeTime - 1), 1e-6) << "query 1's predecessor is the first";
@@ -79,8 +79,8 @@ TEST(AttentionProbe, KnowsWhereAHeadLooks) {
 TEST(AttentionProbe, BlocksOfQueriesAreTheDefinition) {
   constexpr int64_t time = 1500;  // three blocks of queries
   const auto q = torch::randn({1, 4, time, 8}), k = torch::randn({1, 2, time, 8});
-  const auto lanes = rotated_lanes(RopeSpec{8, 4});
-  const auto heads = attention_of_heads(q, k, lanes);
+  const auto rotated = rotated_dims(RopeSpec{8, 4});
+  const auto heads = attention_of_heads(q, k, rotated);
   ASSERT_EQ(heads.size(), 4u);
   const auto positions = at::arange(time, at::kDouble);
   const auto seen = at::ones({time, time}, at::kBool).tril();
@@ -100,15 +100,15 @@ TEST(AttentionProbe, BlocksOfQueriesAreTheDefinition) {
   }
 }
 
-TEST(AttentionProbe, RotatedLanesAreThoseThatChange) {
+TEST(AttentionProbe, RotatedDimsAreThoseThatChange) {
   const auto x = torch::randn({1, 1, 4, 8});
   for (const auto& spec : probed_specs()) {
     if (spec.none() || spec.scaling != RopeScaling::none) continue;
     const auto y = ops::apply_rope(x, ops::make_rope_table(spec, 4, at::kCPU, 3));
-    EXPECT_TRUE(at::equal(rotated_lanes(spec), (x != y).any(2)[0][0])) << spec.rope_dims << " " << static_cast<int>(spec.select);
-    EXPECT_EQ(rotated_lanes(spec).sum().item<int64_t>(), spec.rope_dims);
+    EXPECT_TRUE(at::equal(rotated_dims(spec), (x != y).any(2)[0][0])) << spec.rope_dims << " " << static_cast<int>(spec.select);
+    EXPECT_EQ(rotated_dims(spec).sum().item<int64_t>(), spec.rope_dims);
   }
-  EXPECT_FALSE(rotated_lanes(RopeSpec{8, 0}).any().item<bool>());
+  EXPECT_FALSE(rotated_dims(RopeSpec{8, 0}).any().item<bool>());
 }
 
 TEST(AttentionProbe, ShareIsWhatRotates) {
@@ -144,7 +144,7 @@ TEST(AttentionProbe, LogitsDependOnDistanceOnly) {
   }
 }
 
-TEST(AttentionProbe, MovingOnlyTheKeysShows) {
+TEST(AttentionProbe, ShiftingOnlyTheKeysIsDetected) {
   torch::NoGradGuard no_grad;
   for (const auto& spec : probed_specs()) {
     if (spec.none()) continue;

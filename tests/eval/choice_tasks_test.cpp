@@ -58,7 +58,7 @@ TEST_F(ChoiceTasks, AClozeHasOneContinuation) {
   EXPECT_EQ(task.items[0].options[0].continuation, " bridge");
 }
 
-TEST_F(ChoiceTasks, TheStyleDecidesWhatStandsBetween) {
+TEST_F(ChoiceTasks, TheStyleDecidesTheSeparator) {
   const auto space = read(kChoices, {.delimiter = Delimiter::space}), none = read(kChoices, {.delimiter = Delimiter::none});
   EXPECT_EQ(space.items[0].options[1].continuation, " , and walks");
   EXPECT_EQ(none.items[0].options[0].continuation, "sings");
@@ -75,15 +75,15 @@ TEST_F(ChoiceTasks, LimitAndBlankLines) {
   EXPECT_EQ(two.items.size(), 2u);
 }
 
-TEST_F(ChoiceTasks, WhatIsNoItemIsNamed) {
+TEST_F(ChoiceTasks, InvalidItemsAreNamed) {
   const std::vector<std::pair<std::string, std::vector<std::string>>> bad{
       {"", {"no items"}},
       {"\n\n", {"no items"}},
       {"{", {"set.jsonl:1", "JSON"}},
       {"[1]", {"set.jsonl:1", "JSON object"}},
       {"{\"query\": \"\xff\"}", {"JSON"}},
-      {R"({"question": "who", "answer": "me"})", {"no known form", "answer, question"}},
-      {R"({})", {"no known form"}},
+      {R"({"question": "who", "answer": "me"})", {"no known item form", "answer, question"}},
+      {R"({})", {"no known item form"}},
       {std::string(kCloze) + "\n" + kChoices, {"set.jsonl:2", "other fields", "cloze"}},
       {R"({"query": 5, "choices": ["a", "b"], "gold": 0})", {"query"}},
       {R"({"query": "q", "choices": ["a"], "gold": 0})", {"choices", "two"}},
@@ -100,12 +100,12 @@ TEST_F(ChoiceTasks, WhatIsNoItemIsNamed) {
   expect_error(ExitCode::bad_input, {"absent.jsonl"}, [&] { read_choice_task(folder_ / "absent.jsonl", {}, 0); });
 }
 
-TEST_F(ChoiceTasks, OptionsAreEncodedInTurn) {
+TEST_F(ChoiceTasks, OptionsAreEncodedInOrder) {
   const Tokenizer tokenizer(Dataset::get().tokenizer_path());
   const auto pairs = encode_task(read(std::string(kContexts) + "\n" + kContexts), tokenizer);
   ASSERT_EQ(pairs.size(), 4u);
   EXPECT_EQ(pairs[3].context, tokenizer.encode("the garden"));
-  expect_error(ExitCode::bad_input, {"set.jsonl:1", "without a token"},
+  expect_error(ExitCode::bad_input, {"set.jsonl:1", "without tokens"},
                [&] { encode_task(read(R"({"context": "the river", "continuation": " "})"), tokenizer); });
 }
 
@@ -121,12 +121,12 @@ TEST_F(ChoiceTasks, AccuraciesByHand) {
 {"query": "q", "choices": ["ab", "cd", "ef"], "gold": 0})");
   std::vector<Likelihood> scores;
   for (int i = 0; i < 3; ++i) {
-    scores.push_back(likelihood(-4.0));                 // 1.00 a character, 1.00 a byte
+    scores.push_back(likelihood(-4.0));                 // 1.00 per character, 1.00 per byte
     scores.push_back(likelihood(-4.4, false, i == 1));  // 0.88, 0.44
     scores.push_back(likelihood(-6.4));                 // 0.80, 0.80
   }
-  for (int i = 0; i < 3; ++i) scores.push_back(likelihood(-2.0));  // equals: the first one
-  const auto result = summarise(task, scores);
+  for (int i = 0; i < 3; ++i) scores.push_back(likelihood(-2.0));  // a tie: the first one
+  const auto result = summarize(task, scores);
   EXPECT_EQ(result.items, 4);
   EXPECT_EQ(result.truncated, 1);
   EXPECT_DOUBLE_EQ(result.acc.value, 0.5) << "items 1 and 4";
@@ -136,10 +136,10 @@ TEST_F(ChoiceTasks, AccuraciesByHand) {
   EXPECT_TRUE(std::isnan(result.perplexity.value));
 }
 
-TEST_F(ChoiceTasks, TheLikeliestContextWins) {
+TEST_F(ChoiceTasks, TheMostLikelyContextWins) {
   const auto task = read(std::string(kContexts) + "\n" + kContexts);
   const std::vector<Likelihood> scores{likelihood(-3), likelihood(-2), likelihood(-2), likelihood(-3)};
-  const auto result = summarise(task, scores);
+  const auto result = summarize(task, scores);
   EXPECT_DOUBLE_EQ(result.acc.value, 0.5);
   EXPECT_TRUE(std::isnan(result.acc_norm.value)) << "one continuation, one length";
 }
@@ -147,12 +147,12 @@ TEST_F(ChoiceTasks, TheLikeliestContextWins) {
 TEST_F(ChoiceTasks, AClozeCountsGreedyOnesAndHasAPerplexity) {
   const auto task = read(std::string(kCloze) + "\n" + kCloze + "\n" + kCloze);
   const std::vector<Likelihood> scores{likelihood(-1, true), likelihood(-2), likelihood(-6)};
-  const auto result = summarise(task, scores);
+  const auto result = summarize(task, scores);
   EXPECT_DOUBLE_EQ(result.acc.value, 1.0 / 3);
   EXPECT_DOUBLE_EQ(result.perplexity.value, std::exp(3.0));
   EXPECT_NEAR(result.perplexity.standard_error, std::exp(3.0) * std::sqrt((4 + 1 + 9) / 2.0 / 3), 1e-9);
   EXPECT_TRUE(std::isnan(result.acc_norm.value));
-  const auto one = summarise(read(kCloze), std::vector<Likelihood>{likelihood(-1)});
+  const auto one = summarize(read(kCloze), std::vector<Likelihood>{likelihood(-1)});
   EXPECT_TRUE(std::isnan(one.acc.standard_error));
 }
 

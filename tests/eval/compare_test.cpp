@@ -58,7 +58,7 @@ TEST_F(Compare, LossesAreThoseOfScoring) {
   ScoreOptions options;
   options.seq_len = options.stride = 16;
   const EvalResult alone =
-      summarise(score_stream(a_, validation_.tokens(), options), validation_.tokens(), byte_counts_, /*seq_len=*/16).total;
+      summarize(score_stream(a_, validation_.tokens(), options), validation_.tokens(), byte_counts_, /*seq_len=*/16).total;
   const Comparison both = compare(a_, b_);
   EXPECT_NEAR(both.a.val_loss, alone.val_loss, 1e-6);
   EXPECT_NEAR(both.a.val_bpb, alone.val_bpb, 1e-6);
@@ -84,20 +84,20 @@ TEST_F(Compare, BatchesAndOrderDoNotMatter) {
 
 TEST_F(Compare, TensorErrorsBytesAndEntropy) {
   ModelConfig config = Compare::config();
-  config.vocab_size = 2100;  // the embedding, 67,200 values, is then quantised
+  config.vocab_size = 2100;  // the embedding, 67,200 values, is then quantized
   Gpt model = make_random_model(config);
   const TempFolder folder;
   const auto state = state_dict(model);
   write_model(folder / "m.pt", state, config, {});
   write_model(folder / "m.ptz", state, config, {});
-  const ModelFile full = read_model_file(folder / "m.pt"), quantised = read_model_file(folder / "m.ptz");
+  const ModelFile full = read_model_file(folder / "m.pt"), quantized = read_model_file(folder / "m.ptz");
   const auto contents = [](const ModelFile& file) { return list_contents(open_model_container(file.path), "f"); };
   std::string why;
-  const auto rows = compare_tensors(full.state, quantised.state, contents(full), contents(quantised), &why);
+  const auto rows = compare_tensors(full.state, quantized.state, contents(full), contents(quantized), &why);
   EXPECT_EQ(why, "");
   ASSERT_EQ(rows.size(), state.size());
   for (size_t i = 0; i < rows.size(); ++i) {
-    const auto values = full.state[i].second.to(at::kDouble), change = quantised.state[i].second.to(at::kDouble) - values;
+    const auto values = full.state[i].second.to(at::kDouble), change = quantized.state[i].second.to(at::kDouble) - values;
     EXPECT_EQ(rows[i].name, full.state[i].first);
     EXPECT_NEAR(rows[i].relative_rms, std::sqrt(change.square().sum().item<double>() / values.square().sum().item<double>()),
                 1e-12);

@@ -24,7 +24,7 @@ GenerateOptions options_of(double temperature, int top_k, int64_t seed) {
   return options;
 }
 
-TEST(Generate, GreedyIsTheLikeliestTokenEachTime) {
+TEST(Generate, GreedyTakesTheMostLikelyToken) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(talking_config());
   const auto produced = generate(model, kPrompt, options_of(0, 50, 1), at::kCPU);
@@ -35,7 +35,7 @@ TEST(Generate, GreedyIsTheLikeliestTokenEachTime) {
     ids.push_back(id);
   }
   EXPECT_EQ(produced, generate(model, kPrompt, options_of(0, 50, 2), at::kCPU)) << "no seed matters";
-  EXPECT_EQ(produced, generate(model, kPrompt, options_of(0.7, 1, 3), at::kCPU)) << "the likeliest of one";
+  EXPECT_EQ(produced, generate(model, kPrompt, options_of(0.7, 1, 3), at::kCPU)) << "top-1 is greedy";
 }
 
 TEST(Generate, TheSeedDecidesTheSample) {
@@ -45,15 +45,15 @@ TEST(Generate, TheSeedDecidesTheSample) {
   EXPECT_NE(first, generate(model, kPrompt, options_of(5.0, 0, 2), at::kCPU));
 }
 
-TEST(Generate, SamplesOnlyAmongTheLikeliest) {
+TEST(Generate, SamplesOnlyFromTheTopK) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(talking_config());
   const auto scores = model->logits(torch::tensor(std::vector<int64_t>(kPrompt.begin(), kPrompt.end())).view({1, -1}))[0][5];
-  const auto likeliest = std::get<1>(scores.topk(3));
+  const auto top3 = std::get<1>(scores.topk(3));
   for (int64_t seed = 1; seed <= 30; ++seed) {
     auto options = options_of(5.0, 3, seed);
     options.max_new_tokens = 1;
-    for (const int id : generate(model, kPrompt, options, at::kCPU)) EXPECT_TRUE((likeliest == id).any().item<bool>()) << id;
+    for (const int id : generate(model, kPrompt, options, at::kCPU)) EXPECT_TRUE((top3 == id).any().item<bool>()) << id;
   }
 }
 
@@ -113,7 +113,7 @@ TEST(Generate, WithAndWithoutTheCacheTheTextIsTheSame) {
   }
 }
 
-TEST(Generate, StopsWhenItIsTold) {
+TEST(Generate, StopsWhenTheCallbackReturnsFalse) {
   Gpt model = make_random_model(talking_config());
   std::vector<int> shown;
   const auto produced = generate(model, kPrompt, options_of(5.0, 0, 1), at::kCPU, [&](int id) {
@@ -124,7 +124,7 @@ TEST(Generate, StopsWhenItIsTold) {
   EXPECT_EQ(shown, produced);
 }
 
-TEST(Sampler, TopPKeepsTheLikeliestThatReachIt) {
+TEST(Sampler, TopPKeepsTheMostLikelyThatReachIt) {
   const auto logits = at::log(at::tensor({0.1, 0.4, 0.2, 0.3})).to(at::kFloat);
   const auto drawn = [&](double p, int k) {
     std::set<int> ids;
@@ -136,11 +136,11 @@ TEST(Sampler, TopPKeepsTheLikeliestThatReachIt) {
   EXPECT_EQ(drawn(0.8, 0), (std::set<int>{1, 2, 3})) << "0.4 + 0.3 is not enough";
   EXPECT_EQ(drawn(0.65, 0), (std::set<int>{1, 3}));
   EXPECT_EQ(drawn(0.01, 0), (std::set<int>{1}));
-  EXPECT_EQ(drawn(0.5, 2), (std::set<int>{1})) << "of the two likeliest alone it is 4/7";
+  EXPECT_EQ(drawn(0.5, 2), (std::set<int>{1})) << "within the top 2 it has 4/7";
 }
 
 // Logits of a product in bfloat16 are often equal.
-TEST(Sampler, TopKKeepsKOfEquals) {
+TEST(Sampler, TopKKeepsKOfTies) {
   const auto logits = at::tensor({2.0, 1.0, 2.0, 2.0, 0.0}).to(at::kFloat);
   for (const int k : {1, 2, 4}) {
     std::set<int> ids;
@@ -164,7 +164,7 @@ TEST(Generate, EndsBeforeTheNextDocument) {
   config.vocab_size = config.model_dim;
   config.tie_embeddings = false;
   Gpt model = make_random_model(config);
-  // With the identity as head the logits tell the features; a head row that points along them makes BOS certain.
+  // With the identity as head the logits are the features; a head row along them makes BOS certain.
   model->lm_head->weight.copy_(torch::eye(config.model_dim));
   const std::vector<int64_t> ids{1, 7, 30, 12};
   const auto features = model->logits(torch::tensor(ids).view({1, -1}))[0][3].clone();

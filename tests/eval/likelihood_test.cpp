@@ -40,7 +40,7 @@ TEST(Likelihoods, AreSumsOfLogProbabilities) {
   for (const auto& result : results) EXPECT_FALSE(result.truncated);
 }
 
-TEST(Likelihoods, LongContextsLoseTheirBeginning) {
+TEST(Likelihoods, LongContextsAreTruncatedAtTheBeginning) {
   Gpt model = make_random_model(tiny_config());
   const std::vector<TextPair> pairs{{{7, 30, 12, 5}, {9}}};
   const auto fits = likelihoods(model, pairs, 6, at::kCPU)[0], cut = likelihoods(model, pairs, 5, at::kCPU)[0];
@@ -53,25 +53,25 @@ TEST(Likelihoods, LongContextsLoseTheirBeginning) {
   expect_error(ExitCode::bad_input, {"0 tokens"}, [&] { likelihoods(model, nothing, 16, at::kCPU); });
 }
 
-TEST(Likelihoods, GreedyMeansEveryTokenIsTheLikeliest) {
+TEST(Likelihoods, GreedyMeansEveryTokenIsTheMostLikely) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(tiny_config());
   std::vector<int64_t> text{1, 7, 30};
-  std::vector<int> said;
+  std::vector<int> greedy;
   for (int i = 0; i < 3; ++i) {
     const auto logits = model->logits(torch::tensor(text).view({1, -1}))[0][static_cast<int64_t>(text.size()) - 1];
-    said.push_back(static_cast<int>(logits.argmax().item<int64_t>()));
-    text.push_back(said.back());
+    greedy.push_back(static_cast<int>(logits.argmax().item<int64_t>()));
+    text.push_back(greedy.back());
   }
-  auto other = said;
+  auto other = greedy;
   other[1] = other[1] == 20 ? 21 : 20;
-  const std::vector<TextPair> pairs{{{7, 30}, said}, {{7, 30}, other}};
+  const std::vector<TextPair> pairs{{{7, 30}, greedy}, {{7, 30}, other}};
   const auto results = likelihoods(model, pairs, 16, at::kCPU);
   EXPECT_TRUE(results[0].greedy);
   EXPECT_FALSE(results[1].greedy);
 }
 
-TEST(Likelihoods, DoNotDependOnTheCompany) {
+TEST(Likelihoods, DoNotDependOnOtherTexts) {
   for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
     Gpt model = make_random_model(tiny_config(), 5, path);
     std::vector<TextPair> pairs;
@@ -86,7 +86,7 @@ TEST(Likelihoods, DoNotDependOnTheCompany) {
   }
 }
 
-TEST(Likelihoods, AModelWithoutNumbersIsAnError) {
+TEST(Likelihoods, NanLogitsAreAnError) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(tiny_config());
   model->tok_emb->weight.fill_(std::nan(""));
@@ -105,7 +105,7 @@ TEST(EncodePair, SplitsTheWholeTextWhereTheContextEnds) {
   EXPECT_EQ(pair.context, tokenizer.encode("the river walks"));
   EXPECT_EQ(joined(pair), tokenizer.encode("the river walks over the bridge"));
   EXPECT_FALSE(pair.continuation.empty());
-  // White space at the end of the context belongs to the continuation, in whatever alphabet.
+  // White space at the end of the context moves to the continuation, also beyond ASCII.
   for (const char* context : {"the river walks ", "the river walks\n", "the river walks \t\n", "the river walks\u00a0\u3000"}) {
     const auto same = encode_pair(tokenizer, context, "over the bridge");
     EXPECT_EQ(same.context, pair.context) << context;

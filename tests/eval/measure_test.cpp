@@ -178,7 +178,7 @@ TEST_F(Measure, TakesEverySpecificationAndPath) {
   }
 }
 
-TEST_F(Measure, AChangedAnswerAtTheTrainingLengthIsOurMistake) {
+TEST_F(Measure, AChangedLossAtTheTrainingLengthIsAnInternalError) {
   Gpt model = make_random_model(config_);
   options_.progress = [&](const std::string& what, int64_t, int64_t) {
     torch::NoGradGuard no_grad;
@@ -187,7 +187,7 @@ TEST_F(Measure, AChangedAnswerAtTheTrainingLengthIsOurMistake) {
   expect_error(ExitCode::internal, {"training length"}, [&] { measure(model); });
 }
 
-TEST_F(Measure, WhatCannotBeMeasuredIsRefused) {
+TEST_F(Measure, InvalidRequestsAreRefused) {
   options_.eval_tokens = 63;
   expect_error(ExitCode::usage, {"EVAL_TOKENS=63", "64"}, [&] { measure(); });
   options_.eval_tokens = 0;

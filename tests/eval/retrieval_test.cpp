@@ -16,7 +16,7 @@ Ids ids_between(int64_t from, int64_t to) {
   return ids;
 }
 
-/// An item's inputs and the target behind the last of them.
+/// An item's inputs followed by its last target.
 Ids whole_sequence(const RetrievalItems& items, int64_t item) {
   const auto sequence = at::cat({items.inputs[item], items.targets[item].slice(0, -1)}).contiguous();
   return {sequence.data_ptr<int64_t>(), sequence.data_ptr<int64_t>() + sequence.numel()};
@@ -44,7 +44,7 @@ TEST(Retrieval, InductionRepeatsRandomTokens) {
   EXPECT_NE(whole_sequence(items, 0), whole_sequence(items, 1));
 }
 
-TEST(Retrieval, PasskeyStandsInGenuineText) {
+TEST(Retrieval, PasskeyIsInText) {
   std::vector<uint16_t> text(200);
   for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<uint16_t>(1000 + i);
   const Ids tokens = ids_between(20, 40);
@@ -118,7 +118,7 @@ TEST(Retrieval, ScoreCountsTheLargestLogit) {
   EXPECT_TRUE(std::isnan(score_retrieval(right.slice(0, 0, 1), targets.slice(0, 0, 1)).standard_error));
 }
 
-TEST(Retrieval, TheModelIsAskedForTheEnd) {
+TEST(Retrieval, TheModelIsScoredAtTheEnd) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(tiny_config());
   model->train();

@@ -1,4 +1,4 @@
-// Every target once, whatever the windows; and the sums that are made of them.
+// Every target is scored once for any windows; and the summaries of the losses.
 #include "pgolf/eval/score.h"
 
 #include <cmath>
@@ -46,7 +46,7 @@ TEST(PlanWindows, ScoresEveryTargetOnceForEveryLengthAroundWindowAndStride) {
           ASSERT_GT(window.scored(), 0);
           ASSERT_LE(window.begin + window.length, targets);
           for (int64_t i = window.first_scored; i < window.length; ++i) ++times[static_cast<size_t>(window.begin + i)];
-          // Behind the first window every target has a window's worth of tokens before it, less the stride.
+          // After the first window every target has a context of a window minus the stride.
           if (window.begin > 0) {
             ASSERT_GE(window.first_scored, seq_len - stride);
           }
@@ -91,7 +91,7 @@ TEST(ScoreStream, WholeWindowsAreWhatEvaluateScores) {
       options.batch_sequences = 4;
       const EvalResult expected = evaluate(model, validation, byte_counts, options);
       const auto total =
-          summarise(score_stream(model, validation.tokens(), windows_of(16, 16)), validation.tokens(), byte_counts, 16).total;
+          summarize(score_stream(model, validation.tokens(), windows_of(16, 16)), validation.tokens(), byte_counts, 16).total;
       EXPECT_EQ(total.tokens, expected.tokens);
       EXPECT_EQ(total.bytes, expected.bytes);
       EXPECT_NEAR(total.val_loss, expected.val_loss, 1e-6 * expected.val_loss);
@@ -100,7 +100,7 @@ TEST(ScoreStream, WholeWindowsAreWhatEvaluateScores) {
   }
 }
 
-TEST(ScoreStream, ALossThatIsNoNumberIsAnError) {
+TEST(ScoreStream, ANonFiniteLossIsAnError) {
   Gpt model = make_random_model(score_config());
   torch::NoGradGuard no_grad;
   model->blocks[0]->attn_scale.fill_(std::numeric_limits<float>::quiet_NaN());
@@ -112,7 +112,7 @@ TEST(ScoreStream, ALossThatIsNoNumberIsAnError) {
   }
 }
 
-/// Losses 1, 2, 3, ... with positions in windows of 4 side by side.
+/// Losses 1, 2, 3, ... with positions in non-overlapping windows of 4.
 StreamScore counted(size_t targets) {
   StreamScore score;
   for (size_t i = 0; i < targets; ++i) {
@@ -122,12 +122,12 @@ StreamScore counted(size_t targets) {
   return score;
 }
 
-TEST(Summarise, StandardErrorsAreOverChunks) {
+TEST(Summarize, StandardErrorsAreOverChunks) {
   const Tokenizer tokenizer(Dataset::get().tokenizer_path());
   const ByteCounts byte_counts(tokenizer, Dataset::vocab_size);
   const auto validation = ValidationSet(Dataset::get().val_files(), 1, 12, Dataset::vocab_size);
   const auto tokens = validation.tokens();
-  const auto summary = summarise(counted(12), tokens, byte_counts, 4);
+  const auto summary = summarize(counted(12), tokens, byte_counts, 4);
   EXPECT_DOUBLE_EQ(summary.total.val_loss, 6.5);
   EXPECT_DOUBLE_EQ(summary.stderr_loss, 4 / std::sqrt(3.0)) << "means 2.5, 6.5, 10.5";
   double bytes[3], all = 0, squares = 0;
@@ -141,10 +141,10 @@ TEST(Summarise, StandardErrorsAreOverChunks) {
     squares += residual * residual;
   }
   EXPECT_NEAR(summary.stderr_bpb, std::sqrt(squares / (3 * 2)) / (all / 3), 1e-12);
-  EXPECT_TRUE(std::isnan(summarise(counted(12), tokens, byte_counts, 12).stderr_loss)) << "a single chunk";
+  EXPECT_TRUE(std::isnan(summarize(counted(12), tokens, byte_counts, 12).stderr_loss)) << "a single chunk";
 }
 
-TEST(Summarise, AShortLastChunkCountsForWhatItHolds) {
+TEST(Summarize, AShortLastChunkCountsForWhatItHolds) {
   const Tokenizer tokenizer(Dataset::get().tokenizer_path());
   const ByteCounts byte_counts(tokenizer, Dataset::vocab_size);
   const auto validation = ValidationSet(Dataset::get().val_files(), 1, 13, Dataset::vocab_size);
@@ -153,7 +153,7 @@ TEST(Summarise, AShortLastChunkCountsForWhatItHolds) {
   score.losses.back() = 29;  // alone in its chunk: the mean is 5
   // Residuals of the sums: 12 - 5*4 three times, 29 - 5*1; over the mean number of targets, 13/4.
   const double mean_count = 13.0 / 4, squares = 3 * 8 * 8 + 24 * 24;
-  EXPECT_DOUBLE_EQ(summarise(score, validation.tokens(), byte_counts, 4).stderr_loss, std::sqrt(squares / (4 * 3)) / mean_count);
+  EXPECT_DOUBLE_EQ(summarize(score, validation.tokens(), byte_counts, 4).stderr_loss, std::sqrt(squares / (4 * 3)) / mean_count);
 }
 
 TEST(ByPosition, BucketsArePowersOfTwoAndAddUp) {
@@ -213,7 +213,7 @@ TEST(CacheSize, FormulaIsWhatTheTablesHold) {
     EXPECT_EQ(measured_rope_table_bytes(model, 24), expected);
     model->logits(random_ids(1, 40, 48));
     EXPECT_EQ(measured_rope_table_bytes(model, 24), expected) << "of that length only";
-    EXPECT_EQ(kv_cache_bytes(config, 24), 2 * 2 * 2 * 8 * 24 * 2) << "whatever rotates";
+    EXPECT_EQ(kv_cache_bytes(config, 24), 2 * 2 * 2 * 8 * 24 * 2) << "for any rotation";
   };
   check(2 * 24 * 4 * 4);  // cos and sin, positions, pairs, bytes
   config.rope_dims = 2;
@@ -222,7 +222,7 @@ TEST(CacheSize, FormulaIsWhatTheTablesHold) {
   check(2 * 24 * 1 * 2);
   config.rope.table_dtype = RopeTableDtype::float32;
   config.rope.select = RopeSelect::high;
-  check(2 * 24 * 4 * 4);  // the lanes that rest are in the table
+  check(2 * 24 * 4 * 4);  // the table includes the pairs that do not rotate
   config.rope.select = RopeSelect::prefix;
   config.rope_dims = {6, 4};
   check(2 * 24 * (3 + 2) * 4);

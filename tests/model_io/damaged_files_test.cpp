@@ -1,4 +1,4 @@
-// Model files that somebody damaged, or made in order to do harm: an Error or a model, nothing else.
+// Damaged and malicious model files must give an Error or a model, nothing else.
 #include <sys/resource.h>
 
 #include "pgolf/artifact/codec.h"
@@ -16,7 +16,7 @@
 namespace pgolf::testing {
 namespace {
 
-/// One layer of 4 lanes: a few kilobytes in any form.
+/// One layer of width 4: a few kilobytes in any format.
 ModelConfig smallest_config() {
   ModelConfig config = tiny_config();
   config.vocab_size = 4;
@@ -30,9 +30,9 @@ ModelConfig smallest_config() {
 
 class DamagedFiles : public ::testing::Test {
  protected:
-  /// True if there is a model in it, which then can be built, too.
+  /// True if the file contains a model, which is then also built.
   bool survives(const Bytes& content, const std::string& name) {
-    // Rewritten in place, without the flush of an atomic write.
+    // Written in place to avoid the flush of an atomic write.
     write_file(folder_ / name, {reinterpret_cast<const char*>(content.data()), content.size()});
     try {
       const ModelFile file = read_model_file(folder_ / name);
@@ -67,7 +67,7 @@ class DamagedFiles : public ::testing::Test {
 
 TEST_F(DamagedFiles, StateDict) {
   write_model(folder_ / "m.pt", state_dict(model_), config_, metadata_);
-  // Everything that matters is under a checksum; the directory's dates and versions are not.
+  // Checksums cover everything but the directory's dates and versions.
   damage_every_byte("m.pt");
 }
 
@@ -91,13 +91,13 @@ TEST_F(DamagedFiles, Checkpoint) {
   damage_every_byte("step_00000005.safetensors");
 }
 
-/// What checksums hide from the tests above: damage to the pickle of an artifact whose checksums fit.
+/// Damage that checksums catch in the tests above: a damaged pickle in an artifact with valid checksums.
 TEST_F(DamagedFiles, PickleOfAnArtifact) {
   QuantStats stats;
   Dict object = write_codes(CodeFormat::int8_clean_per_row_v1,
                             quantize(Quantizer::int8, state_dict(model_), OptimConfig().control_patterns, &stats));
   set_artifact_config(&object, metadata_);
-  // Small tensors are not quantised; this one is, by hand.
+  // Small tensors are not quantized; this one is, by hand.
   const auto set = [&](const char* part, RawTensor tensor) {
     Dict dict = object.find(part)->as_dict(part);
     dict.set(text("tok_emb.weight"), std::move(tensor));
@@ -148,25 +148,25 @@ TEST_F(DamagedFiles, AConfigurationThatClaimsTooMuchCostsNothing) {
   }
 }
 
-TEST_F(DamagedFiles, WhatIsNoWeight) {
+TEST_F(DamagedFiles, IntegerTensorsAreNotWeights) {
   for (const auto type : {at::kLong, at::kBool, at::kChar}) {
     StateDict state = state_dict(model_);
     state[1].second = torch::ones({4, 4}, type);
     write_model(folder_ / "m.safetensors", state, config_, metadata_);
-    expect_error(ExitCode::bad_input, {"m.safetensors", "tok_emb.weight", "whole numbers"},
+    expect_error(ExitCode::bad_input, {"m.safetensors", "tok_emb.weight", "integers"},
                  [&] { read_model_file(folder_ / "m.safetensors"); });
   }
 }
 
-TEST_F(DamagedFiles, OtherPeoplesArtifactsAreRefusedInWords) {
+TEST_F(DamagedFiles, ForeignArtifactsAreRejectedWithAReason) {
   QuantStats stats;
   Dict object = write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state_dict(model_), {}, &stats));
   object.set(text("__quant_format__"), text("int6_gptq\n"));
   write_atomic(folder_ / "m.ptz", zlib_compress(save_torch(object), 9));
-  expect_error(ExitCode::bad_input, {"\"int6_gptq?\" is not known"}, [&] { read_model_file(folder_ / "m.ptz"); });
+  expect_error(ExitCode::bad_input, {"unknown quantization format \"int6_gptq?\""}, [&] { read_model_file(folder_ / "m.ptz"); });
   const auto foreign = StateDict{{"prelude.0.w", torch::ones({2})}, {"coda.w", torch::ones({2})}};
   write_model(folder_ / "m.pt", foreign, config_, {});
-  expect_error(ExitCode::bad_input, {"no GPT of this family", "tok_emb.weight", "but prelude, coda"},
+  expect_error(ExitCode::bad_input, {"not a GPT of this family", "tok_emb.weight", "found prelude, coda"},
                [&] { read_model_file(folder_ / "m.pt"); });
 }
 

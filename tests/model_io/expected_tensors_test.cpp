@@ -6,14 +6,14 @@
 namespace pgolf::testing {
 namespace {
 
-TEST(ExpectedTensors, AnyOrderBecomesTheModels) {
+TEST(ExpectedTensors, TensorsAreSortedIntoTheModelsOrder) {
   Gpt model = make_random_model(tiny_config());
   const auto state = state_dict(model);
-  StateDict turned(state.rbegin(), state.rend());
-  expect_same_tensors(in_model_order(turned, tiny_config(), "f"), state);
+  StateDict reversed(state.rbegin(), state.rend());
+  expect_same_tensors(in_model_order(reversed, tiny_config(), "f"), state);
 }
 
-TEST(ExpectedTensors, MisfitsAreNamed) {
+TEST(ExpectedTensors, MismatchesAreNamed) {
   Gpt model = make_model(tiny_config());
   const auto state = state_dict(model);
   const auto refused = [&](const std::vector<std::string>& parts, const std::function<void(StateDict&)>& change) {
@@ -21,16 +21,16 @@ TEST(ExpectedTensors, MisfitsAreNamed) {
     change(bad);
     expect_error(ExitCode::bad_input, parts, [&] { in_model_order(bad, tiny_config(), "f.pt"); });
   };
-  refused({"f.pt is no GPT of this family (2 layers of 32 lanes): it lacks skip_weights"},
+  refused({"f.pt is not a GPT of this family (2 layers, width 32): missing: skip_weights"},
           [](auto& bad) { bad.erase(bad.begin()); });
-  refused({"not known here: repeat?scales"}, [](auto& bad) { bad.emplace_back("repeat\nscales", torch::zeros({1})); });
-  refused({"tok_emb.weight twice"}, [](auto& bad) { bad.emplace_back("tok_emb.weight", torch::zeros({1})); });
+  refused({"unknown: repeat?scales"}, [](auto& bad) { bad.emplace_back("repeat\nscales", torch::zeros({1})); });
+  refused({"contains tok_emb.weight twice"}, [](auto& bad) { bad.emplace_back("tok_emb.weight", torch::zeros({1})); });
   refused({"skip_weights [6, 32] instead of [1, 32]"}, [](auto& bad) { bad[0].second = torch::zeros({6, 32}); });
-  refused({"it lacks skip_weights, tok_emb.weight, blocks.0.attn_scale and "}, [](auto& bad) { bad.clear(); });
+  refused({"missing: skip_weights, tok_emb.weight, blocks.0.attn_scale and "}, [](auto& bad) { bad.clear(); });
 }
 
-TEST(ExpectedTensors, AHugeClaimCostsNothing) {
-  // A configuration of 17 TB of weights beside a small file.
+TEST(ExpectedTensors, AHugeConfigurationAllocatesNothing) {
+  // A configuration with 17 TB of weights for a small file.
   ModelConfig config = tiny_config();
   config.vocab_size = config.model_dim = 65'536;
   config.num_layers = 1000;
@@ -38,13 +38,13 @@ TEST(ExpectedTensors, AHugeClaimCostsNothing) {
   expect_error(ExitCode::bad_input, {"instead of [65536, 65536]"}, [&] { in_model_order(state_dict(model), config, "f"); });
 }
 
-TEST(ExpectedTensors, NamesInsteadOfAMissingOne) {
+TEST(ExpectedTensors, FoundNamesForAMissingOne) {
   const auto one = torch::zeros({1});
   const StateDict state{{"a.0.mlp.up.weight", one}, {"a.0.mlp.up.bias", one}, {"a.0.mlp.down", one}, {"b", one}};
-  EXPECT_EQ(names_instead(state, "a.0.mlp.fc.weight"), "a.0.mlp.: up, down");
-  EXPECT_EQ(names_instead(state, "a.0.attn.q"), "a.0.: mlp");
-  EXPECT_EQ(names_instead(state, "c.d"), "a, b");
-  EXPECT_EQ(names_instead({}, "c.d"), "nothing");
+  EXPECT_EQ(describe_found_names(state, "a.0.mlp.fc.weight"), "a.0.mlp.: up, down");
+  EXPECT_EQ(describe_found_names(state, "a.0.attn.q"), "a.0.: mlp");
+  EXPECT_EQ(describe_found_names(state, "c.d"), "a, b");
+  EXPECT_EQ(describe_found_names({}, "c.d"), "nothing");
 }
 
 }  // namespace

@@ -29,16 +29,16 @@ at::Tensor find_tensor(const StateDict& state, const std::string& name) {
   return torch::zeros({0});
 }
 
-Dict quantised(const StateDict& state, const std::vector<std::string>& patterns = {}) {
+Dict quantized(const StateDict& state, const std::vector<std::string>& patterns = {}) {
   QuantStats stats;
   return write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state, patterns, &stats));
 }
 
 TEST(Int8, RowErrorIsHalfAStep) {
   torch::manual_seed(3);
-  // Rows of very different size; the smallest ones are below the least scale.
+  // Rows of very different magnitude; the smallest are below the minimum scale.
   const auto weights = torch::randn({300, 256}) * torch::logspace(-4, 2, 300).unsqueeze(1);
-  const Dict object = quantised({{"w", weights}});
+  const Dict object = quantized({{"w", weights}});
   const auto back = find_tensor(dequantize(read_codes(object, "test")), "w");
   ASSERT_EQ(back.scalar_type(), at::kFloat);
   const auto largest = std::get<0>(weights.abs().max(1, true));
@@ -52,27 +52,26 @@ TEST(Int8, RowErrorIsHalfAStep) {
   EXPECT_EQ(codes.sizes(), weights.sizes());
   EXPECT_EQ(scales.scalar_type(), at::kHalf);
   EXPECT_EQ(scales.sizes(), at::IntArrayRef({300}));
-  EXPECT_EQ(scales[0].item<float>(), at::scalar_tensor(1.0 / 127, at::kHalf).item<float>()) << "the least scale";
+  EXPECT_EQ(scales[0].item<float>(), at::scalar_tensor(1.0 / 127, at::kHalf).item<float>()) << "the minimum scale";
   EXPECT_GE(codes.min().item<int>(), -127);
   EXPECT_EQ(codes.abs().max().item<int>(), 127);
-  EXPECT_TRUE(at::equal(back, codes.to(at::kFloat) * scales.to(at::kFloat).unsqueeze(1)))
-      << "what is read is code times stored scale";
+  EXPECT_TRUE(at::equal(back, codes.to(at::kFloat) * scales.to(at::kFloat).unsqueeze(1))) << "values are code times stored scale";
 }
 
 TEST(Int8, OneOutlierIsClippedToTheQuantile) {
   auto weights = torch::full({2, 100'000}, 1.0);
   weights[0][17] = 1000.0;
-  const auto back = find_tensor(dequantize(read_codes(quantised({{"w", weights}}), "test")), "w");
+  const auto back = find_tensor(dequantize(read_codes(quantized({{"w", weights}}), "test")), "w");
   // The 0.9999984 quantile of 100,000 values lies 0.16 of the way from the largest to the second largest.
   const double clip = 1.0 + 999.0 * (1 - (100'000 - 1) * (1 - 0.9999984));
   EXPECT_NEAR(back[0][17].item<double>(), clip, 0.01 * clip);
-  EXPECT_NEAR(back[1][17].item<double>(), 1.0, 0.01) << "the other row has a scale of its own";
+  EXPECT_NEAR(back[1][17].item<double>(), 1.0, 0.01) << "the other row has its own scale";
 }
 
-TEST(Int8, SizeDecidesWhatIsQuantised) {
+TEST(Int8, SizeDecidesWhatIsQuantized) {
   const StateDict state{
       {"at_limit", torch::randn({256, 256})}, {"above", torch::randn({257, 256})}, {"long", torch::rand({65'537}) - 0.5}};
-  const Dict object = quantised(state);
+  const Dict object = quantized(state);
   EXPECT_EQ(part_of(object, "passthrough").size(), 1u);
   EXPECT_NE(part_of(object, "passthrough").find("at_limit"), nullptr);
   EXPECT_EQ(part_of(object, "quantized").size(), 2u);
@@ -93,7 +92,7 @@ TEST(Int8, SmallTensorsAreFloat16UnlessAPatternKeepsThem) {
                         {"half_precision", exact.to(at::kBFloat16)},
                         {"count", torch::arange(5)},
                         {"wide", exact.to(at::kDouble)}};
-  const Dict object = quantised(state, {"q_gain", "scale"});
+  const Dict object = quantized(state, {"q_gain", "scale"});
   EXPECT_EQ(tensor_in(object, "passthrough", "blocks.0.attn.q_gain").scalar_type(), at::kFloat);
   EXPECT_EQ(tensor_in(object, "passthrough", "blocks.0.bias").scalar_type(), at::kHalf);
   EXPECT_EQ(tensor_in(object, "passthrough", "half_precision").scalar_type(), at::kHalf);
@@ -109,7 +108,7 @@ TEST(Int8, SmallTensorsAreFloat16UnlessAPatternKeepsThem) {
 
 TEST(Int8, LargeBfloat16ComesBackAsBfloat16) {
   const auto weights = torch::randn({300, 256}).to(at::kBFloat16);
-  const auto back = find_tensor(dequantize(read_codes(quantised({{"w", weights}}), "test")), "w");
+  const auto back = find_tensor(dequantize(read_codes(quantized({{"w", weights}}), "test")), "w");
   EXPECT_EQ(back.scalar_type(), at::kBFloat16);
   EXPECT_LT(distance(back, weights), 0.05);
 }
@@ -118,9 +117,9 @@ TEST(Int8, ZeroRowsStayZero) {
   auto weights = torch::randn({300, 256});
   weights[5].zero_();
   const auto back =
-      find_tensor(dequantize(read_codes(quantised({{"w", weights}, {"zeros", torch::zeros({70'000})}}), "test")), "w");
+      find_tensor(dequantize(read_codes(quantized({{"w", weights}, {"zeros", torch::zeros({70'000})}}), "test")), "w");
   EXPECT_EQ(back[5].abs().max().item<float>(), 0);
-  const auto zeros = dequantize(read_codes(quantised({{"zeros", torch::zeros({70'000})}}), "test"))[0].second;
+  const auto zeros = dequantize(read_codes(quantized({{"zeros", torch::zeros({70'000})}}), "test"))[0].second;
   EXPECT_TRUE(at::equal(zeros, torch::zeros({70'000})));
 }
 
@@ -138,7 +137,7 @@ TEST(Int8, SurvivesFileAndCompression) {
                         {"long", torch::randn({70'000})},
                         {"q_gain", torch::randn({8})},
                         {"small", torch::randn({3, 3})}};
-  Dict object = quantised(state, {"q_gain"});
+  Dict object = quantized(state, {"q_gain"});
   set_artifact_config(&object, {{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}});
   const StateDict direct = dequantize(read_codes(object, "test"));
   const Bytes file = zlib_compress(save_torch(Dict(object)), 9);
@@ -146,11 +145,11 @@ TEST(Int8, SurvivesFileAndCompression) {
   expect_same_tensors(dequantize(read_codes(read.as_dict("test"), "test")), direct);
   EXPECT_EQ(artifact_config(read.as_dict("test"), "test"),
             (std::map<std::string, std::string>{{"ROPE_DIMS", "16"}, {"NUM_LAYERS", "2"}}));
-  EXPECT_TRUE(artifact_config(quantised(state), "test").empty());
+  EXPECT_TRUE(artifact_config(quantized(state), "test").empty());
 }
 
-TEST(Int8, MisfitsAreRefused) {
-  const Dict good = quantised({{"w", torch::randn({300, 256})}});
+TEST(Int8, InconsistentPartsAreRejected) {
+  const Dict good = quantized({{"w", torch::randn({300, 256})}});
   const auto refused = [&](const std::string& part, const char* key, Value value) {
     Dict bad(good);
     bad.set(text(key), std::move(value));
@@ -158,12 +157,12 @@ TEST(Int8, MisfitsAreRefused) {
   };
   refused("some_other_format", "__quant_format__", text("some_other_format"));
   refused("int", "__quant_format__", 3);
-  refused("no scale", "scales", Dict());
-  refused("no dtype", "dtypes", Dict());
+  refused("lacks a scale", "scales", Dict());
+  refused("or a dtype", "dtypes", Dict());
   refused("scales", "scales", text("none"));
   Dict short_scales, odd_dtype;
   short_scales.set(text("w"), to_raw(torch::ones({299}, at::kHalf)));
-  refused("do not fit", "scales", short_scales);
+  refused("number of scales differs", "scales", short_scales);
   odd_dtype.set(text("w"), text("int8"));
   refused("int8", "dtypes", odd_dtype);
   expect_error(ExitCode::bad_input, {"weights.ptz", "__quant_format__"}, [] { read_codes(Dict(), "weights.ptz"); });

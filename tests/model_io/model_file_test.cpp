@@ -20,7 +20,7 @@ ModelConfig stored_config() {
   return config;
 }
 
-/// A state dict as train_gpt writes it; with empty metadata as the Python program does.
+/// A state dict as train_gpt writes it; with empty metadata as upstream does.
 void write_pt(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
   NamedTensors raw;
   for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
@@ -112,7 +112,7 @@ TEST_F(ModelFiles, EverythingAboutTheRotationIsStored) {
   EXPECT_THROW(read_model_file(folder_ / "m.pt"), Error);
 }
 
-TEST_F(ModelFiles, FilesOfBeforeAnOptionHaveItsDefault) {
+TEST_F(ModelFiles, FilesFromBeforeAnOptionHaveItsDefault) {
   for (const char* name : {"ROPE_LAYERS", "ROPE_STYLE", "ROPE_SELECT", "ROPE_SCALING", "ROPE_SCALING_FACTOR",
                            "ROPE_ORIGINAL_SEQ_LEN", "QK_NORM", "PARALLEL_BLOCK"}) {
     ASSERT_EQ(metadata_.erase(name), 1u) << name;
@@ -124,7 +124,7 @@ TEST_F(ModelFiles, FilesOfBeforeAnOptionHaveItsDefault) {
   EXPECT_THROW(read_model_file(folder_ / "m.pt"), Error);
 }
 
-TEST_F(ModelFiles, RunFolderGivesItsBestFile) {
+TEST_F(ModelFiles, RunFolderResolvesToItsBestFile) {
   const auto format_of = [&] { return format_text(read_model_file(folder_.path()).format); };
   write_checkpoint(folder_ / "checkpoints", state_, 5);
   write_checkpoint(folder_ / "checkpoints", state_, 12);
@@ -135,7 +135,7 @@ TEST_F(ModelFiles, RunFolderGivesItsBestFile) {
   EXPECT_EQ(format_of(), "int8+zlib");
 }
 
-TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
+TEST_F(ModelFiles, WithoutStoredConfigurationTheModelIsInferred) {
   torch::NoGradGuard no_grad;
   for (const bool tied : {true, false}) {
     ModelConfig config = stored_config();
@@ -168,7 +168,7 @@ TEST_F(ModelFiles, WithoutStoredConfigurationNamesAndShapesTell) {
   }
 }
 
-/// Every plain shape at once, but for what tensors do not show.
+/// Every Llama-like shape option that can be inferred from tensors.
 ModelConfig plain_config() {
   ModelConfig config = tiny_config();
   config.mlp_kind = MlpKind::swiglu;
@@ -177,7 +177,7 @@ ModelConfig plain_config() {
   return config;
 }
 
-TEST_F(ModelFiles, NamesTellThePlainShapes) {
+TEST_F(ModelFiles, PlainShapesAreInferredFromNames) {
   torch::NoGradGuard no_grad;
   Gpt source = make_random_model(plain_config());
   write_pt(folder_ / "python.pt", state_dict(source), {});
@@ -213,7 +213,7 @@ TEST_F(ModelFiles, Bfloat16ModelsKeepTheirDtypes) {
   EXPECT_EQ(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->logits(ids_).scalar_type(), at::kFloat);
 }
 
-TEST_F(ModelFiles, WhatIsNoModelIsRefusedInOneLine) {
+TEST_F(ModelFiles, FilesThatAreNotModelsAreRejectedInOneLine) {
   const auto refused = [&](const fs::path& path, const std::vector<std::string>& parts) {
     std::vector<std::string> all{path.string()};
     all.insert(all.end(), parts.begin(), parts.end());
@@ -238,7 +238,7 @@ TEST_F(ModelFiles, WhatIsNoModelIsRefusedInOneLine) {
   refused(folder_ / "numbers.pt", {"step"});
 }
 
-TEST_F(ModelFiles, ImpossibleShapesAreRefused) {
+TEST_F(ModelFiles, ImpossibleShapesAreRejected) {
   const auto refused = [&](const std::string& name, const at::Tensor& tensor, const std::string& part) {
     StateDict bad = state_;
     for (auto& [key, value] : bad) {
@@ -271,7 +271,7 @@ TEST_F(ModelFiles, AMissingTensorIsNamed) {
   }
 }
 
-TEST_F(ModelFiles, AnIncompleteStoredConfigurationIsRefused) {
+TEST_F(ModelFiles, AnIncompleteStoredConfigurationIsRejected) {
   ModelMetadata lacking = metadata_, unreadable = metadata_;
   lacking.erase("NUM_HEADS");
   unreadable["ROPE_DIMS"] = "3";
@@ -281,7 +281,7 @@ TEST_F(ModelFiles, AnIncompleteStoredConfigurationIsRefused) {
   expect_error(ExitCode::bad_input, {"unreadable.ptz", "ROPE_DIMS"}, [&] { read_model_file(folder_ / "unreadable.ptz"); });
 }
 
-TEST_F(ModelFiles, DamageIsNoticed) {
+TEST_F(ModelFiles, DamageIsDetected) {
   write_ptz(folder_ / "m.ptz", state_, metadata_);
   damage_file(folder_ / "m.ptz");
   expect_error(ExitCode::bad_input, {(folder_ / "m.ptz").string()}, [&] { read_model_file(folder_ / "m.ptz"); });

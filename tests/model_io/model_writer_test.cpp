@@ -13,7 +13,7 @@ namespace {
 
 class ModelWriter : public ::testing::Test {
  protected:
-  /// From file to file, as export does it.
+  /// From file to file, like eval_gpt export.
   void convert(const fs::path& from, const fs::path& to) const {
     const ModelFile file = read_model_file(from);
     write_model(to, file.state, file.stored.model, file.metadata);
@@ -57,7 +57,7 @@ TEST_F(ModelWriter, TorchAndSafetensorsAreLosslessBothWays) {
   }
 }
 
-TEST_F(ModelWriter, SafetensorsOfOtherWritersAreReadInAnyOrder) {
+TEST_F(ModelWriter, SafetensorsFromOtherWritersAreReadInAnyOrder) {
   write_model(folder_ / "model.pt", state_dict(model_), config_, metadata_);
   convert(folder_ / "model.pt", folder_ / "model.safetensors");
   Safetensors other = load_safetensors(folder_ / "model.safetensors");
@@ -75,7 +75,7 @@ TEST_F(ModelWriter, ArtifactsHoldTheConfigurationOrNone) {
     const ModelFile file = read_model_file(folder_ / "m.ptz");
     EXPECT_EQ(format_text(file.format), "int8+zlib");
     EXPECT_EQ(file.metadata, metadata);
-    // The order is the model's again, though the artifact keeps quantised tensors apart.
+    // The order is the model's, although the artifact stores quantized tensors separately.
     EXPECT_EQ(names_of(file.state), names_of(state_dict(model_)));
   }
 }

@@ -58,10 +58,10 @@ TEST(Documents, TextMustBeUtf8) {
   }
 }
 
-TEST(Documents, InputsThatAreNone) {
+TEST(Documents, InvalidInputs) {
   TempFolder folder;
   write_file(folder / "d/x.md", "x");
-  expect_error(ExitCode::bad_input, {"there is no input", "none.txt"}, [&] { read_all({folder / "none.txt"}); });
+  expect_error(ExitCode::bad_input, {"no such input", "none.txt"}, [&] { read_all({folder / "none.txt"}); });
   expect_error(ExitCode::bad_input, {"x.md is neither .txt nor .jsonl"}, [&] { read_all({folder / "d/x.md"}); });
   expect_error(ExitCode::bad_input, {"no .txt or .jsonl file"}, [&] { read_all({folder / "d"}); });
 }

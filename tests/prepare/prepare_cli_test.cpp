@@ -1,4 +1,4 @@
-// The program prepare_data as a user meets it.
+// The command line of prepare_data.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
@@ -55,7 +55,7 @@ TEST(PrepareData, UsageErrors) {
   expect_run("verify", 2, {"needs --path"});
   expect_run("inspect a b --tokenizer-path c", 2, {"takes one shard, not 2"});
   const std::string complete = "tokenize --input x --tokenizer-path y --out-dir z ";
-  expect_run(complete + "--val-docs 3 --val-fraction 0.5", 2, {"exclude each other"});
+  expect_run(complete + "--val-docs 3 --val-fraction 0.5", 2, {"mutually exclusive"});
   expect_run(complete + "--val-docs", 2, {"val-docs"});
   expect_run(complete + "--val-docs 3x", 2, {"VAL_DOCS='3x' (flag --val-docs) is not an integer >= 0"});
   expect_run(complete + "--val-docs -1", 2, {"VAL_DOCS='-1'", "is not an integer >= 0"});
@@ -65,7 +65,7 @@ TEST(PrepareData, UsageErrors) {
   expect_run(complete + "--shard-tokens 99999999999999999999", 2, {"--shard-tokens"});
 }
 
-TEST(PrepareData, PathsMayStandBehindFlagsOrAlone) {
+TEST(PrepareData, PathsMayFollowFlagsOrBePositional) {
   for (const char* paths : {"a b", "--path a b", "a --path b", "--path=a --path b"}) {
     expect_run(std::string("inspect --tokenizer-path c ") + paths, 2, {"takes one shard, not 2"});
   }
@@ -75,7 +75,7 @@ TEST(PrepareData, PathsMayStandBehindFlagsOrAlone) {
 TEST(PrepareData, MissingFiles) {
   expect_run("tokenize --input x --tokenizer-path absent.model --out-dir z", 3, {"no tokenizer absent.model"});
   expect_run("verify absent.bin", 3, {"BAD", "absent.bin", "1 of 1"});
-  expect_run("tokenizer --input absent.txt --output x.model", 3, {"no input absent.txt"});
+  expect_run("tokenizer --input absent.txt --output x.model", 3, {"no such input: absent.txt"});
 }
 
 TEST(PrepareData, FromTextToShardsAndBack) {
@@ -86,7 +86,7 @@ TEST(PrepareData, FromTextToShardsAndBack) {
   const std::string inputs = "--input '" + root + "/a,b.jsonl' " + root + "/more";
   const Result trained = run("tokenizer " + inputs + " --vocab-size 350 --output " + root + "/tok/t.model");
   ASSERT_EQ(trained.code, 0) << trained.output;
-  EXPECT_EQ(trained.output.find("LOG("), std::string::npos) << "SentencePiece is to be quiet: " << trained.output;
+  EXPECT_EQ(trained.output.find("LOG("), std::string::npos) << "SentencePiece must be quiet: " << trained.output;
   expect_run("tokenize " + inputs + " --tokenizer-path " + root + "/tok/t.model --out-dir " + root + "/out --val-docs 5", 0,
              {"MB/s", "tokens/s", "documents:56", "documents:5 "});
   expect_run("verify " + root + "/out --tokenizer-path " + root + "/tok/t.model", 0,

@@ -68,7 +68,7 @@ TEST_F(Prepare, FirstDocumentsAreValidationAndAllRoundTrip) {
   verify_shards({options.out_dir}, options.tokenizer_path);
 }
 
-TEST_F(Prepare, ShardsAreFullAndRunOn) {
+TEST_F(Prepare, ShardsAreFullAndContinuous) {
   tokenize(options);
   const auto whole = shard_tokens(out("fineweb_train_000000.bin"));
   options.shard_tokens = 100;
@@ -134,7 +134,7 @@ TEST_F(Prepare, NoValidationOnRequest) {
   EXPECT_EQ(names_in(options.out_dir), std::vector<std::string>{"fineweb_train_000000.bin"});
 }
 
-TEST_F(Prepare, SplitsThatCannotBe) {
+TEST_F(Prepare, ImpossibleSplits) {
   options.val_docs = 41;
   expect_error(ExitCode::bad_input, {"41 documents", "only 40"}, [&] { tokenize(options); });
   options.val_docs.reset();
@@ -157,7 +157,7 @@ TEST_F(Prepare, ExistingShardsAreKeptUnlessForced) {
   EXPECT_EQ(shard_tokens(out("fineweb_train_000000.bin")), before);
 }
 
-TEST_F(Prepare, RemainsOfAKilledRunAreCleared) {
+TEST_F(Prepare, LeftoversOfAKilledRunAreRemoved) {
   testing::write_file(out(".prepare_data.partial/fineweb_train_000007.bin"), "half");
   tokenize(options);
   EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin"}));
@@ -234,7 +234,7 @@ TEST(TrainTokenizer, IsDeterministicAndListsItsPieces) {
   EXPECT_EQ(vocab.rfind("<pad>\t0\n<s>\t0\n</s>\t0\n<unk>\t0\n<0x00>\t0\n", 0), 0u);
 }
 
-TEST(TrainTokenizer, SaysWhenTheTextDoesNotSuffice) {
+TEST(TrainTokenizer, ReportsInsufficientText) {
   TempFolder folder;
   testing::write_jsonl(folder / "docs.jsonl", testing::sample_documents(50));
   TrainTokenizerOptions options;
@@ -265,7 +265,7 @@ TEST(TrainTokenizer, LongDocumentsAreLeftOutOrSplit) {
   train_tokenizer(options);
   EXPECT_EQ(Tokenizer(options.output).vocab_size(), 330);
 
-  std::string unbroken;  // no blank to cut at, and no character that ends at the limit
+  std::string unbroken;  // no space to cut at, and no character boundary at the limit
   for (int i = 0; i < 3000; ++i) unbroken += i % 2 == 0 ? "\xe2\x82\xac" : "\xc3\xa9";
   testing::write_file(folder / "long.txt", "z" + unbroken);
   options.vocab_size = 262;
@@ -292,7 +292,7 @@ TEST(TrainTokenizer, MaxDocsReadsNoFurther) {
   EXPECT_EQ(testing::read_file(folder / "all.model"), testing::read_file(folder / "limited.model"));
 }
 
-TEST(PrepareReference, ReproducesTheGenuineShards) {
+TEST(PrepareReference, ReproducesThePublishedShards) {
   PGOLF_SKIP_WITHOUT_SHARED();
   const auto fineweb = testing::shared_folder() / "fineweb";
   TempFolder folder;
@@ -305,17 +305,17 @@ TEST(PrepareReference, ReproducesTheGenuineShards) {
   EXPECT_TRUE(testing::read_file(folder / "out/fineweb_train_000000.bin") ==
               testing::read_file(fineweb / "sp1024/fineweb_train_head.bin"));
 
-  // The validation head ends inside its 902nd document; the text holds the 901 whole ones.
+  // The head of the validation split ends inside its 902nd document; the text has the 901 complete ones.
   options.inputs = {fineweb / "text/val_head_docs.jsonl"};
   options.val_docs = 901;
   options.force = true;
   tokenize(options);
-  const auto ours = shard_tokens(folder / "out/fineweb_val_000000.bin");
-  const auto genuine = shard_tokens(fineweb / "sp1024/fineweb_val_head.bin");
-  const auto starts = document_starts(genuine);
+  const auto written = shard_tokens(folder / "out/fineweb_val_000000.bin");
+  const auto published = shard_tokens(fineweb / "sp1024/fineweb_val_head.bin");
+  const auto starts = document_starts(published);
   ASSERT_EQ(starts.size(), 902u);
-  ASSERT_EQ(static_cast<int64_t>(ours.size()), starts.back());
-  EXPECT_TRUE(std::equal(ours.begin(), ours.end(), genuine.begin()));
+  ASSERT_EQ(static_cast<int64_t>(written.size()), starts.back());
+  EXPECT_TRUE(std::equal(written.begin(), written.end(), published.begin()));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Records as lines of JSON and back.
+// Records to JSON lines and back.
 #include "pgolf/run/record_file.h"
 
 #include <gtest/gtest.h>
@@ -10,13 +10,13 @@
 namespace pgolf::testing {
 namespace {
 
-TEST(RecordFile, LosesWhatIsLaterThanTheCheckpoint) {
+TEST(RecordFile, DropsLinesLaterThanTheCheckpoint) {
   const TempFolder folder;
   const auto path = folder / "metrics.jsonl";
   RecordFile first(path);
   first.write(RunRecord{.run_id = "r"});
   for (int64_t step = 1; step <= 4; ++step) first.write(TrainRecord{.step = step});
-  first.write(ValRecord{.step = 2});  // measured again by the run that continues
+  first.write(ValRecord{.step = 2});  // measured again by the resumed run
   first.write(FinalRecord{});
   write_file(path, read_text(path) + "{\"kind\":\"tr");
   RecordFile again(path, 2);
@@ -50,7 +50,7 @@ TEST(Records, KeepTheOrderOfTheirFields) {
             "\"tokens\":24,\"train_time_ms\":7.0}");
 }
 
-TEST(Records, ComeBackAsTheyWere) {
+TEST(Records, RoundTrip) {
   const RunRecord run{.run_id = "a", .rope_dims = 16, .config = {{"SEED", "1"}}};
   const auto back = as<RunRecord>(to_json(run));
   ASSERT_TRUE(back);
@@ -58,21 +58,21 @@ TEST(Records, ComeBackAsTheyWere) {
   EXPECT_EQ(back->rope_dims, 16);
   const LengthRecord length{.seq_len = 64, .tokens = 640, .val_loss = std::numeric_limits<double>::quiet_NaN()};
   const auto line = nlohmann::json::parse(to_json(length).dump());
-  EXPECT_TRUE(line.at("val_loss").is_null()) << "JSON has no other number that is none";
+  EXPECT_TRUE(line.at("val_loss").is_null()) << "JSON has no NaN";
   const auto measured = as<LengthRecord>(line);
   ASSERT_TRUE(measured);
   EXPECT_EQ(measured->tokens, 640);
   EXPECT_FALSE(measured->val_loss || measured->val_bpb);
 }
 
-TEST(Records, ALineOfAnotherKindIsNone) {
+TEST(Records, ALineOfAnotherKindIsNullopt) {
   const auto line = to_json(TrainRecord{.step = 1});
   EXPECT_FALSE(as<ValRecord>(line));
   EXPECT_FALSE(as<TrainRecord>(nlohmann::json{{"step", 1}}));
   EXPECT_FALSE(as<TrainRecord>(nlohmann::json{{"kind", 7}}));
 }
 
-TEST(Records, LinesThatLackANumberAreLeftOutAndSaid) {
+TEST(Records, LinesThatLackANumberAreSkippedAndReported) {
   const TempFolder folder;
   const auto path = folder / "metrics.jsonl";
   write_file(path,
@@ -87,7 +87,7 @@ TEST(Records, LinesThatLackANumberAreLeftOutAndSaid) {
   EXPECT_TRUE(problems.cut);
   ASSERT_EQ(problems.lines.size(), 2u);
   EXPECT_NE(problems.lines[0].find("metrics.jsonl:1 has no number for train_loss"), std::string::npos) << problems.lines[0];
-  EXPECT_NE(problems.lines[1].find("metrics.jsonl:2 is no JSON object"), std::string::npos) << problems.lines[1];
+  EXPECT_NE(problems.lines[1].find("metrics.jsonl:2 is not a JSON object"), std::string::npos) << problems.lines[1];
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A run's folder.
+// The folder of a run.
 #include "pgolf/run/run_folder.h"
 
 #include <gtest/gtest.h>

@@ -25,8 +25,8 @@ class CheckLmEvalTest(SandboxTest):
 
     def test_wrong_arguments(self):
         self.refused("Usage:", "model", "tokenizer")
-        self.refused("nothing is not there", "model", "tokenizer", "nothing")
-        self.refused("no option -x", "model", "tokenizer", "task", "-x")
+        self.refused("nothing does not exist", "model", "tokenizer", "nothing")
+        self.refused("unknown option -x", "model", "tokenizer", "task", "-x")
         self.refused("--limit needs a value", "model", "tokenizer", "task", "--limit")
         program = ("--eval-gpt", "/bin/true")
         self.refused("--limit takes a number", "model", "tokenizer", "task", "--limit", "-1", *program)

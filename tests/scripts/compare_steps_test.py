@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""benchmarks/compare_steps.py with a stand-in for bench_step whose times are known."""
+"""benchmarks/compare_steps.py with a fake for bench_step whose times are known."""
 
 import pathlib
 import subprocess
@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from sandbox import SandboxTest
 
 PROGRAM = pathlib.Path(__file__).resolve().parents[2] / "benchmarks/compare_steps.py"
-# A step takes as many milliseconds as lanes rotate, in every second run twice that.
+# A step takes as many milliseconds as dims rotate, twice that in every second run.
 BENCH = """
 while [ "$1" != --json ]; do shift; done
 runs=$(grep -c . "$CALLS")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""benchmarks/contention.py with a stand-in for bench_step whose times are known: the neighbors, and the table."""
+"""benchmarks/contention.py with a fake for bench_step whose times are known: the neighbors, and the table."""
 
 import contextlib
 import io

@@ -39,15 +39,15 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        server, asked = self.server, self.headers.get("Range")
-        server.requests.append((self.path, asked))
+        server, requested = self.server, self.headers.get("Range")
+        server.requests.append((self.path, requested))
         content = server.files.get(self.path)
         if content is None:
             self.send_error(404)
             return
         start = 0
-        if asked and server.ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        if requested and server.ranges:
+            start = int(requested.removeprefix("bytes=").rstrip("-"))
             if start >= len(content):
                 self.send_error(416)
                 return

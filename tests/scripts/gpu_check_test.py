@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/gpu_check.sh with stand-ins for the GPU, PyTorch and our programs: stages, limits, report, and what is packed."""
+"""scripts/gpu_check.sh with fakes of the GPU, PyTorch and the programs: stages, limits, report, and what is packed."""
 
 import array
 import io
@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(SCRIPTS))
 import gpu_run
 
-# What every stand-in of the package does first. A test turns "hang" or "fail" on for one of them.
+# What every fake of the package does first. A test turns "hang" or "fail" on for one of them.
 BEGIN = r"""
 name=${0##*/}
 printf '%s %s\n' "$name" "$*" >>"$HOME/calls"
@@ -167,7 +167,7 @@ class GpuCheckTest(SandboxTest):
         self.assertEqual(cells["step, no graphs"][:4], ["250.00", "250.00", "250.00", "1.60"])
         self.assertEqual(cells["training"][:1] + cells["training"][4:6], ["300.00", "7000", "9000"])
         self.assertEqual(cells["training"][7:], ["1.65000000", "cudnn"])
-        self.assertEqual(cells["Python, compiled"], ["400.00", "392.00", "408.00", "-", "2048", "3072", "25.0 %", "-", "-"])
+        self.assertEqual(cells["upstream, compiled"], ["400.00", "392.00", "408.00", "-", "2048", "3072", "25.0 %", "-", "-"])
         self.assertEqual(cells["reference operations"][3], "0.50")
         self.assertIn("GPU: NVIDIA Stand-in, 132 SMs", self.summary())
         self.assertIn("failed: none", self.summary())
@@ -186,7 +186,7 @@ class GpuCheckTest(SandboxTest):
     def test_parts_make_one_table(self):
         first = self.check("--part", "1")
         self.assertEqual((first.returncode, list(self.statuses())), (0, PART_1), first.stderr)
-        self.assertEqual(self.cells(first.stdout)["Python, compiled"], ["-"] * 9)
+        self.assertEqual(self.cells(first.stdout)["upstream, compiled"], ["-"] * 9)
         self.assertEqual(self.cells(first.stdout)["step, graphs"][3], "-")
         (self.package / "train_gpt.py").touch()
         report, self.report = self.report, self.root / "report2"
@@ -194,7 +194,7 @@ class GpuCheckTest(SandboxTest):
         self.assertEqual((second.returncode, list(self.statuses())), (0, PART_2), second.stderr)
         both = self.run_script(self.package / "gpu_report.py", report, self.report)
         self.assertEqual(self.cells(both.stdout)["training"][3], "1.33")
-        self.assertEqual(self.cells(both.stdout)["ours after Python"][3], "2.00")
+        self.assertEqual(self.cells(both.stdout)["train_gpt after upstream"][3], "2.00")
 
     def test_nothing_to_compare_with(self):
         result = self.check("--only", "upstream,ours_after,ours_before")
@@ -215,7 +215,7 @@ class GpuCheckTest(SandboxTest):
 
     def test_a_slow_way_is_a_failure(self):
         self.check("--only", "smoke,test_model", SMOKE="CUDA_GRAPHS: a step could not be recorded", TESTS="no CUDA device")
-        self.assertEqual(self.statuses()["smoke"], ("FAILED", 'its output has "could not be recorded"'))
+        self.assertEqual(self.statuses()["smoke"], ("FAILED", 'output has "could not be recorded"'))
         self.assertEqual(self.statuses()["test_model"], ("FAILED", "5 passed, 1 skipped: the tests saw no GPU"))
 
     def test_limits(self):
@@ -231,7 +231,7 @@ class GpuCheckTest(SandboxTest):
         self.assertEqual(result.returncode, 1)
         self.assertEqual(self.statuses()["smoke"][0], "TIMEOUT")
         self.assertEqual(self.statuses()["step_graphs"][0], "SKIPPED")
-        self.assertIn("of the budget are left", self.summary())
+        self.assertIn("of the budget left", self.summary())
         self.report = self.root / "another"
         self.assertEqual(self.check("--only", "smoke", "--budget", "5").returncode, 1, "nothing has run")
 
@@ -271,7 +271,7 @@ class GpuCheckTest(SandboxTest):
         self.fake("ldd", f'{LIBRARIES}; echo "  libz.so.1 => not found"; echo "  libcuda.so.1 => not found"')
         result = self.run_script(self.package / "gpu_check.sh", "libraries", self.root / "site/torch")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("train_gpt misses libz.so.1 => not found\n", result.stderr)
+        self.assertIn("train_gpt lacks libz.so.1 => not found\n", result.stderr)
 
     def test_mistakes(self):
         self.report.mkdir()
@@ -280,18 +280,18 @@ class GpuCheckTest(SandboxTest):
         taken.mkdir()
         (taken / "report.tar.gz").touch()
         for arguments, reason in (
-            ([], "pack, libraries or run?"),
-            (["check"], "no command check"),
+            ([], "pack, libraries or run"),
+            (["check"], "unknown command check"),
             (["run"], "REPORT"),
             (["libraries"], "TORCH"),
-            (["run", self.report, "--seconds", "1m"], "whole number"),
+            (["run", self.report, "--seconds", "1m"], "an integer"),
             (["run", self.report, "--budget"], "--budget"),
             (["run", self.report, "--part", "3"], "--part"),
             (["run", self.report, "--only", "smoke,smke"], 'not "smke"'),
             (["run", self.report, "--part", "2", "--only", "smoke"], 'not "smoke"'),
             (["run", self.report, "--upstream", "nowhere"], "nowhere is not a file"),
             (["run", self.report, "--speed", "9"], "--speed"),
-            (["run", taken], "has the report of another run"),
+            (["run", taken], "already has a report"),
             (["pack", "a", "b"], "one folder"),
             (["pack"], "not in a package"),
         ):
@@ -319,7 +319,7 @@ class GpuCheckTest(SandboxTest):
             files = {member.name: member.size for member in tar}
         self.assertLess((self.report / "report.tar.gz").stat().st_size, 200_000)
         self.assertEqual(set(files) - {"summary.txt", "stages.json"}, {"runs/little.txt", "runs/profile.json.gz"})
-        self.assertIn("left out of report.tar.gz because of its size: runs/noise.bin", self.summary())
+        self.assertIn("not in report.tar.gz because of its size: runs/noise.bin", self.summary())
 
 
 def write_shard(path, tokens):
@@ -382,7 +382,7 @@ class PackTest(SandboxTest):
         del self.environment["DATA_PATH"], self.environment["TOKENIZER_PATH"]
         result = self.pack()
         self.assertEqual(result.returncode, 1)
-        self.assertIn("no data to take along in data/datasets/sample_sp1024", result.stderr)
+        self.assertIn("no data to pack in data/datasets/sample_sp1024", result.stderr)
         for name in ("sample_sp1024", "fineweb10B_sp1024"):
             for kind in ("train", "val"):
                 write_shard(self.root / "data/datasets" / name / f"fineweb_{kind}_000000.bin", [5, 6, 7])

@@ -29,7 +29,7 @@ class PlotRunTest(SandboxTest):
     def test_nothing_to_draw(self):
         picture, result = self.plot(*self.train)
         self.assertEqual(result.returncode, 1)
-        self.assertIn("no line of kind val", result.stderr)
+        self.assertIn("has no val records", result.stderr)
         self.assertFalse(picture.exists())
 
     def test_no_run(self):

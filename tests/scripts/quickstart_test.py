@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/quickstart.sh with stand-ins for the build, apt and our programs: which steps it takes, in which order."""
+"""scripts/quickstart.sh with fakes for the build, apt and our programs: which steps it takes, in which order."""
 
 import re
 import shutil

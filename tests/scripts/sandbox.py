@@ -1,4 +1,4 @@
-"""A throw-away folder with a copy of scripts/, and stand-ins for programs that the scripts call."""
+"""A temporary folder with a copy of scripts/, and fakes for programs that the scripts call."""
 
 import os
 import pathlib
@@ -12,7 +12,7 @@ SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
 
 
 def alive(pid):
-    """Also a process that has ended is there until somebody waits for it."""
+    """True also for a process that has ended but has not been waited for."""
     try:
         os.kill(pid, 0)
         return True
@@ -34,14 +34,14 @@ class SandboxTest(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.root = pathlib.Path(folder.name)
         self.fakes = self.root / "fakes"
-        self.calls = self.root / "calls"  # one line per call of a stand-in
+        self.calls = self.root / "calls"  # one line per call of a fake
         self.environment = {"PATH": f"{self.fakes}:{os.environ['PATH']}", "HOME": str(self.root), "LC_ALL": "C.UTF-8"}
 
     def copy_scripts(self):
         shutil.copytree(SCRIPTS, self.root / "scripts")
 
     def fake(self, name, body="", folder=None):
-        """Puts a stand-in first on PATH (or into `folder`): it notes its call and then does `body`."""
+        """Puts a fake first on PATH (or into `folder`): it notes its call and then does `body`."""
         program = (folder or self.fakes) / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f'#!/bin/bash\nprintf "%s\\n" "{name} $*" >>{self.calls}\n{body}\n')

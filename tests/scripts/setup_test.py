@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""scripts/setup.sh with stand-ins for apt, dpkg, pip and the loader: what it asks them for, and when."""
+"""scripts/setup.sh with fakes for apt, dpkg, pip and the loader: what it asks them for, and when."""
 
 import os
 import unittest
 
 from sandbox import SandboxTest
 
-# The stand-in for Python makes an environment whose own Python notes what pip is told to install.
+# The fake for Python makes an environment whose own Python notes what pip is told to install.
 PYTHON = r"""
 case "$*" in
   *" venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;

@@ -48,10 +48,10 @@ class StepCost(SandboxTest):
                 matrices = layers * block + dim * m["VOCAB_SIZE"]
                 model = 6 * (matrices + layers * dim * length) * m["TRAIN_BATCH_TOKENS"]
                 # Of five products in attention's backward pass one repeats the forward's.
-                anew = layers * dim * length * m["TRAIN_BATCH_TOKENS"]
+                recomputed = layers * dim * length * m["TRAIN_BATCH_TOKENS"]
                 cost = self.cost(shape)
                 counted = sum(row["flops"] for row in cost["rows"] if row["group"] != "update")
-                self.assertAlmostEqual(counted / (model + anew), 1, 12)
+                self.assertAlmostEqual(counted / (model + recomputed), 1, 12)
                 self.assertAlmostEqual(cost["model_flops"] / model, 1, 12)
 
     def test_flops_of_muon_are_those_of_bench_ops(self):
@@ -66,7 +66,7 @@ class StepCost(SandboxTest):
         mix = rows["residual_mix_norm"]
         self.assertEqual(mix["calls"], layers * passes)
         self.assertEqual(mix["forward_bytes"], mix["calls"] * (4 * stream + rstd + 12 * 2 * dim))
-        # The partial sums of 1024 teams, for two parameters of one number a lane: written, read, added up.
+        # The partial sums of 1024 teams, for two parameters of one number per channel: written, read, added up.
         self.assertEqual(mix["backward_bytes"], mix["calls"] * (7 * stream + rstd + (2 * 1024 + 1) * 4 * 2 * dim))
         up = rows["linear: MLP up"]
         weight, hidden = 2 * dim * dim, 2 * stream  # elements; bytes

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-DEADLINE_S = 60  # for one answer or one condition; more means a hang
+DEADLINE_S = 60  # per reply or condition; longer means a hang
 KEYS = {  # name: (code, Windows' virtual key code, text)
     "Enter": ("Enter", 13, "\r"), "Tab": ("Tab", 9, ""), "Escape": ("Escape", 27, ""), "Home": ("Home", 36, ""),
     "End": ("End", 35, ""), "ArrowLeft": ("ArrowLeft", 37, ""), "ArrowRight": ("ArrowRight", 39, ""), " ": ("Space", 32, " "),
@@ -28,7 +28,7 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 class Unusable(Exception):
-    """No browser here, or one that does not start."""
+    """There is no browser, or it does not start."""
 
 
 def find_browser():

@@ -9,12 +9,12 @@ class Completions : public ::testing::Test {
  protected:
   struct Result {
     std::string text, finish_reason;
-    std::vector<ShownToken> tokens;
-    std::vector<std::string> parts;  ///< the text as it came, without the empty ones
+    std::vector<ReportedToken> tokens;
+    std::vector<std::string> parts;  ///< the parts of the text, without empty ones
   };
 
   std::vector<int> ids_of(const std::string& text) const { return tokenizer_.encode(text); }
-  /// The tokens of single bytes that make text.
+  /// The byte tokens of text.
   std::vector<int> bytes_of(const std::string& text) const {
     std::vector<int> ids;
     for (const char c : text) {
@@ -63,7 +63,7 @@ TEST_F(Completions, EndAtTheirLength) {
   EXPECT_EQ(complete(script, script).finish_reason, "length");
 }
 
-TEST_F(Completions, StopTextsAreNotGivenOut) {
+TEST_F(Completions, StopTextsAreNotReturned) {
   const std::string whole = "the river walks under the bridge of stone";
   const auto script = ids_of(whole);
   request_.logprobs = 1;
@@ -72,7 +72,7 @@ TEST_F(Completions, StopTextsAreNotGivenOut) {
     const auto result = complete({}, script);
     EXPECT_EQ(result.text, whole.substr(0, whole.find(stop))) << stop;
     EXPECT_EQ(result.finish_reason, "stop");
-    // Just the tokens whose text, or a part of it, was given out.
+    // Exactly the tokens whose text was returned, at least in part.
     EXPECT_EQ(result.tokens.empty(), result.text.empty()) << stop;
     for (const auto& token : result.tokens) EXPECT_LT(token.offset, result.text.size()) << stop;
   }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The page of `eval_gpt serve`, used in a real headless browser as a person would: with keys and the mouse.
+"""The page of `eval_gpt serve`, used in a real headless browser with keyboard and mouse.
 
 A tiny model is trained on a text made here and served; what the page shows is compared with what the same request to the
-server answers. Exit status 77 if there is no browser that starts.
+server answers. Exit status 77 if no browser starts.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from resume_kill import make_data  # noqa: E402
 
 SKIPPED = 77
 CONTEXT = 64  # tokens
-NAME = "tiny <i>model</i>"  # markup in what the page is told must stay text
+NAME = "tiny <i>model</i>"  # markup from the server must be shown as text
 PROMPT = 'The water <b id="no">and</b> the "sea".'
 TOKENS = "[...document.querySelectorAll('#text .token')]"
 IDLE = "document.querySelector('#stop').disabled && document.querySelector('#status').textContent !== '…'"
 
 
 def train(args, work):
-    """A small model of a text without meaning. The file, and its tokenizer."""
+    """Trains a small model on random text; returns its file and tokenizer."""
     data, tokenizer = make_data(work, args.prepare_data, 320, random.Random(1))
     options = {
         "DATA_PATH": data, "TOKENIZER_PATH": tokenizer, "VOCAB_SIZE": 320, "NUM_LAYERS": 2, "MODEL_DIM": 32, "NUM_HEADS": 2,
@@ -107,7 +107,7 @@ class PageTest(unittest.TestCase):
     def generated(self):
         return self.browser.value(TOKENS + ".map(span => span.textContent).join('')")
 
-    def colours(self):
+    def colors(self):
         return self.browser.value(TOKENS + ".map(span => getComputedStyle(span).backgroundColor)")
 
     def write_prompt(self, text=PROMPT):
@@ -127,16 +127,16 @@ class PageTest(unittest.TestCase):
         sent = [event["request"] for event in self.browser.take_events("Network.requestWillBeSent")]
         return [json.loads(request["postData"]) for request in sent if request["url"].endswith("/v1/completions")]
 
-    def check_colours(self, logprobs):
-        """Every token has a colour, equal ones for equal probabilities, and a surprise has another than a safe bet."""
-        colours = self.colours()
-        self.assertEqual(len(colours), len(logprobs))
-        self.assertNotIn("rgba(0, 0, 0, 0)", colours)
-        by_number = dict(zip(logprobs, colours))
-        self.assertEqual([by_number[number] for number in logprobs], colours)
+    def check_colors(self, logprobs):
+        """Every token has a color, equal for equal probabilities, different for likely and unlikely tokens."""
+        colors = self.colors()
+        self.assertEqual(len(colors), len(logprobs))
+        self.assertNotIn("rgba(0, 0, 0, 0)", colors)
+        by_number = dict(zip(logprobs, colors))
+        self.assertEqual([by_number[number] for number in logprobs], colors)
         self.assertGreater(max(logprobs) - min(logprobs), 0.5, "the model is too flat for this test")
         self.assertNotEqual(by_number[max(logprobs)], by_number[min(logprobs)])
-        self.assertGreater(len(set(colours)), 4)
+        self.assertGreater(len(set(colors)), 4)
 
     def test_generates_what_the_server_answers(self):
         self.write_prompt()
@@ -156,13 +156,13 @@ class PageTest(unittest.TestCase):
         [choice] = self.server.ask("/v1/completions", body | {"stream": False})["choices"]
         self.assertEqual(self.generated(), choice["text"])
         self.assertEqual(self.shown("text"), PROMPT + choice["text"])
-        self.check_colours(choice["logprobs"]["token_logprobs"])
+        self.check_colors(choice["logprobs"]["token_logprobs"])
         self.assertEqual(self.browser.value("document.querySelectorAll('#text b, h1 *').length"), 0)
         self.assertRegex(self.shown("status"), r"^\d+ tokens, \d+\.\d tokens/s")
         self.assertEqual(self.shown("error"), "")
         # The tooltip: the token, its probability, and the alternatives in falling order.
         first = self.browser.value(TOKENS + "[0].title").split("\n")
-        self.assertEqual(first[0], first[1])  # greedy: the token is the likeliest
+        self.assertEqual(first[0], first[1])  # greedy: the token is the most likely one
         logprobs = choice["logprobs"]
         if not logprobs["tokens"][0].startswith("bytes:"):
             self.assertTrue(first[0].startswith("“" + logprobs["tokens"][0].replace(" ", "␣") + "” "), first[0])
@@ -194,12 +194,12 @@ class PageTest(unittest.TestCase):
         logprobs = choice["logprobs"]["token_logprobs"][1:]
         self.assertEqual(self.generated(), PROMPT)
         self.assertEqual(len(logprobs), len(ids))
-        self.check_colours(logprobs)
+        self.check_colors(logprobs)
         self.assertIn(f"{len(ids)} tokens, log-probability {sum(logprobs):.3f} nats", self.shown("status"))
         # The keyboard reaches what the mouse finds by hovering.
         self.set("text", [("ArrowRight", 2)])
         title = self.browser.value(TOKENS + "[1].title").split("\n")
-        self.assertEqual(self.shown("detail"), title[0] + "; likeliest: " + ", ".join(title[1:]))
+        self.assertEqual(self.shown("detail"), title[0] + "; most likely: " + ", ".join(title[1:]))
 
     def test_characters_of_several_bytes(self):
         text = "the “sea” — 水"
@@ -238,7 +238,7 @@ class PageTest(unittest.TestCase):
         try:
             for button in ("#generate", "#score"):
                 self.browser.click(button)
-                self.browser.wait("document.querySelector('#error').textContent.startsWith('The server is out of reach')")
+                self.browser.wait("document.querySelector('#error').textContent.startsWith('The server is unreachable')")
                 self.browser.wait("document.querySelector('#stop').disabled")
         finally:
             self.network()
@@ -285,7 +285,7 @@ class PageTest(unittest.TestCase):
         nodes = self.browser.call("Accessibility.getFullAXTree")["nodes"]
         roles = ("textbox", "slider", "spinbutton", "button", "group")
         named = [node["name"]["value"] for node in nodes if node.get("role", {}).get("value") in roles]
-        for name in ("Text", "Temperature", "Top-k (0: all)", "Top-p", "Tokens at most", "Seed", "Generate", "Stop", "Score"):
+        for name in ("Text", "Temperature", "Top-k (0: all)", "Top-p", "Max tokens", "Seed", "Generate", "Stop", "Score"):
             self.assertIn(name, named)
         self.assertNotIn("", named)
         papers = []

@@ -32,7 +32,7 @@ class Request : public ::testing::Test {
   RequestLimits limits_{.context = 16, .max_tokens = 100, .max_choices = 4};
 };
 
-TEST_F(Request, LeftOutFieldsAreOpenAis) {
+TEST_F(Request, AbsentFieldsHaveOpenAisDefaults) {
   const std::vector<json> bodies{
       {{"prompt", "the river"}},
       {{"prompt", "the river"}, {"model", nullptr}, {"stop", nullptr}, {"logprobs", nullptr}, {"n", nullptr}}};
@@ -117,7 +117,7 @@ TEST_F(Request, FieldsOutOfRangeAreNamed) {
   expect_refused({{"n", 5}}, "n");
 }
 
-TEST_F(Request, WhatThisServerDoesNotDoIsRefused) {
+TEST_F(Request, UnsupportedFeaturesAreRefused) {
   expect_refused({{"suffix", "end"}}, "suffix");
   expect_refused({{"best_of", 3}}, "best_of");
   expect_refused({{"presence_penalty", 0.5}}, "presence_penalty");
@@ -125,7 +125,7 @@ TEST_F(Request, WhatThisServerDoesNotDoIsRefused) {
   expect_refused({{"logit_bias", {{"50", 1}}}}, "logit_bias");
 }
 
-TEST_F(Request, LimitsAreKept) {
+TEST_F(Request, LimitsAreEnforced) {
   const auto prompt_of = [](int first, size_t length) {
     std::vector<int> ids(length, 9);
     ids[0] = first;
@@ -144,7 +144,7 @@ TEST_F(Request, LimitsAreKept) {
   EXPECT_EQ(other.code, "model_not_found");
 }
 
-TEST_F(Request, BodiesThatAreNoObjects) {
+TEST_F(Request, BodiesThatAreNotObjects) {
   const std::string deep = "{\"prompt\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
   for (const std::string& body : {std::string(), std::string("prompt=a"), std::string("[1]"), std::string("{\"prompt\":\"a\""),
                                   std::string("{\"prompt\":\"\xff\"}"), std::string("{\"temperature\":1e999}"), deep}) {

@@ -80,7 +80,7 @@ class ServerTest : public ::testing::Test {
   std::thread thread_;
 };
 
-TEST_F(ServerTest, TellsOfItself) {
+TEST_F(ServerTest, DescribesItself) {
   start();
   EXPECT_EQ(get("/health").body, json::parse(R"({"status":"ok"})"));
   const json model = get("/v1/models").body["data"][0];
@@ -198,7 +198,7 @@ TEST_F(ServerTest, ErrorsHaveBodies) {
   EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
 }
 
-TEST_F(ServerTest, PagesOfOtherSitesGetNothing) {
+TEST_F(ServerTest, CrossSiteRequestsAreRefused) {
   start();
   const std::string here = "127.0.0.1:" + std::to_string(server_->port());
   const auto status = [&](const httplib::Headers& headers) {
@@ -212,8 +212,8 @@ TEST_F(ServerTest, PagesOfOtherSitesGetNothing) {
   EXPECT_EQ(status({{"Host", "example.org:8000"}, {"Origin", "http://example.org:8000"}}), 403);
 }
 
-// A body that is not read would be taken for the next request of the connection, and that one claims to be no page's.
-TEST_F(ServerTest, ARefusedBodyIsNoRequest) {
+// An unread body would be parsed as the next request of the connection, one without an Origin.
+TEST_F(ServerTest, ARefusedBodyIsNotParsedAsARequest) {
   bool drawn = false;
   model_.before_token = [&] { drawn = true; };
   start();
@@ -260,22 +260,22 @@ TEST(Loopback, IsAnAddressOrLocalhost) {
     EXPECT_FALSE(is_loopback(host)) << host;
 }
 
-TEST_F(ServerTest, StoppedBeforeItRunsItEndsAtOnce) {
+TEST_F(ServerTest, StoppedBeforeRunItReturnsAtOnce) {
   server_.emplace(model_, tokenizer_, options_);
   server_->stop();
   server_->run([] {}, [] { return false; });
 }
 
 TEST_F(ServerTest, AModelThatFailsIsAServerError) {
-  model_.before_token = [] { throw Error(ExitCode::non_finite, "the logits are no numbers"); };
+  model_.before_token = [] { throw Error(ExitCode::non_finite, "the logits are NaN"); };
   start();
   const Reply reply = complete({{"prompt", "a"}});
   EXPECT_EQ(reply.status, 500);
-  EXPECT_EQ(reply.body["error"]["message"], "the logits are no numbers");
+  EXPECT_EQ(reply.body["error"]["message"], "the logits are NaN");
   EXPECT_EQ(reply.body["error"]["type"], "server_error");
 }
 
-TEST_F(ServerTest, RequestsTakeTurnsTokenByToken) {
+TEST_F(ServerTest, RequestsAlternateTokenByToken) {
   std::atomic<int> drawn = 0;
   std::promise<void> begun;
   model_.script.assign(2000, 9);
@@ -291,7 +291,7 @@ TEST_F(ServerTest, RequestsTakeTurnsTokenByToken) {
   long_one.join();
 }
 
-TEST_F(ServerTest, TooManyAtOnceAreToldToComeBack) {
+TEST_F(ServerTest, TooManyConcurrentRequestsGetA503) {
   options_.max_requests = 1;
   std::promise<void> begun, go_on;
   bool first = true;
@@ -313,7 +313,7 @@ TEST_F(ServerTest, TooManyAtOnceAreToldToComeBack) {
   EXPECT_EQ(complete({{"prompt", "a"}}).status, 200);
 }
 
-TEST_F(ServerTest, AClientThatLeavesEndsItsText) {
+TEST_F(ServerTest, ADisconnectedClientEndsItsText) {
   std::atomic<int> drawn = 0;
   model_.script.assign(4000, 9);
   model_.before_token = [&] {
@@ -359,7 +359,7 @@ TEST_F(ServerTest, APortThatIsTakenIsAnError) {
   start();
   ServerOptions same = options_;
   same.port = server_->port();
-  expect_error(ExitCode::unavailable, {"cannot listen at 127.0.0.1", "--port 0"}, [&] { Server(model_, tokenizer_, same); });
+  expect_error(ExitCode::unavailable, {"cannot listen on 127.0.0.1", "--port 0"}, [&] { Server(model_, tokenizer_, same); });
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A language model that says what it is told.
+// A fake language model with scripted output.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,7 +15,7 @@ namespace pgolf::testing {
 using nlohmann::json;
 
 /// Continues every prompt with `script`, and then with BOS. Token i of a prompt has log-probability -1 - i, new ones -0.5; the
-/// alternative told of each is id 5 at -0.25.
+/// alternative reported for each is id 5 at -0.25.
 class ScriptedModel : public LanguageModel {
  public:
   explicit ScriptedModel(std::vector<int> script, int context = 64) : script(std::move(script)), context_(context) {}
@@ -29,7 +29,7 @@ class ScriptedModel : public LanguageModel {
   }
 
   std::vector<int> script;
-  std::vector<int64_t> seeds;          ///< of the texts that were begun
+  std::vector<int64_t> seeds;          ///< of the started texts
   std::function<void()> before_token;  ///< called before each new token; may be empty
 
  private:
@@ -44,7 +44,7 @@ class ScriptedModel : public LanguageModel {
     }
     TokenScore next(int top) override {
       if (model_.before_token) model_.before_token();
-      return score(said_ < model_.script.size() ? model_.script[said_++] : kBosId, -0.5F, top);
+      return score(position_ < model_.script.size() ? model_.script[position_++] : kBosId, -0.5F, top);
     }
 
    private:
@@ -56,7 +56,7 @@ class ScriptedModel : public LanguageModel {
 
     const ScriptedModel& model_;
     std::vector<int> ids_;
-    size_t said_ = 0;
+    size_t position_ = 0;
   };
 
   int context_;

@@ -14,7 +14,7 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-/// As a loop of a shell leaves it: three seeds of none, 16 and full.
+/// As left by a shell loop: three seeds of none, 16 and full.
 class ShellSweep : public ::testing::Test {
  protected:
   ShellSweep() {
@@ -98,7 +98,7 @@ TEST_F(ShellSweep, DivergedRunsAreCountedAndLeftOut) {
   EXPECT_EQ(arm_named(summary, "none").counted.size(), 3u);
 }
 
-TEST_F(ShellSweep, ARunThatASweepSawStopForANumberDiverged) {
+TEST_F(ShellSweep, ARunThatStoppedAtANonFiniteValueDiverged) {
   write_run(folder_ / "run_none_4", "ROPE_DIMS=none\nSEED=4\n", 3.0, /*finished=*/false);
   const SweepFolder sweep{folder_.path()};
   sweep.create();
@@ -109,7 +109,7 @@ TEST_F(ShellSweep, ARunThatASweepSawStopForANumberDiverged) {
   EXPECT_TRUE(contains(report_text(summary, {}, {}, {}), "run_none_4: diverged, exit code 5, 2 steps"));
 }
 
-TEST_F(ShellSweep, UnequalNumbersOfTokensAreSaid) {
+TEST_F(ShellSweep, UnequalNumbersOfTokensAreReported) {
   const fs::path metrics = folder_ / "run_16_2/metrics.jsonl";
   write_file(metrics, train_line(1, 3) + val_line(1, 3) + kFinalLine);
   EXPECT_TRUE(contains(report_text(summary_of(folder_.path()), {}, {}, {}), "unequal numbers of tokens, 8,192 to 16,384"));
@@ -137,7 +137,7 @@ TEST(Collect, LayerSchedulesAndSelections) {
   write_run(folder / "b", "ROPE_DIMS=16\nROPE_SELECT=high\n", 3);
   write_run(folder / "c", "ROPE_DIMS=full\nROPE_SELECT=high\n", 3);
   const auto summary = summary_of(folder.path());
-  EXPECT_DOUBLE_EQ(arm_named(summary, "full*3,none").lanes, 48);
+  EXPECT_DOUBLE_EQ(arm_named(summary, "full*3,none").mean_rope_dims, 48);
   EXPECT_FALSE(arm_named(summary, "full*3,none").plain);
   EXPECT_TRUE(arm_named(summary, "16 high").baseline);
   EXPECT_TRUE(arm_named(summary, "full").full);
@@ -150,7 +150,7 @@ TEST_F(ShellSweep, OtherSeedsOfTheBaselineDoNotMoveAVerdict) {
   EXPECT_EQ(arm_named(summary, "none").loss_difference.pairs, 3);
 }
 
-TEST(Collect, TheUntrainedModelIsNoneOfTheLastValidations) {
+TEST(Collect, TheUntrainedModelIsNotAmongTheLastValidations) {
   TempFolder folder;
   fs::create_directories(folder / "a");
   write_file(folder / "a/config.env", config_text("ROPE_DIMS=full\n"));
@@ -168,8 +168,8 @@ TEST(Collect, OneSeedDecidesNothing) {
 
 TEST(Collect, DamagedFiles) {
   TempFolder folder;
-  expect_error(ExitCode::bad_input, {"there is no run", folder.path().string()}, [&] { collect(folder.path()); });
-  expect_error(ExitCode::bad_input, {"no folder"}, [&] { collect(folder / "absent"); });
+  expect_error(ExitCode::bad_input, {"no runs in or below", folder.path().string()}, [&] { collect(folder.path()); });
+  expect_error(ExitCode::bad_input, {"no such folder"}, [&] { collect(folder / "absent"); });
   write_run(folder / "cut", "ROPE_DIMS=16\n", 3, /*finished=*/false);
   write_file(folder / "cut/metrics.jsonl", read_text(folder / "cut/metrics.jsonl") + "{\"kind\":\"tra");
   EXPECT_TRUE(read_run(folder.path(), "cut").problems.empty());
@@ -224,7 +224,7 @@ TEST(Collect, Measurements) {
   EXPECT_TRUE(contains(attention_table(summary).csv(), "1,0,5.5,1.5,0.25,0.75,0.625\n"));
 }
 
-TEST(Collect, AScriptForEveryPictureThatHasNumbers) {
+TEST(Collect, AScriptForEveryPlotThatHasData) {
   TempFolder folder;
   write_run(folder / "r", "ROPE_DIMS=16\n", 3, /*finished=*/false);
   write_file(folder / "r/measures.jsonl",

@@ -12,7 +12,7 @@ namespace {
 using Texts = std::vector<std::string>;
 using Axes = std::vector<std::pair<std::string, Texts>>;
 
-/// Heads of 64 lanes, 4 layers.
+/// Heads of 64 dims, 4 layers.
 const Texts kFixed = {"--model-dim", "256", "--num-heads", "4", "--num-layers", "4", "--max-wallclock-seconds", "0"};
 
 SweepPlan plan(const Axes& varied, const Texts& more = {}, const Environment& environment = {}) {
@@ -39,13 +39,13 @@ TEST(SweepPlan, CrossProductWithTheSeedSlowest) {
   EXPECT_EQ(ids.size(), 8u);
 }
 
-TEST(SweepPlan, WhatComesToTheSameIsRunOnce) {
+TEST(SweepPlan, EquivalentCombinationsAreRunOnce) {
   const auto sweep = plan({{"ROPE_DIMS", {"64", "96", "full", "16"}}, {"SEED", {"1", "2"}}});
   ASSERT_EQ(sweep.runs.size(), 4u);
   EXPECT_EQ(sweep.runs[0].requested, (Texts{"ROPE_DIMS=64", "ROPE_DIMS=96", "ROPE_DIMS=full"}));
   EXPECT_EQ(sweep.runs[0].command.config.model.widest_rope().rope_dims, 64);
-  EXPECT_TRUE(mentions(sweep.notes, "ROPE_DIMS=96 comes to the same as ROPE_DIMS=64"));
-  EXPECT_TRUE(mentions(sweep.warnings, "more than the 64 lanes"));
+  EXPECT_TRUE(mentions(sweep.notes, "ROPE_DIMS=96 is equivalent to ROPE_DIMS=64"));
+  EXPECT_TRUE(mentions(sweep.warnings, "exceeds the 64 dims"));
   const auto fractions = plan({{"ROPE_FRACTION", {"0.1", "0.09", "0", "1"}}});
   ASSERT_EQ(fractions.runs.size(), 3u);
   EXPECT_EQ(fractions.runs[0].command.config.model.widest_rope().rope_dims, 6);
@@ -59,14 +59,14 @@ TEST(SweepPlan, DimsAndFractionOfOtherCallsAreTheSameWork) {
   EXPECT_EQ(identity(dims), identity(layers));
 }
 
-TEST(SweepPlan, WhatCannotMatterDoesNot) {
+TEST(SweepPlan, SettingsWithoutEffectDoNotMatter) {
   EXPECT_EQ(plan({{"ROPE_DIMS", {"none", "16", "full"}}, {"ROPE_SELECT", {"prefix", "high"}}}).runs.size(), 4u);
   EXPECT_EQ(plan({{"ROPE_DIMS", {"none", "full"}}, {"ROPE_STYLE", {"half", "interleaved"}}}).runs.size(), 3u);
   EXPECT_EQ(plan({{"ROPE_DIMS", {"none", "full"}}, {"ROPE_BASE", {"1e4", "5e5"}}}).runs.size(), 3u);
   EXPECT_EQ(plan({{"NUM_THREADS", {"1", "2"}}}).runs.size(), 2u) << "varied on purpose";
 }
 
-TEST(SweepPlan, RunIdsAreReadableAndTellFixedOptionsApart) {
+TEST(SweepPlan, RunIdsAreReadableAndDifferByFixedOptions) {
   const auto id = [](const Texts& more, const Axes& varied = {{"ROPE_DIMS", {"16"}}, {"SEED", {"1"}}}) {
     return plan(varied, more).runs.at(0).run_id;
   };
@@ -104,7 +104,7 @@ TEST(SweepPlan, WrongOptionsFailBeforeAnythingRuns) {
   expect_error(ExitCode::usage, {"MIN_STEPS=9 (flag --min-steps): every run of a sweep"}, [] {
     plan_sweep({.varied = {{"SEED", {"1"}}}, .fixed = {"--min-steps", "9"}, .out_dir = "x"}, {});
   });
-  expect_error(ExitCode::usage, {"contradict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
+  expect_error(ExitCode::usage, {"conflict"}, [] { plan({{"ROPE_LAYERS", {"full*3,none"}}}, {"--rope-dims", "2"}); });
 }
 
 TEST(SweepPlan, TheEnvironmentCountsAsItWillForTheRuns) {

@@ -7,21 +7,21 @@
 namespace pgolf {
 namespace {
 
-/// A loss about 3 that goes up and down by 0.05: median 3, robust deviation 1.4826 * 0.05.
+/// A loss that alternates around 3 by 0.05: median 3, robust deviation 1.4826 * 0.05.
 std::vector<double> calm(int steps) {
   std::vector<double> losses;
   for (int i = 0; i < steps; ++i) losses.push_back(3 + (i % 2 == 0 ? 0.05 : -0.05));
   return losses;
 }
 
-TEST(Spikes, NoneInACalmLoss) {
+TEST(Spikes, NoneInASmoothLoss) {
   EXPECT_TRUE(find_spikes(calm(200)).spikes.empty());
   EXPECT_TRUE(find_spikes({}).spikes.empty());
 }
 
 TEST(Spikes, NoneWhereEveryStepIsTheSame) {
   std::vector<double> losses(100, 2.0);
-  losses[60] = 2.1;  // 5 % above a deviation of nothing: the floor of 1 % a deviation holds
+  losses[60] = 2.1;  // 5 % above, with a zero deviation: the floor of 1 % applies
   EXPECT_TRUE(find_spikes(losses).spikes.empty());
   losses[60] = 2.2;
   EXPECT_EQ(find_spikes(losses).spikes.size(), 1u);

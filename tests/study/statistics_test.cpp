@@ -20,7 +20,7 @@ TEST(Statistics, Quantiles) {
   EXPECT_DOUBLE_EQ(quantile({7}, 0.9), 7);
 }
 
-TEST(Statistics, StudentT) {  // as printed in any table
+TEST(Statistics, StudentT) {  // from a printed table
   EXPECT_NEAR(student_t_95(1), 12.706, 5e-4);
   EXPECT_NEAR(student_t_95(2), 4.303, 5e-4);
   EXPECT_NEAR(student_t_95(10), 2.228, 5e-4);
@@ -45,7 +45,7 @@ TEST(Statistics, VerdictNeedsTheIntervalAndTheRange) {
   EXPECT_EQ(verdict(below, 2.8, {3.0, 2.99, 3.01}), Verdict::lower);
   EXPECT_EQ(verdict(below, 2.995, {3.0, 2.99, 3.01}), Verdict::no_difference);
   const auto noisy = paired_difference({0.1, 0.2, 0.3});
-  EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.01}), Verdict::not_decided) << "the interval holds 0";
+  EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.01}), Verdict::not_decided) << "the interval includes 0";
   EXPECT_EQ(verdict(noisy, 3.2, {3.0, 2.99, 3.21}), Verdict::no_difference);
   EXPECT_EQ(verdict(paired_difference({0, 0, 0}), 3, {3, 3, 3}), Verdict::no_difference);
   EXPECT_EQ(verdict(paired_difference({0.2}), 3.2, {3.0}), Verdict::not_decided);

@@ -1,4 +1,4 @@
-// Run folders written by hand, and stand-ins for the programs that a sweep starts.
+// Run folders written by hand, and fakes of the programs that a sweep starts.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 namespace pgolf::testing {
 
-/// A model with heads of 64 lanes, 4 layers.
+/// A model with heads of 64 dims, 4 layers.
 inline std::string config_text(const std::string& rest) {
   return "NUM_LAYERS=4\nMODEL_DIM=256\nNUM_HEADS=4\nNUM_KV_HEADS=2\nVOCAB_SIZE=1024\nTRAIN_SEQ_LEN=128\nTRAIN_BATCH_TOKENS=8192\n"
          "MAX_WALLCLOCK_SECONDS=0\n" +
@@ -40,7 +40,7 @@ inline void write_run(const fs::path& folder, const std::string& config, double 
 inline Summary summary_of(const fs::path& folder) {
   std::vector<RunResult> results;
   for (const auto& name : find_runs(folder)) results.push_back(read_run(folder, name));
-  return summarise(std::move(results));
+  return summarize(std::move(results));
 }
 
 inline const Arm& arm_named(const Summary& summary, const std::string& label) {

@@ -1,4 +1,4 @@
-// The program sweep_gpt as a user meets it, with scripts in place of train_gpt and eval_gpt.
+// The command line of sweep_gpt, with scripts in place of train_gpt and eval_gpt.
 #include <algorithm>
 #include <chrono>
 #include <set>
@@ -28,7 +28,7 @@ mkdir -p "$out/$id"
 printf 'SEED=%s\nROPE_DIMS=%s\nMAX_WALLCLOCK_SECONDS=0\n' "$seed" "$dims" > "$out/$id/config.env"
 printf '{"kind":"val","step":1,"val_loss":3,"val_bpb":2}\n{"kind":"final"}\n' > "$out/$id/metrics.jsonl"
 )";
-constexpr size_t kLengths = 4;  // what the script below measures at, unless LENGTHS adds some
+constexpr size_t kLengths = 4;  // number of lengths that the script below measures, unless LENGTHS adds some
 constexpr const char* kEval = R"(#!/bin/sh
 [ "$1" = measure ] || exit 9
 case $2 in *"$FAIL_MEASURE"*) [ -z "$FAIL_MEASURE" ] || { echo 'error: no such window'; exit 3; } ;; esac
@@ -45,7 +45,7 @@ class SweepGpt : public ::testing::Test {
       fs::permissions(folder_ / name, fs::perms::owner_all);
     }
   }
-  /// own: before --, besides the folder and the programs.
+  /// own: arguments before --, in addition to the folder and the programs.
   std::vector<std::string> arguments(std::vector<std::string> own) const {
     own.insert(own.end(), {"--out-dir", out().string(), "--train-gpt", (folder_ / "train").string(), "--eval-gpt",
                            (folder_ / "eval").string(), "--", "--max-wallclock-seconds", "0"});
@@ -97,18 +97,18 @@ TEST_F(SweepGpt, WrongUse) {
   refuse({"--rope-dims", "15"}, {"ROPE_DIMS=15 is odd"});
   refuse({"--seed", "1..3", "configs/tiny.env"}, {"unexpected argument"});
   refuse({"--seed", "1", "--config", "x.env"}, {"unknown flag --config", "after --"});
-  refuse({"--run-id", "a,b"}, {"names its runs itself"});
-  refuse({"--seed", "1", "--", "--seed", "2"}, {"--seed stands on both sides"});
-  refuse({"--seed", "1", "--", "--jobs=2"}, {"--jobs stands after --", "before --"});
+  refuse({"--run-id", "a,b"}, {"sweep_gpt names the runs"});
+  refuse({"--seed", "1", "--", "--seed", "2"}, {"--seed is given on both sides"});
+  refuse({"--seed", "1", "--", "--jobs=2"}, {"--jobs is an option of sweep_gpt", "before --"});
   refuse({"--seed", "1", "--eval-seq-lens", "0.5x,two"}, {"EVAL_SEQ_LENS", "two"});
-  refuse({"--collect", "x", "--seed", "1"}, {"--collect runs nothing"});
+  refuse({"--collect", "x", "--seed", "1"}, {"--collect trains nothing"});
   expect_in(sweep({"--seed", "1,2", "--only", "2"}), 2, {"--only 2", "0 to 1"});
   expect_in(sweep({"--seed", "1,2", "--only", "x"}), 2, {"--only x"});
-  expect_in(run_program("sweep_gpt", {"--seed", "1", "--train-gpt", "/absent"}), 7, {"no program /absent", "--train-gpt"});
+  expect_in(run_program("sweep_gpt", {"--seed", "1", "--train-gpt", "/absent"}), 7, {"no executable /absent", "--train-gpt"});
   expect_in(run_program("sweep_gpt",
                         {"--seed", "1", "--out-dir", "/proc/x", "--measure", "off", "--train-gpt", (folder_ / "train").string()}),
             6, {"/proc/x"});
-  expect_in(run_program("sweep_gpt", {"--collect", folder_.path().string()}), 3, {"no run at or below"});
+  expect_in(run_program("sweep_gpt", {"--collect", folder_.path().string()}), 3, {"no runs in or below"});
   EXPECT_TRUE(started().empty());
 }
 
@@ -122,10 +122,10 @@ TEST_F(SweepGpt, RunsMeasuresCollectsAndThenSkips) {
   const auto measured = split(read_text(fs::path(notes().string() + ".measured")), '\n');
   ASSERT_EQ(measured.size(), 5u);
   EXPECT_NE(measured[0].find("--eval-seq-lens 0.5x,1x,2x,4x --output " + out().string()), std::string::npos) << measured[0];
-  expect_in(sweep(kFour), 0, {"4 of 4 runs are there already"});
+  expect_in(sweep(kFour), 0, {"4 of 4 runs are already complete"});
   EXPECT_EQ(started().size(), 4u);
   EXPECT_EQ(read_text(out() / "sweep.csv"), csv);
-  expect_in(sweep({"--rope-dims", "none,6,full", "--seed", "1,2"}), 0, {"4 of 6 runs are there already", "6 runs of 3 arms"});
+  expect_in(sweep({"--rope-dims", "none,6,full", "--seed", "1,2"}), 0, {"4 of 6 runs are already complete", "6 runs of 3 arms"});
   EXPECT_EQ(started().size(), 6u) << "another call adds arms";
 }
 
@@ -139,9 +139,9 @@ TEST_F(SweepGpt, MeasuresAgainWhenALengthIsNew) {
   EXPECT_EQ(measured(), 2u);
   expect_in(sweep(longer, also_100), 0, {"2 runs of 2 arms"});
   EXPECT_EQ(measured(), 4u);
-  expect_in(sweep(longer), 0, {"2 of 2 runs are there already"});
-  expect_in(sweep(two), 0, {"2 of 2 runs are there already"});
-  EXPECT_EQ(measured(), 4u) << "more lengths than asked for do no harm";
+  expect_in(sweep(longer), 0, {"2 of 2 runs are already complete"});
+  expect_in(sweep(two), 0, {"2 of 2 runs are already complete"});
+  EXPECT_EQ(measured(), 4u) << "additional lengths are fine";
   EXPECT_EQ(started().size(), 2u) << "nothing was trained twice";
 }
 
@@ -161,26 +161,26 @@ TEST_F(SweepGpt, ListAndOnlyAgree) {
     expect_in(sweep(words), 0, {});
     ASSERT_EQ(started().size(), 1u);
     EXPECT_NE(line.find("--run-id " + started()[0] + " "), std::string::npos) << line;
-    EXPECT_FALSE(fs::exists(out() / "sweep.csv")) << "others may be at work";
+    EXPECT_FALSE(fs::exists(out() / "sweep.csv")) << "others may be running";
   }
   expect_in(run_program("sweep_gpt", {"--collect", "--out-dir", out().string()}), 0, {"4 runs of 2 arms"});
   EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 4 * kLengths);
 }
 
-TEST_F(SweepGpt, AFailedRunDoesNotStopTheOthersAndIsTriedAgain) {
+TEST_F(SweepGpt, AFailedRunDoesNotStopTheOthersAndIsRetried) {
   const auto result = sweep({"--rope-dims", "none,full", "--seed", "1,2,3"}, {{"FAIL", "2"}});
   expect_in(result, 3, {"rope_dims-none.seed-2-", "failed with exit code 3: error: it broke (log: ", "6 runs in "});
   EXPECT_EQ(started().size(), 6u);
   EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 4 * kLengths);
   forget();
-  expect_in(sweep({"--rope-dims", "none,full", "--seed", "1,2,3"}), 0, {"4 of 6 runs are there already"});
+  expect_in(sweep({"--rope-dims", "none,full", "--seed", "1,2,3"}), 0, {"4 of 6 runs are already complete"});
   EXPECT_EQ(started().size(), 2u);
   EXPECT_EQ(rows_of(read_text(out() / "sweep.csv")).size(), 1u + 6 * kLengths);
 }
 
-TEST_F(SweepGpt, AFailedMeasurementIsReportedAndTriedAgain) {
+TEST_F(SweepGpt, AFailedMeasurementIsReportedAndRetried) {
   expect_in(sweep(kFour, {{"FAIL_MEASURE", "full.seed-1"}}), 3, {"measuring failed with exit code 3: error: no such window"});
-  expect_in(sweep(kFour), 0, {"3 of 4 runs are there already"});
+  expect_in(sweep(kFour), 0, {"3 of 4 runs are already complete"});
   EXPECT_EQ(started().size(), 4u) << "nothing is trained again";
 }
 
@@ -189,18 +189,18 @@ TEST_F(SweepGpt, WithoutMeasuring) {
   EXPECT_FALSE(fs::exists(notes().string() + ".measured"));
 }
 
-TEST_F(SweepGpt, ASignalIsPassedOnAndTheSameCommandContinues) {
+TEST_F(SweepGpt, ASignalIsForwardedAndTheSameCommandContinues) {
   write_file(folder_ / "hold", "");
   Program running("sweep_gpt", arguments({"--seed", "1..4", "--jobs", "2"}), variables({{"HOLD", (folder_ / "hold").string()}}));
   ASSERT_TRUE(running.wait_for([&] { return started().size() == 2; }));
   running.signal(SIGTERM);
-  expect_in(running.wait(), 130, {"waiting for checkpoints", "the same command continues"});
-  EXPECT_EQ(split(read_text(fs::path(notes().string() + ".stopped")), '\n').size(), 3u) << "both were told";
-  EXPECT_EQ(started().size(), 2u) << "no other was begun";
+  expect_in(running.wait(), 130, {"waiting for checkpoints", "run the same command to continue"});
+  EXPECT_EQ(split(read_text(fs::path(notes().string() + ".stopped")), '\n').size(), 3u) << "both were signaled";
+  EXPECT_EQ(started().size(), 2u) << "no other was started";
   expect_in(sweep({"--seed", "1..4"}), 0, {"[4/4]"});
 }
 
-TEST_F(SweepGpt, ALostTerminalAsksTheRunsToSave) {
+TEST_F(SweepGpt, OnSighupTheRunsSave) {
   write_file(folder_ / "hold", "");
   Program running("sweep_gpt", arguments({"--seed", "1,2", "--jobs", "2"}), variables({{"HOLD", (folder_ / "hold").string()}}));
   ASSERT_TRUE(running.wait_for([&] { return started().size() == 2; }));
@@ -209,7 +209,7 @@ TEST_F(SweepGpt, ALostTerminalAsksTheRunsToSave) {
   EXPECT_EQ(split(read_text(fs::path(notes().string() + ".stopped")), '\n').size(), 3u) << "by SIGTERM, which train_gpt handles";
 }
 
-TEST_F(SweepGpt, TheReportNamesWhatTheEnvironmentDecided) {
+TEST_F(SweepGpt, TheReportNamesEnvironmentSettings) {
   ASSERT_EQ(sweep({"--seed", "1"}, {{"QK_GAIN_INIT", "2.5"}}).code, 0);
   EXPECT_NE(read_text(out() / "report.md").find("\nQK_GAIN_INIT=2.5 sweep_gpt --seed 1 "), std::string::npos)
       << read_text(out() / "report.md");
@@ -219,7 +219,7 @@ TEST_F(SweepGpt, NothingOutlivesAKilledSweepAndTheFolderIsFree) {
   write_file(folder_ / "hold", "");
   Program running("sweep_gpt", arguments({"--seed", "1..4", "--jobs", "2"}), variables({{"HOLD", (folder_ / "hold").string()}}));
   ASSERT_TRUE(running.wait_for([&] { return started().size() == 2; }));
-  expect_in(sweep({"--seed", "5"}), 2, {"another sweep_gpt is at work in"});
+  expect_in(sweep({"--seed", "5"}), 2, {"another sweep_gpt is running in"});
   running.signal(SIGKILL);
   EXPECT_EQ(running.wait().code, -SIGKILL);
   for (const auto& word : started(1)) {
@@ -231,7 +231,7 @@ TEST_F(SweepGpt, NothingOutlivesAKilledSweepAndTheFolderIsFree) {
   expect_in(sweep({"--seed", "1..4"}), 0, {"[4/4]"});
 }
 
-TEST_F(SweepGpt, AFolderThatCannotBeContinuedIsBegunAgain) {
+TEST_F(SweepGpt, AFolderThatCannotBeResumedIsRestarted) {
   ASSERT_EQ(sweep({"--seed", "1"}).code, 0);
   const fs::path run = out() / started().at(0);
   fs::remove(run / "metrics.jsonl");
@@ -242,25 +242,25 @@ TEST_F(SweepGpt, AFolderThatCannotBeContinuedIsBegunAgain) {
   EXPECT_FALSE(fs::exists(run / "final_model.pt")) << "that of the lost run is gone";
 }
 
-TEST_F(SweepGpt, DevicesGoRound) {
+TEST_F(SweepGpt, DevicesAreAssignedInTurn) {
   expect_in(sweep({"--seed", "1..4", "--devices", "5,7"}), 0, {"2 at a time"});
   const auto devices = started(2);
   ASSERT_EQ(devices.size(), 4u);
   EXPECT_EQ(std::set<std::string>(devices.begin(), devices.end()), (std::set<std::string>{"5", "7"}));
 }
 
-TEST_F(SweepGpt, JobsShareTheCoresUnlessToldOtherwise) {
+TEST_F(SweepGpt, JobsShareTheCoresUnlessThreadsAreSet) {
   const auto list = [&](std::vector<std::string> own, const Variables& more = {}) {
     own.insert(own.end(), {"--list", "--seed", "1,2"});
     return sweep(own, more).out;
   };
-  const auto says_threads = [](const std::string& text) { return text.find("--num-threads ") != std::string::npos; };
-  EXPECT_FALSE(says_threads(list({})));
+  const auto sets_threads = [](const std::string& text) { return text.find("--num-threads ") != std::string::npos; };
+  EXPECT_FALSE(sets_threads(list({})));
   EXPECT_NE(list({"--jobs", "1000"}).find("--num-threads 1 "), std::string::npos);
-  EXPECT_FALSE(says_threads(list({"--jobs", "2"}, {{"NUM_THREADS", "1"}})));
-  EXPECT_FALSE(says_threads(list({"--jobs", "2", "--devices", "0,1"})));
+  EXPECT_FALSE(sets_threads(list({"--jobs", "2"}, {{"NUM_THREADS", "1"}})));
+  EXPECT_FALSE(sets_threads(list({"--jobs", "2", "--devices", "0,1"})));
   EXPECT_NE(list({"--jobs", "2", "--num-threads", "3"}).find("--num-threads 3 "), std::string::npos);
-  // What is fixed may be valid beside the varied options only.
+  // Fixed options may be valid only with the varied ones.
   const auto mixed = run_program("sweep_gpt", {"--list", "--jobs", "2", "--train-gpt", (folder_ / "train").string(), "--eval-gpt",
                                                (folder_ / "eval").string(), "--rope-scaling-factor", "2,4", "--",
                                                "--rope-scaling", "linear", "--max-wallclock-seconds", "0"});

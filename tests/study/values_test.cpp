@@ -16,7 +16,7 @@ TEST(SweepValues, Lists) {
   EXPECT_EQ(expand_values("MATRIX_LR", "1e-3,0.04"), (Texts{"1e-3", "0.04"}));
 }
 
-TEST(SweepValues, ValuesThatHoldCommas) {
+TEST(SweepValues, ValuesWithCommas) {
   EXPECT_EQ(expand_values("ROPE_LAYERS", "full*3,none;16"), (Texts{"full*3,none", "16"}));
   EXPECT_EQ(expand_values("ROPE_LAYERS", "full*3,none"), (Texts{"full*3,none"}));
 }
@@ -50,16 +50,16 @@ TEST(SweepValues, WrongOnes) {
   refuse("2,,6", {"--rope-dims 2,,6", "empty entry"});
   refuse("2,6,", {"empty entry"});
   refuse("", {"empty entry"});
-  refuse("5..1", {"5..1", "runs backwards"});
-  refuse("1..", {"no range", "FIRST..LAST"});
-  refuse("1..x", {"no range"});
+  refuse("5..1", {"5..1", "is descending"});
+  refuse("1..", {"not a range", "FIRST..LAST"});
+  refuse("1..x", {"not a range"});
   refuse("1...5", {"needs a step"});
   refuse("1..5:0", {"step"});
   refuse("1..5:-1", {"step"});
-  refuse("1..5:", {"no range"});
+  refuse("1..5:", {"not a range"});
   refuse("0.1..0.5", {"needs a step"});
   refuse("1..10001", {"more than 10000 values"});
-  refuse("1..9999999999999999999", {"no range"});
+  refuse("1..9999999999999999999", {"not a range"});
   refuse("0..1:0.0000000001", {"decimals"});
 }
 

@@ -1,4 +1,4 @@
-// The trainer on every device: its steps against the definition on the CPU, and against itself resumed, warmed up, and without
+// The trainer on every device: its steps compared with the reference on the CPU, and with itself resumed, warmed up, and without
 // CUDA graphs.
 #include "support/device.h"
 
@@ -11,7 +11,7 @@
 namespace pgolf::testing::devices {
 namespace {
 
-/// body must not make a recording fail; then a run goes on without it, and with a warning.
+/// Fails if recording a CUDA graph fails in body; a run then continues without graphs, with a warning.
 template <class F>
 void expect_recordings_to_succeed(const F& body) {
   ::testing::internal::CaptureStderr();
@@ -36,7 +36,7 @@ class DeviceTrainer : public DeviceTest {
   struct Run : TinyRun {
     explicit Run(const Variables& changes) : TinyRun(here(changes)) {
       forbid_tf32();
-      // A run with graphs has a stream of its own, which does not wait for that of the run before.
+      // A run with graphs has its own stream, which does not wait for the previous run's.
       synchronize(trainer().runtime().device);
     }
     ~Run() { synchronize(trainer().runtime().device); }
@@ -59,9 +59,9 @@ class DeviceTrainer : public DeviceTest {
   }
 
   /// On the CPU bit for bit. On a GPU gradients of embeddings and of attention may be summed in any order, and Newton-Schulz
-  /// multiplies what comes of it, 2^-24 in float32 and 2^-9 in bfloat16, by up to 485 where a gradient is small. Dividing a step
-  /// into other passes has the same effect on the CPU: there ten steps of these runs move float32 losses by 5e-7, norms by 1e-6
-  /// and weights by 1e-5, and bfloat16 losses by 1e-2, norms by 4e-2 and weights by more than tells anything.
+  /// amplifies the rounding, 2^-24 in float32 and 2^-9 in bfloat16, by up to 485 where a gradient is small. Dividing a step into
+  /// different micro-batches has the same effect on the CPU: in ten steps of these runs it changes float32 losses by 5e-7, norms
+  /// by 1e-6 and weights by 1e-5, and bfloat16 losses by 1e-2, norms by 4e-2 and weights by too much to compare.
   static void expect_same(const Trained& got, const Trained& expected, const std::string& dtype) {
     const bool float32 = dtype == "float32";
     const double loss_tolerance = !on_cuda() ? 0 : float32 ? 1e-4 : 3e-2;
@@ -88,7 +88,7 @@ class DeviceTrainer : public DeviceTest {
   }
 };
 
-/// Weights none of which is zero, as numbers that bfloat16 can hold.
+/// Non-zero weights that are exact in bfloat16.
 StateDict some_weights(Trainer& trainer) {
   torch::manual_seed(21);
   StateDict weights = on_cpu(state_dict(trainer.model()));
@@ -96,7 +96,7 @@ StateDict some_weights(Trainer& trainer) {
   return weights;
 }
 
-TEST_P(DeviceTrainer, StepsHaveLossAndGradientsOfTheDefinition) {
+TEST_P(DeviceTrainer, StepsMatchTheReferencesLossAndGradients) {
   constexpr int steps = 4;  // as they are, recorded, and twice replayed
   StateDict weights;
   std::vector<double> losses;
@@ -127,7 +127,7 @@ TEST_P(DeviceTrainer, StepsHaveLossAndGradientsOfTheDefinition) {
         const auto record = run.trainer().forward_backward();
         const auto got = gradients_in(run.trainer());
         const size_t step = static_cast<size_t>(i);
-        // As in the tests of the model: rounding to 2^-24 or 2^-9, through two layers forth and back.
+        // As in the model tests: rounding to 2^-24 or 2^-9, through two layers forward and backward.
         EXPECT_NEAR(record.train_loss, losses[step], (float32 ? 1e-5 : 3e-3) * losses[step]);
         ASSERT_EQ(names_of(got), names_of(gradients[step]));
         for (size_t k = 0; k < got.size(); ++k) {
@@ -137,13 +137,13 @@ TEST_P(DeviceTrainer, StepsHaveLossAndGradientsOfTheDefinition) {
       }
     });
   }
-  EXPECT_GT(std::abs(losses[1] - losses[0]), 1e-3) << "every step has tokens of its own";
+  EXPECT_GT(std::abs(losses[1] - losses[0]), 1e-3) << "every step has different tokens";
 }
 
-TEST_P(DeviceTrainer, AContinuedRunIsTheUndisturbedOne) {
+TEST_P(DeviceTrainer, AResumedRunEqualsAnUninterruptedOne) {
   for (const std::string dtype : {"float32", "bfloat16"}) {
     SCOPED_TRACE(dtype);
-    // Four steps of each part, so that both replay recordings.
+    // Four steps each, so that both parts replay recordings.
     const Variables settings{{"DTYPE", dtype},        {"ITERATIONS", "8"},     {"SAVE_EVERY", "4"},
                              {"VAL_LOSS_EVERY", "4"}, {"WARMDOWN_ITERS", "6"}, {"MUON_MOMENTUM_WARMUP_STEPS", "8"},
                              {"GRAD_CLIP_NORM", "1"}, {"RUN_ID", "eight"}};
@@ -193,7 +193,7 @@ TEST_P(DeviceTrainer, CudaGraphsChangeNothingInManySteps) {
       SCOPED_TRACE(dtype + ", " + optimizer);
       std::vector<Trained> runs;
       for (const char* graphs : {"off", "auto"}) {
-        // Rate and momentum change at every step, and gradients are clipped.
+        // Learning rate and momentum change at every step, and gradients are clipped.
         Variables settings{
             {"DTYPE", dtype},       {"OPTIMIZER", optimizer}, {"CUDA_GRAPHS", graphs}, {"MICRO_BATCH_TOKENS", "32"},
             {"ITERATIONS", "10"},   {"WARMDOWN_ITERS", "10"}, {"WARMUP_STEPS", "2"},   {"GRAD_CLIP_NORM", "0.5"},
@@ -201,7 +201,7 @@ TEST_P(DeviceTrainer, CudaGraphsChangeNothingInManySteps) {
         if (optimizer == "muon") {
           settings["MUON_MOMENTUM_WARMUP_STEPS"] = "10";
         } else {
-          // Adam's first steps are the rate times the gradient's sign, so with large ones small roundings soon show.
+          // Adam's first steps are the learning rate times the gradient's sign, so large rates soon amplify rounding.
           settings["MATRIX_LR"] = settings["TIED_EMBED_LR"] = settings["SCALAR_LR"] = "0.004";
         }
         Run run(settings);
@@ -210,13 +210,13 @@ TEST_P(DeviceTrainer, CudaGraphsChangeNothingInManySteps) {
       }
       ASSERT_EQ(runs[0].steps.size(), 10u);
       EXPECT_LT(runs[0].steps.back().train_loss, runs[0].steps.front().train_loss - 0.1);
-      EXPECT_GT(runs[0].steps.front().grad_norm, 0.5) << "clipping has something to do";
+      EXPECT_GT(runs[0].steps.front().grad_norm, 0.5) << "clipping has an effect";
       expect_same(runs[1], runs[0], dtype);
     }
   }
 }
 
-/// What a model scores on the run's validation tokens by definition, in float32 on the CPU.
+/// A model's loss on the run's validation tokens by the reference, in float32 on the CPU.
 EvalResult score_by_definition(const fs::path& path, const RunConfig& config) {
   const ModelFile file = read_model_file(path);
   Gpt model = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
@@ -227,10 +227,10 @@ EvalResult score_by_definition(const fs::path& path, const RunConfig& config) {
                   ByteCounts(Tokenizer(config.data.tokenizer_path), config.model.vocab_size), options);
 }
 
-TEST_P(DeviceTrainer, ValidationAndExportScoreWhatTheFilesDo) {
+TEST_P(DeviceTrainer, ValidationAndExportMatchTheFiles) {
   for (const std::string dtype : {"float32", "bfloat16"}) {
     SCOPED_TRACE(dtype);
-    // Large enough that embedding and MLP are quantised.
+    // Large enough that embedding and MLP are quantized.
     Run run({{"DTYPE", dtype},
              {"MODEL_DIM", "256"},
              {"NUM_HEADS", "4"},
@@ -249,7 +249,7 @@ TEST_P(DeviceTrainer, ValidationAndExportScoreWhatTheFilesDo) {
     for (size_t i = 0; i < artifact.state.size(); ++i) {
       const auto& [name, stored] = artifact.state[i];
       if (name != "tok_emb.weight") continue;
-      EXPECT_FALSE(at::equal(stored, trained.weights[i].second)) << "this one is quantised";
+      EXPECT_FALSE(at::equal(stored, trained.weights[i].second)) << "this one is quantized";
       // Half a step of the codes, which is 1/127 of a row's largest entry or of 1; the steps are stored as float16.
       const double largest = trained.weights[i].second.abs().max().to(at::kDouble).item<double>();
       EXPECT_LE(distance(stored, trained.weights[i].second), 0.55 / 127 * std::max(1.0, largest));

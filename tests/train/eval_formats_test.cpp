@@ -36,7 +36,7 @@ class EvalFormats : public ::testing::Test {
 
   RunFolder run() const { return {*folder_ / "run"}; }
   std::string checkpoint() const { return list_checkpoints(run().checkpoints()).back().string(); }
-  /// The run's model without its configuration, as the Python program leaves it.
+  /// The run's model without its configuration, as upstream writes it.
   fs::path silent() const {
     const ModelFile file = read_model_file(run().model());
     write_model(own_ / "final_model.pt", file.state, file.stored.model, {});
@@ -68,12 +68,12 @@ TempFolder* EvalFormats::folder_ = nullptr;
 
 // ---- inspect
 
-TEST_F(EvalFormats, InspectSaysWhatIsThere) {
+TEST_F(EvalFormats, InspectListsTheContents) {
   const auto result = eval_gpt({"inspect", run().artifact().string(), run().model().string(), checkpoint()});
   ASSERT_EQ(result.code, 0) << result.err;
   expect_parts(result.out, {"format  int8+zlib (int8_clean_per_row_v1)", "format  torch\n", "format  training checkpoint\n",
-                            "2 layers of 32 lanes, 2 heads (1 key/value), MLP 2x, vocabulary 320, embeddings tied",
-                            "rope    6 of 16 lanes base:10000.0 style:half select:prefix scaling:none table:float32",
+                            "2 layers of width 32, 2 heads (1 key/value), MLP 2x, vocabulary 320, embeddings tied",
+                            "rope    6 of 16 dims base:10000.0 style:half select:prefix scaling:none table:float32",
                             "of 16,000,000", "ROPE_DIMS=6", "tok_emb.weight", "[320, 32]", "step    2"});
   EXPECT_EQ(result.out.find("assumed"), std::string::npos);
   const auto budget = eval_gpt({"inspect", run().artifact().string(), "--budget-bytes", "1000"});
@@ -86,7 +86,7 @@ TEST_F(EvalFormats, InspectInJson) {
   const auto lines = json_lines_of(result.out);
   const auto& head = lines.at(0);
   EXPECT_EQ(head.at("kind"), "file");
-  EXPECT_EQ(head.at("file"), run().artifact().string()) << "what a run folder stands for";
+  EXPECT_EQ(head.at("file"), run().artifact().string()) << "the model file of a run folder";
   EXPECT_EQ(head.at("file_bytes"), fs::file_size(run().artifact()));
   EXPECT_EQ(head.at("left_for_code"), 16'000'000 - static_cast<int64_t>(fs::file_size(run().artifact())));
   EXPECT_EQ(head.at("config").at("ROPE_DIMS"), "6");
@@ -118,14 +118,13 @@ TEST_F(EvalFormats, InspectListsModelsItCannotUse) {
   write_atomic(own_ / "other.ptz", zlib_compress(save_torch(object), 9));
   const auto table = eval_gpt({"inspect", (own_ / "other.ptz").string()});
   EXPECT_EQ(table.code, 0) << table.err;
-  expect_parts(table.out,
-               {"int8+zlib (int4_packed)", "none that can be used: ", "\"int4_packed\" is not known", "w?[2J", "[4, 4]"});
+  expect_parts(table.out, {"int8+zlib (int4_packed)", "not usable: ", "unknown quantization format \"int4_packed\"", "w?[2J", "[4, 4]"});
   const auto lines = json_lines_of(eval_gpt({"inspect", (own_ / "other.ptz").string(), "--format", "jsonl"}).out);
   expect_parts(lines.at(0).at("no_model"), {"int4_packed"});
   EXPECT_EQ(lines.at(1).at("name"), "w\x1b[2J");
 }
 
-TEST_F(EvalFormats, InspectNamesWhatIsDamagedOrForeign) {
+TEST_F(EvalFormats, InspectNamesDamagedAndForeignFiles) {
   write_file(own_ / "a.ptz", std::string("\x28\xb5\x2f\xfd and more"));
   expect_mistake(eval_gpt({"inspect", (own_ / "a.ptz").string()}), 3, {"a.ptz", "zstd-compressed"});
   expect_mistake(eval_gpt({"inspect", (own_ / "missing").string()}), 3, {"missing"});
@@ -156,14 +155,14 @@ TEST_F(EvalFormats, ExportWritesTheRunsOwnBytes) {
   EXPECT_EQ(overwritten.err, "");
 }
 
-TEST_F(EvalFormats, ExportInventsNoConfiguration) {
+TEST_F(EvalFormats, ExportDoesNotInventAConfiguration) {
   const fs::path from = silent(), to = own_ / "m.safetensors";
   const auto plain = exported(from, to);
   ASSERT_EQ(plain.code, 0) << plain.err;
   expect_parts(plain.out, {"no configuration"});
   EXPECT_TRUE(read_model_file(to).metadata.empty());
   EXPECT_FALSE(read_model_file(to).assumed.empty());
-  ASSERT_EQ(exported(to, own_ / "again/final_model.pt").code, 2) << "there is no such folder";
+  ASSERT_EQ(exported(to, own_ / "again/final_model.pt").code, 2) << "the folder does not exist";
   fs::create_directory(own_ / "again");
   ASSERT_EQ(exported(to, own_ / "again/final_model.pt").code, 0);
   EXPECT_EQ(read_bytes(own_ / "again/final_model.pt"), read_bytes(from));
@@ -193,15 +192,15 @@ TEST_F(EvalFormats, ExportMistakesLeaveNothingBehind) {
   EXPECT_EQ(names_in(own_.path()), (std::vector<std::string>{"folder.pt", "present.pt"}));
 }
 
-TEST_F(EvalFormats, ExportWarnsOfRoundingTwice) {
+TEST_F(EvalFormats, ExportWarnsAboutQuantizingTwice) {
   const auto result = exported(run().artifact(), own_ / "m.ptz");
   EXPECT_EQ(result.code, 0);
-  expect_parts(result.err, {"warning: ", "quantised already"});
+  expect_parts(result.err, {"warning: ", "already quantized"});
 }
 
 // ---- compare
 
-TEST_F(EvalFormats, CompareFullAndQuantised) {
+TEST_F(EvalFormats, CompareFullAndQuantized) {
   const auto result = compare({run().model().string(), run().artifact().string(), "--format", "jsonl"});
   ASSERT_EQ(result.code, 0) << result.err;
   const auto lines = json_lines_of(result.out);
@@ -251,7 +250,7 @@ TEST_F(EvalFormats, CompareOfOtherShapesAndVocabularies) {
   train("deeper", {{"NUM_LAYERS", "3"}});
   const auto shapes = compare({run().path.string(), (own_ / "deeper").string()});
   EXPECT_EQ(shapes.code, 0) << shapes.err;
-  expect_parts(shapes.out, {"KL(A||B)", "no table of tensors: "});
+  expect_parts(shapes.out, {"KL(A||B)", "no tensor table: "});
   ModelConfig other = tiny_config();
   Gpt model = make_model(other);
   write_model(own_ / "other.pt", state_dict(model), other, model_metadata(other, 16));

@@ -17,7 +17,7 @@ class EvalGpt : public ::testing::Test {
     metrics_ = read_metrics(run_.metrics());
   }
   ProgramResult score(std::vector<std::string> arguments) const {
-    // Batches of four windows, as the run's validation had them.
+    // Batches of four windows, as in the run's validation.
     arguments.insert(arguments.end(),
                      {"--val-files", Dataset::get().val_files(), "--tokenizer-path", Dataset::get().tokenizer_path(), "--dtype",
                       "float32", "--device", "cpu", "--num-threads", "1", "--val-batch-size", "64"});
@@ -51,7 +51,7 @@ TEST_F(EvalGpt, JsonLinesHaveTheRunsNumbers) {
     EXPECT_EQ(lines[i].at("seq_len"), 16);
     EXPECT_EQ(lines[i].at("rope_dims"), 6);
     EXPECT_TRUE(lines[i].at("assumed").empty());
-    // The run's own are means of batches rounded to float32, as the Python program's are.
+    // The run's own are means of batches rounded to float32, as upstream's are.
     EXPECT_NEAR(lines[i].at("val_loss").get<double>(), loss_of(i < 2 ? "final" : "val"), 1e-6) << formats[i];
     EXPECT_GT(lines[i].at("stderr_bpb").get<double>(), 0);
     EXPECT_EQ(lines[i].at("stride"), 16);
@@ -105,13 +105,13 @@ TEST_F(EvalGpt, LengthsAndCheckpointsMakeATable) {
       0u);
   EXPECT_EQ(lines[2].rfind(run_.model().string() + ",8,8,", 0), 0u) << lines[2];
   const auto text = score({run_.model().string(), "--eval-seq-len", "8,16"});
-  EXPECT_NE(text.out.find("\ncheckpoint"), std::string::npos) << "several results end in a table: " << text.out;
+  EXPECT_NE(text.out.find("\ncheckpoint"), std::string::npos) << "several results are followed by a table: " << text.out;
   const auto folder = run_program("eval_gpt", {run_.model().string(), "--data-path", Dataset::get().data_path(),
                                                "--tokenizer-path", Dataset::get().tokenizer_path(), "--format", "md"});
   EXPECT_EQ(folder.out.rfind("| checkpoint | seq_len |", 0), 0u) << folder.out << folder.err;
 }
 
-TEST_F(EvalGpt, AStrideScoresEveryTokenWithMoreBeforeIt) {
+TEST_F(EvalGpt, AStrideScoresEveryTokenWithMoreContext) {
   const auto scored = [&](const std::vector<std::string>& flags) {
     std::vector<std::string> arguments{run_.model().string(), "--format", "jsonl"};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -119,11 +119,11 @@ TEST_F(EvalGpt, AStrideScoresEveryTokenWithMoreBeforeIt) {
     EXPECT_EQ(result.code, 0) << result.err;
     return nlohmann::json::parse(result.out);
   };
-  const auto side_by_side = scored({}), sliding = scored({"--eval-stride", "4"});
+  const auto separate = scored({}), sliding = scored({"--eval-stride", "4"});
   const int64_t all = static_cast<int64_t>(ValidationSet(Dataset::get().val_files(), 1).tokens().size()) - 1;
   EXPECT_EQ(sliding.at("tokens"), all);
-  EXPECT_EQ(side_by_side.at("tokens"), all / 16 * 16);
-  EXPECT_NE(sliding.at("val_loss"), side_by_side.at("val_loss"));
+  EXPECT_EQ(separate.at("tokens"), all / 16 * 16);
+  EXPECT_NE(sliding.at("val_loss"), separate.at("val_loss"));
   EXPECT_EQ(scored({"--eval-stride", "4", "--eval-tokens", "7"}).at("tokens"), 7) << "less than a window";
 }
 
@@ -139,12 +139,12 @@ TEST_F(EvalGpt, PositionsCanBeScaledForLongerWindows) {
   std::set<double> losses{loss_with({})};
   for (const char* scaling : {"linear", "ntk", "yarn"})
     losses.insert(loss_with({"--eval-rope-scaling", scaling, "--eval-rope-scaling-factor", "4"}));
-  EXPECT_EQ(losses.size(), 4u) << "each is another model";
+  EXPECT_EQ(losses.size(), 4u) << "each is a different model";
   EXPECT_EQ(score({run_.model().string(), "--eval-rope-scaling", "yarn"}).code, 2);
   EXPECT_EQ(score({run_.model().string(), "--eval-rope-scaling-factor", "2"}).code, 2);
 }
 
-TEST_F(EvalGpt, DocumentsAreShownInWords) {
+TEST_F(EvalGpt, DocumentsAreShownWithTheirText) {
   const auto result = score({run_.model().string(), "--by-document", "2"});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_NE(result.out.find("worst of "), std::string::npos) << result.out;
@@ -164,7 +164,7 @@ TEST_F(EvalGpt, OneBadFileDoesNotHideTheOthers) {
   EXPECT_EQ(alone.out, "");
 }
 
-TEST_F(EvalGpt, FlagsSayWhatAPythonFileDoesNot) {
+TEST_F(EvalGpt, FlagsSupplyWhatUpstreamsFilesLack) {
   const ModelFile ours = read_model_file(run_.model());
   NamedTensors tensors;
   for (const auto& [name, tensor] : ours.state) tensors.emplace_back(name, to_raw(tensor));
@@ -186,14 +186,14 @@ TEST_F(EvalGpt, FlagsSayWhatAPythonFileDoesNot) {
   EXPECT_GT(std::abs(other_kind.at("val_loss").get<double>() - loss_of("val")), 1e-5);
   const auto has = [&](const std::string& text) { return other_kind.at("assumed").dump().find(text) != std::string::npos; };
   EXPECT_TRUE(has("\"MLP_KIND=gelu\"") && has("\"QK_NORM=0\"") && has("\"ROPE_DIMS=6\"")) << other_kind;
-  EXPECT_NE(score({silent, "--mlp-leaky-slope", "0.1"}).err.find("this kind has no slope"), std::string::npos);
+  EXPECT_NE(score({silent, "--mlp-leaky-slope", "0.1"}).err.find("this MLP_KIND has no slope"), std::string::npos);
   const auto contradiction = score({run_.model().string(), "--rope-dims", "4"});
   EXPECT_EQ(contradiction.code, 2);
   EXPECT_NE(contradiction.err.find("ROPE_DIMS=6"), std::string::npos) << contradiction.err;
   EXPECT_NE(score({run_.model().string(), "--mlp-kind", "gelu"}).err.find("trained with MLP_KIND=relu2"), std::string::npos);
 }
 
-TEST_F(EvalGpt, PathsOfAnyBytesDoNoHarm) {
+TEST_F(EvalGpt, PathsMayContainAnyBytes) {
   const std::string odd = (folder_ / "caf\xe9\n\x1b[2J|.pt").string();
   fs::copy_file(run_.model(), odd);
   const auto lines = score({odd, "--format", "jsonl"});
@@ -211,7 +211,7 @@ TEST_F(EvalGpt, PathsOfAnyBytesDoNoHarm) {
   EXPECT_NE(score({odd + "no", odd + "no"}).err.find("caf\xe9??[2J|.ptno"), std::string::npos) << "in warnings, too";
 }
 
-TEST_F(EvalGpt, MistakesAreNamed) {
+TEST_F(EvalGpt, ErrorsNameTheCause) {
   const auto expect_mistake = [](const ProgramResult& result, int code, const std::string& part) {
     EXPECT_EQ(result.code, code) << result.err;
     EXPECT_EQ(result.err.rfind("error: ", 0), 0u) << result.err;
@@ -222,9 +222,9 @@ TEST_F(EvalGpt, MistakesAreNamed) {
   expect_mistake(run_program("eval_gpt", {run_.model().string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 2,
                  "no validation tokens");
   expect_mistake(score({run_.model().string(), "--data-path", "d"}), 2, "both given");
-  expect_mistake(score({run_.model().string(), "--eval-stride", "17"}), 2, "EVAL_STRIDE=17 is more than the window of 16");
+  expect_mistake(score({run_.model().string(), "--eval-stride", "17"}), 2, "EVAL_STRIDE=17 is larger than the window of 16");
   expect_mistake(score({run_.model().string(), "--eval-seq-len", "16,x"}), 2, "EVAL_SEQ_LEN=x");
-  expect_mistake(score({run_.model().string(), "--output", "o"}), 2, "OUTPUT needs a FORMAT");
+  expect_mistake(score({run_.model().string(), "--output", "o"}), 2, "OUTPUT cannot be used with FORMAT=text");
   expect_mistake(score({run_.model().string(), "--format", "csv", "--output", (folder_ / "no/o").string()}), 6, "no/o");
   expect_mistake(score({run_.model().string(), "--format", "csv", "--by-document", "1"}), 2, "BY_DOCUMENT");
   expect_mistake(run_program("eval_gpt", {run_.model().string(), "--val-files", (folder_ / "no*").string(), "--tokenizer-path",

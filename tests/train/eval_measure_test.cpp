@@ -58,7 +58,7 @@ TEST_F(EvalMeasure, PrintsJsonLinesThatAreTheSameEveryTime) {
     EXPECT_GT(count_kind(rows, kind), 0) << kind;
 }
 
-TEST_F(EvalMeasure, OutputIsWrittenWholeAndASummaryPrinted) {
+TEST_F(EvalMeasure, OutputIsWrittenAtomicallyAndASummaryPrinted) {
   const fs::path output = *folder_ / "measures.jsonl";
   const std::vector<std::string> arguments{model(), "--eval-seq-lens", "1x,40", "--eval-tokens", "160"};
   auto with_output = arguments;
@@ -68,7 +68,7 @@ TEST_F(EvalMeasure, OutputIsWrittenWholeAndASummaryPrinted) {
   EXPECT_EQ(read_text(output), printed.out);
   EXPECT_EQ(written.out.rfind("seq_len:16 val_loss:", 0), 0u) << written.out;
   for (const char* part : {"\nseq_len:40 val_loss:", "\ninduction, accuracy by distance: 8:", "\npasskey in 40 tokens",
-                           "\nattention, mean of heads: ", "share of the logits"})
+                           "\nattention, mean of heads: ", "rotated dims' share of the logits"})
     EXPECT_NE(written.out.find(part), std::string::npos) << part << written.out;
   for (const auto& name : names_in(folder_->path())) EXPECT_EQ(name.find(".tmp."), std::string::npos) << name;
 }
@@ -94,15 +94,15 @@ TEST_F(EvalMeasure, OptionsDecideWhatIsMeasured) {
   EXPECT_EQ(count_kind(unrotated, "attention"), 4);
 }
 
-TEST_F(EvalMeasure, FlagsSayWhatAPythonFileDoesNot) {
+TEST_F(EvalMeasure, FlagsSupplyWhatUpstreamsFilesLack) {
   const ModelFile ours = read_model_file(run().model());
   NamedTensors tensors;
   for (const auto& [name, tensor] : ours.state) tensors.emplace_back(name, to_raw(tensor));
   const std::string silent = (*folder_ / "silent.pt").string();
   write_atomic(silent, save_torch(state_dict_value(tensors, upstream_module_paths(ours.stored.model), {}), "silent"));
-  const auto said = measure({silent, "--rope-dims", "6", "--train-seq-len", "16", "--eval-seq-lens", "2x"});
-  ASSERT_EQ(said.code, 0) << said.err;
-  auto rows = parsed(said.out), expected = parsed(measure({model(), "--eval-seq-lens", "2x"}).out);
+  const auto flagged = measure({silent, "--rope-dims", "6", "--train-seq-len", "16", "--eval-seq-lens", "2x"});
+  ASSERT_EQ(flagged.code, 0) << flagged.err;
+  auto rows = parsed(flagged.out), expected = parsed(measure({model(), "--eval-seq-lens", "2x"}).out);
   const auto assumed = rows[0].at("assumed").get<std::vector<std::string>>();
   EXPECT_EQ(std::count(assumed.begin(), assumed.end(), "TRAIN_SEQ_LEN=16"), 1);
   rows.erase(rows.begin());
@@ -113,7 +113,7 @@ TEST_F(EvalMeasure, FlagsSayWhatAPythonFileDoesNot) {
   EXPECT_NE(contradiction.err.find("TRAIN_SEQ_LEN=16"), std::string::npos) << contradiction.err;
 }
 
-TEST_F(EvalMeasure, MistakesAreNamed) {
+TEST_F(EvalMeasure, ErrorsNameTheCause) {
   const auto refused = [](const std::vector<std::string>& arguments, int code, const std::string& part) {
     const auto result = measure(arguments);
     EXPECT_EQ(result.code, code) << result.err;

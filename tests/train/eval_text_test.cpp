@@ -1,4 +1,4 @@
-// eval_gpt generate and choices on a model made on the spot.
+// eval_gpt generate and choices on a model created by the test.
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/eval/choice_tasks.h"
 #include "pgolf/eval/generate.h"
@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kContext = 48;
 
-/// A file as train_gpt writes it: 2 layers of 32 lanes, random weights, trained on windows of kContext tokens.
+/// A file as train_gpt writes it: 2 layers of width 32, random weights, trained on windows of kContext tokens.
 void write_model(const fs::path& path, int64_t seed) {
   ModelConfig config = tiny_config();
   config.vocab_size = Dataset::vocab_size;
@@ -71,14 +71,14 @@ TEST_F(EvalText, ThePrintedTextIsTheDecodedOne) {
   EXPECT_NE(result.err.find("tokens/s"), std::string::npos) << result.err;
 }
 
-TEST_F(EvalText, TheCacheChangesNothing) {
+TEST_F(EvalText, TheCacheDoesNotChangeTheText) {
   const std::vector<std::string> arguments{"--prompt", "the river", "--max-new-tokens", "60", "--num-samples", "2"};
   auto without = arguments;
   without.insert(without.end(), {"--kv-cache", "0"});
-  const auto kept = generate_text(arguments), anew = generate_text(without);
+  const auto kept = generate_text(arguments), recomputed = generate_text(without);
   ASSERT_EQ(kept.code, 0) << kept.err;
-  ASSERT_EQ(anew.code, 0) << anew.err;
-  EXPECT_EQ(kept.out, anew.out);
+  ASSERT_EQ(recomputed.code, 0) << recomputed.err;
+  EXPECT_EQ(kept.out, recomputed.out);
   EXPECT_NE(kept.out.find("\n[2] the river"), std::string::npos) << kept.out;
 }
 
@@ -94,9 +94,9 @@ TEST_F(EvalText, GreedyTextDoesNotDependOnTheSeed) {
 TEST_F(EvalText, ThePromptMayBeAFileOrStandardInput) {
   write_file(folder_ / "prompt.txt", "the river\n");
   write_file(folder_ / "empty.txt", "");
-  const auto said = generate_text({"--prompt", "the river", "--temperature", "0"});
-  ASSERT_EQ(said.code, 0) << said.err;
-  EXPECT_EQ(generate_text({"--prompt-file", (folder_ / "prompt.txt").string(), "--temperature", "0"}).out, said.out);
+  const auto from_flag = generate_text({"--prompt", "the river", "--temperature", "0"});
+  ASSERT_EQ(from_flag.code, 0) << from_flag.err;
+  EXPECT_EQ(generate_text({"--prompt-file", (folder_ / "prompt.txt").string(), "--temperature", "0"}).out, from_flag.out);
   const auto from_nothing = generate_text({"--prompt-file", (folder_ / "empty.txt").string(), "--temperature", "0"});
   EXPECT_EQ(from_nothing.code, 0) << from_nothing.err;
   // The program's standard input is empty here.
@@ -151,7 +151,7 @@ TEST_F(EvalChoices, JsonLinesAndSamplesAreThoseOfTheScorer) {
     for (const char* name : {"gap", "pick"}) {
       const auto task = read_choice_task(folder_ / "tasks" / (std::string(name) + ".jsonl"), {}, 0);
       const auto scores = likelihoods(model, encode_task(task, tokenizer), kContext, at::kCPU);
-      const auto expected = summarise(task, scores);
+      const auto expected = summarize(task, scores);
       const auto row = std::find_if(rows.begin(), rows.end(), [&](const nlohmann::json& line) {
         return line.at("task") == name && line.at("checkpoint") == path.string();
       });
@@ -201,7 +201,7 @@ TEST_F(EvalChoices, TablesHaveALinePerTaskAndCheckpoint) {
     EXPECT_EQ(std::count(line.begin(), line.end(), ','), std::count(cells[0].begin(), cells[0].end(), ',')) << line;
 }
 
-TEST_F(EvalChoices, LimitDelimiterAndCueAreObeyed) {
+TEST_F(EvalChoices, LimitDelimiterAndCueAreApplied) {
   const auto sums = [&](const std::vector<std::string>& flags) {
     std::vector<std::string> arguments{model_.string(), "--format", "jsonl", "--log-samples", (folder_ / "log").string()};
     arguments.insert(arguments.end(), flags.begin(), flags.end());
@@ -222,7 +222,7 @@ TEST_F(EvalChoices, LimitDelimiterAndCueAreObeyed) {
   EXPECT_NE(sums({"--answer-cue", "1"}).second, plain.second);
 }
 
-TEST_F(EvalChoices, MistakesAreNamed) {
+TEST_F(EvalChoices, ErrorsNameTheCause) {
   expect_mistake(run({"choices", model_.string()}), 2, "tasks");
   expect_mistake(run({"choices", "--tasks", "x"}), 2, "no checkpoint");
   expect_mistake(run({"choices", model_.string(), "--tasks", (folder_ / "no*").string()}), 3, "no*");

@@ -1,4 +1,4 @@
-// MIN_STEPS: what is predicted from few measurements, and that a run is the one that the chosen values give.
+// MIN_STEPS: predictions from few timings, and that a run equals one with the chosen values.
 #include "pgolf/train/min_steps.h"
 
 #include "support/training.h"
@@ -6,7 +6,7 @@
 namespace pgolf::testing {
 namespace {
 
-/// Times as on a machine of whose steps everything is known.
+/// A machine with known step times.
 struct Machine {
   double update_ms, ms_per_token, ms_per_layer = 0;
   std::vector<StepSize> timed = {};
@@ -14,10 +14,10 @@ struct Machine {
   double step_ms(const StepSize& size) const {
     return update_ms + ms_per_token * static_cast<double>(size.tokens) + ms_per_layer * size.layers;
   }
-  StepFit fit(double most_ms, const std::vector<int64_t>& tokens = {16384, 8192, 4096, 2048},
+  StepFit fit(double max_step_ms, const std::vector<int64_t>& tokens = {16384, 8192, 4096, 2048},
               const std::vector<int>& layers = {6, 5, 4, 3, 2}) {
     timed.clear();
-    return fit_steps(tokens, layers, most_ms, [this](const StepSize& size, double allowed_ms) {
+    return fit_steps(tokens, layers, max_step_ms, [this](const StepSize& size, double allowed_ms) {
       timed.push_back(size);
       const double ms = step_ms(size);
       return StepTimes{ms, ms * std::max(1.0, std::min(3.0, std::floor(allowed_ms / ms)))};
@@ -25,34 +25,34 @@ struct Machine {
   }
 };
 
-void expect_fit(const StepFit& fit, const StepSize& size, double step_ms, bool enough = true) {
+void expect_fit(const StepFit& fit, const StepSize& size, double step_ms, bool fits = true) {
   EXPECT_EQ(fit.size.tokens, size.tokens);
   EXPECT_EQ(fit.size.layers, size.layers);
   EXPECT_NEAR(fit.step_ms, step_ms, 1e-6);
-  EXPECT_EQ(fit.enough, enough);
+  EXPECT_EQ(fit.fits, fits);
 }
 
-TEST(FitSteps, TakesTheMostTokensThatLeaveTimeForEnoughSteps) {
+TEST(FitSteps, TakesTheMostTokensThatFit) {
   Machine machine{.update_ms = 20, .ms_per_token = 0.035};
   expect_fit(machine.fit(600), {16384, 6}, machine.step_ms({16384, 6}));
   expect_fit(machine.fit(593.44), {16384, 6}, 593.44);
   expect_fit(machine.fit(593.43), {8192, 6}, machine.step_ms({8192, 6}));
   expect_fit(machine.fit(200), {4096, 6}, machine.step_ms({4096, 6}));
   expect_fit(machine.fit(100), {2048, 6}, machine.step_ms({2048, 6}));
-  EXPECT_EQ(machine.timed, (std::vector<StepSize>{{2048, 6}, {16384, 6}})) << "quick enough to time the largest itself";
+  EXPECT_EQ(machine.timed, (std::vector<StepSize>{{2048, 6}, {16384, 6}})) << "fast enough to time the largest itself";
 }
 
-TEST(FitSteps, PredictsWhatTakesTooLongToBeTimed) {
-  Machine machine{.update_ms = 100, .ms_per_token = 0.15};  // 2557 ms at the most
+TEST(FitSteps, PredictsWhatTakesTooLongToTime) {
+  Machine machine{.update_ms = 100, .ms_per_token = 0.15};  // at most 2557 ms
   expect_fit(machine.fit(2600), {16384, 6}, machine.step_ms({16384, 6}));
   EXPECT_EQ(machine.timed, (std::vector<StepSize>{{2048, 6}, {8192, 6}}));
-  // Seconds a step: nothing else is timed, and time is taken to grow like tokens, which errs on the side of more steps.
+  // Seconds per step: nothing else is timed, and time is assumed proportional to tokens, which errs on the side of more steps.
   Machine slow{.update_ms = 200, .ms_per_token = 0.9};
   expect_fit(slow.fit(10'000), {8192, 6}, 4 * slow.step_ms({2048, 6}));
   EXPECT_EQ(slow.timed.size(), 1u);
 }
 
-TEST(FitSteps, TakesFewerLayersWhereTheFewestTokensTakeTooLong) {
+TEST(FitSteps, TakesFewerLayersIfTheFewestTokensTakeTooLong) {
   Machine machine{.update_ms = 0, .ms_per_token = 0.05, .ms_per_layer = 100};  // 102 ms and 100 a layer
   expect_fit(machine.fit(600), {2048, 4}, machine.step_ms({2048, 4}));
   EXPECT_EQ(machine.timed, (std::vector<StepSize>{{2048, 6}, {2048, 5}})) << "5 were predicted to fit, and did not";
@@ -63,14 +63,14 @@ TEST(FitSteps, TakesFewerLayersWhereTheFewestTokensTakeTooLong) {
   EXPECT_EQ(machine.timed.size(), 2u);
 }
 
-TEST(FitSteps, GoesOnWithTheOnlySize) {
+TEST(FitSteps, UsesTheOnlySize) {
   Machine machine{.update_ms = 0, .ms_per_token = 1};
   expect_fit(machine.fit(100, {64}, {2}), {64, 2}, 64);
   expect_fit(machine.fit(50, {64}, {2}), {64, 2}, 64, false);
   EXPECT_EQ(machine.timed.size(), 1u);
 }
 
-TEST(FitSteps, TimesThatFallAreNoise) {
+TEST(FitSteps, FallingTimesAreNoise) {
   const auto measure = [](const StepSize& size, double) {
     const bool first = size == StepSize{2048, 6};
     return StepTimes{.best_ms = first ? 500.0 : size.layers == 6 ? 400.0 : 510.0, .spent_ms = 1500};
@@ -79,7 +79,7 @@ TEST(FitSteps, TimesThatFallAreNoise) {
   expect_fit(fit_steps({2048}, {6, 5, 4, 3}, 430, measure), {2048, 3}, 510, false);
 }
 
-/// train_gpt with 4 layers and 512 tokens a step at most. No step is within the cap, so that a call trains one step.
+/// train_gpt with at most 4 layers and 512 tokens per step. No step is within the cap, so that a call trains one step.
 class MinSteps : public ::testing::Test {
  protected:
   ProgramResult train(const char* run_id, const std::vector<std::string>& arguments, const Variables& changes = {}) const {
@@ -98,7 +98,7 @@ class MinSteps : public ::testing::Test {
   }
   RunFolder run(const char* run_id) const { return {folder_ / run_id}; }
   std::string config(const char* run_id) const { return read_text(run(run_id).config()); }
-  /// The checkpoints after so many steps, and the models, are the same.
+  /// The checkpoints after `steps` steps and the models are equal.
   void expect_same_runs(const char* a, const char* b, int steps) const {
     EXPECT_EQ(read_bytes(run(a).model()), read_bytes(run(b).model()));
     EXPECT_EQ(read_bytes(run(a).artifact()), read_bytes(run(b).artifact()));
@@ -120,7 +120,7 @@ bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-TEST_F(MinSteps, TheRunIsTheOneThatTheChosenValuesGive) {
+TEST_F(MinSteps, TheRunEqualsOneWithTheChosenValues) {
   const auto chosen = train("chosen", {"--min-steps", "7"});
   const std::string line = "min_steps:7 smallest:TRAIN_BATCH_TOKENS=128 (of 512) NUM_LAYERS=2 (of 4) predicted_step:";
   EXPECT_TRUE(has(chosen.out, line)) << chosen.out;
@@ -145,12 +145,12 @@ TEST_F(MinSteps, TheRunIsTheOneThatTheChosenValuesGive) {
   EXPECT_FALSE(has(again.out, "min_steps:"));
   expect_same_runs("chosen", "again", 1);
 
-  // Continued with what was said the first time, and with what came of it: the checkpoint's values.
+  // Resumed with the original flags, and with the values chosen from them, which are the checkpoint's.
   train("direct", {"--resume", "--train-batch-tokens", "128", "--num-layers", "2"});
   const auto resumed = train("chosen", {"--resume", "--min-steps", "7"});
   EXPECT_TRUE(has(resumed.out, "resumed:step:1 ") && !has(resumed.out, "min_steps:")) << resumed.out;
   expect_same_runs("chosen", "direct", 2);
-  EXPECT_TRUE(has(config("chosen"), "# the checkpoint's for MIN_STEPS=7\n")) << config("chosen");
+  EXPECT_TRUE(has(config("chosen"), "# from the checkpoint for MIN_STEPS=7\n")) << config("chosen");
   train("direct", {"--resume", "--train-batch-tokens", "128", "--num-layers", "2"});
   EXPECT_EQ(run_program("train_gpt", {"--resume", run("chosen").path.string(), "--config", run("chosen").config().string()}).code,
             0);
@@ -165,8 +165,8 @@ TEST_F(MinSteps, AResumedRunTakesNoMoreThanIsGiven) {
   EXPECT_TRUE(has(result.err, "NUM_LAYERS: checkpoint has 2, this run has 1")) << result.err;
 }
 
-TEST_F(MinSteps, WhatFitsStaysAsItIs) {
-  // More steps than ITERATIONS need no time.
+TEST_F(MinSteps, SizesThatFitAreKept) {
+  // Only ITERATIONS steps need to fit.
   const Variables three{{"MAX_WALLCLOCK_SECONDS", "1000"}, {"ITERATIONS", "3"}, {"NUM_LAYERS", "2"}};
   const auto chosen = train("chosen", {"--min-steps", "2000000000"}, three);
   EXPECT_TRUE(has(chosen.out, "min_steps:2000000000 fits:TRAIN_BATCH_TOKENS=512 NUM_LAYERS=2 predicted_step:")) << chosen.out;
@@ -176,7 +176,7 @@ TEST_F(MinSteps, WhatFitsStaysAsItIs) {
   expect_same_runs("chosen", "direct", 3);
 }
 
-TEST_F(MinSteps, OnlyLegalValuesAreTaken) {
+TEST_F(MinSteps, OnlyValidValuesAreUsed) {
   const auto result = train("run", {"--min-steps", "1"}, {{"ROPE_LAYERS", "full*2,4"}, {"MICRO_BATCH_TOKENS", "256"}});
   EXPECT_TRUE(has(result.out, " smallest:TRAIN_BATCH_TOKENS=256 (of 512) NUM_LAYERS=3 (of 4) ")) << result.out;
 }
@@ -184,7 +184,7 @@ TEST_F(MinSteps, OnlyLegalValuesAreTaken) {
 TEST_F(MinSteps, DryRunTimesNothing) {
   const auto result = train("run", {"--dry-run", "--min-steps", "7"});
   EXPECT_TRUE(has(result.out, "MIN_STEPS=7 ") && has(result.out, "TRAIN_BATCH_TOKENS=512 ")) << result.out;
-  EXPECT_TRUE(has(result.out, "\nmin_steps: a run first times a few steps")) << result.out;
+  EXPECT_TRUE(has(result.out, "\nmin_steps: the run first times a few steps")) << result.out;
   EXPECT_FALSE(fs::exists(run("run").path));
 }
 

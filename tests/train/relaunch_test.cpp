@@ -1,5 +1,5 @@
-// What the programs put into their own environment before the libraries are loaded (train/relaunch.cpp). OMP_DISPLAY_ENV makes
-// LibTorch's OpenMP library print what it found there.
+// Environment variables that the programs set for their libraries (train/relaunch.cpp). OMP_DISPLAY_ENV makes LibTorch's OpenMP
+// library print its settings.
 #include "pgolf/base/cpu_level.h"
 #include "support/program.h"
 
@@ -19,14 +19,14 @@ TEST(Relaunch, OpenMpWaitsBriefly) {
   }
 }
 
-TEST(Relaunch, WhatTheUserSaysAboutWaitingWins) {
+TEST(Relaunch, TheUsersWaitPolicyWins) {
   EXPECT_NE(openmp_settings("train_gpt", {{"GOMP_SPINCOUNT", "77"}}).find("GOMP_SPINCOUNT = '77'"), std::string::npos);
   const auto passive = openmp_settings("train_gpt", {{"OMP_WAIT_POLICY", "PASSIVE"}});
   EXPECT_NE(passive.find("OMP_WAIT_POLICY = 'PASSIVE'"), std::string::npos);
   EXPECT_EQ(passive.find("GOMP_SPINCOUNT = '1000'"), std::string::npos);
 }
 
-TEST(Relaunch, AMisspeltLevelIsAnError) {
+TEST(Relaunch, AMisspelledLevelIsAnError) {
   const auto result = run_program("train_gpt", {"--dry-run"}, {{kCpuLevelVariable, "avx3"}});
   EXPECT_EQ(result.code, static_cast<int>(ExitCode::usage));
   EXPECT_NE(result.err.find("PGOLF_CPU_LEVEL=avx3"), std::string::npos) << result.err;

@@ -1,4 +1,4 @@
-// Training checkpoints: a continued run is the undisturbed one.
+// Training checkpoints: a resumed run equals an uninterrupted one.
 #include "support/training.h"
 
 namespace pgolf::testing {
@@ -20,12 +20,12 @@ void expect_same_state(const Checkpoint& actual, const Checkpoint& expected) {
   EXPECT_EQ(actual.state.model, expected.state.model);
 }
 
-TEST(Resume, ContinuesBitForBit) {
+TEST(Resume, ResumesBitForBit) {
   Variables settings = kSixSteps;
   settings["RUN_ID"] = "six";
   TinyRun whole(settings), continued(settings);
   ASSERT_EQ(whole.train(), ExitCode::ok);
-  // What the killed run had written: more lines than its last checkpoint covers, the last one cut.
+  // As left by a killed run: more lines than its last checkpoint covers, the last one truncated.
   std::string metrics = read_text(whole.folder().metrics());
   write_file(continued.folder().metrics(), metrics.substr(0, metrics.size() - 20));
   torch::rand(5);  // disturbs the generator
@@ -39,7 +39,7 @@ TEST(Resume, ContinuesBitForBit) {
   EXPECT_EQ(without_times(read_metrics(continued.folder().metrics())), without_times(read_metrics(whole.folder().metrics())));
 }
 
-TEST(Resume, AValidationThatWasMissedIsMadeUpFor) {
+TEST(Resume, AMissedValidationIsDoneOnResume) {
   TinyRun whole(kSixSteps), continued(kSixSteps);
   whole.train();
   // Killed right after the checkpoint of step 3, before the validation that follows it.
@@ -110,7 +110,8 @@ TEST(Resume, ACheckpointWithOtherTensorsIsRefused) {
   renamed.tensors[2].first = "model.something";
   reshaped.tensors[2].second = torch::zeros({5});
   retyped.tensors[2].second = good.tensors[2].second.to(at::kDouble);
-  expect_error(ExitCode::bad_input, {good.path.string(), "another set of tensors"}, [&] { target.trainer().restore(fewer); });
+  expect_error(ExitCode::bad_input, {good.path.string(), "a different number of tensors"},
+               [&] { target.trainer().restore(fewer); });
   expect_error(ExitCode::bad_input, {good.path.string(), "model.something"}, [&] { target.trainer().restore(renamed); });
   for (const auto& bad : {reshaped, retyped}) {
     expect_error(ExitCode::bad_input, {good.path.string(), good.tensors[2].first}, [&] { target.trainer().restore(bad); });
@@ -135,7 +136,7 @@ TEST(Checkpoints, ADamagedNewestFallsBackWithAWarning) {
   expect_fallback("a changed byte");
   for (const size_t size : {size_t{0}, size_t{4}, size_t{300}, whole.size() / 2, whole.size() - 1}) {
     write_file(newest, whole.substr(0, size));
-    expect_fallback("a cut file");
+    expect_fallback("a truncated file");
   }
   write_file(newest, whole);
   EXPECT_EQ(load_newest_checkpoint(run.folder().checkpoints())->state.step, 2);

@@ -1,4 +1,4 @@
-// The program train_gpt as its users meet it: arguments and environment in, exit code, messages and files out.
+// train_gpt from the outside: arguments and environment in; exit code, messages and files out.
 #include "pgolf/config/train_options.h"
 #include "pgolf/model_io/model_file.h"
 #include "support/training.h"
@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* kRunId = "the_run";
 
-/// The tiny run as a process, in a folder of its own.
+/// The tiny run as a process, in its own folder.
 class TrainGpt : public ::testing::Test {
  protected:
   Variables variables(const Variables& changes = {}) const {
@@ -46,7 +46,7 @@ struct RopeCase {
   std::string origin;
 };
 
-TEST_F(TrainGpt, RopeDimsOfTheFlagBeatTheEnvironmentsEverywhere) {
+TEST_F(TrainGpt, RopeDimsFlagOverridesTheEnvironmentEverywhere) {
   const Variables wide_head{
       {"MODEL_DIM", "64"}, {"NUM_HEADS", "1"}, {"ROPE_DIMS", "32"}, {"ITERATIONS", "1"}, {"SAVE_EVERY", "1"}};
   for (const RopeCase& expected :
@@ -54,7 +54,7 @@ TEST_F(TrainGpt, RopeDimsOfTheFlagBeatTheEnvironmentsEverywhere) {
     const auto result = train_named(expected.arguments, wide_head);
     ASSERT_EQ(result.code, 0) << result.err;
     const std::string number = std::to_string(expected.rope_dims),
-                      line = "rope_dims:" + number + " of 64 lanes from:" + expected.origin + " base:10000.0";
+                      line = "rope_dims:" + number + " of 64 dims from:" + expected.origin + " base:10000.0";
     EXPECT_TRUE(contains(result.out, line)) << result.out;
     EXPECT_TRUE(contains(read_text(run().log()), line));
     EXPECT_TRUE(contains(read_text(run().config()), "\nROPE_DIMS=" + number)) << read_text(run().config());
@@ -77,11 +77,11 @@ TEST_F(TrainGpt, RopeDimsOfTheFlagBeatTheEnvironmentsEverywhere) {
 TEST_F(TrainGpt, LeavesACompleteRunFolder) {
   const auto result = train_named({}, {{"VAL_LOSS_EVERY", "1"}, {"WARMUP_STEPS", "1"}});
   ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(result.err, "") << "nothing to warn of";
+  EXPECT_EQ(result.err, "") << "no warnings";
   EXPECT_EQ(names_in(run().path),
             (std::vector<std::string>{"config.env", "final_model.int8.ptz", "final_model.pt", "log.txt", "metrics.jsonl"}));
   const std::string log = read_text(run().log());
-  // The Python program's lines.
+  // Upstream's lines.
   for (const char* part :
        {"\nval_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=", "\ntrain_loader:dataset:shards train_shards:2\n",
         "\nmodel_params:", "\nworld_size:1 grad_accum_steps:8\n", "\nattention_mode:gqa num_heads:2 num_kv_heads:1\n",
@@ -94,10 +94,10 @@ TEST_F(TrainGpt, LeavesACompleteRunFolder) {
   for (const auto& line : split(result.out, '\n')) EXPECT_TRUE(contains(log, line)) << line;
 }
 
-TEST_F(TrainGpt, ConfigEnvGivesTheSameRunAgain) {
+TEST_F(TrainGpt, ConfigEnvReproducesTheRun) {
   const auto first =
       train_named({"--rope-dims", "6", "--matrix-lr", "0.031"}, {{"WARMDOWN_FRAC", "0.5"}, {"WARMDOWN_ITERS", "1200"}});
-  EXPECT_EQ(first.code, 2) << "two ways to say the same";
+  EXPECT_EQ(first.code, 2) << "conflicting options";
   Variables settings = variables({{"SEED", "77"}});
   settings.erase("WARMDOWN_ITERS");
   const auto original = run_program(
@@ -123,7 +123,7 @@ TEST_F(TrainGpt, TwoRunsNeverShareAFolder) {
   EXPECT_EQ(read_text(run().log()), log) << "the first run's files are untouched";
   ASSERT_EQ(train({}, {{"ITERATIONS", "0"}}).code, 0);
   ASSERT_EQ(train({}, {{"ITERATIONS", "0"}}).code, 0);
-  EXPECT_EQ(names_in(out_dir()).size(), 3u) << "without RUN_ID each has a name of its own";
+  EXPECT_EQ(names_in(out_dir()).size(), 3u) << "without RUN_ID each run gets its own name";
 }
 
 TEST_F(TrainGpt, OverBudgetHasAnExitCodeAndKeepsTheFiles) {
@@ -147,7 +147,7 @@ TEST_F(TrainGpt, StopSignalsSaveAndTheRunContinues) {
   const auto saved = load_newest_checkpoint(run().checkpoints());
   ASSERT_TRUE(saved.has_value());
   const auto step = static_cast<int>(saved->state.step);
-  EXPECT_EQ(step, steps_done()) << "the step under way was finished and saved";
+  EXPECT_EQ(step, steps_done()) << "the current step was finished and saved";
   Program second("train_gpt", {"--resume", "auto"}, settings);
   ASSERT_TRUE(second.wait_for([&] { return steps_done() >= step + 2; }));
   second.signal(SIGTERM);
@@ -190,7 +190,7 @@ TEST_F(TrainGpt, ResumeTakesAFolderAPathOrTheNewestRun) {
   EXPECT_FALSE(fs::exists(out_dir() / "wrong"));
 }
 
-TEST_F(TrainGpt, ResumeStartsWhatNeverCameToACheckpoint) {
+TEST_F(TrainGpt, ResumeStartsOverWithoutACheckpoint) {
   fs::create_directories(run().path);
   write_file(run().log(), "of a run that was killed early\n");
   write_file(run().metrics(), "{\"kind\":\"run\"}\n{\"kind\":\"tr");
@@ -203,7 +203,7 @@ TEST_F(TrainGpt, ResumeStartsWhatNeverCameToACheckpoint) {
   EXPECT_TRUE(contains(finished.err, "is finished")) << finished.err;
 }
 
-TEST_F(TrainGpt, ADamagedCheckpointIsPassedOver) {
+TEST_F(TrainGpt, ADamagedCheckpointIsSkipped) {
   ASSERT_EQ(train_named({}, {{"SAVE_EVERY", "1"}}).code, 0);
   const auto artifact = read_bytes(run().artifact());
   damage_file(list_checkpoints(run().checkpoints()).back());
@@ -239,7 +239,7 @@ TEST_P(TrainGptRefuses, InOneLineAndLeavesNothingBehind) {
   EXPECT_EQ(result.out, "");
   EXPECT_EQ(result.err.rfind("error: ", 0), 0u) << result.err;
   const auto lines = split(trim(result.err), '\n');
-  EXPECT_LE(lines.size(), 2u) << "the error and at most one line of advice: " << result.err;
+  EXPECT_LE(lines.size(), 2u) << "the error and at most one hint: " << result.err;
   for (const auto& part : GetParam().parts)
     EXPECT_TRUE(contains(result.err, part)) << "\"" << part << "\" is not in: " << result.err;
   EXPECT_FALSE(fs::exists(out_dir()));
@@ -261,21 +261,21 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"other_vocab_size", {}, {{"VOCAB_SIZE", "400"}}, 2, {"400", "320"}},
         Mistake{"too_few_validation_tokens", {}, {{"EVAL_TOKENS", "8"}}, 2, {"EVAL_TOKENS=8"}},
         Mistake{"no_config_file", {"--config", "missing.env"}, {}, 3, {"missing.env"}},
-        Mistake{"nothing_to_resume", {"--resume"}, {}, 3, {"no run below"}},
+        Mistake{"nothing_to_resume", {"--resume"}, {}, 3, {"no run under"}},
         Mistake{"resume_from_nowhere", {"--resume", "nowhere"}, {}, 3, {"nowhere does not exist"}},
         Mistake{"min_steps_without_a_cap", {"--min-steps", "5"}, {}, 2, {"MIN_STEPS=5", "MAX_WALLCLOCK_SECONDS=0"}},
         Mistake{"several_processes", {}, {{"RANK", "0"}, {"WORLD_SIZE", "2"}}, 7, {"WORLD_SIZE=2"}},
         Mistake{"world_size_that_does_not_divide", {}, {{"RANK", "0"}, {"WORLD_SIZE", "3"}}, 2, {"WORLD_SIZE=3"}}),
     [](const auto& info) { return std::string(info.param.name); });
 
-TEST_F(TrainGpt, AnOutDirThatCannotBeMadeIsAnError) {
+TEST_F(TrainGpt, AnOutDirThatCannotBeCreatedIsAnError) {
   write_file(folder_ / "file", "");
   const auto result = train({}, {{"OUT_DIR", (folder_ / "file/runs").string()}});
   EXPECT_EQ(result.code, 6) << result.err;
   EXPECT_TRUE(contains(result.err, "file/runs")) << result.err;
 }
 
-TEST_F(TrainGpt, ANameOneSlipAwayEarnsAWarning) {
+TEST_F(TrainGpt, ANameOneTypoAwayWarns) {
   const auto result = train({"--print-config"}, {{"ROPE_DIM", "4"}});
   EXPECT_EQ(result.code, 0);
   EXPECT_TRUE(contains(result.err, "warning: ") && contains(result.err, "ROPE_DIM") && contains(result.err, "ROPE_DIMS"))
@@ -300,14 +300,14 @@ TEST_F(TrainGpt, PrintConfigSaysWhereEachValueComesFrom) {
   EXPECT_FALSE(fs::exists(out_dir()));
 }
 
-TEST_F(TrainGpt, DryRunForecastsAndStops) {
+TEST_F(TrainGpt, DryRunPrintsEstimatesAndExits) {
   const auto result = train({"--dry-run", "--rope-dims", "6"});
   EXPECT_EQ(result.code, 0) << result.err;
   ModelConfig config = tiny_command().config.model;
   for (const std::string& part :
-       {std::string("rope_dims: 6 of 16 lanes\n"), "parameters: " + with_commas(config.parameter_count()) + "\n",
-        std::string("memory, estimated: "), std::string("artifact, predicted: about "),
-        std::string("dataset: training shards: 2, "), std::string("; 512 validation tokens scored\n")}) {
+       {std::string("rope_dims: 6 of 16 dims\n"), "parameters: " + with_commas(config.parameter_count()) + "\n",
+        std::string("estimated memory: "), std::string("estimated artifact: about "),
+        std::string("dataset: 2 training shards with "), std::string("; 512 validation tokens to score\n")}) {
     EXPECT_TRUE(contains(result.out, part)) << part << "\n" << result.out;
   }
   EXPECT_FALSE(fs::exists(out_dir()));
@@ -326,7 +326,7 @@ TEST_F(TrainGpt, HelpAndVersionNeedNothing) {
   EXPECT_TRUE(contains(version.out, "LibTorch 2."));
 }
 
-TEST_F(TrainGpt, WriteSourceGivesTheBundleThatCounts) {
+TEST_F(TrainGpt, WriteSourceWritesTheCountedBundle) {
   const auto path = folder_ / "source.tar.xz";
   const auto result = run_program("train_gpt", {"--write-source", path.string()});
   EXPECT_EQ(result.code, 0) << result.err;

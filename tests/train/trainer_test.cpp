@@ -1,4 +1,4 @@
-// The training loop inside one process: what it learns, writes, keeps and refuses.
+// The training loop in a single process: what it learns, writes, keeps and rejects.
 #include <torch/cuda.h>
 
 #include "pgolf/base/log.h"
@@ -50,7 +50,7 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
   }
   EXPECT_EQ(trained, 10u);
   EXPECT_EQ(val_steps, (std::vector<int>{0, 5, 10}));
-  EXPECT_NEAR(val_losses.front(), std::log(320.0), 0.1) << "a fresh model knows nothing";
+  EXPECT_NEAR(val_losses.front(), std::log(320.0), 0.1) << "an untrained model";
   EXPECT_LT(val_losses.back(), val_losses.front() - 0.5);
   EXPECT_LT(steps.back().train_loss, steps.front().train_loss - 0.5);
   EXPECT_DOUBLE_EQ(steps[0].muon_momentum, 0.85);
@@ -60,13 +60,13 @@ TEST(Trainer, LossFallsAndEveryStepIsRecorded) {
 }
 
 TEST(Trainer, CudaGraphsNeedAGpu) {
-  if (torch::cuda::is_available()) GTEST_SKIP() << "there is one";
+  if (torch::cuda::is_available()) GTEST_SKIP() << "a CUDA device is available";
   try {
     TinyRun({{"CUDA_GRAPHS", "on"}});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::unavailable);
-    EXPECT_STREQ(error.what(), "CUDA_GRAPHS=on, but the run is not on a CUDA device");
+    EXPECT_STREQ(error.what(), "CUDA_GRAPHS=on needs a CUDA device");
   }
   TinyRun run({{"CUDA_GRAPHS", "auto"}});
   EXPECT_FALSE(run.trainer().runtime().cuda_graphs);
@@ -76,7 +76,7 @@ TEST(Trainer, CudaGraphsChangeNothing) {
   if (!torch::cuda::is_available()) GTEST_SKIP() << "no CUDA device";
   std::vector<std::vector<StepRecord>> runs;
   for (const char* graphs : {"off", "on"}) {
-    // Learning rate and momentum change at every step: a recording must not keep those of its own step.
+    // Learning rate and momentum change at every step: a recording must not keep those it was made with.
     TinyRun run({{"DEVICE", "cuda"},
                  {"DTYPE", "bfloat16"},
                  {"CUDA_GRAPHS", graphs},
@@ -94,7 +94,7 @@ TEST(Trainer, CudaGraphsChangeNothing) {
   for (size_t i = 0; i < 12; ++i) EXPECT_NEAR(runs[0][i].train_loss, runs[1][i].train_loss, 1e-2) << "step " << i + 1;
 }
 
-TEST(Trainer, AStepIsTheMeanOfEightMicroSteps) {
+TEST(Trainer, AStepIsTheMeanOfItsMicroSteps) {
   TinyRun run({{"MICRO_BATCH_TOKENS", "16"}});
   const StepRecord step = run.trainer().forward_backward();
   ASSERT_EQ(step.micro_losses.size(), 8u);
@@ -110,7 +110,7 @@ StateDict gradients_of(Trainer& trainer) {
   return gradients;
 }
 
-/// Up to float32 sums in another order.
+/// Up to the order of float32 sums.
 void expect_close(const StateDict& got, const StateDict& expected) {
   ASSERT_EQ(got.size(), expected.size());
   for (size_t i = 0; i < got.size(); ++i) {
@@ -119,32 +119,32 @@ void expect_close(const StateDict& got, const StateDict& expected) {
   }
 }
 
-TEST(Trainer, HowAStepIsDividedChangesNoGradient) {
+TEST(Trainer, MicroBatchesDoNotChangeGradients) {
   TinyRun one_by_one({{"MICRO_BATCH_TOKENS", "16"}});
   const double loss = one_by_one.trainer().forward_backward().train_loss;
   const auto expected = gradients_of(one_by_one.trainer());
   struct Case {
-    const char *tokens, *at_once, *threads;
-    size_t passes;
+    const char *tokens, *parallel, *threads;
+    size_t micro_batches;
   };
   for (const auto& c : {Case{"32", "1", "1", 4}, Case{"128", "1", "2", 1}, Case{"0", "0", "1", 1}, Case{"16", "2", "2", 8},
                         Case{"0", "2", "2", 2}, Case{"0", "0", "2", 2}, Case{"16", "8", "3", 8}, Case{"0", "0", "3", 2},
                         Case{"128", "0", "2", 1}, Case{"32", "0", "2", 4}}) {
-    SCOPED_TRACE(format("MICRO_BATCH_TOKENS=%s PARALLEL_PASSES=%s NUM_THREADS=%s", c.tokens, c.at_once, c.threads));
-    TinyRun run({{"MICRO_BATCH_TOKENS", c.tokens}, {"PARALLEL_PASSES", c.at_once}, {"NUM_THREADS", c.threads}});
+    SCOPED_TRACE(format("MICRO_BATCH_TOKENS=%s PARALLEL_PASSES=%s NUM_THREADS=%s", c.tokens, c.parallel, c.threads));
+    TinyRun run({{"MICRO_BATCH_TOKENS", c.tokens}, {"PARALLEL_PASSES", c.parallel}, {"NUM_THREADS", c.threads}});
     const StepRecord step = run.trainer().forward_backward();
-    EXPECT_EQ(step.micro_losses.size(), c.passes);
+    EXPECT_EQ(step.micro_losses.size(), c.micro_batches);
     EXPECT_NEAR(step.train_loss, loss, 1e-6);
     expect_close(gradients_of(run.trainer()), expected);
   }
   TinyRun reference({{"OPS", "reference"}, {"NUM_THREADS", "2"}});
-  EXPECT_EQ(reference.trainer().forward_backward().micro_losses.size(), 8u) << "as the Python program has it";
+  EXPECT_EQ(reference.trainer().forward_backward().micro_losses.size(), 8u) << "as upstream";
 }
 
-TEST(Trainer, PassesSideBySideSeeEveryUpdate) {
+TEST(Trainer, ParallelMicroBatchesSeeEveryUpdate) {
   std::vector<std::vector<double>> losses;
-  for (const char* at_once : {"1", "2"}) {
-    TinyRun run({{"ITERATIONS", "8"}, {"PARALLEL_PASSES", at_once}, {"MICRO_BATCH_TOKENS", "32"}, {"NUM_THREADS", "2"}});
+  for (const char* parallel : {"1", "2"}) {
+    TinyRun run({{"ITERATIONS", "8"}, {"PARALLEL_PASSES", parallel}, {"MICRO_BATCH_TOKENS", "32"}, {"NUM_THREADS", "2"}});
     losses.emplace_back();
     run.trainer().on_step = [&](const StepRecord& step) { losses.back().push_back(step.train_loss); };
     ASSERT_EQ(run.train(), ExitCode::ok);
@@ -154,13 +154,13 @@ TEST(Trainer, PassesSideBySideSeeEveryUpdate) {
   for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(losses[1][i], losses[0][i], 1e-4) << "step " << i + 1;
 }
 
-TEST(Trainer, PassesSideBySideNeedTheFastPathOnTheCpu) {
+TEST(Trainer, ParallelMicroBatchesNeedTheFastPathOnTheCpu) {
   try {
     TinyRun({{"PARALLEL_PASSES", "2"}, {"OPS", "reference"}});
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::usage);
-    EXPECT_NE(std::string(error.what()).find("PARALLEL_PASSES=2 is for OPS=fast on the CPU"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("PARALLEL_PASSES=2 needs OPS=fast on the CPU"), std::string::npos) << error.what();
   }
 }
 
@@ -203,7 +203,7 @@ TEST(Trainer, WithoutSaveEveryNoCheckpointIsWritten) {
   EXPECT_TRUE(list_checkpoints(run.folder().checkpoints()).empty());
 }
 
-TEST(Trainer, TheGradientNormIsThatBeforeClipping) {
+TEST(Trainer, TheGradientNormIsMeasuredBeforeClipping) {
   TinyRun run({{"GRAD_CLIP_NORM", "0.001"}});
   StepRecord record = run.trainer().forward_backward();
   double squares = 0;
@@ -224,7 +224,7 @@ TEST(Trainer, TheWallClockCapStopsEarly) {
   const int steps = count_kind(lines, "train");
   EXPECT_GE(steps, 1);
   EXPECT_LT(steps, 1'000'000);
-  EXPECT_EQ(lines[lines.size() - 2].at("kind"), "val") << "the end is measured all the same";
+  EXPECT_EQ(lines[lines.size() - 2].at("kind"), "val") << "the last step is validated even then";
   EXPECT_EQ(lines[lines.size() - 2].at("step"), steps);
   EXPECT_EQ(lines.back().at("kind"), "end");
   EXPECT_EQ(lines.back().at("step"), steps);
@@ -233,7 +233,7 @@ TEST(Trainer, TheWallClockCapStopsEarly) {
   EXPECT_GE(lines.back().at("train_time_ms").get<double>(), 100);
 }
 
-TEST(Trainer, ANonFiniteLossStopsBeforeTheWeightsAreTouched) {
+TEST(Trainer, ANonFiniteLossStopsBeforeTheUpdate) {
   TinyRun run({{"ITERATIONS", "6"}, {"SAVE_EVERY", "2"}});
   StateDict before;
   run.trainer().on_step = [&](const StepRecord& step) {
@@ -254,18 +254,18 @@ TEST(Trainer, ANonFiniteLossStopsBeforeTheWeightsAreTouched) {
   EXPECT_EQ(count_kind(read_metrics(run.folder().metrics()), "train"), 3);
 }
 
-TEST(Trainer, DeterministicTakesLibTorchsDeterministicAlgorithms) {
+TEST(Trainer, DeterministicUsesLibTorchsDeterministicAlgorithms) {
   auto& context = at::globalContext();
   ASSERT_FALSE(context.deterministicAlgorithms());
   TinyRun plain({{"ITERATIONS", "2"}}), deterministic({{"ITERATIONS", "2"}, {"DETERMINISTIC", "1"}});
   EXPECT_TRUE(context.deterministicAlgorithms());
-  ASSERT_EQ(deterministic.train(), ExitCode::ok) << "every operation of a step has one";
+  ASSERT_EQ(deterministic.train(), ExitCode::ok) << "every operation of a step has a deterministic algorithm";
   context.setDeterministicAlgorithms(false, /*warn_only=*/false);
   ASSERT_EQ(plain.train(), ExitCode::ok);
   expect_same_tensors(deterministic.weights(), plain.weights());
 }
 
-TEST(Trainer, ANonFiniteGradientIsNamedBeforeTheWeightsAreTouched) {
+TEST(Trainer, ANonFiniteGradientIsNamedBeforeTheUpdate) {
   for (const float poison : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     TinyRun run({{"GRAD_CLIP_NORM", "1"}});
     const StateDict before = run.weights();
@@ -278,7 +278,7 @@ TEST(Trainer, ANonFiniteGradientIsNamedBeforeTheWeightsAreTouched) {
   }
 }
 
-/// What the file scores on the run's validation tokens, in batches of the run's size.
+/// The file's loss on the run's validation tokens, with the run's batch size.
 EvalResult score_file(const fs::path& path, const RunConfig& config) {
   const ModelFile file = read_model_file(path);
   Gpt model = build_model(file, at::kFloat, config.runtime.ops, at::kCPU);
@@ -290,7 +290,7 @@ EvalResult score_file(const fs::path& path, const RunConfig& config) {
                   ByteCounts(tokenizer, config.model.vocab_size), options);
 }
 
-TEST(Export, BothFilesScoreWhatTheRunSaid) {
+TEST(Export, BothFilesScoreWhatTheRunLogged) {
   TinyRun run({{"ITERATIONS", "4"}, {"ROPE_DIMS", "6"}, {"LOGIT_SOFTCAP", "25"}});
   ASSERT_EQ(run.train(), ExitCode::ok);
   const StateDict weights = run.weights();
@@ -313,7 +313,7 @@ TEST(Export, BothFilesScoreWhatTheRunSaid) {
   EXPECT_EQ(final.at("code_bytes"), 1234);
   EXPECT_EQ(final.at("margin_bytes"), 16'000'000 - 1234 - static_cast<int64_t>(fs::file_size(run.folder().artifact())));
   EXPECT_EQ(final.at("rope_dims"), 6);
-  EXPECT_NE(artifact.val_loss, model.val_loss) << "rounding shows";
+  EXPECT_NE(artifact.val_loss, model.val_loss) << "quantization has an effect";
   EXPECT_NEAR(artifact.val_loss, model.val_loss, 0.05);
   for (const auto& path : {run.folder().model(), run.folder().artifact()}) {
     EXPECT_EQ(read_model_file(path).stored.model.widest_rope().rope_dims, 6);
@@ -322,7 +322,7 @@ TEST(Export, BothFilesScoreWhatTheRunSaid) {
   }
 }
 
-TEST(Export, OverBudgetIsSaidAndNothingIsLost) {
+TEST(Export, OverBudgetWarnsAndKeepsTheFiles) {
   TinyRun run({{"BUDGET_BYTES", "2000"}, {"ITERATIONS", "1"}});
   run.train();
   ::testing::internal::CaptureStderr();

@@ -28,7 +28,7 @@ struct Scoring {
   }
 };
 
-/// Bytes that a target stands for, by the tokenizer's pieces.
+/// Bytes of a target's text, by the tokenizer's pieces.
 int64_t bytes_of(const Tokenizer& tokenizer, int previous, int target) {
   const auto boundary = [&](int id) { return tokenizer.is_control(id) || tokenizer.is_unknown(id) || tokenizer.is_unused(id); };
   if (boundary(target)) return 0;

@@ -1,4 +1,4 @@
-// Code formats: how the dictionary of an artifact spells tensors that a quantizer has turned into codes and scales.
+// Code formats: the layout of quantized tensors (codes and scales) in the dictionary of an artifact.
 #pragma once
 
 #include <map>
@@ -14,20 +14,20 @@ namespace pgolf {
 struct CodedTensor {
   std::string name;
   RawTensor data;                  ///< codes, or values if there is no scale
-  std::optional<RawTensor> scale;  ///< what codes are multiplied with: one per row, or a single one
-  DType dtype = DType::float32;    ///< what a reader makes of it
+  std::optional<RawTensor> scale;  ///< factor of the codes: one per row, or a single one
+  DType dtype = DType::float32;    ///< dtype after loading
 };
 using CodedTensors = std::vector<CodedTensor>;
 
-/// int8_clean_per_row_v1 is what the Python program's quantize_state_dict_int8 returns, object for object.
+/// int8_clean_per_row_v1 is what upstream's quantize_state_dict_int8 returns, object for object.
 Dict write_codes(CodeFormat format, const CodedTensors& tensors);
 
-/// The tensors with codes, then the others. name is the file for messages. Error(bad_input) if the dictionary is of no known
-/// format or its parts do not fit together.
+/// The tensors with codes, then the others. name is the file, for messages. Error(bad_input) if the format is unknown or its
+/// parts are inconsistent.
 CodedTensors read_codes(const Dict& object, const std::string& name);
 
-/// Adds the model's configuration to an artifact, as one more entry that the Python program's dequantizer does not look at; and
-/// reads it back (empty if there is none: an artifact of the Python program).
+/// Adds the model's configuration to an artifact, as an extra entry that upstream's dequantizer ignores, and reads it back
+/// (empty if there is none, as in upstream's artifacts).
 void set_artifact_config(Dict* object, const std::map<std::string, std::string>& config);
 std::map<std::string, std::string> artifact_config(const Dict& object, const std::string& name);
 

@@ -1,4 +1,4 @@
-// Codecs: what the bytes of an artifact are compressed with. A new one is a value, its functions here, and a line in codec.cpp.
+// Codecs: compression of artifacts. To add one: an enum value, its functions here, and a line in codec.cpp.
 #pragma once
 
 #include <cstddef>
@@ -12,25 +12,25 @@ namespace pgolf {
 
 enum class Codec { none, zlib };
 
-/// "zlib"; of none, nothing.
+/// "zlib"; "" for none.
 const char* codec_name(Codec codec);
 
-/// Of the files that artifacts under it are: ".ptz" is zlib; none if no codec has this suffix. And all of them.
+/// The codec of a file suffix (".ptz": zlib); none if no codec has this suffix. And all suffixes.
 Codec codec_of_suffix(std::string_view suffix);
 std::vector<std::string> codec_suffixes();
 
-/// The codec whose streams begin like these bytes; none if there is no such codec.
+/// The codec whose streams start like these bytes; none if there is none.
 Codec codec_of(BytesView file);
 
-/// As small as the codec can make it.
+/// Compresses at the codec's highest level.
 Bytes compress(Codec codec, BytesView bytes);
 
-/// Throws Error(bad_input), naming name, if bytes is not exactly one whole stream or holds more than max_bytes. Memory grows with
-/// what comes out, never with what a header claims.
+/// Throws Error(bad_input), naming name, if bytes is not exactly one complete stream or unpacks to more than max_bytes. Memory
+/// grows with the output, not with the size that a header declares.
 Bytes decompress(Codec codec, BytesView bytes, size_t max_bytes, const std::string& name);
 
-/// zlib streams, as Python's zlib.compress and zlib.decompress make and read them. level 0 to 9; the bytes are those of Python's
-/// zlib.compress(data, level) with the same zlib library.
+/// zlib streams, as written and read by Python's zlib module. level 0 to 9; the bytes equal Python's zlib.compress(data, level)
+/// with the same zlib library.
 Bytes zlib_compress(BytesView bytes, int level);
 Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name);
 bool starts_like_zlib(BytesView file);

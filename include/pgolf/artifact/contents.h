@@ -1,4 +1,4 @@
-// What a model file holds, tensor by tensor and as it is stored, whether or not it makes a model known here.
+// Lists the contents of a model file, tensor by tensor as stored, whether or not it is a supported model.
 #pragma once
 
 #include <cstdint>
@@ -14,25 +14,25 @@ namespace pgolf {
 
 struct StoredTensor {
   std::string name;
-  RawTensor data;                  ///< of a quantised tensor its codes
-  std::optional<RawTensor> scale;  ///< of a quantised tensor: one per row, or a single one
-  std::string dtype;               ///< what a reader makes of it, "bfloat16"
+  RawTensor data;                  ///< the codes of a quantized tensor
+  std::optional<RawTensor> scale;  ///< of a quantized tensor: one per row, or a single one
+  std::string dtype;               ///< dtype after loading, "bfloat16"
 
   int64_t bytes() const;
 };
 
 struct FileContents {
-  std::string quant_format;                                ///< "int8_clean_per_row_v1"; empty if nothing is quantised
-  std::vector<StoredTensor> tensors;                       ///< in the file's order
+  std::string quant_format;                                ///< "int8_clean_per_row_v1"; empty if nothing is quantized
+  std::vector<StoredTensor> tensors;                       ///< in file order
   std::map<std::string, std::string> config;               ///< layout::config, or the model of a training checkpoint
-  std::vector<std::pair<std::string, std::string>> notes;  ///< what else is there: numbers, texts, other metadata
+  std::vector<std::pair<std::string, std::string>> notes;  ///< everything else: numbers, texts, other metadata
 };
 
-/// Names of nested entries are joined by points. Error(bad_input) if the configuration is no table of texts.
+/// Names of nested entries are joined with dots. Error(bad_input) if the configuration is not a table of strings.
 FileContents list_contents(const ModelContainer& container, const std::string& name);
 
-/// Shannon entropy of the codes' distribution, bits per code: what an ideal coder that knows nothing of their order needs.
-/// 0 for none. The codes are int8.
+/// Shannon entropy of the codes' distribution, in bits per code: the minimum for a coder that ignores their order.
+/// 0 if there are none. The codes are int8.
 double code_entropy(const RawTensor& codes);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// A model file out of its container, whatever the file is called.
+// Opens the container of a model file, independent of the file's name.
 #pragma once
 
 #include <filesystem>
@@ -14,20 +14,20 @@ namespace pgolf {
 struct ModelContainer {
   ModelFormat format;
   size_t file_bytes = 0;
-  size_t unpacked_bytes = 0;  ///< of the torch.save archive within a codec's stream; otherwise file_bytes
+  size_t unpacked_bytes = 0;  ///< of the torch.save archive in a compressed stream; otherwise file_bytes
   std::variant<Value, Safetensors> content;
 
   bool is_checkpoint() const { return format.container == Container::checkpoint; }
 };
 
-/// Told apart by content: a torch.save archive, one in a codec's stream, or safetensors, where the metadata "format" of a
-/// training checkpoint says so. Error(bad_input) in one line for all else, saying what it is as far as its first bytes tell.
-/// Memory: a few times the file's size; a stream may unpack to 64 times its size, or to 256 MiB if that is more.
+/// Detected by content: a torch.save archive, a compressed one, or safetensors, where the metadata "format" marks a training
+/// checkpoint. Error(bad_input) in one line for anything else, naming its kind if the first bytes tell.
+/// Memory: a few times the file size; a stream may unpack to 64 times its size, or to 256 MiB if that is more.
 ModelContainer parse_model_container(BytesView file, const std::string& name);
 ModelContainer open_model_container(const std::filesystem::path& path);
 
-/// What first bytes that belong to no model file known here are: "xz-compressed", "a Git LFS pointer", ...; empty if nobody can
-/// tell (Brotli, for one, has no mark).
+/// The kind of an unsupported file by its first bytes: "xz-compressed", "a Git LFS pointer", ...; empty if unknown (Brotli, for
+/// example, has no magic number).
 std::string describe_foreign(BytesView file);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// What a model file is, and what an artifact is made with.
+// Formats of model files and artifacts.
 #pragma once
 
 #include <string>
@@ -9,13 +9,13 @@ namespace pgolf {
 
 enum class Container { torch, safetensors, checkpoint };
 
-/// How a torch.save archive spells codes and scales (code_format.h). none: it holds weights as they are.
+/// The layout of codes and scales in a torch.save archive (code_format.h). none: unquantized weights.
 enum class CodeFormat { none, int8_clean_per_row_v1, unknown };
 
-/// What turns weights into codes and scales (model_io/quantizer.h).
+/// Turns weights into codes and scales (model_io/quantizer.h).
 enum class Quantizer { int8 };
 
-/// Of a file, as far as it shows: codes come in torch.save archives, and codecs around those.
+/// The format of a file: codes are in torch.save archives, which a codec may compress.
 struct ModelFormat {
   Container container = Container::torch;
   CodeFormat codes = CodeFormat::none;
@@ -24,7 +24,7 @@ struct ModelFormat {
   bool operator==(const ModelFormat&) const = default;
 };
 
-/// Three choices that do not depend on one another, as long as the code format can spell what the quantizer makes.
+/// Three independent choices, as long as the code format supports the quantizer's output.
 struct ArtifactFormat {
   Quantizer quantizer = Quantizer::int8;
   CodeFormat codes = CodeFormat::int8_clean_per_row_v1;
@@ -36,7 +36,7 @@ struct ArtifactFormat {
 /// "torch", "int8+zlib", "safetensors", "training checkpoint"; "int8" and "torch+zlib" are rare.
 std::string format_text(const ModelFormat& format);
 
-/// The name that an artifact stores, "int8_clean_per_row_v1", and back: unknown for one that is not known here.
+/// The name that an artifact stores, "int8_clean_per_row_v1", and back: unknown if not supported.
 const char* code_format_name(CodeFormat codes);
 CodeFormat code_format_of(const std::string& name);
 

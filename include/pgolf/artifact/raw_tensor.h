@@ -1,4 +1,4 @@
-// A tensor as bytes: what readers and writers of files deal in, so that they need no LibTorch.
+// A tensor as bytes, so that file readers and writers do not need LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -27,9 +27,9 @@ struct RawTensor {
   int64_t numel() const;
 };
 
-/// Whether LibTorch takes a tensor of this shape: at most 64 sizes, none negative, and a product of those that are not 0 that can
-/// be counted in bytes (of an empty tensor too).
-bool countable(const std::vector<int64_t>& shape, DType dtype);
+/// Whether LibTorch accepts this shape: at most 64 sizes, none negative, and a product of the non-zero ones whose bytes fit into
+/// int64 (even for an empty tensor).
+bool is_valid_shape(const std::vector<int64_t>& shape, DType dtype);
 
 /// In insertion order, which files keep.
 using NamedTensors = std::vector<std::pair<std::string, RawTensor>>;

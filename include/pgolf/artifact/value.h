@@ -1,5 +1,5 @@
-// What a PyTorch file holds once its pickle is read: a plain tree of None, bool, int, float, str, list, tuple,
-// dict and tensors. Files made of anything else are refused, so nothing here can run code.
+// The contents of a PyTorch file after unpickling: a plain tree of None, bool, int, float, str, list, tuple,
+// dict and tensors. Files with anything else are rejected, so nothing here can run code.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace pgolf {
 
-/// A string that keeps its identity: Python writes a string object once and refers back to it afterwards, and two
-/// equal but distinct objects are written twice. Copies of a Text are the same object, two calls of text() are not.
+/// A string with identity: Python writes a string object once and refers back to it afterwards, and writes two equal
+/// but distinct objects twice. Copies of a Text are the same object; two calls of text() are not.
 using Text = std::shared_ptr<const std::string>;
 Text text(std::string_view content);
 
@@ -57,7 +57,7 @@ class Dict {
  private:
   bool ordered_;
   std::vector<DictEntry> entries_;
-  std::unordered_map<std::string_view, size_t> index_;  // views into the keys' own strings, which never move
+  std::unordered_map<std::string_view, size_t> index_;  // views into the keys' strings, which never move
   std::vector<DictEntry> attributes_;
 };
 
@@ -86,13 +86,13 @@ class Value {
     return std::get_if<T>(&content_);
   }
 
-  /// The content as that type, or Error(bad_input) "WHERE is of type str; expected dict". where names file and place.
+  /// The content as that type, or Error(bad_input) "WHERE has type str; expected dict". where names file and location.
   const Dict& as_dict(std::string_view where) const;
   const std::string& as_text(std::string_view where) const;
   const RawTensor& as_tensor(std::string_view where) const;
   int64_t as_int(std::string_view where) const;
 
-  const char* type_name() const;  ///< as Python would call it: "None", "dict", "tensor", ...
+  const char* type_name() const;  ///< as in Python: "None", "dict", "tensor", ...
 
  private:
   Variant content_;

@@ -1,4 +1,4 @@
-// The zip archives that torch.save writes: records stored without compression, their bytes aligned to 64.
+// The zip archives that torch.save writes: uncompressed records whose data is aligned to 64 bytes.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +14,17 @@ namespace pgolf {
 
 struct ZipRecord {
   std::string name;
-  BytesView bytes;  ///< within the archive that was given to the reader
+  BytesView bytes;  ///< within the reader's archive
 };
 
 /// Reads the directory of a stored zip archive, zip64 included, and verifies every record's CRC32.
 class ZipReader {
  public:
-  /// archive must outlive the reader; name stands in messages. Throws Error(bad_input) if archive is no zip file, is
-  /// cut off, has compressed or encrypted records, records that overlap or have the same name, or a wrong checksum.
+  /// archive must outlive the reader; name is for messages. Throws Error(bad_input) if archive is not a zip file, is
+  /// truncated, has compressed or encrypted records, records that overlap or have the same name, or a wrong checksum.
   ZipReader(BytesView archive, std::string name);
 
-  const std::vector<ZipRecord>& records() const { return records_; }  ///< in the directory's order
+  const std::vector<ZipRecord>& records() const { return records_; }  ///< in directory order
   const ZipRecord* find(const std::string& record_name) const;        ///< null if absent
 
  private:
@@ -33,7 +33,7 @@ class ZipReader {
 };
 
 /// Writes an archive byte for byte as PyTorch 2.11's stream writer does, for the same records in the same order.
-/// Limit: 4 GiB in all, from where on the format has another layout.
+/// Limit: 4 GiB in total, above which the format has another layout.
 class TorchZipWriter {
  public:
   /// All records go under top_folder ("archive" for torch.save to memory, the file's stem for torch.save to a path).
@@ -42,7 +42,7 @@ class TorchZipWriter {
   /// Throws Error(bad_input) if the archive would grow too large.
   void add(std::string_view record_name, BytesView bytes);
 
-  /// Adds "version" and ".data/serialization_id", then the directory, and hands over the archive. Call once, last.
+  /// Adds "version" and ".data/serialization_id", then the directory, and returns the archive. Call once, last.
   Bytes finish();
 
  private:
@@ -56,7 +56,7 @@ class TorchZipWriter {
   std::string top_folder_;
   Bytes out_;
   std::vector<Written> written_;
-  std::unordered_set<std::string> names_;  // its order of iteration is part of the serialization id
+  std::unordered_set<std::string> names_;  // its iteration order affects the serialization id
   uint64_t combined_crc32_ = 0;
 };
 

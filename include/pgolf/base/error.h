@@ -1,4 +1,4 @@
-// One exception type for everything a user can cause or mend, and the exit codes of all programs.
+// The exception type for everything a user can cause or fix, and the exit codes of all programs.
 #pragma once
 
 #include <functional>
@@ -10,13 +10,13 @@ namespace pgolf {
 /// Exit codes shared by every program of this project. Documented in docs/exit-codes.md.
 enum class ExitCode : int {
   ok = 0,
-  internal = 1,       ///< a mistake of ours (an uncaught exception)
+  internal = 1,       ///< a bug (an uncaught exception)
   usage = 2,          ///< bad flag, environment variable, config file or combination of values
-  bad_input = 3,      ///< a file is missing, damaged, or not what it should be
+  bad_input = 3,      ///< a file is missing, damaged or of the wrong kind
   over_budget = 4,    ///< the artifact was written but exceeds BUDGET_BYTES
   non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept
   io = 6,             ///< reading or writing failed (disk full, no permission)
-  unavailable = 7,    ///< asked for something this machine or build does not have (a GPU, enough memory)
+  unavailable = 7,    ///< this machine or build lacks something (a GPU, enough memory)
   interrupted = 130,  ///< SIGINT or SIGTERM; state was saved
 };
 
@@ -33,7 +33,7 @@ class Error : public std::runtime_error {
   std::string hint_;
 };
 
-/// e as an Error: itself, or what running out of memory (unavailable) or a mistake of ours (internal) comes to.
+/// e as an Error: e itself if it is one, unavailable if out of memory, otherwise internal (a bug).
 Error as_error(const std::exception& e);
 
 /// Runs a program's body; prints any exception as "error: what" plus "  hint" on standard error and

@@ -36,7 +36,7 @@ class MappedFile {
 Bytes read_bytes(const std::filesystem::path& path, size_t max_bytes = 0);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes = 0);
 
-/// A file that is either whole or not there: written under a temporary name beside the target, then
+/// A file that is either complete or absent: written under a temporary name next to the target, then
 /// flushed to disk and renamed over it by commit(). Without commit() the temporary file is removed.
 class AtomicFile {
  public:

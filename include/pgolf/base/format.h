@@ -1,5 +1,5 @@
-// printf-style formatting into std::string. Chosen over fmt because the LibTorch wheel ships its own
-// fmt headers, which clash with the system's; %.4f here prints what Python's {:.4f} prints.
+// printf-style formatting into std::string. Not fmt, because the LibTorch wheel ships its own
+// fmt headers, which clash with the system's. %.4f prints the same as Python's {:.4f}.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ namespace pgolf {
 /// 1234567 -> "1,234,567".
 std::string with_commas(int64_t value);
 
-/// Shortest decimal text that reads back as the same double, spelled the way Python's repr spells it:
-/// always with a point or an exponent ("0.04", "1e-08", "10000.0").
+/// Shortest decimal text that reads back as the same double, formatted like Python's repr:
+/// always with a decimal point or an exponent ("0.04", "1e-08", "10000.0").
 std::string python_float(double value);
 
 /// Bytes as "1.2 KiB", "34.5 MiB", ...

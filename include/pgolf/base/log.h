@@ -1,6 +1,6 @@
-// Log lines for people. Information goes to standard output and, once open_log_file was called, to that
-// file, both without prefix (the lines are the Python program's); warnings go to standard error and the file.
-// The implementation alone sees spdlog: its fmt clashes with the one in LibTorch's include folder.
+// Human-readable log. Info lines go to standard output and, after open_log_file, to that file, both without
+// prefix (the format is upstream's); warnings go to standard error and the file.
+// Only the implementation includes spdlog: its fmt clashes with the one in LibTorch's include folder.
 #pragma once
 
 #include <filesystem>

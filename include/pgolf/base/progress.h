@@ -9,7 +9,7 @@ namespace pgolf {
 
 class Progress {
  public:
-  /// total 0 = unknown. label stands at the front of the line.
+  /// total 0 = unknown. label is the start of the line.
   Progress(std::string label, int64_t total);
   ~Progress();
 

@@ -1,4 +1,4 @@
-// Tables of text: for people, for Markdown, for spreadsheets.
+// Text tables: aligned, as Markdown or as CSV.
 #pragma once
 
 #include <cstdint>
@@ -15,20 +15,20 @@ class Table {
     Column(const char* text, bool is_number = false) : title(text), number(is_number) {}
 
     std::string title;
-    bool number;  ///< to the right
+    bool number;  ///< right-aligned
   };
 
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 
-  /// As many cells as there are columns.
+  /// Needs one cell per column.
   void add(std::vector<std::string> cells);
   bool empty() const { return rows_.empty(); }
-  /// Number of a column that must exist, from 1, as gnuplot counts.
+  /// 1-based number of a column, as in gnuplot; the column must exist.
   int column(const std::string& title) const;
 
-  // Control characters in the first two become '?', so that a cell can neither break its line nor steer the terminal.
-  std::string aligned() const;   ///< two blanks between columns, no line longer than its last text
-  std::string markdown() const;  ///< what would be markup in a cell is escaped
+  // In the first two, control characters become '?', so that a cell can neither break lines nor control the terminal.
+  std::string aligned() const;   ///< two spaces between columns, no trailing spaces
+  std::string markdown() const;  ///< markup in cells is escaped
   std::string csv() const;       ///< RFC 4180, but lines end in a single line feed
 
  private:
@@ -36,7 +36,7 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// Cells: whole numbers as they are, others by their shortest text that reads back to the same; what is not known is empty.
+/// Cell text: integers as is, other numbers as the shortest text that round-trips, missing values as empty text.
 std::string cell(int64_t value);
 std::string cell(double value);
 template <class T>

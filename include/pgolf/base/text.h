@@ -11,14 +11,14 @@ std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view between);
 std::string_view trim(std::string_view text);
 
-/// For messages that quote a text: control characters become '?', so that it cannot steer the terminal or break the line, and
-/// what exceeds longest bytes becomes "...".
+/// Text quoted in messages: control characters become '?', so that it cannot control the terminal or break the line; text beyond
+/// `longest` bytes becomes "...".
 std::string printable(std::string_view text, size_t longest = 200);
 
-/// Edit distance where a swap of neighbours counts one (optimal string alignment).
+/// Edit distance where swapping neighbors counts as one edit (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b);
 
-/// The candidate nearest to name, or empty if none is nearer than max_distance edits.
+/// The candidate nearest to name, or empty if none is within max_distance edits.
 std::string nearest_name(std::string_view name, const std::vector<std::string>& candidates, size_t max_distance);
 
 }  // namespace pgolf

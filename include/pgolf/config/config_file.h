@@ -1,9 +1,9 @@
-// Config files: one KEY=VALUE a line.
+// Config files: one KEY=VALUE per line.
 //
-//   # a comment; blank lines are fine
-//   ROPE_DIMS=16            # so is a comment behind a value, after a blank
-//   DATA_PATH="my data #1"  # quotes keep blanks and '#'; inside double quotes \" \\ \n \t \r are escapes
-//   RUN_ID='a\b'            # single quotes take everything as it is
+//   # a comment; blank lines are ignored
+//   ROPE_DIMS=16            # a comment may follow a value, after a space
+//   DATA_PATH="my data #1"  # quotes keep spaces and '#'; inside double quotes \" \\ \n \t \r are escapes
+//   RUN_ID='a\b'            # single quotes take everything literally
 #pragma once
 
 #include <string>
@@ -18,13 +18,13 @@ struct ConfigEntry {
   std::string origin;  ///< "PATH:LINE"
 };
 
-/// path is for messages only. Error(usage) with PATH:LINE for a line that is none of the above and for a repeated key.
+/// path is for messages only. Error(usage) with PATH:LINE for any other line and for a repeated key.
 std::vector<ConfigEntry> parse_config_text(std::string_view text, const std::string& path);
 
 /// Also Error(bad_input) if the file cannot be read or is larger than a mebibyte.
 std::vector<ConfigEntry> read_config_file(const std::string& path);
 
-/// value as it stands behind "KEY=": bare where that is safe, else in double quotes.
+/// value as written after "KEY=": bare where that is safe, else in double quotes.
 std::string quote_config_value(std::string_view value);
 
 }  // namespace pgolf

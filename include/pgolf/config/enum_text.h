@@ -1,7 +1,6 @@
-// The values of an enumeration and the texts that stand for them in options, model files and logs.
+// The names of enumeration values in options, model files and logs.
 //
-// An enumeration has its texts beside it: constexpr EnumTexts<E, N> enum_texts(E) returns them in the order in which --help lists
-// them.
+// Next to each enumeration E, constexpr EnumTexts<E, N> enum_texts(E) returns the names in the order of --help.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// EVAL_SEQ_LENS: which window lengths a trained model is measured at.
+// EVAL_SEQ_LENS: the window lengths at which a trained model is evaluated.
 #pragma once
 
 #include <string>
@@ -6,8 +6,8 @@
 
 namespace pgolf {
 
-/// Window lengths from texts such as "0.5x" (times train_seq_len, rounded) or "512", ascending, each once; train_seq_len is
-/// always among them. Error(usage) for no text at all, what is no positive length, or one above 2^24.
+/// Window lengths from texts such as "0.5x" (times train_seq_len, rounded) or "512", ascending, without duplicates;
+/// train_seq_len is always included. Error(usage) for an empty list, and for a length that is not from 1 to 2^24.
 std::vector<int> evaluation_lengths(const std::vector<std::string>& texts, int train_seq_len);
 
 }  // namespace pgolf

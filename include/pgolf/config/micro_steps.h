@@ -1,9 +1,12 @@
-// How an optimiser step is divided.
+// How an optimizer step is divided.
+//
+// micro-step: an eighth of the batch, upstream's unit of gradient accumulation.
+// micro-batch: the tokens of one forward and backward pass, one or more micro-steps.
 #pragma once
 
 namespace pgolf {
 
-/// The Python program splits every step into this many micro-steps, over ranks and time: every world size sees the same batch.
+/// Micro-steps per optimizer step, over ranks and time, as upstream: every world size sees the same batch.
 inline constexpr int kMicroSteps = 8;
 
 }  // namespace pgolf

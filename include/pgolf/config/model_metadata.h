@@ -1,4 +1,4 @@
-// What a stored model must say about itself so that a reader can rebuild it: the configuration beside the weights.
+// The configuration stored with a model's weights, from which a reader rebuilds the model.
 #pragma once
 
 #include <map>
@@ -17,16 +17,17 @@ struct StoredModel {
   int train_seq_len = 1024;
 };
 
-/// The one option of a training that is stored with its model: TRAIN_SEQ_LEN.
+/// TRAIN_SEQ_LEN, the only training option that is stored with the model.
 ModelOption train_seq_len_option(int* train_seq_len);
 
-/// The architecture, the rope specification (effective rope_dims) and the sequence length of the training.
+/// The architecture, the rope specification (effective rope_dims) and the sequence length in training.
 ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len);
 
 /// The inverse. where names the file for messages; Error(bad_input) for a missing or unreadable value.
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where);
 
-/// Of a model of which only what its tensors show is known: fills in the rest, and lists it as "NAME=value".
-std::vector<std::string> assume_unsaid(StoredModel* stored);
+/// For a model known only from its tensors: sets all options that cannot be inferred from them to their defaults, and lists them
+/// as "NAME=value".
+std::vector<std::string> assume_defaults(StoredModel* stored);
 
 }  // namespace pgolf

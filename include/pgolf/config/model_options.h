@@ -1,5 +1,5 @@
-// The options of a model, one entry each. Command lines, stored configurations, what is assumed of files without one, logs and
-// tables of results are made from these entries.
+// The model options, one entry each. Command lines, stored configurations, assumptions about files without one, logs and result
+// tables are generated from these entries.
 #pragma once
 
 #include <functional>
@@ -13,19 +13,19 @@
 
 namespace pgolf {
 
-/// Whether the configuration stored with a model says an option.
+/// Whether the configuration stored with a model contains an option.
 enum class Stored {
-  never,           ///< how training begins, not what the model is
-  in_other_words,  ///< another option says the same
-  in_newer_files,  ///< there are files of before this option
+  never,              ///< affects initialization, not the model
+  as_another_option,  ///< stored as the value of another option
+  in_newer_files,     ///< files from before this option lack it
   always,
 };
 
-/// Where an option stands, from 1 on, in lists that are known by their order; 0: not in that list.
+/// Position of an option, from 1, in lists whose order is fixed; 0: not in the list.
 struct ListPlaces {
-  int assumed = 0;  ///< what is assumed of a file without a configuration
-  int log = 0;      ///< "shape:" in a run's log
-  int sweep = 0;    ///< columns of sweep.csv; a change of them is another kSweepSchema
+  int assumed = 0;  ///< assumptions about a file without a configuration
+  int log = 0;      ///< "shape:" in the log of a run
+  int sweep = 0;    ///< columns of sweep.csv; changing them needs a new kSweepSchema
 };
 
 struct ModelOption {
@@ -33,23 +33,23 @@ struct ModelOption {
   Binding value;
   std::string unit = {}, help = {};
   Stored stored = Stored::in_newer_files;
-  std::string unsaid = {};                         ///< the value in models whose files do not say it
-  bool shown = false;                              ///< names and sizes of a model's tensors show the value
-  bool (*shown_by)(const ModelConfig&) = nullptr;  ///< or do so in such models
+  std::string default_in_files = {};                   ///< value for model files without this option
+  bool inferable = false;                              ///< the value follows from tensor names and shapes
+  bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or does so for these models
   ListPlaces places = {};
-  std::optional<Binding> in_files = {};  ///< instead of value, if models may be larger than those that can be trained
+  std::optional<Binding> in_files = {};  ///< binding for files, if it accepts more than value
 
-  /// Whether one must say it of a model whose file does not.
-  bool may_be_unsaid() const { return !shown && stored != Stored::never; }
+  /// Whether a model file may neither contain nor imply the value, so that the user has to give it.
+  bool may_be_unknown() const { return !inferable && stored != Stored::never; }
 };
 
 std::vector<ModelOption> shape_options(ModelConfig* model);
 std::vector<ModelOption> rotary_options(ModelConfig* model, RopeRequest* request);
 
-/// Names of the options in a list, in its order.
+/// Names of the options in a list, in list order.
 std::vector<std::string> listed_options(int ListPlaces::*list);
 
-/// "MLP_KIND=relu2 PARALLEL_BLOCK=0 ...": what makes a block, for a run's log.
+/// "MLP_KIND=relu2 PARALLEL_BLOCK=0 ...": the shape of the blocks, for the log.
 std::string shape_summary(const std::vector<ResolvedOption>& options);
 
 /// Error(usage) for an option that has no effect on this shape.

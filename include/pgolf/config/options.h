@@ -1,11 +1,11 @@
-// One table of options per program. From an entry come its flag, its environment variable, its config-file key,
-// its validation, its line in --help, in --print-config and in the Markdown reference.
+// One table of options per program. Each entry defines a flag, an environment variable, a config-file key, validation, and a line
+// in --help, --print-config and the Markdown reference.
 //
-// One mechanical rule ties the spellings: TRAIN_BATCH_TOKENS in the environment and in a config file,
+// Spelling: TRAIN_BATCH_TOKENS in the environment and in a config file,
 // --train-batch-tokens on the command line. Precedence: flag > environment > config file (a later file wins) > default.
-// A program that decides a value itself resolves again with an Override, which beats all of these.
+// A program that chooses a value itself resolves again with an Override, which takes precedence over all of these.
 //
-// Words: an *option* has a value that belongs to the configuration. An *action* (--help, --dry-run, --resume) is a
+// Terms: an *option* has a value that belongs to the configuration. An *action* (--help, --dry-run, --resume) is a
 // flag only: it has no environment variable and no config-file key.
 #pragma once
 
@@ -36,7 +36,7 @@ struct Interval {
   bool high_open = false;  ///< high itself is excluded
 
   bool contains(double value) const;
-  std::string text() const;  ///< ">= 0", "0 <= x < 1"; empty if everything is allowed
+  std::string text() const;  ///< ">= 0", "0 <= x < 1"; empty if unbounded
 };
 
 /// Ties an option to the field that holds its value. The field's value at the time of binding is the default.
@@ -54,14 +54,14 @@ namespace bind {
 Binding integer(int* field, int low, int high = std::numeric_limits<int>::max());
 Binding integer(int64_t* field, int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
 Binding number(double* field, Interval interval);
-/// As number, and "none" gives the field back the value it had when it was bound, which is the default.
+/// Like number, but "none" restores the default, the field's value at the time of binding.
 Binding number_or_none(double* field, Interval interval);
 Binding boolean(bool* field);
 Binding text(std::string* field);  ///< not empty
-/// Comma-separated; blanks around entries and empty entries are dropped. The empty text is the empty list.
+/// Comma-separated; whitespace around entries and empty entries are dropped. Empty text is the empty list.
 Binding list(std::vector<std::string>* field);
 
-/// The untyped part of choice(): names, index of the default, what to do with a chosen index.
+/// The untyped part of choice(): names, index of the default, callback for the chosen index.
 Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store);
 
 template <typename Enum>
@@ -77,7 +77,7 @@ Binding choice(Enum* field, const std::vector<std::pair<std::string, Enum>>& val
   return choice_of(std::move(names), chosen, [field, enums](size_t index) { *field = enums[index]; });
 }
 
-/// Of an enumeration that has its texts beside it (enum_text.h).
+/// For an enumeration with enum_texts (enum_text.h).
 template <typename Enum>
 Binding choice(Enum* field) {
   const auto texts = enum_texts(*field);
@@ -86,7 +86,7 @@ Binding choice(Enum* field) {
 
 }  // namespace bind
 
-/// Whether a run that continues from a checkpoint must have the value the checkpoint was made with.
+/// Whether a resumed run must use the value stored in the checkpoint.
 enum class Resume { may_differ, must_match };
 
 struct Option {
@@ -100,13 +100,13 @@ struct Option {
 };
 
 struct Action {
-  std::string name;  ///< lower case, without dashes; "help" answers to -h too
+  std::string name;  ///< lower case, without dashes; "help" also accepts -h
   /// bool: a switch without a value. string: takes a value. vector: takes a value and may be repeated.
   std::variant<bool*, std::string*, std::vector<std::string>*> field;
   std::string help;
-  std::string label = {};    ///< what --help calls the value
-  std::string implied = {};  ///< if not empty, the value is optional and this is it when left out
-  bool stops = false;        ///< given, the options are not looked at (so that --help always works)
+  std::string label = {};    ///< name of the value in --help
+  std::string implied = {};  ///< if not empty, the value is optional and defaults to this
+  bool stops = false;        ///< if given, options are not resolved (so that --help always works)
 };
 
 enum class Source { default_value, config_file, environment, flag, override };
@@ -117,11 +117,11 @@ struct ResolvedOption {
   Source source = Source::default_value;
   std::string origin;  ///< "flag --rope-dims", "environment ROPE_DIMS", "file PATH:LINE", "default" or an Override's
   std::string group;
-  bool matters = false;    ///< Resume::must_match
-  bool replayable = true;  ///< false: stays out of config_env_text
+  bool must_match = false;  ///< Resume::must_match
+  bool replayable = true;   ///< false: omitted from config_env_text
 };
 
-/// A value in place of what was given, checked like any other.
+/// A value that replaces the given one; checked like any other.
 struct Override {
   std::string name, text, origin;
 };
@@ -129,36 +129,36 @@ using Overrides = std::vector<Override>;
 
 struct Resolution {
   bool stopped = false;                 ///< an action with `stops` was given; options is empty
-  std::vector<ResolvedOption> options;  ///< in the order of the table
+  std::vector<ResolvedOption> options;  ///< in table order
   std::vector<std::string> warnings;
 };
 
 class OptionTable {
  public:
-  /// usage: what follows "Usage: "; summary: a line or more below it.
+  /// usage: the text after "Usage: "; summary: one or more lines below it.
   OptionTable(std::string usage, std::string summary) : usage_(std::move(usage)), summary_(std::move(summary)) {}
 
-  /// Options added from now on belong to this group, and are resumed like this unless they say otherwise.
+  /// Options added after this belong to this group and default to this Resume.
   void group(std::string title, Resume resume = Resume::may_differ) {
     group_ = std::move(title);
     group_resume_ = resume;
   }
   void add(std::string name, Binding value, std::string unit, std::string help, std::optional<Resume> resume = {});
-  /// Without a default: must be given.
+  /// No default: must be given.
   void add_required(std::string name, Binding value, std::string unit, std::string help);
   void add_action(Action action) { actions_.push_back(std::move(action)); }
-  /// Without this, an argument that is neither a flag nor a flag's value is an error.
+  /// Without this, positional arguments are errors.
   void accept_positional(std::vector<std::string>* field) { positional_ = field; }
-  /// Offers --config FILE, repeatable.
+  /// Adds --config FILE, repeatable.
   void accept_config_files() { config_files_ = true; }
   /// Without this the options have no environment variables.
   void accept_environment() { environment_ = true; }
 
-  /// Fills the bound fields. A boolean's flag without a value is 1. Errors (usage): unknown flag or key (naming the nearest known
-  /// one), a flag or a file's key given twice, a missing, unreadable or out-of-range value, a required option left out, an
-  /// unexpected argument. Warnings: an environment variable one slip away from an option's name; an empty environment variable,
-  /// which counts as not set, as shells and containers leave such behind (for a list it is the empty list). A value that is
-  /// overridden by a source of higher precedence is not looked at.
+  /// Sets the bound fields. A boolean flag without a value is 1. Errors (usage): unknown flag or key (naming the nearest known
+  /// one), a flag or a file's key given twice, a missing, unreadable or out-of-range value, a missing required option, an
+  /// unexpected argument. Warnings: an environment variable one typo away from an option's name; an empty environment variable,
+  /// which is ignored because shells and containers leave such behind (for a list it is the empty list). A value that is
+  /// overridden by a source of higher precedence is not checked.
   Resolution resolve(int argc, const char* const* argv, const Environment& environment, const Overrides& overrides = {}) const;
 
   std::string help() const;
@@ -172,7 +172,7 @@ class OptionTable {
   };
   struct CommandLine;
 
-  /// argv with what is beyond cxxopts refused or put into its form.
+  /// argv in the form that cxxopts expects; throws for what it cannot handle.
   std::vector<std::string> checked_arguments(int argc, const char* const* argv) const;
   /// (name without dashes, value) in the order given.
   std::vector<std::pair<std::string, std::string>> split_arguments(int argc, const char* const* argv) const;
@@ -196,7 +196,7 @@ class OptionTable {
 /// TRAIN_BATCH_TOKENS -> --train-batch-tokens.
 std::string flag_of(std::string_view option_name);
 
-/// The entry of that name; there must be one.
+/// The entry of that name, which must exist.
 const ResolvedOption& find_option(const std::vector<ResolvedOption>& options, std::string_view name);
 ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_view name);
 
@@ -204,17 +204,17 @@ ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_vi
 [[noreturn]] void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names,
                          const std::string& reason, const std::string& hint = {});
 
-/// What --print-config prints: "NAME=VALUE  # origin" under group headings. Entries that are not replayable stand behind a
-/// "#", so that the text is a config file too.
+/// What --print-config prints: "NAME=VALUE  # origin" under group headings. Entries that are not replayable are
+/// commented out, so that the text is also a config file.
 std::string config_listing(const std::vector<ResolvedOption>& options);
 
-/// A config file that gives the same configuration again through --config.
+/// A config file that reproduces the configuration through --config.
 std::string config_env_text(const std::vector<ResolvedOption>& options);
 
-/// What keeps a run from continuing a checkpoint: "KEY: checkpoint has X, this run has Y". stored: name -> canonical text of
-/// all options of the run that made the checkpoint. A name only the checkpoint knows is a difference; one that only this
-/// program knows is none as long as it has its default.
-std::vector<std::string> differences_that_matter(const std::map<std::string, std::string>& stored,
-                                                 const std::vector<ResolvedOption>& current);
+/// Differences that prevent resuming from a checkpoint: "KEY: checkpoint has X, this run has Y". stored: name -> canonical text
+/// of all options of the run that wrote the checkpoint. An option that only the checkpoint has is a difference; one that only
+/// this program has is a difference unless it has its default.
+std::vector<std::string> resume_differences(const std::map<std::string, std::string>& stored,
+                                            const std::vector<ResolvedOption>& current);
 
 }  // namespace pgolf

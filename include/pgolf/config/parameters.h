@@ -1,4 +1,4 @@
-// The parameters of a model, described once: what is counted, estimated, stored, read back and optimized is this list.
+// The list of a model's parameters, shared by counting, estimation, storage, loading and optimization.
 #pragma once
 
 #include <cstdint>
@@ -9,33 +9,33 @@
 
 namespace pgolf {
 
-/// What a parameter is for. Control: scales, gains, mixes and norms' weights, in short all that is no weight of a product.
+/// What a parameter is for. control: scales, gains, mixes and norm weights, i.e. everything that is not a weight matrix.
 enum class ParameterRole { embedding, head, matrix, control };
 
-/// What becomes of a parameter after all modules are made. as_drawn: it keeps what its module drew or filled it with.
-enum class Initialization { as_drawn, normal, zeros };
+/// Initialization of a parameter after all modules are constructed. as_constructed: it keeps the values from its module.
+enum class Initialization { as_constructed, normal, zeros };
 
 struct Parameter {
   std::string name;
   std::vector<int64_t> shape;
   ParameterRole role = ParameterRole::control;
-  Initialization initialization = Initialization::as_drawn;
+  Initialization initialization = Initialization::as_constructed;
   double init_std = 0;  ///< of Initialization::normal
 
   int64_t numel() const;
   bool in_block() const;
 };
 
-/// With the Python program's names, in the order of its state dict.
+/// With upstream's names, in the order of its state dict.
 std::vector<Parameter> model_parameters(const ModelConfig& model);
 
-/// Names that say something about a model whose configuration is not known.
+/// Names from which the configuration of a model can be inferred.
 namespace parameter_name {
 inline constexpr const char* token_embedding = "tok_emb.weight";
 inline constexpr const char* head = "lm_head.weight";
 inline constexpr const char* skip_weights = "skip_weights";
 inline constexpr const char* final_norm = "final_norm.weight";
-inline constexpr const char* blocks = "blocks.";  ///< begins those of all blocks
+inline constexpr const char* blocks = "blocks.";  ///< prefix of the parameters of all blocks
 inline constexpr const char* resid_mix = "resid_mix";
 inline constexpr const char* attn_norm = "attn_norm.weight";
 inline constexpr const char* mlp_norm = "mlp_norm.weight";

@@ -1,5 +1,4 @@
-// Text -> value, the way Python's int() and float() read it. The whole text must be understood:
-// "12x", "", "nan" and "inf" give nothing.
+// Parses text like Python's int() and float(). The whole text must parse: "12x", "", "nan" and "inf" give nullopt.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +8,10 @@
 
 namespace pgolf {
 
-/// "524288", "524_288", "+7", "-3". Nothing for what is no integer or does not fit into 64 bits.
+/// "524288", "524_288", "+7", "-3". nullopt if it is not an integer or does not fit into 64 bits.
 std::optional<int64_t> parse_integer(std::string_view text);
 
-/// "0.04", "1e-3", ".5", "1_000". Nothing for what is no finite number.
+/// "0.04", "1e-3", ".5", "1_000". nullopt if it is not a finite number.
 std::optional<double> parse_number(std::string_view text);
 
 /// 1/0, true/false, on/off, yes/no in any case.

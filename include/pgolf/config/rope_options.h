@@ -9,27 +9,27 @@
 
 namespace pgolf {
 
-/// Texts and numbers that can be understood only when head_dim and the number of layers are known.
+/// Option values that can be resolved only once head_dim and the number of layers are known.
 struct RopeRequest {
   std::string dims = "full";
   double fraction = -1;  ///< < 0: not given
   std::string layers = "same";
 };
 
-/// Of a model, in canonical texts.
+/// The request that describes a model, as canonical text.
 RopeRequest rope_request(const ModelConfig& model);
 
-/// What a request with dims and layers asks for in a model of this shape. *warning and Error(usage) as of parse_rope_dims and
+/// Resolves a request's dims and layers for a model of this shape. *warning and Error(usage) as of parse_rope_dims and
 /// parse_rope_layers.
 RopeDims rope_dims_of(const RopeRequest& request, const ModelConfig& shape, std::string* warning);
 
-/// Sets model's rope_dims from the request; its shape must be known. ROPE_DIMS, ROPE_FRACTION and ROPE_LAYERS say the same
+/// Sets model's rope_dims from the request; its shape must be known. ROPE_DIMS, ROPE_FRACTION and ROPE_LAYERS set the same
 /// thing: the one from the strongest source counts. Their texts become canonical.
-/// Error(usage) naming the option and its origin for what is illegal, and for options that contradict each other.
+/// Error(usage) naming the option and its origin for invalid values and for conflicting options.
 void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<ResolvedOption>* options,
                   std::vector<std::string>* warnings);
 
-/// "16 of 64 lanes from:flag --rope-dims base:10000.0 ...": everything that decides how the heads rotate.
+/// "16 of 64 dims from:flag --rope-dims base:10000.0 ...": everything that determines how the heads rotate.
 std::string rope_summary(const ModelConfig& model, const std::vector<ResolvedOption>& options);
 
 }  // namespace pgolf

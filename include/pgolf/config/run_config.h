@@ -1,5 +1,5 @@
-// Everything one training run is told, as plain values. Made by config/options.h; nobody below the
-// programs reads the environment or the command line. Defaults are those of the Python train_gpt.py.
+// The configuration of a training run as plain values, filled by config/options.h; only the programs read the environment and the
+// command line. Defaults are upstream's.
 #pragma once
 
 #include <cstdint>
@@ -39,19 +39,19 @@ struct ModelConfig {
   double tied_embed_init_std = 0.005;
   double logit_softcap = 30.0;  ///< 0 = none
   double qk_gain_init = 1.5;
-  double init_std = -1.0;  ///< of all matrices and the embedding; < 0: as the Python program does it
+  double init_std = -1.0;  ///< of all matrices and the embedding; < 0: as upstream
   MlpKind mlp_kind = MlpKind::relu2;
-  double mlp_leaky_slope = 0.5;  ///< below zero, of the leaky kinds
-  bool norm_weights = false;     ///< a learned factor per lane after the norms of blocks and head
+  double mlp_leaky_slope = 0.5;  ///< slope below zero of the leaky kinds
+  bool norm_weights = false;     ///< learned per-channel factor after the norms of blocks and head
   bool unet_skips = true;        ///< from the first half of the blocks to the second
-  bool resid_mix = true;         ///< every block begins with a learned mix of its input and the embedding
+  bool resid_mix = true;         ///< each block starts with a learned mix of its input and the embedding
   RopeSettings rope;
   RopeDims rope_dims;
   bool qk_norm = true;
   bool parallel_block = false;
 
   RopeSpec rope_of(int layer) const;
-  RopeSpec widest_rope() const;  ///< of the layer in which most lanes rotate
+  RopeSpec widest_rope() const;  ///< of the layer with the most rotated dimensions
   int head_dim() const { return model_dim / num_heads; }
   int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
   int64_t skip_count() const;  ///< skip connections of the U-Net
@@ -62,18 +62,18 @@ struct ModelConfig {
 struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
-  int64_t train_batch_tokens = 524'288;  ///< per optimiser step, over all ranks
-  int64_t micro_batch_tokens = 0;        ///< per forward and backward pass; 0 = see plan_passes()
-  int parallel_passes = 0;               ///< under way at a time; 0 = see plan_passes()
+  int64_t train_batch_tokens = 524'288;  ///< per optimizer step, over all ranks
+  int64_t micro_batch_tokens = 0;        ///< 0 = see plan_micro_batches()
+  int parallel_passes = 0;               ///< micro-batches in parallel; 0 = see plan_micro_batches()
   int train_seq_len = 1024;
-  int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and accumulation steps
+  int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and micro-steps
   int64_t eval_tokens = 0;           ///< validation tokens scored; 0 = all
 
   std::string train_files() const { return data_path + "/fineweb_train_*.bin"; }
   std::string val_files() const { return data_path + "/fineweb_val_*.bin"; }
 };
 
-/// Of the blocks' matrices. adamw: Adam for everything, with decoupled weight decay (arXiv 1711.05101).
+/// Optimizer of the block matrices. adamw: Adam for everything, with decoupled weight decay (arXiv 1711.05101).
 enum class OptimizerChoice { muon, adamw };
 constexpr EnumTexts<OptimizerChoice, 2> enum_texts(OptimizerChoice) {
   return {{{"muon", OptimizerChoice::muon}, {"adamw", OptimizerChoice::adamw}}};
@@ -96,12 +96,12 @@ struct OptimConfig {
   double beta2 = 0.95;
   double adam_eps = 1e-8;
   double grad_clip_norm = 0.0;  ///< 0 = off
-  /// A parameter whose name contains one of these stays float32 and goes to Adam, whatever its shape.
+  /// A parameter whose name contains one of these stays float32 and is trained with Adam, whatever its shape.
   std::vector<std::string> control_patterns = {"attn_scale",  "attn_scales", "mlp_scale",   "mlp_scales",  "resid_mix",
                                                "resid_mixes", "q_gain",      "skip_weight", "skip_weights"};
 };
 
-/// golf: constant, then a linear fall to 0 (the Python program's). cosine: linear warm-up, then half a cosine
+/// golf: constant, then linear decay to 0 (upstream's). cosine: linear warmup, then half a cosine
 /// (arXiv 1608.03983, one cycle).
 enum class LrSchedule { golf, cosine };
 constexpr EnumTexts<LrSchedule, 2> enum_texts(LrSchedule) {
@@ -110,14 +110,14 @@ constexpr EnumTexts<LrSchedule, 2> enum_texts(LrSchedule) {
 
 struct ScheduleConfig {
   LrSchedule lr_schedule = LrSchedule::golf;
-  double lr_warmup_frac = 0.05;  ///< cosine: part of the budget in which the learning rate rises
-  double lr_min_scale = 0.1;     ///< cosine: its last value over its largest
+  double lr_warmup_frac = 0.05;  ///< cosine: warmup as a fraction of the budget
+  double lr_min_scale = 0.1;     ///< cosine: final over peak learning rate
   int iterations = 20'000;
   int warmdown_iters = 1200;
   double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
-  int warmup_steps = 20;                 ///< run first, then undone; not timed
+  int warmup_steps = 20;                 ///< run before training, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
-  int min_steps = 0;                     ///< that the cap should hold (train/min_steps.h); 0 = as many as it holds
+  int min_steps = 0;                     ///< that should fit into the cap (train/min_steps.h); 0 = off
 };
 
 struct RuntimeConfig {
@@ -138,7 +138,7 @@ struct OutputConfig {
   int val_loss_every = 1000;  ///< 0 = only at the end
   int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted
   int keep_last = 2;          ///< training checkpoints kept
-  int profile_steps = 0;      ///< steps that are profiled, after three others; 0 = none
+  int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
   int64_t budget_bytes = 16'000'000;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };

@@ -1,5 +1,5 @@
 // The options of train_gpt: command line, environment and config files -> one RunConfig.
-// Every variable of the Python train_gpt.py has its own name and default here.
+// Every variable that upstream reads has the same name and default here, RUN_ID's default excepted.
 #pragma once
 
 #include <string>
@@ -23,8 +23,8 @@ struct TrainCommand {
   std::string write_source;  ///< not empty: where to write the embedded source bundle
 };
 
-/// Resolves, checks each value and their combinations. Error(usage) names the options at fault, their values and where each
-/// came from. Whether paths exist is not looked at.
+/// Resolves, checks each value and their combinations. Error(usage) names the options at fault with their values and
+/// origins. Does not check whether paths exist.
 TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment,
                                    const Overrides& overrides = {});
 
@@ -32,7 +32,7 @@ std::string train_help();
 std::string train_options_markdown();
 
 /// UTC time as YYYYmmdd-HHMMSS, a dash, and six hexadecimal digits of a hash over the options, the process and the clock.
-/// Each call gives another one: a program whose run folder already exists draws again.
+/// Every call gives a new one, so that a program whose run folder already exists can retry.
 std::string make_run_id(const std::vector<ResolvedOption>& options);
 
 }  // namespace pgolf

@@ -1,5 +1,5 @@
-// How many bytes of text each token stands for: what turns a loss per token into bits per byte.
-// The rule of parameter-golf's train_gpt.py (build_sentencepiece_luts and eval_val).
+// Bytes of text per token, to convert a loss per token into bits per byte.
+// Same rule as upstream's build_sentencepiece_luts and eval_val.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace pgolf {
 
-/// A piece counts its UTF-8 bytes without one leading U+2581 ("▁", the blank), a byte piece counts 1, and
-/// control, unknown and unused pieces count 0. The leading blank counts 1 more, unless the token before it is a
+/// A piece counts its UTF-8 bytes without a leading U+2581 ("▁", the space), a byte piece counts 1, and
+/// control, unknown and unused pieces count 0. The leading space counts 1 more, unless the token before it is a
 /// boundary (control, unknown or unused).
 class ByteCounts {
  public:
@@ -22,7 +22,7 @@ class ByteCounts {
   const std::vector<uint8_t>& has_leading_space() const { return has_leading_space_; }  ///< 0 or 1
   const std::vector<uint8_t>& is_boundary() const { return is_boundary_; }              ///< 0 or 1
 
-  /// Bytes that the targets stand for; prev[i] is the token before target[i]. T is an integer type of token ids.
+  /// Bytes of the targets' text; prev[i] is the token before target[i]. T is an integer type of token ids.
   /// Error(bad_input) if an id is outside the tables.
   template <class T>
   int64_t count(std::span<const T> prev, std::span<const T> target) const;

@@ -1,4 +1,4 @@
-// Where documents begin: every document of a shard is preceded by BOS, and nothing else is.
+// Document boundaries: each document in a shard starts with BOS, which occurs nowhere else.
 #pragma once
 
 #include <cstdint>

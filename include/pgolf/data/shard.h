@@ -16,14 +16,14 @@ namespace pgolf {
 inline constexpr int32_t kShardMagic = 20240520;
 inline constexpr int32_t kShardVersion = 1;
 inline constexpr size_t kShardHeaderBytes = 1024;
-/// Tokens are uint16, so no vocabulary is larger; as a vocab_size argument it accepts every id.
+/// Tokens are uint16, so this is the largest vocabulary; as a vocab_size argument it accepts every id.
 inline constexpr int kMaxVocabSize = 65'536;
 
 /// One shard file, mapped read-only. The tokens are never copied.
 class Shard {
  public:
   /// Checks magic, version and that the size is exactly 1024 + 2 * token count. A file that is missing, empty,
-  /// cut short, too long, or holds no token is an Error(bad_input) that says which.
+  /// truncated, too long or without tokens is an Error(bad_input) that says which.
   explicit Shard(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -39,7 +39,7 @@ class Shard {
   std::span<const uint16_t> tokens_;
 };
 
-/// Streams tokens into a shard that is whole or not there: nothing appears at path before commit().
+/// Streams tokens into a shard; nothing appears at path before commit().
 class ShardWriter {
  public:
   explicit ShardWriter(const std::filesystem::path& path);
@@ -58,7 +58,7 @@ class ShardWriter {
   int64_t token_count_ = 0;
 };
 
-/// The files that match a shell pattern, in lexical order; Error(bad_input) with what to do if there are none.
+/// The files that match a shell pattern, in lexical order; Error(bad_input) with a hint if there are none.
 std::vector<std::filesystem::path> find_shards(const std::string& pattern);
 
 }  // namespace pgolf

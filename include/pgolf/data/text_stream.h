@@ -1,4 +1,4 @@
-// Tokens -> text, while they come.
+// Streaming detokenization.
 #pragma once
 
 #include <string>
@@ -8,15 +8,15 @@
 
 namespace pgolf {
 
-/// What push() and finish() return adds up to Tokenizer::decode() of all ids, and every part is whole UTF-8: a character that
-/// comes as several byte pieces is held back until it is complete. The tokenizer must outlive the stream.
+/// The results of push() and finish() concatenate to Tokenizer::decode() of all ids, and each is valid UTF-8: a character made of
+/// several byte pieces is held back until it is complete. The tokenizer must outlive the stream.
 class TextStream {
  public:
   explicit TextStream(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
   /// The text that id completes; empty while a character is incomplete, and for control ids.
   std::string push(int id);
-  /// What is still held back: U+FFFD for every byte of a character that never became whole.
+  /// What is still held back: U+FFFD for every byte of an incomplete character.
   std::string finish();
 
  private:
@@ -24,7 +24,7 @@ class TextStream {
   bool ends_within_a_character() const;
 
   const Tokenizer& tokenizer_;
-  // What a piece decodes to depends on whether text stands before it, so the last piece that had any is decoded again.
+  // A piece decodes differently at the start of the text, so the last piece with text is decoded again as context.
   std::vector<int> tail_;
   size_t taken_ = 0;  ///< bytes of decode(tail_) that were returned before
 };

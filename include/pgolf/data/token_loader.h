@@ -1,4 +1,4 @@
-// Training micro-batches: which tokens of the stream each rank sees at each micro-step.
+// Training tokens: which part of the stream each rank gets in each micro-step.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace pgolf {
 
-/// Consumes exactly what the Python program's DistributedTokenLoader does: every rank reads the same stream,
+/// Consumes exactly what upstream's DistributedTokenLoader does: every rank reads the same stream,
 /// each call takes (local_tokens + 1) * world_size tokens, and rank r keeps the r-th span of them.
 class TokenLoader {
  public:

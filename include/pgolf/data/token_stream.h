@@ -12,7 +12,7 @@
 
 namespace pgolf {
 
-/// A place in a TokenStream. position counts tokens inside the file; it equals the file's token count when
+/// A position in a TokenStream. position counts tokens inside the file; it equals the file's token count when
 /// the last take() ended exactly at the file's end, because the next file is opened only by the next take().
 struct TokenCursor {
   int64_t file_index = 0;
@@ -21,11 +21,11 @@ struct TokenCursor {
   bool operator==(const TokenCursor&) const = default;
 };
 
-/// Reads the shards that match a pattern in lexical order and wraps around forever: the tokens and the cursor
-/// of the Python program's TokenStream. One shard is mapped at a time.
+/// Reads the shards that match a pattern in lexical order and wraps around forever: the same tokens and cursor
+/// as upstream's TokenStream. One shard is mapped at a time.
 class TokenStream {
  public:
-  /// Checks every shard's header and size. Ids >= vocab_size are an Error(bad_input) when they are taken.
+  /// Checks every shard's header and size. Ids >= vocab_size are an Error(bad_input) when read.
   explicit TokenStream(const std::string& pattern, int vocab_size = kMaxVocabSize);
 
   /// Fills out with the next out.size() tokens. After an Error the cursor has not moved.

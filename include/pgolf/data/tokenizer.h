@@ -1,4 +1,4 @@
-// A SentencePiece model. Encoding and decoding are those of Python's SentencePieceProcessor.
+// A SentencePiece model. Encodes and decodes like Python's SentencePieceProcessor.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@ class Tokenizer {
  public:
   /// Error(bad_input) if the file is missing or is not a SentencePiece model.
   explicit Tokenizer(const std::filesystem::path& model_path);
-  /// From a model file's content; origin stands for it in messages.
+  /// From a model file's content; origin names it in messages.
   Tokenizer(std::string_view serialized, const std::filesystem::path& origin);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -24,8 +24,8 @@ class Tokenizer {
   int vocab_size() const;
   int bos_id() const;  ///< -1 if the model has none
 
-  /// Ids of the text's pieces, without BOS or EOS. The model's own normalisation comes first, so line ends and
-  /// runs of blanks become one blank, and bytes that are not UTF-8 become U+FFFD.
+  /// Ids of the text's pieces, without BOS or EOS. The model's own normalization comes first: line ends and
+  /// runs of whitespace become one space, and bytes that are not UTF-8 become U+FFFD.
   std::vector<int> encode(std::string_view text) const;
   /// Control ids (pad, BOS, EOS) decode to nothing. Error(bad_input) if an id is not in the vocabulary.
   std::string decode(const std::vector<int>& ids) const;
@@ -38,7 +38,7 @@ class Tokenizer {
   bool is_unknown(int id) const;
   bool is_unused(int id) const;
 
-  /// Error(usage) naming both numbers unless the model has exactly vocab_size pieces.
+  /// Error(usage) with both numbers unless the model has exactly vocab_size pieces.
   void require_vocab_size(int vocab_size) const;
 
  private:

@@ -1,4 +1,4 @@
-// The tokens that validation scores.
+// The validation tokens.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace pgolf {
 
-/// All shards that match pattern, joined in lexical order and cut to whole sequences, as the Python program's
-/// load_validation_tokens does. A single shard stays mapped; several are copied into memory.
+/// All shards that match pattern, joined in lexical order and cut to whole sequences, like upstream's
+/// load_validation_tokens. A single shard stays mapped; several are copied into memory.
 class ValidationSet {
  public:
   /// eval_tokens limits the targets that are scored, rounded down to whole sequences; 0 = all.
@@ -20,7 +20,7 @@ class ValidationSet {
   /// sequence and its last target. Error(usage): 0 < eval_tokens < seq_len.
   ValidationSet(const std::string& pattern, int seq_len, int64_t eval_tokens = 0, int vocab_size = kMaxVocabSize);
 
-  /// Every token, for those who lay windows over them themselves. eval_tokens, vocab_size and errors as above.
+  /// Every token, for callers that choose their own windows. eval_tokens, vocab_size and errors as above.
   static ValidationSet whole(const std::string& pattern, int64_t eval_tokens = 0, int vocab_size = kMaxVocabSize) {
     return {pattern, /*seq_len=*/1, eval_tokens, vocab_size};
   }

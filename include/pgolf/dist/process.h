@@ -1,5 +1,5 @@
-// Which process of a training job this is. The one interface through which ranks differ: the loader's slice,
-// Muon's share of the matrices, reductions, and who writes files.
+// This process's rank in a training job, and everything that depends on it: the loader's slice, Muon's share of the matrices,
+// reductions, and which process writes files.
 #pragma once
 
 #include <functional>
@@ -12,7 +12,7 @@ namespace pgolf {
 class Process {
  public:
   /// Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, through get (nullptr = unset).
-  /// Error(usage) for values that contradict one another, Error(unavailable) for a world size above 1.
+  /// Error(usage) for inconsistent values, Error(unavailable) for a world size above 1.
   static Process from_environment(const std::function<const char*(const char*)>& get);
 
   int rank() const { return rank_; }
@@ -20,7 +20,7 @@ class Process {
   int local_rank() const { return local_rank_; }
   bool is_master() const { return rank_ == 0; }
 
-  /// Micro-steps per optimiser step that are this process's.
+  /// This process's micro-steps per optimizer step.
   int grad_accum_steps() const { return kMicroSteps / world_size_; }
 
  private:

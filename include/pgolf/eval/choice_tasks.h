@@ -1,4 +1,4 @@
-// Multiple-choice and cloze sets: JSON lines -> items -> accuracies.
+// Multiple-choice and cloze tasks: JSON lines -> items -> accuracies.
 #pragma once
 
 #include <filesystem>
@@ -10,16 +10,17 @@
 
 namespace pgolf {
 
-/// The forms of llm-foundry's files, known by the fields of their lines.
+/// The formats of llm-foundry's files, recognized by the fields of their lines.
 enum class TaskForm {
-  choices,   ///< {"query", "choices": [..], "gold"}: which continuation of one context (piqa, arc, copa, openbook_qa, hellaswag)
-  contexts,  ///< {"context_options": [..], "continuation", "gold"}: after which context the continuation is likeliest
+  choices,   ///< {"query", "choices": [..], "gold"}: most likely continuation of a context (piqa, arc, copa, openbook_qa,
+             ///< hellaswag)
+  contexts,  ///< {"context_options": [..], "continuation", "gold"}: context after which the continuation is most likely
              ///< (winogrande)
-  cloze      ///< {"context", "continuation"}: whether the continuation is what the model would say (lambada, pubmed_qa)
+  cloze      ///< {"context", "continuation"}: whether the continuation is the model's greedy output (lambada, pubmed_qa)
 };
 const char* name_of(TaskForm form);
 
-/// What stands between context and continuation. automatic: a blank, unless the continuation begins with white space or
+/// Separator between context and continuation. automatic: a space, unless the continuation begins with white space or
 /// punctuation (", and").
 enum class Delimiter { automatic, space, none };
 
@@ -29,28 +30,30 @@ struct PromptStyle {
 };
 
 struct ChoiceOption {
-  std::string context, continuation;  ///< as the model reads them one behind the other
-  int64_t characters = 0, bytes = 0;  ///< of the continuation in the file: without delimiter, characters being code points
+  std::string context, continuation;  ///< concatenated they are the model's input
+  int64_t characters = 0, bytes = 0;  ///< of the continuation without delimiter; characters are code points
 };
 
 struct ChoiceItem {
   int64_t line = 0;  ///< in the file, from 1
   std::vector<ChoiceOption> options;
-  size_t gold = 0;  ///< the right one; a cloze item has no other
+  size_t gold = 0;  ///< index of the correct option; 0 for cloze items
 };
 
 struct ChoiceTask {
-  std::string name;  ///< the file's, without folder and extension
+  std::string name;  ///< the file's name without folder and extension
   std::filesystem::path path;
   TaskForm form = TaskForm::choices;
   std::vector<ChoiceItem> items;
 };
 
-/// limit: the first so many items; 0 = all. Error(bad_input) naming file and line for what is no JSON object, has the fields of
-/// no form or of another than the first line, or fields of a wrong type or range; and for a file without items.
+/// limit: read only the first `limit` items; 0 = all. Error(bad_input) naming file and line if a line is not a JSON object, has
+/// the fields of no form or of another form than the first line, or fields of a wrong type or range; also for a file without
+/// items.
 ChoiceTask read_choice_task(const std::filesystem::path& path, const PromptStyle& style, int64_t limit);
 
-/// All options' parts, item by item. Error(bad_input) naming file and line if an option adds no token to its context.
+/// Context and continuation of all options, item by item. Error(bad_input) naming file and line if an option adds no token to its
+/// context.
 std::vector<TextPair> encode_task(const ChoiceTask& task, const Tokenizer& tokenizer);
 
 struct Share {
@@ -59,14 +62,14 @@ struct Share {
 
 struct TaskResult {
   int64_t items = 0;
-  int64_t truncated = 0;  ///< items with an option whose context did not fit
-  /// Share of items whose right option has the largest log-probability; by itself, per character, per byte. The first of equals
-  /// counts. cloze: share of greedy ones, and the other two are NaN.
+  int64_t truncated = 0;  ///< items with an option whose context was truncated
+  /// Share of items whose correct option has the largest log-probability: total, per character, per byte. Ties go to the first
+  /// option. cloze: acc is the share of greedy matches, the other two are NaN.
   Share acc, acc_norm, acc_bytes;
-  Share perplexity;  ///< cloze: exp(-mean log-probability of an item), error by the delta method; else NaN
+  Share perplexity;  ///< cloze: exp(-mean log-probability of an item), error by the delta method; otherwise NaN
 };
 
 /// likelihoods: one per option, in encode_task()'s order.
-TaskResult summarise(const ChoiceTask& task, std::span<const Likelihood> likelihoods);
+TaskResult summarize(const ChoiceTask& task, std::span<const Likelihood> likelihoods);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// Everything that is measured on one stored model, as rows. The rows' fields: docs/measurements.md.
+// All measurements of one stored model, as rows. Their fields: docs/measurements.md.
 #pragma once
 
 #include <functional>
@@ -24,15 +24,14 @@ struct MeasureOptions {
   std::function<void(const std::string& what, int64_t done, int64_t total)> progress;
 };
 
-/// model: built from file. checkpoint: the name under which the rows know it. The rows depend on these and on the number of
-/// threads, not on the time or the place.
+/// model: built from file. checkpoint: its name in the rows. The rows depend only on the arguments and the number of threads.
 ///
-/// All lengths score the same targets as far as their windows allow: the first R tokens of the stream, where R is what
-/// eval_tokens permits, rounded down to whole windows of the longest length; each length takes the whole windows that fit.
+/// All lengths score the same targets as far as their windows allow: the first R tokens of the stream, where R is
+/// eval_tokens (or all), rounded down to whole windows of the longest length; each length takes the whole windows that fit.
 ///
-/// The training length is scored first, and again when all else is done: Error(internal) if the bits differ, as they would
-/// after a longer window if a table outlived its length. Error(bad_input) or (usage) if the stream or eval_tokens is shorter
-/// than the longest window, Error(non_finite) for a loss that is no number.
+/// The training length is scored first and again at the end: Error(internal) if the bits differ, as they would if a longer
+/// window left a stale cos/sin table. Error(bad_input) or (usage) if the stream or eval_tokens is shorter than the longest
+/// window, Error(non_finite) if a loss is not finite.
 std::vector<nlohmann::ordered_json> measure_model(Gpt& model, const ModelFile& file, const std::string& checkpoint,
                                                   const Tokenizer& tokenizer, const MeasureOptions& options);
 

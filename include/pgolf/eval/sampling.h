@@ -1,4 +1,4 @@
-// How a next token is drawn. Free of LibTorch, for those who only pass it on.
+// Sampling options. Free of LibTorch, for code that only passes them on.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +6,13 @@
 namespace pgolf {
 
 struct SamplingOptions {
-  double temperature = 0.8;  ///< 0 (or below kGreedyBelow) = always the likeliest token
-  int top_k = 50;            ///< sample among the k likeliest; 0 = all
-  double top_p = 1;          ///< of those, among the likeliest whose probabilities first reach p in sum; 0 < p <= 1
+  double temperature = 0.8;  ///< 0 (or below kGreedyBelow) = greedy
+  int top_k = 50;            ///< sample from the k most likely tokens; 0 = all
+  double top_p = 1;          ///< of those, from the most likely ones whose probabilities first add up to p; 0 < p <= 1
   int64_t seed = 1;
 };
 
-/// Logits divided by less would overflow, and a token that is likelier by 1e-4 nats has all the probability already.
+/// Dividing logits by less could overflow; at this temperature a lead of 1e-4 nats already gives a token all the probability.
 inline constexpr double kGreedyBelow = 1e-6;
 
 }  // namespace pgolf

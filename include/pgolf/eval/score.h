@@ -1,4 +1,4 @@
-// Every token's loss on a stream, with windows side by side or sliding, and what comes of them.
+// Every token's loss on a stream, with non-overlapping or sliding windows, and summaries of them.
 #pragma once
 
 #include <functional>
@@ -12,16 +12,16 @@
 
 namespace pgolf {
 
-/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets stand one further on. Scored are the
-/// window's targets from first_scored to its end.
+/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets are the next tokens. Scored are
+/// the window's targets from first_scored to its end.
 struct ScoredWindow {
   int64_t begin = 0, length = 0, first_scored = 0;
   int64_t scored() const { return length - first_scored; }
 };
 
 /// Windows that score each of a stream's targets exactly once: they start at 0, stride, 2 stride, ...; the first scores all of
-/// its targets, every other one its last `stride`, and the last ends with the stream (so it may be shorter, and so may a stream's
-/// only one). 1 <= stride <= seq_len, targets >= 1.
+/// its targets, the others their last `stride`, and the last ends with the stream, so it may be shorter. 1 <= stride <= seq_len,
+/// targets >= 1.
 std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t stride);
 
 struct ScoreOptions {
@@ -32,21 +32,21 @@ struct ScoreOptions {
   std::function<void(int64_t, int64_t)> progress;
 };
 
-/// What a model says of a stream of n + 1 tokens; index i is about target i, the token at i + 1.
+/// Losses on a stream of n + 1 tokens; index i is for target i, the token at i + 1.
 struct StreamScore {
   std::vector<float> losses;       ///< nats
-  std::vector<int32_t> positions;  ///< tokens of context before the target, less one: its position in the window
+  std::vector<int32_t> positions;  ///< position of the target in the window: tokens before it, minus one
 };
-/// Error(non_finite) for a loss that is no number.
+/// Error(non_finite) if a loss is not finite.
 StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options);
 
 /// Sums in float64.
 struct ScoreSummary {
   EvalResult total;
-  /// Standard errors over chunks of seq_len targets, of the ratios of sums that these are (delta method); NaN for a single chunk.
+  /// Standard errors of these ratios of sums over chunks of seq_len targets (delta method); NaN for a single chunk.
   double stderr_loss = 0, stderr_bpb = 0;
 };
-ScoreSummary summarise(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
+ScoreSummary summarize(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
                        int64_t seq_len);
 
 /// Targets at positions from .. to-1: 0-1, 1-2, 2-4, 4-8, ...
@@ -56,16 +56,16 @@ struct PositionBucket {
 };
 std::vector<PositionBucket> by_position(const StreamScore& score, int64_t seq_len);
 
-/// A document: from its BOS (or the stream's beginning) to the token before the next one.
+/// A document: from its BOS (or the stream's beginning) to the token before the next BOS.
 struct DocumentLoss {
   int64_t begin = 0, tokens = 0, bytes = 0;  ///< of its targets; begin: index of its first target
   double loss = 0, bpb = 0;
 };
-/// In the stream's order; documents without a byte of text are left out.
+/// In stream order; documents without text are left out.
 std::vector<DocumentLoss> by_document(const StreamScore& score, std::span<const uint16_t> tokens, const ByteCounts& byte_counts,
                                       int bos_id);
 
-/// Name of the published validation split of which these are the targets scored and their bytes, or nothing.
+/// Name of the published validation split with these numbers of scored targets and bytes; empty if unknown.
 std::string known_split(int64_t tokens, int64_t bytes);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// Training checkpoints: everything a run needs to continue bit for bit.
+// Training checkpoints: everything a run needs to resume bit for bit.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace pgolf {
 
-/// What is not a tensor.
+/// The state besides tensors.
 struct TrainingState {
   int64_t step = 0;
   double training_time_ms = 0;
@@ -25,7 +25,7 @@ struct TrainingState {
 };
 
 /// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state above and a sha256 of all
-/// tensor bytes. Tensors: layout::checkpoint_model + NAME, the optimisers' state, "generator".
+/// tensor bytes. Tensors: layout::checkpoint_model + NAME, the optimizers' state, "generator".
 void save_checkpoint(const std::filesystem::path& folder, const TrainingState& state, const StateDict& tensors);
 
 struct Checkpoint {
@@ -34,10 +34,10 @@ struct Checkpoint {
   StateDict tensors;
 };
 
-/// Reads and verifies one file. Error(bad_input) if anything about it is wrong.
+/// Reads and verifies one file. Error(bad_input) if it is invalid.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
 
-/// The newest whole checkpoint of a folder; a damaged one is passed over with a warning. Empty if the folder has none;
+/// The newest intact checkpoint of a folder; damaged ones are skipped with a warning. Empty if the folder has none;
 /// Error(bad_input) if it has only damaged ones.
 std::optional<Checkpoint> load_newest_checkpoint(const std::filesystem::path& folder);
 

@@ -1,4 +1,4 @@
-// Models as files: what train_gpt leaves of a run, and the same for a model that came from elsewhere.
+// Writes model files: the results of a train_gpt run, and models from other sources in the same formats.
 #pragma once
 
 #include <filesystem>
@@ -11,12 +11,12 @@
 
 namespace pgolf {
 
-/// What the suffix of a model file's name asks for: .pt, .safetensors, or an artifact under the codec that has the suffix (.ptz).
+/// The format for a file suffix: .pt, .safetensors, or an artifact in the codec with that suffix (.ptz).
 /// Error(usage) for any other.
 ModelFormat model_format(const std::filesystem::path& path);
 
-/// A torch.save archive of the state dict, as torch.save(model.state_dict(), path) writes it. model decides about the module
-/// paths in it. Empty metadata: nothing is stored about the model, as in the Python program's files.
+/// A torch.save archive of the state dict, as torch.save(model.state_dict(), path) writes it. model determines the module
+/// paths in it. Empty metadata: no configuration is stored, as in upstream's files.
 Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelMetadata& metadata,
                   const std::filesystem::path& path);
 
@@ -28,7 +28,7 @@ struct Artifact {
 Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
                        const ArtifactFormat& made = {});
 
-/// Writes the model in the form its path asks for. Atomic.
+/// Writes the model in the format of the path's suffix. Atomic.
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
                  const ModelMetadata& metadata);
 

@@ -1,5 +1,5 @@
-// Quantizers: what turns weights into codes and scales. A new one is a value in artifact/model_format.h, a function here, and a
-// line in quantizer.cpp.
+// Quantizers turn weights into codes and scales. To add one: a value in artifact/model_format.h, a function here, and a line in
+// quantizer.cpp.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ namespace pgolf {
 constexpr int64_t keep_float_max_numel = 65'536;
 
 struct QuantStats {
-  int64_t baseline_tensor_bytes = 0;  ///< of the tensors as they were
+  int64_t baseline_tensor_bytes = 0;  ///< of the original tensors
   int64_t payload_bytes = 0;          ///< of the tensors as stored, before compression
 };
 
@@ -23,7 +23,7 @@ struct QuantStats {
 ///  - not floating point: as is;
 ///  - at most keep_float_max_numel elements: float32 if the name contains one of keep_float_patterns, otherwise float32 and
 ///    bfloat16 become float16;
-///  - larger: what the quantizer makes of them.
+///  - larger: quantized.
 CodedTensors quantize(Quantizer quantizer, const StateDict& state, const std::vector<std::string>& keep_float_patterns,
                       QuantStats* stats);
 

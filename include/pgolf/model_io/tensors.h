@@ -1,4 +1,4 @@
-// Between LibTorch tensors and RawTensor bytes.
+// Conversion between LibTorch tensors and RawTensor bytes.
 #pragma once
 
 #include <ATen/core/Tensor.h>

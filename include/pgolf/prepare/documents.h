@@ -1,4 +1,4 @@
-// Documents to make tokenizers and shards from.
+// Documents for training tokenizers and writing shards.
 #pragma once
 
 #include <cstdint>
@@ -11,18 +11,17 @@
 
 namespace pgolf {
 
-/// Regular files below a folder whose extension is one of extensions (".txt"), recursively, in byte-wise order of
-/// their paths.
+/// Regular files below a folder with one of the extensions (".txt"), recursively, in byte-wise order of their paths.
 std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder, const std::vector<std::string>& extensions);
 
-/// Makes a folder and those above it; Error(io) if that fails.
+/// Creates a folder and its parents; Error(io) on failure.
 void create_folders(const std::filesystem::path& folder);
 
 /// Reads documents one after another, in the order of the inputs. An input is a .txt file (one document), a .jsonl
-/// file (one document a line, in the field "text"; blank lines are passed over), or a folder of such files.
+/// file (one document per line, in the field "text"; blank lines are skipped), or a folder of such files.
 class DocumentReader {
  public:
-  /// Error(bad_input) if an input is missing or has another extension, or if there is no file at all.
+  /// Error(bad_input) if an input is missing or has another extension, or if there are no files.
   explicit DocumentReader(const std::vector<std::filesystem::path>& inputs);
 
   /// False at the end. Error(bad_input) naming file and line, if a line is not such an object, or file and byte, if a

@@ -1,6 +1,7 @@
-// The work behind the program prepare_data: from text to a tokenizer and shards, and back for checking.
+// The commands of prepare_data: text to tokenizers and shards, and back for checking.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -9,47 +10,50 @@
 
 namespace pgolf {
 
+/// SentencePiece's default max_sentence_length, in bytes.
+inline constexpr size_t kMaxTextBytes = 4192;
+
 struct TrainTokenizerOptions {
   std::vector<std::filesystem::path> inputs;  ///< as for DocumentReader
   int vocab_size = 1024;
-  std::filesystem::path output;  ///< ends in .model; the list of pieces goes beside it as .vocab
-  int64_t max_docs = 0;          ///< only the first so many documents; 0 = all
-  /// SentencePiece leaves out every text above 4,192 bytes, and so does the Python program. true: such documents are
-  /// cut at line ends or blanks into parts that are short enough, and used.
+  std::filesystem::path output;  ///< ends in .model; the list of pieces is written next to it as .vocab
+  int64_t max_docs = 0;          ///< use only the first max_docs documents; 0 = all
+  /// SentencePiece skips texts longer than kMaxTextBytes, and so does upstream. true: such documents are split at line ends
+  /// or spaces into parts that are short enough.
   bool split_long = false;
 };
 
 /// Trains a BPE tokenizer with the settings of parameter-golf's data/download_hf_docs_and_tokenize.py: byte fallback,
 /// split digits, nmt_nfkc, no dummy prefix, character coverage 0.999, ids 0 pad, 1 BOS, 2 EOS, 3 unknown. The same
-/// documents give the same file. Error(bad_input) if the text does not suffice for vocab_size pieces.
+/// documents give the same file. Error(bad_input) if there is not enough text for vocab_size pieces.
 void train_tokenizer(const TrainTokenizerOptions& options);
 
 struct TokenizeOptions {
   std::vector<std::filesystem::path> inputs;
   std::filesystem::path tokenizer_path;
   std::filesystem::path out_dir;
-  /// Exactly one of the two is set. val_docs: the first so many documents are validation, as upstream does.
+  /// Exactly one of the two is set. val_docs: the first val_docs documents are used for validation, as upstream does.
   std::optional<int64_t> val_docs;
-  /// A document is validation if the first 64 bits of its text's SHA-256, as a fraction of 2^64, are below this;
-  /// adding documents moves none of the others.
+  /// A document goes to validation if the first 64 bits of its text's SHA-256, as a fraction of 2^64, are below this;
+  /// adding documents does not move others.
   std::optional<double> val_fraction;
   int64_t shard_tokens = 100'000'000;
   int threads = 0;     ///< 0 = all processors
   bool force = false;  ///< replace the shards in out_dir
 };
 
-/// Writes fineweb_train_%06d.bin and fineweb_val_%06d.bin: BOS before each document, no EOS, documents run on from
-/// shard to shard, every shard but the last of its split full. The result does not depend on threads. Shards are
-/// written into out_dir/.prepare_data.partial and moved into place when all are complete: after an Error out_dir has
-/// the shards it had before. A split that was asked for and stays empty is an Error(bad_input).
+/// Writes fineweb_train_%06d.bin and fineweb_val_%06d.bin: BOS before each document, no EOS; documents continue
+/// across shards; every shard is full but the last of its split. The result does not depend on threads. Shards are
+/// written into out_dir/.prepare_data.partial and moved into place when all are complete: after an Error out_dir still
+/// has its previous shards. A requested split that stays empty is an Error(bad_input).
 void tokenize(const TokenizeOptions& options);
 
 /// Checks shards (files, or all .bin files below folders) and prints for each its tokens, documents, the sha256 of its
-/// tokens and, with a tokenizer, the bytes its targets (all tokens but the first) stand for; then totals. All files are
-/// checked before Error(bad_input) tells that some were bad.
+/// tokens and, with a tokenizer, the bytes of text of its targets (all tokens but the first); then totals. All files are
+/// checked before Error(bad_input) reports that some are bad.
 void verify_shards(const std::vector<std::filesystem::path>& paths, const std::optional<std::filesystem::path>& tokenizer_path);
 
-/// Prints a shard's header facts and the text of the tokens [offset, offset + count), each document on a line of its own.
+/// Prints a shard's header and the text of the tokens [offset, offset + count), one document per line.
 void inspect_shard(const std::filesystem::path& path, const std::filesystem::path& tokenizer_path, int64_t offset, int64_t count);
 
 }  // namespace pgolf

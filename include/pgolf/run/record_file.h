@@ -1,4 +1,4 @@
-// Files of records (records.h): a JSON object a line, with the record's kind and its fields.
+// JSON Lines files of records (records.h): one object per line, with the record's kind and fields.
 #pragma once
 
 #include <filesystem>
@@ -26,12 +26,12 @@ nlohmann::ordered_json to_json(const Record& record) {
   return line;
 }
 
-/// Thrown by as(): a number that a line of its kind must have.
+/// Thrown by as() for a missing required number.
 struct MissingNumber {
   std::string name;
 };
 
-/// A line, as a record if it is of that kind. What is of another type than the field's counts as missing.
+/// The line as a record if it is of that kind. A value of the wrong type counts as missing.
 template <class Record, class Json>
 std::optional<Record> as(const Json& line) {
   const auto kind = line.find("kind");
@@ -66,10 +66,10 @@ std::optional<Record> as(const Json& line) {
   return record;
 }
 
-/// What reading a file met.
+/// Problems found while reading a file.
 struct RecordProblems {
-  std::vector<std::string> lines;  ///< one text for every line that was left out
-  bool cut = false;                ///< the last line has no end, as a killed writer leaves it
+  std::vector<std::string> lines;  ///< one message per skipped line
+  bool cut = false;                ///< the last line is truncated, as a killed writer leaves it
 };
 
 /// f(line) for every line that is a JSON object; it may throw MissingNumber. Error(bad_input) if the file can't be read.
@@ -79,7 +79,7 @@ RecordProblems read_records(const std::filesystem::path& path, const std::functi
 class RecordFile {
  public:
   /// With keep_until_step >= 0 an existing file first loses every line of a later step, the validation of that step, and every
-  /// line without a step but the first, so that a continued run leaves the same file as an undisturbed one.
+  /// line without a step but the first, so that a resumed run leaves the same file as an uninterrupted one.
   explicit RecordFile(const std::filesystem::path& path, int64_t keep_until_step = -1);
 
   template <class Record>
@@ -88,7 +88,7 @@ class RecordFile {
   }
 
  private:
-  /// Error(io) if that fails.
+  /// Error(io) on failure.
   void append(const nlohmann::ordered_json& line);
 
   std::filesystem::path path_;

@@ -1,5 +1,5 @@
-// What a run writes about itself: the lines of metrics.jsonl, written while it trains, and of measures.jsonl, written by
-// eval_gpt measure. Each record lists its fields once, in the order of the line; record_file.h reads and writes by that list.
+// The records of a run: the lines of metrics.jsonl, written during training, and of measures.jsonl, written by eval_gpt measure.
+// Each record lists its fields once, in line order; record_file.h reads and writes by that list.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace pgolf {
 
-/// Of a number: whether a line without it is of use. Text, lists and optional fields may always be missing.
-enum class Need { required, may_lack };
+/// Whether a number must be present. Text, lists and optional fields may always be missing.
+enum class Need { required, optional };
 
 // metrics.jsonl. Losses in nats, times in milliseconds of training.
 
@@ -30,11 +30,11 @@ struct RunRecord {
   static void fields(Self& self, const Visit& visit) {
     visit("run_id", self.run_id);
     visit("version", self.version);
-    visit("rope_dims", self.rope_dims, Need::may_lack);
+    visit("rope_dims", self.rope_dims, Need::optional);
     visit("rope_layers", self.rope_layers);
-    visit("head_dim", self.head_dim, Need::may_lack);
+    visit("head_dim", self.head_dim, Need::optional);
     visit("rope_dims_from", self.rope_dims_from);
-    visit("parameters", self.parameters, Need::may_lack);
+    visit("parameters", self.parameters, Need::optional);
     visit("config", self.config);
   }
 };
@@ -52,11 +52,11 @@ struct TrainRecord {
   static void fields(Self& self, const Visit& visit) {
     visit("step", self.step);
     visit("train_loss", self.train_loss);
-    visit("lr_scale", self.lr_scale, Need::may_lack);
-    visit("muon_momentum", self.muon_momentum, Need::may_lack);
+    visit("lr_scale", self.lr_scale, Need::optional);
+    visit("muon_momentum", self.muon_momentum, Need::optional);
     visit("grad_norm", self.grad_norm);
-    visit("tokens", self.tokens, Need::may_lack);
-    visit("train_time_ms", self.train_time_ms, Need::may_lack);
+    visit("tokens", self.tokens, Need::optional);
+    visit("train_time_ms", self.train_time_ms, Need::optional);
   }
 };
 
@@ -75,11 +75,11 @@ struct ValRecord {
     visit("step", self.step);
     visit("val_loss", self.val_loss);
     visit("val_bpb", self.val_bpb);
-    visit("tokens", self.tokens, Need::may_lack);
-    visit("bytes", self.bytes, Need::may_lack);
-    visit("best_val_loss", self.best_val_loss, Need::may_lack);
-    visit("best_step", self.best_step, Need::may_lack);
-    visit("train_time_ms", self.train_time_ms, Need::may_lack);
+    visit("tokens", self.tokens, Need::optional);
+    visit("bytes", self.bytes, Need::optional);
+    visit("best_val_loss", self.best_val_loss, Need::optional);
+    visit("best_step", self.best_step, Need::optional);
+    visit("train_time_ms", self.train_time_ms, Need::optional);
   }
 };
 
@@ -92,15 +92,15 @@ struct EndRecord {
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
-    visit("step", self.step, Need::may_lack);
-    visit("train_time_ms", self.train_time_ms, Need::may_lack);
+    visit("step", self.step, Need::optional);
+    visit("train_time_ms", self.train_time_ms, Need::optional);
     visit("peak_allocated_bytes", self.peak_allocated_bytes);
     visit("peak_reserved_bytes", self.peak_reserved_bytes);
     visit("rope_table_bytes", self.rope_table_bytes);
   }
 };
 
-/// The exported artifact, read back and scored: the last line of a finished run.
+/// The exported artifact, loaded and scored: the last line of a finished run.
 struct FinalRecord {
   static constexpr const char* kKind = "final";
   double val_loss = 0, val_bpb = 0;
@@ -109,20 +109,20 @@ struct FinalRecord {
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
-    visit("val_loss", self.val_loss, Need::may_lack);
-    visit("val_bpb", self.val_bpb, Need::may_lack);
-    visit("tokens", self.tokens, Need::may_lack);
-    visit("bytes", self.bytes, Need::may_lack);
-    visit("model_bytes", self.model_bytes, Need::may_lack);
-    visit("artifact_bytes", self.artifact_bytes, Need::may_lack);
-    visit("code_bytes", self.code_bytes, Need::may_lack);
-    visit("budget_bytes", self.budget_bytes, Need::may_lack);
-    visit("margin_bytes", self.margin_bytes, Need::may_lack);
-    visit("rope_dims", self.rope_dims, Need::may_lack);
+    visit("val_loss", self.val_loss, Need::optional);
+    visit("val_bpb", self.val_bpb, Need::optional);
+    visit("tokens", self.tokens, Need::optional);
+    visit("bytes", self.bytes, Need::optional);
+    visit("model_bytes", self.model_bytes, Need::optional);
+    visit("artifact_bytes", self.artifact_bytes, Need::optional);
+    visit("code_bytes", self.code_bytes, Need::optional);
+    visit("budget_bytes", self.budget_bytes, Need::optional);
+    visit("margin_bytes", self.margin_bytes, Need::optional);
+    visit("rope_dims", self.rope_dims, Need::optional);
   }
 };
 
-// measures.jsonl: docs/measurements.md says what is measured.
+// measures.jsonl: see docs/measurements.md.
 
 /// The first line: the model.
 struct MeasuredModelRecord {
@@ -151,7 +151,7 @@ struct MeasuredModelRecord {
   }
 };
 
-/// The loss in windows of one length.
+/// The loss at one window length.
 struct LengthRecord {
   static constexpr const char* kKind = "length";
   int64_t seq_len = 0;
@@ -174,7 +174,7 @@ struct LengthRecord {
   }
 };
 
-/// The loss of targets at from <= position < to in such windows.
+/// The loss of targets at positions from <= position < to in windows of that length.
 struct PositionRecord {
   static constexpr const char* kKind = "position";
   int64_t seq_len = 0, from = 0, to = 0;
@@ -187,7 +187,7 @@ struct PositionRecord {
     visit("from", self.from);
     visit("to", self.to);
     visit("loss", self.loss);
-    visit("tokens", self.tokens, Need::may_lack);
+    visit("tokens", self.tokens, Need::optional);
   }
 };
 
@@ -202,14 +202,14 @@ struct RetrievalRecord {
     visit("task", self.task);
     visit("seq_len", self.seq_len);
     visit("distance", self.distance);
-    visit("items", self.items, Need::may_lack);
+    visit("items", self.items, Need::optional);
     visit("accuracy", self.accuracy);
     visit("stderr", self.stderr_accuracy);
     visit("loss", self.loss);
   }
 };
 
-/// A head's means over queries.
+/// A head's means over its queries.
 struct AttentionRecord {
   static constexpr const char* kKind = "attention";
   int64_t layer = 0, head = 0;
@@ -240,7 +240,7 @@ struct LogitShareRecord {
   }
 };
 
-/// How far logits move when all positions do.
+/// Change of the logits when all positions are shifted.
 struct RelativeShiftRecord {
   static constexpr const char* kKind = "relative_shift";
   int64_t shift = 0;
@@ -248,9 +248,9 @@ struct RelativeShiftRecord {
 
   template <class Self, class Visit>
   static void fields(Self& self, const Visit& visit) {
-    visit("shift", self.shift, Need::may_lack);
+    visit("shift", self.shift, Need::optional);
     visit("max_change", self.max_change);
-    visit("max_logit", self.max_logit, Need::may_lack);
+    visit("max_logit", self.max_logit, Need::optional);
   }
 };
 

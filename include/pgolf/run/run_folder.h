@@ -1,4 +1,4 @@
-// OUT_DIR/RUN_ID: the folder of one run, and the names of what is in it.
+// OUT_DIR/RUN_ID: the folder of a run and the names of its files.
 #pragma once
 
 #include <filesystem>
@@ -19,13 +19,13 @@ struct RunFolder {
   std::filesystem::path profile_trace() const { return path / "profile.json"; }
   std::filesystem::path profile_table() const { return path / "profile.txt"; }
 
-  /// Whether it holds a run: config.env and metrics.jsonl.
+  /// Whether it contains a run: config.env and metrics.jsonl.
   bool is_run() const;
 
-  /// Makes the folder. False if it existed before; Error(io) if it cannot be made.
+  /// Creates the folder. False if it already existed; Error(io) if it cannot be created.
   bool create() const;
 
-  /// Keeps other processes out until this one ends. Error(usage) if one is in it already.
+  /// Locks the folder until this process ends. Error(usage) if another process holds the lock.
   void lock() const;
 
   /// Removes the temporary files that a killed process left here (those of AtomicFile).

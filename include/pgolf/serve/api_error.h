@@ -1,4 +1,4 @@
-// Errors as clients of OpenAI's API know them.
+// Errors in the format of OpenAI's API.
 #pragma once
 
 #include <stdexcept>
@@ -6,8 +6,8 @@
 
 namespace pgolf {
 
-/// status: HTTP's. param: the field of the request, or nothing. code: for programs, such as "context_length_exceeded", or
-/// nothing.
+/// status: HTTP status. param: the field of the request, or empty. code: machine-readable, such as "context_length_exceeded", or
+/// empty.
 struct ApiError : std::runtime_error {
   ApiError(int status, const std::string& message, std::string param = {}, std::string code = {})
       : std::runtime_error(message), status(status), param(std::move(param)), code(std::move(code)) {}

@@ -1,4 +1,4 @@
-// One choice of an answer: the text that a model adds to a prompt, token by token.
+// One choice of a response: the text that a model adds to a prompt, token by token.
 #pragma once
 
 #include <optional>
@@ -11,29 +11,29 @@
 
 namespace pgolf {
 
-/// A token as answers show it.
-struct ShownToken {
+/// A token as reported in responses.
+struct ReportedToken {
   TokenScore score;
-  size_t offset = 0;  ///< where it begins, in characters (code points) of prompt and text together
+  size_t offset = 0;  ///< start in prompt plus text, in characters (code points)
 };
 
-/// What one more step gives.
+/// Output of one step.
 struct CompletionPart {
-  std::string text;                ///< whole characters; empty while one is incomplete or a stop text may be
-  std::vector<ShownToken> tokens;  ///< those whose text this is
+  std::string text;                   ///< whole characters; empty while one, or a possible stop text, is incomplete
+  std::vector<ReportedToken> tokens;  ///< the tokens of this text
 };
 
-/// Text is given out only when no stop text can begin in it any more; a stop text itself and what follows are not given out.
+/// Text is returned only when no stop text can begin in it any more; a stop text itself and what follows are never returned.
 class Completion {
  public:
-  /// ids: a prompt of the request; seed: this choice's. All references must outlive this.
+  /// ids: a prompt of the request; seed: that of this choice. All references must outlive this object.
   Completion(LanguageModel& model, const Tokenizer& tokenizer, const CompletionRequest& request, const std::vector<int>& ids,
              int64_t seed);
 
-  /// The prompt if it is to be echoed, else the next token's.
+  /// The prompt first if it is to be echoed, then the text of the next token.
   CompletionPart step();
   bool done() const { return !finish_reason_.empty(); }
-  /// "stop" (a stop text, or the document's end) or "length"; empty before the end.
+  /// "stop" (a stop text, or end of document) or "length"; empty until done.
   const std::string& finish_reason() const { return finish_reason_; }
   int prompt_tokens() const { return static_cast<int>(prompt_.size()); }
   int new_tokens() const { return new_tokens_; }
@@ -45,7 +45,7 @@ class Completion {
   void finish(const char* reason) { finish_reason_ = reason; }
 
   struct Held {
-    ShownToken token;
+    ReportedToken token;
     size_t begin = 0, end = 0;  ///< bytes of its text within held_text_
   };
 

@@ -1,4 +1,4 @@
-// A Gpt behind the server's interface.
+// Adapts a Gpt to the server's interface.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 namespace pgolf {
 
-/// Prompts are scored as likelihoods() does it (pgolf/eval/likelihood.h), to the same bits; text is drawn as generate() does it.
+/// Scores prompts like likelihoods() (pgolf/eval/likelihood.h), bit for bit; samples text like generate().
 std::unique_ptr<LanguageModel> make_language_model(Gpt model, int context, const at::Device& device);
 
 }  // namespace pgolf

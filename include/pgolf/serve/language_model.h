@@ -1,5 +1,5 @@
-// What the server needs of a language model. Free of LibTorch, so that requests, answers and the server can be tested on a model
-// of a few lines.
+// The language model interface of the server. Free of LibTorch, so that requests, responses and the server can be tested with a
+// small fake model.
 #pragma once
 
 #include <memory>
@@ -10,22 +10,22 @@
 
 namespace pgolf {
 
-/// A token and how likely the model found it, before temperature and the like.
+/// A token and its log-probability, before temperature and other sampling options.
 struct TokenScore {
   int id = 0;
-  bool known = true;                       ///< false for the text's first token if that is BOS: nothing stands before it
+  bool known = true;                       ///< false for a BOS at the start of the text, which has nothing before it
   float log_prob = 0;                      ///< nats
-  std::vector<std::pair<int, float>> top;  ///< the likeliest tokens and theirs, falling
+  std::vector<std::pair<int, float>> top;  ///< most likely tokens with their log-probabilities, descending
 };
 
-/// A prompt and what is drawn after it.
+/// A prompt and its sampled continuation.
 class TextInProgress {
  public:
   virtual ~TextInProgress() = default;
 
-  /// One score for each id of the prompt, given BOS and those before it; before the first next().
+  /// One score for each id of the prompt, given BOS and the ids before it. Call before the first next().
   virtual std::vector<TokenScore> score_prompt(int top) = 0;
-  /// Draws a token and adds it to the text. BOS ends a document: there is nothing sensible after it.
+  /// Samples a token and adds it to the text. BOS marks the end of the document; do not continue after it.
   virtual TokenScore next(int top) = 0;
 };
 
@@ -33,9 +33,9 @@ class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
 
-  virtual int context() const = 0;  ///< tokens it can see at once, BOS among them
+  virtual int context() const = 0;  ///< context length in tokens, including BOS
   virtual int vocab_size() const = 0;
-  /// ids: at most context()-1, or context() if they begin with BOS. One that is not there is put before them.
+  /// ids: at most context()-1, or context() if they begin with BOS. A missing BOS is prepended.
   virtual std::unique_ptr<TextInProgress> begin(const std::vector<int>& ids, const SamplingOptions& sampling) = 0;
 };
 

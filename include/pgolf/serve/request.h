@@ -1,4 +1,4 @@
-// The bodies of requests, checked.
+// Parsing and validation of request bodies.
 #pragma once
 
 #include <cstdint>
@@ -13,26 +13,26 @@
 
 namespace pgolf {
 
-/// What one request may ask for.
+/// Limits of one request.
 struct RequestLimits {
-  int context = 1024;     ///< tokens, BOS among them
-  int max_tokens = 4096;  ///< new ones of a text
+  int context = 1024;     ///< tokens, including BOS
+  int max_tokens = 4096;  ///< new tokens per text
   int max_choices = 256;  ///< texts: prompts times n
 };
 
-/// POST /v1/completions. What the body leaves out has OpenAI's defaults.
+/// POST /v1/completions. Absent fields have OpenAI's defaults.
 struct CompletionRequest {
-  std::vector<std::vector<int>> prompts;  ///< ids; BOS only where the client gave it
+  std::vector<std::vector<int>> prompts;  ///< ids; BOS only if the client sent it
   SamplingOptions sampling{.temperature = 1, .top_k = 0, .top_p = 1, .seed = 0};
   int max_tokens = 16;
-  int n = 1;  ///< texts for each prompt, with the seeds seed, seed+1, ...
+  int n = 1;  ///< texts per prompt, with the seeds seed, seed+1, ...
   std::vector<std::string> stop;
   bool echo = false, stream = false, include_usage = false;
-  std::optional<int> logprobs;  ///< how many of the likeliest tokens are told of each
+  std::optional<int> logprobs;  ///< number of most likely alternatives to report per token
 };
 
-/// ApiError(400) that names the field for what is no JSON, of another type or beyond a limit, and for what OpenAI's API has and
-/// this server does not do (suffix, penalties, best_of); 404 for a model that is not model_name. Unknown fields do not matter.
+/// ApiError(400) naming the field for invalid JSON, a wrong type, a value beyond a limit, or a feature of OpenAI's API that this
+/// server lacks (suffix, penalties, best_of); 404 for a model other than model_name. Unknown fields are ignored.
 CompletionRequest parse_completion_request(std::string_view body, const std::string& model_name, const Tokenizer& tokenizer,
                                            const RequestLimits& limits);
 

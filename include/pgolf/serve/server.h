@@ -1,4 +1,4 @@
-// An HTTP server that speaks OpenAI's completions API, and a page to try a model on (docs/serving.md).
+// An HTTP server for OpenAI's completions API, with a web page to try a model (docs/serving.md).
 #pragma once
 
 #include <functional>
@@ -12,29 +12,29 @@ namespace pgolf {
 
 struct ServerOptions {
   std::string host = "127.0.0.1";
-  int port = 8000;  ///< 0 = a free one
+  int port = 8000;  ///< 0 = any free port
   std::string model_name;
-  int max_tokens = 4096;             ///< new ones of a text
-  int max_choices = 256;             ///< texts in a request
-  int max_requests = 64;             ///< completions at once; more are told to come back (503)
+  int max_tokens = 4096;             ///< new tokens per text
+  int max_choices = 256;             ///< texts per request
+  int max_requests = 64;             ///< concurrent completions; further ones get a 503
   int64_t max_body_bytes = 4 << 20;  ///< of a request
 };
 
-/// Whether only this machine can reach a server there.
+/// Whether a server at this host is reachable from this machine only.
 bool is_loopback(const std::string& host);
 
 class Server {
  public:
-  /// Takes the port. Error(unavailable) if it cannot be had. model and tokenizer must outlive the server.
+  /// Binds the port; Error(unavailable) on failure. model and tokenizer must outlive the server.
   Server(LanguageModel& model, const Tokenizer& tokenizer, const ServerOptions& options);
   ~Server();
 
   int port() const;
 
-  /// Serves until stop() or until should_stop, which is asked about ten times a second, says so. All of the model's work is done
-  /// on the calling thread, a token at a time, so that requests take turns. on_ready, which may not throw, is called when
-  /// connections are accepted. Requests still at work at the end are answered by 503. On loopback, requests that a browser sends
-  /// for another site's page are refused. Errors of requests are told on standard error.
+  /// Serves until stop() or until should_stop, which is polled about ten times a second, returns true. The model runs on the
+  /// calling thread only, one token at a time, alternating between requests. on_ready, which must not throw, is called when
+  /// connections are accepted. Requests in progress at the end get a 503. On loopback, cross-site requests of a browser are
+  /// refused. Errors of requests are logged to standard error.
   void run(const std::function<void()>& on_ready, const std::function<bool()>& should_stop);
   void stop();  ///< from any thread
 

@@ -5,9 +5,9 @@
 
 namespace pgolf {
 
-/// Reads every run at or below folder and writes the tables, trajectory.csv into each run's folder, report.md, and the plots,
-/// if gnuplot is there. A folder that cannot be read as a run is warned about and left out.
-/// Error(bad_input) if there is no run at all; Error(io) if it cannot write.
+/// Reads all runs in or below folder and writes the tables, trajectory.csv in each run's folder, report.md, and, if gnuplot is
+/// installed, the plots. A folder that cannot be read as a run is skipped with a warning.
+/// Error(bad_input) if there are no runs; Error(io) if writing fails.
 void collect(const std::filesystem::path& folder);
 
 }  // namespace pgolf

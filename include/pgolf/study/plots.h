@@ -1,4 +1,4 @@
-// Pictures, drawn by gnuplot from the CSV files of a sweep and from nothing else.
+// Plots, drawn by gnuplot from the CSV files of a sweep only.
 #pragma once
 
 #include <filesystem>
@@ -10,12 +10,12 @@
 
 namespace pgolf {
 
-/// Name without extension -> gnuplot script. A script is run in folder/plots, reads ../*.csv and draws what `terminal` and
-/// `picture` say. Only pictures for which there are numbers.
+/// Name without extension -> gnuplot script. A script runs in folder/plots, reads ../*.csv and writes the format given by the
+/// variable `picture`. Only plots that have data.
 std::map<std::string, std::string> plot_scripts(const Summary& summary);
 
-/// Writes the scripts as plots/NAME.gp, draws plots/NAME.png and .svg and returns the names. None, after one line that says
-/// why, if gnuplot is missing or fails.
+/// Writes the scripts as plots/NAME.gp, draws plots/NAME.png and .svg and returns the names. If gnuplot is missing or fails,
+/// logs why and returns none.
 std::vector<std::string> draw_plots(const Summary& summary, const std::filesystem::path& folder);
 
 }  // namespace pgolf

@@ -10,13 +10,13 @@
 
 namespace pgolf {
 
-/// Starts words[0] with both output streams appended to log, no input, and variables set in its environment besides those of
-/// this process. It is out of reach of the terminal's Ctrl-C and killed when this process ends, however that comes.
+/// Starts words[0] with both output streams appended to log, no input, and variables added to the environment of this
+/// process. It does not get the terminal's Ctrl-C, and is killed when this process ends, however it ends.
 /// Error(unavailable) if it cannot be started. The caller waits for it.
 pid_t start_process(const std::vector<std::string>& words, const std::vector<std::pair<std::string, std::string>>& variables,
                     const std::filesystem::path& log);
 
-/// The folder of the running program's file.
+/// The folder of the running executable.
 std::filesystem::path program_folder();
 
 }  // namespace pgolf

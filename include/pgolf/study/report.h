@@ -1,4 +1,4 @@
-// report.md: a sweep in words and tables.
+// report.md: the report of a sweep.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace pgolf {
 
-/// calls: command lines of the sweep, if there was one. problems: what could not be read, one line each. plots: names of the
-/// pictures in plots/.
+/// calls: command lines of the sweep, if any. problems: what could not be read, one line each. plots: names of the plots in
+/// plots/.
 std::string report_text(const Summary& summary, const std::vector<std::string>& calls, const std::vector<std::string>& problems,
                         const std::vector<std::string>& plots);
 

@@ -1,4 +1,4 @@
-// Runs a planned sweep: train_gpt and eval_gpt as processes of their own, some at a time.
+// Runs a planned sweep: train_gpt and eval_gpt as child processes, several at a time.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,7 @@ namespace pgolf {
 struct RunnerOptions {
   std::filesystem::path train_gpt, eval_gpt;
   int jobs = 1;
-  std::vector<std::string> devices;  ///< CUDA_VISIBLE_DEVICES of each job, in turn; empty: left alone
+  std::vector<std::string> devices;  ///< CUDA_VISIBLE_DEVICES of the jobs, in turn; empty: not set
   bool measure = true;
   std::vector<std::string> eval_seq_lens;  ///< of eval_gpt measure
 };
@@ -24,9 +24,9 @@ std::vector<std::string> train_command(const RunnerOptions& options, const Plann
 /// The command line that measures it.
 std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run);
 
-/// Trains and measures what is not yet, or was measured without some of the lengths, in the order of the plan. A run that fails
-/// is reported and does not stop the others. SIGINT, SIGTERM and SIGHUP are passed on, the last as SIGTERM; train_gpt saves a
-/// checkpoint, and this waits for it. A second one kills. Returns ok, interrupted, or the exit code of the first run that failed.
+/// Trains the unfinished runs and measures those without measurements at all lengths, in plan order. A failed run is reported
+/// and does not stop the others. SIGINT, SIGTERM and SIGHUP (as SIGTERM) are forwarded; train_gpt saves a checkpoint, and this
+/// waits for it. A second signal kills. Returns ok, interrupted, or the exit code of the first run that failed.
 ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// Spikes of a training loss: sudden rises above what the steps before led to expect.
+// Spikes of a training loss: sudden rises above the level of the preceding steps.
 #pragma once
 
 #include <cstdint>
@@ -8,15 +8,15 @@
 namespace pgolf {
 
 struct SpikeRule {
-  int window = 32;      ///< steps before the judged one whose median is what is expected; the first `window` are not judged
-  double factor = 8;    ///< how many robust standard deviations (1.4826 * median absolute deviation) above that
-  double floor = 0.01;  ///< of the median: the least that counts as one robust standard deviation
+  int window = 32;      ///< preceding steps whose median is the expected loss; the first `window` steps are not judged
+  double factor = 8;    ///< threshold above it, in robust standard deviations (1.4826 * median absolute deviation)
+  double floor = 0.01;  ///< lower bound of the robust standard deviation, as a fraction of the median
 };
 
 struct Spike {
   size_t first = 0;                ///< index of its first loss
-  double height = 0;               ///< largest loss - expected loss at its beginning
-  std::optional<size_t> recovery;  ///< steps until the loss is within one robust deviation of that again; nothing: never
+  double height = 0;               ///< largest loss - expected loss at the start of the spike
+  std::optional<size_t> recovery;  ///< steps until within one robust deviation of that again; nullopt: never
 };
 
 struct SpikeReport {
@@ -24,9 +24,9 @@ struct SpikeReport {
   std::vector<bool> marked;  ///< for each loss, whether it lies above the threshold
 };
 
-/// losses: one per step, in order. While a spike lasts, what is expected stays what it was at its beginning; one that
-/// outlasts `window` steps has not recovered, and the level that it reached is what is expected from then on.
-/// A loss that falls steeply makes the deviation large, so nothing is called a spike there that merely falls less.
+/// losses: one per step, in order. During a spike the expected loss stays that of its start; a spike longer than
+/// `window` steps has not recovered, and its level becomes the expected one.
+/// A steeply falling loss has a large deviation, so a slower fall there is not a spike.
 SpikeReport find_spikes(const std::vector<double>& losses, const SpikeRule& rule = {});
 
 }  // namespace pgolf

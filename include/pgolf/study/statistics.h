@@ -10,10 +10,10 @@ namespace pgolf {
 /// values must not be empty.
 double mean(const std::vector<double>& values);
 
-/// With n - 1 in the denominator; nothing for fewer than two values.
+/// With n - 1 in the denominator; nullopt for fewer than two values.
 std::optional<double> sample_deviation(const std::vector<double>& values);
 
-/// Quantile q of 0 .. 1, linear between neighbours (type 7 of Hyndman and Fan). values must not be empty.
+/// Quantile q of 0 .. 1, linear between neighbors (type 7 of Hyndman and Fan). values must not be empty.
 double quantile(std::vector<double> values, double q);
 
 /// Half the width of the central 95 % of Student's t distribution; freedom >= 1.
@@ -23,7 +23,7 @@ double student_t_95(int freedom);
 struct PairedDifference {
   int pairs = 0;
   double mean = 0;  ///< arm - baseline; 0 without pairs
-  /// Ends of the 95 % confidence interval of the mean; both nothing with fewer than two pairs.
+  /// Ends of the 95 % confidence interval of the mean; nullopt with fewer than two pairs.
   std::optional<double> low, high;
 };
 
@@ -32,7 +32,7 @@ PairedDifference paired_difference(const std::vector<double>& differences);
 enum class Verdict { not_decided, no_difference, lower, higher };
 
 /// no_difference: the arm's mean lies within the range of the baseline's seeds. Outside of it, lower or higher if the interval
-/// leaves out 0, too; else these seeds decide nothing.
+/// also excludes 0, otherwise not_decided.
 Verdict verdict(const PairedDifference& difference, double arm_mean, const std::vector<double>& baseline);
 
 /// "not decided", "no difference", "lower", "higher".

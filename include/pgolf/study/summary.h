@@ -1,4 +1,4 @@
-// Runs -> arms: what a sweep says.
+// Runs -> arms: the results of a sweep.
 #pragma once
 
 #include <map>
@@ -13,14 +13,14 @@
 
 namespace pgolf {
 
-/// "mean over the last k validations": k.
+/// Number of validations in the means over the last ones.
 inline constexpr int kLastValidations = 3;
 
-/// What is derived from one run.
+/// Values derived from one run.
 struct RunFacts {
   std::optional<double> final_train_loss, final_val_loss, final_val_bpb;  ///< of the last step
   std::optional<double> last_k_val_loss,
-      last_k_val_bpb;  ///< means over the last kLastValidations, the untrained model's left out
+      last_k_val_bpb;  ///< means over the last kLastValidations, without that of the untrained model
   std::optional<double> max_grad_norm;
   std::optional<double> step_ms_median, step_ms_p10, step_ms_p90;  ///< after the warm-up
   int64_t steps = 0, tokens = 0, timed_steps = 0;
@@ -37,14 +37,14 @@ struct SummaryRun {
 };
 
 struct Arm {
-  std::string label;     ///< what sets it apart from the others, rotation first: "16", "full*3,none high QK_NORM=0"
+  std::string label;     ///< how it differs from the others, rotation first: "16", "full*3,none high QK_NORM=0"
   std::string rotation;  ///< the rotation's part of the label
   std::string family;    ///< the rest of it; empty if the arms differ in rotation only
   ArmSettings settings;
-  double lanes = 0;  ///< rotated lanes, mean over layers
+  double mean_rope_dims = 0;  ///< rotated dims, mean over layers
   int head_dim = 0;
   bool full = false;
-  bool plain = false;           ///< the first so and so many lanes of every layer, half-split: the ROPE_DIMS line of a plot
+  bool plain = false;           ///< one ROPE_DIMS in all layers, prefix, half-split: on the line of a plot
   std::vector<size_t> runs;     ///< all, by seed
   std::vector<size_t> counted;  ///< finished, one per seed
   int diverged = 0, unfinished = 0;
@@ -55,14 +55,14 @@ struct Arm {
 
 struct Summary {
   std::vector<SummaryRun> runs;  ///< by arm, then seed, then name
-  std::vector<Arm> arms;         ///< by family, then rotated lanes
-  /// The settings that differ between arms, rotation left out.
+  std::vector<Arm> arms;         ///< by family, then rotated dims
+  /// The settings that differ between arms, without the rotation.
   std::vector<std::string> differing;
 
   /// Values of a fact over an arm's counted runs that have it, by seed.
   std::vector<double> values(const Arm& arm, std::optional<double> RunFacts::*fact) const;
 };
 
-Summary summarise(std::vector<RunResult> results);
+Summary summarize(std::vector<RunResult> results);
 
 }  // namespace pgolf

@@ -1,4 +1,4 @@
-// What sweep_gpt keeps in its folder beside the run folders.
+// The files that sweep_gpt keeps in its folder besides the run folders.
 #pragma once
 
 #include <filesystem>
@@ -15,29 +15,29 @@ struct SweepFolder {
   std::filesystem::path path;
 
   RunFolder run(const std::string& run_id) const { return {path / run_id}; }
-  /// What a run and its measurement print, of all tries.
+  /// Output of a run and its measurement, of all attempts.
   std::filesystem::path log(const std::string& run_id) const { return path / "logs" / (run_id + ".log"); }
   std::filesystem::path plan(const std::string& run_id) const { return path / "plan" / (run_id + ".json"); }
 
-  /// Makes the folders. Error(io) if that is not possible or nothing can be written there.
+  /// Creates the folders. Error(io) if they cannot be created or written.
   void create() const;
 
-  /// Keeps other sweeps out until this process and those that it starts have ended. Error(usage) if one is in it; a moment
-  /// is waited for what a killed one leaves behind.
+  /// Locks the folder until this process and its children have ended. Error(usage) if another sweep holds the lock, after a
+  /// short wait for the children of a killed one.
   void lock() const;
 };
 
-/// What is remembered about a planned run: which combinations asked for it, in all calls.
+/// What is stored about a planned run: the combinations that requested it, over all calls.
 struct RunNote {
   std::vector<std::string> requested, varied, arguments;
-  std::optional<int> exit_code;  ///< of training, where it failed
+  std::optional<int> exit_code;  ///< of training, if it failed
 };
 
-/// Command lines of sweep_gpt that worked in this folder, in order, each once.
+/// Command lines of sweep_gpt run in this folder, in order, without duplicates.
 void note_call(const SweepFolder& folder, const std::string& line);
 std::vector<std::string> read_calls(const SweepFolder& folder);
 
-/// Merges with what is noted already.
+/// Merges with the existing note.
 void note_plan(const SweepFolder& folder, const SweepPlan& plan, const PlannedRun& run);
 void note_exit(const SweepFolder& folder, const std::string& run_id, std::optional<int> exit_code);
 /// Empty if there is none.

@@ -8,20 +8,20 @@
 
 namespace pgolf {
 
-/// Goes into the first column of sweep.csv; another number means other columns.
+/// Value of the first column of sweep.csv; another number means other columns.
 inline constexpr int kSweepSchema = 1;
 
-/// One row per run and evaluation length. Depends on the runs' results alone: no times, no absolute paths.
+/// One row per run and evaluation length. Depends only on the runs' results: no times, no absolute paths.
 Table sweep_table(const Summary& summary);
 Table timing_table(const Summary& summary);
-/// One row per arm: what the report and the plots of losses show.
+/// One row per arm, as shown in the report and the loss plot.
 Table arms_table(const Summary& summary);
 /// Means over an arm's seeds, per evaluation length.
 Table lengths_table(const Summary& summary);
 Table positions_table(const Summary& summary);
 Table retrieval_table(const Summary& summary);
 Table attention_table(const Summary& summary);
-/// Bytes of cos/sin tables and KV cache per arm and length, by formula, with the measured ones where there are any.
+/// Computed bytes of cos/sin tables and KV cache per arm and length, and the measured ones if available.
 Table memory_table(const Summary& summary);
 /// Of one run.
 Table trajectory_table(const SummaryRun& run);

@@ -1,4 +1,4 @@
-// What a run will need, by formula, before anything is allocated: for --dry-run.
+// Estimates of a run's memory and artifact size, by formula, for --dry-run.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@ struct RunEstimate {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;      ///< parameters as stored
   int64_t optimizer_bytes = 0;   ///< gradients, Muon's and Adam's state
-  int64_t activation_bytes = 0;  ///< kept for backward by all passes under way, roughly
+  int64_t activation_bytes = 0;  ///< kept for backward by all parallel micro-batches, roughly
   int64_t int8_payload_bytes = 0;
   int64_t artifact_bytes = 0;  ///< payload after zlib, at the ratio of the published 9x512 baseline
 };
 
-/// bfloat16: the compute dtype (else float32). plan: of this process.
-RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, const PassPlan& plan);
+/// bfloat16: the compute dtype (else float32). plan: this process's.
+RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, const MicroBatchPlan& plan);
 
 }  // namespace pgolf

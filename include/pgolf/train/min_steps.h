@@ -1,4 +1,4 @@
-// MIN_STEPS: how many tokens a step, and how many blocks, leave this machine time for enough steps.
+// MIN_STEPS: chooses tokens per step and blocks such that enough steps fit into the time cap on this machine.
 #pragma once
 
 #include <functional>
@@ -21,30 +21,30 @@ struct StepSize {
 
 struct StepFit {
   StepSize size;
-  double step_ms = 0;   ///< of this size, as timed or as predicted
-  bool enough = false;  ///< step_ms is no more than was asked for
+  double step_ms = 0;  ///< timed or predicted, for this size
+  bool fits = false;   ///< step_ms is within the limit
 };
 
 struct StepTimes {
-  double best_ms = 0;   ///< the quickest step
-  double spent_ms = 0;  ///< in finding out
+  double best_ms = 0;   ///< fastest step
+  double spent_ms = 0;  ///< total time spent on timing
 };
 /// Times at least one step, and more if allowed_ms leaves time for them.
 using TimeSteps = std::function<StepTimes(const StepSize& size, double allowed_ms)>;
 
-/// The most tokens whose step takes at most most_ms; where the fewest take longer, these with as many layers as do not; where
-/// there is nothing of the kind, the smallest size. tokens, layers: what may be taken, largest first.
-/// Times the fewest tokens and then one more size, which the budget of about five seconds and the first time choose; a line
-/// through the two predicts the rest.
-StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& layers, double most_ms,
+/// The largest number of tokens whose step takes at most max_step_ms; if even the smallest takes longer, the smallest with the
+/// most layers that fit; if none fit, the smallest size. tokens, layers: the candidates, in descending order.
+/// Times the smallest number of tokens and then one more size, chosen by the first timing and a budget of about five seconds; a
+/// line through the two predicts the rest.
+StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& layers, double max_step_ms,
                   const TimeSteps& time_steps);
 
-/// The command resolved anew.
+/// Resolves the command again.
 using Resolve = std::function<TrainCommand(const Overrides&)>;
 
-/// Puts TRAIN_BATCH_TOKENS and NUM_LAYERS that suit MIN_STEPS into the command, and 0 into MIN_STEPS; none is larger than it was.
-/// With a checkpoint they are those of the checkpoint, else steps of trainers made for the purpose are timed, and the line that
-/// says what came of it is returned.
+/// Sets TRAIN_BATCH_TOKENS and NUM_LAYERS of the command according to MIN_STEPS, never increasing them, and MIN_STEPS to 0.
+/// With a checkpoint they are the checkpoint's; otherwise times steps of temporary trainers and returns a log line with the
+/// result.
 std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoint>& checkpoint, const Resolve& resolve,
                             const Runtime& runtime, const Process& process);
 

@@ -1,4 +1,4 @@
-// The machine as the run sees it: device, compute dtype, threads, memory, signals.
+// Runtime environment of a run: device, compute dtype, threads, memory, signals.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,7 +9,7 @@
 
 namespace pgolf {
 
-/// What DEVICE, DTYPE, NUM_THREADS and CUDA_GRAPHS come to on this machine.
+/// DEVICE, DTYPE, NUM_THREADS and CUDA_GRAPHS resolved for this machine.
 struct Runtime {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  ///< of activations; float32 or bfloat16
@@ -19,9 +19,9 @@ struct Runtime {
 
 /// Resolves and applies the choices (thread count, attention back ends). automatic: a CUDA device if this build and
 /// machine have one; bfloat16 on CUDA and on processors with bfloat16 matrix instructions (AMX, AVX-512 BF16), else float32.
-/// DETERMINISTIC: LibTorch takes deterministic algorithms only, and cuBLAS a fixed workspace.
-/// With CUDA graphs the calling thread's current stream becomes another one than the default, which cannot be recorded.
-/// Warns of DTYPE=bfloat16 on a processor that has no instructions for it.
+/// DETERMINISTIC: only deterministic algorithms in LibTorch, and a fixed cuBLAS workspace.
+/// With CUDA graphs, sets a non-default current stream in the calling thread, because the default stream cannot be recorded.
+/// Warns about DTYPE=bfloat16 on a processor without bfloat16 instructions.
 /// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
 Runtime start_runtime(const RuntimeConfig& config, int local_rank);
 
@@ -31,7 +31,7 @@ const char* dtype_name(at::ScalarType dtype);
 /// "gpu:NAME sm:90 memory:MIB cudnn:VERSION" of a CUDA device; "" for others.
 std::string gpu_description(const at::Device& device);
 
-/// Waits until the device has finished everything given to it.
+/// Waits until the device has finished all submitted work.
 void synchronize(const at::Device& device);
 
 struct PeakMemory {

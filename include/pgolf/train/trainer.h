@@ -1,4 +1,4 @@
-// The training loop: everything between a RunConfig and a folder with a trained, measured, compressed model.
+// The training loop: from a RunConfig to a run folder with checkpoints, metrics and a trained model.
 #pragma once
 
 #include <functional>
@@ -24,14 +24,14 @@ class RunLog;
 class StepGraph;
 struct RunRecord;
 
-/// Error(usage) naming key and both values unless every setting that matters is the checkpoint's.
+/// Error(usage) naming option and both values unless every Resume::must_match option equals the checkpoint's.
 void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved);
 
-/// What tests look at: one finished optimiser step.
+/// One finished optimizer step.
 struct StepRecord {
   int64_t step = 0;  ///< steps done, from 1
   double train_loss = 0;
-  std::vector<double> micro_losses;  ///< one per pass
+  std::vector<double> micro_losses;  ///< one per micro-batch
   double lr_scale = 0;
   double muon_momentum = 0;
   double grad_norm = 0;  ///< 2-norm over all gradients, before clipping
@@ -40,11 +40,11 @@ struct StepRecord {
 /// One run. Construct, optionally restore(), then train() and export_model() (train/export.h).
 class Trainer {
  public:
-  /// Opens the data, seeds the generator, draws the model. resolved: the options as they are to be stored.
+  /// Opens the data, seeds the generator, initializes the model. resolved: the options to store.
   Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process);
   ~Trainer();
 
-  /// Continues from a checkpoint with the same settings.
+  /// Resumes from a checkpoint with the same settings.
   void restore(const Checkpoint& checkpoint);
 
   /// Trains until iterations or the wall-clock cap; logs, validates and saves as configured.
@@ -58,23 +58,23 @@ class Trainer {
   const ModelMetadata& metadata() const { return metadata_; }
   EvalResult validate();
 
-  /// Called after every step; for tests and the bench.
+  /// Called after every step; for tests and benchmarks.
   std::function<void(const StepRecord&)> on_step;
 
-  /// Lines that the Python program logs before training, then ours. Needs no folder.
+  /// Logs upstream's lines before training, then ours. Needs no folder.
   void log_setup() const;
 
-  /// Forward and backward of all micro-steps of one optimiser step, gradients left in place.
+  /// Forward and backward of all micro-steps of one optimizer step; leaves the gradients in place.
   StepRecord forward_backward();
   /// Checks, clips and applies the gradients of step `done + 1`; elapsed_ms feeds the schedule.
   void apply_gradients(StepRecord* record, double elapsed_ms);
-  /// A step with base learning rates and momentum that does not count and is not checked: to warm up, or to be timed.
-  void rehearse();
+  /// An uncounted, unchecked step with base learning rates and momentum, for warmup and timing.
+  void warmup_step();
 
  private:
   StepRecord step(double elapsed_ms);
-  /// Of the model as it is.
-  void note_best(const EvalResult& result, RunLog& log);
+  /// Updates the best validation loss and logs the result.
+  void record_validation(const EvalResult& result, RunLog& log);
   RunRecord run_record(const RunFolder& folder) const;
   void accumulate_gradients();
   void measure_gradients();
@@ -98,9 +98,9 @@ class Trainer {
   Optimizers optimizers_;
   MicroBatches micro_batches_;
   std::unique_ptr<Replicas> replicas_;
-  at::Tensor report_;  ///< what the host reads of a step, float32 on the device: losses, then norms
-  at::Tensor losses_;  ///< of the passes: the front of report_
-  at::Tensor norms_;   ///< of the parameters that have a gradient: what follows in report_
+  at::Tensor report_;  ///< a step's results for the host, float32 on the device: losses, then norms
+  at::Tensor losses_;  ///< per micro-batch: the front of report_
+  at::Tensor norms_;   ///< of the parameters with gradients: the rest of report_
   std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
   bool restored_ = false;

@@ -1,4 +1,4 @@
-// Validation loss and bits per byte: the project's one metric.
+// Validation loss and bits per byte.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,22 +15,22 @@ struct EvalResult {
   double val_loss = 0;  ///< mean cross-entropy of the targets, nats
   double val_bpb = 0;   ///< bits_per_byte()
   int64_t tokens = 0;   ///< targets scored
-  int64_t bytes = 0;    ///< bytes of text those targets stand for (ByteCounts)
+  int64_t bytes = 0;    ///< bytes of those targets' text (ByteCounts)
 };
 
-/// loss / ln 2 * tokens / bytes, for a mean loss in nats of targets that stand for so many bytes.
+/// loss / ln 2 * tokens / bytes, for a mean loss in nats of targets with that many bytes of text.
 double bits_per_byte(double loss, int64_t tokens, int64_t bytes);
 
 struct EvalOptions {
-  int seq_len = 1024;           ///< every target is scored once, with the tokens of its own window before it as context
+  int seq_len = 1024;           ///< every target is scored once, with the preceding tokens of its window as context
   int64_t batch_sequences = 1;  ///< windows per forward pass
   at::Device device = at::kCPU;
-  /// Called after each batch with windows done and in total; may be empty.
+  /// Called after each batch with the number of windows done and the total; may be empty.
   std::function<void(int64_t, int64_t)> progress;
 };
 
-/// Scores a validation set made for the same seq_len. Batch means are float32, as in the Python program's eval_val;
-/// they are weighted by their token counts and summed in float64. Leaves the model in training mode if it was in it.
+/// Scores a validation set made for the same seq_len. Batch means are float32, as in upstream's eval_val;
+/// they are weighted by their token counts and summed in float64. Restores the model's training mode.
 EvalResult evaluate(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options);
 
 }  // namespace pgolf

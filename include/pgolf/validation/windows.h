@@ -1,4 +1,4 @@
-// What every measurement on a model does: read windows of a validation set, and leave the model as it was.
+// Shared by all model measurements: reads windows of a validation set and restores the model's mode.
 #pragma once
 
 #include <torch/types.h>
@@ -12,7 +12,7 @@
 
 namespace pgolf {
 
-/// No gradients and evaluation mode as long as it lives.
+/// RAII: no gradients, evaluation mode.
 class EvaluationMode {
  public:
   explicit EvaluationMode(Gpt& model) : model_(model), was_training_(model->is_training()) { model_->eval(); }

@@ -1,4 +1,4 @@
-// eval_gpt choices: multiple-choice and cloze sets.
+// eval_gpt choices: multiple-choice and cloze tasks.
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -91,7 +91,7 @@ std::string render(const std::vector<Row>& rows, Format form) {
   return form == Format::csv ? table_of(lines).csv() : json_lines(lines);
 }
 
-/// A row per option.
+/// One row per option.
 JsonRows sample_rows(const std::string& checkpoint, const ChoiceTask& task, const std::vector<TextPair>& pairs,
                      const std::vector<Likelihood>& scores) {
   JsonRows rows;
@@ -125,21 +125,22 @@ ExitCode run_choices(int argc, const char* const* argv) {
   Format form = Format::table;
   std::string output, samples;
   OptionTable table("eval_gpt choices CHECKPOINT... --tasks GLOB[,GLOB...] [--OPTION VALUE]...",
-                    "Accuracy on multiple-choice and cloze sets, JSON lines of {query, choices, gold}, {context_options,\n"
-                    "continuation, gold} or {context, continuation}. How it is computed: docs/generation.md.");
+                    "Accuracy on multiple-choice and cloze tasks: JSON lines of {query, choices, gold}, {context_options,\n"
+                    "continuation, gold} or {context, continuation}. Details: docs/generation.md.");
   add_common(table, common);
   table.group("Choices");
-  table.add_required("TASKS", bind::list(&patterns), "", "Files of items, quoted shell patterns.");
-  table.add("LIMIT", bind::integer(&limit, 0), "items", "The first so many of each file; 0 = all.");
+  table.add_required("TASKS", bind::list(&patterns), "", "Task files, as quoted shell patterns.");
+  table.add("LIMIT", bind::integer(&limit, 0), "items", "Use only the first LIMIT items of each file; 0 = all.");
   table.add(
       "DELIMITER",
       bind::choice(&style.delimiter, {{"auto", Delimiter::automatic}, {"space", Delimiter::space}, {"none", Delimiter::none}}),
-      "", "Between context and continuation; auto: a blank, except before punctuation.");
+      "", "Separator between context and continuation; auto: a space, except before punctuation.");
   table.add("ANSWER_CUE", bind::boolean(&style.answer_cue), "",
-            "Put a line \"Answer:\" behind the query of multiple-choice items, as is usual for piqa and arc.");
-  table.add("FORMAT", format_choice(&form), "", "Form of the result.");
-  table.add("OUTPUT", bind::text(&output), "", "File for the result, instead of standard output.");
-  table.add("LOG_SAMPLES", bind::text(&samples), "", "File for the log-probability of every option of every item, JSON lines.");
+            "Append a line \"Answer:\" to the query of multiple-choice items, as is usual for piqa and arc.");
+  table.add("FORMAT", format_choice(&form), "", "Output format.");
+  table.add("OUTPUT", bind::text(&output), "", "Write the result to this file instead of standard output.");
+  table.add("LOG_SAMPLES", bind::text(&samples), "",
+            "Write the log-probability of every option of every item to this file, as JSON lines.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -166,7 +167,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
       const auto scores =
           likelihoods(model, pairs[i], file.stored.train_seq_len, runtime.device, [&](int64_t done) { bar.update(done); });
       bar.finish();
-      by_task[i].push_back({path, &tasks[i], summarise(tasks[i], scores), file.assumed, file.overrides});
+      by_task[i].push_back({path, &tasks[i], summarize(tasks[i], scores), file.assumed, file.overrides});
       if (!samples.empty()) sample_text += json_lines(sample_rows(path, tasks[i], pairs[i], scores));
     }
   });

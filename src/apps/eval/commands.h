@@ -1,4 +1,4 @@
-// The commands of eval_gpt. argv[0] is the command's name; each has a --help of its own.
+// The commands of eval_gpt. argv[0] is the command's name; each has its own --help.
 #pragma once
 
 #include "pgolf/base/error.h"

@@ -11,55 +11,55 @@ namespace pgolf {
 namespace {
 
 /// In the order of --help.
-std::vector<ModelOption> unsaid_options(Unsaid* unsaid) {
-  std::vector<ModelOption> options = rotary_options(&unsaid->stored.model, &unsaid->rope);
-  for (auto& option : shape_options(&unsaid->stored.model)) options.push_back(std::move(option));
-  options.push_back(train_seq_len_option(&unsaid->stored.train_seq_len));
-  std::erase_if(options, [](const ModelOption& option) { return !option.may_be_unsaid(); });
+std::vector<ModelOption> file_default_options(FileDefaults* defaults) {
+  std::vector<ModelOption> options = rotary_options(&defaults->stored.model, &defaults->rope);
+  for (auto& option : shape_options(&defaults->stored.model)) options.push_back(std::move(option));
+  options.push_back(train_seq_len_option(&defaults->stored.train_seq_len));
+  std::erase_if(options, [](const ModelOption& option) { return !option.may_be_unknown(); });
   return options;
 }
 
-/// Fills in from flags what the file does not say; refuses flags that contradict what it says.
+/// Fills in from flags what the file does not store; refuses flags that contradict a stored value.
 void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOption> options) {
-  ModelMetadata said = model_metadata(file.stored.model, file.stored.train_seq_len);
+  ModelMetadata values = model_metadata(file.stored.model, file.stored.train_seq_len);
   ModelConfig flags = file.stored.model;
-  flags.rope = common.unsaid.stored.model.rope;
+  flags.rope = common.file_defaults.stored.model.rope;
   std::vector<std::string> warnings;
-  resolve_rope(common.unsaid.rope, &flags, &options, &warnings);
+  resolve_rope(common.file_defaults.rope, &flags, &options, &warnings);
   for (const auto& warning : warnings) log::warn(warning);
 
-  const bool silent = !file.assumed.empty();
+  const bool incomplete = !file.assumed.empty();
   const auto given = [&](const std::string& name) { return find_option(options, name).source == Source::flag; };
-  Unsaid any;
-  for (const auto& option : unsaid_options(&any)) {
-    if (option.stored == Stored::in_other_words) continue;
+  FileDefaults unused;
+  for (const auto& option : file_default_options(&unused)) {
+    if (option.stored == Stored::as_another_option) continue;
     const std::string& name = option.name;
     const std::string text = find_option(options, name).text;
-    // Three ways to say the same.
-    const bool lanes = name == "ROPE_DIMS" && (given("ROPE_FRACTION") || given("ROPE_LAYERS"));
-    if (!given(name) && !lanes) continue;
-    if (!silent && text != said.at(name)) {
+    // ROPE_FRACTION and ROPE_LAYERS set it too.
+    const bool implied = name == "ROPE_DIMS" && (given("ROPE_FRACTION") || given("ROPE_LAYERS"));
+    if (!given(name) && !implied) continue;
+    if (!incomplete && text != values.at(name)) {
       throw Error(ExitCode::usage,
                   format("%s=%s, but %s was trained with %s=%s", name.c_str(), text.c_str(), file.path.c_str(), name.c_str(),
-                         said.at(name).c_str()),
-                  "leave the flag out; --eval-rope-dims evaluates with other lanes than those of the training");
+                         values.at(name).c_str()),
+                  "drop the flag; --eval-rope-dims evaluates with other rotated dims than in training");
     }
-    said[name] = text;
+    values[name] = text;
     const auto listed = [&](const std::string& assumption) { return assumption.starts_with(name + "="); };
-    if (silent && std::none_of(file.assumed.begin(), file.assumed.end(), listed)) file.assumed.push_back(name + "=");
+    if (incomplete && std::none_of(file.assumed.begin(), file.assumed.end(), listed)) file.assumed.push_back(name + "=");
   }
-  if (silent) {
-    file.stored = read_model_metadata(said, file.path.string());
+  if (incomplete) {
+    file.stored = read_model_metadata(values, file.path.string());
     check_shape(file.stored.model, options);
     for (auto& assumption : file.assumed) {
       const std::string name = assumption.substr(0, assumption.find('='));
-      assumption = name + "=" + said.at(name);
+      assumption = name + "=" + values.at(name);
     }
   }
 }
 
-/// Lanes other than those of the training, on purpose.
-void override_lanes(ModelFile& file, const Common& common) {
+/// Applies --eval-rope-dims.
+void override_rope_dims(ModelFile& file, const Common& common) {
   if (common.eval_rope_dims == "stored") return;
   ModelConfig& used = file.stored.model;
   const RopeRequest trained = rope_request(used);
@@ -67,20 +67,21 @@ void override_lanes(ModelFile& file, const Common& common) {
   used.rope_dims = parse_rope_dims(common.eval_rope_dims, used.head_dim(), &warning);
   if (!warning.empty()) log::warn(warning);
   file.overrides.push_back("EVAL_ROPE_DIMS=" + common.eval_rope_dims);
-  log::warn(format("%s: %s rotate by --eval-rope-dims; it was trained with %s", file.path.c_str(),
+  log::warn(format("%s: --eval-rope-dims rotates %s; trained with %s", file.path.c_str(),
                    describe_rope_dims(used.widest_rope()).c_str(),
                    (trained.layers == "same" ? trained.dims : trained.layers).c_str()));
 }
 
-/// The same for windows longer than the training's.
+/// Applies --eval-rope-scaling.
 void override_scaling(ModelFile& file, const Common& common) {
   const double factor = common.eval_rope_scaling_factor;
   const auto scaling = common.eval_rope_scaling;
   const bool scales = scaling && *scaling != RopeScaling::none;
   if (scales != (factor != 1)) {
-    throw Error(ExitCode::usage,
-                scales ? "EVAL_ROPE_SCALING: by how much is not said" : "EVAL_ROPE_SCALING_FACTOR without an EVAL_ROPE_SCALING",
-                "give both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
+    throw Error(
+        ExitCode::usage,
+        scales ? "EVAL_ROPE_SCALING needs EVAL_ROPE_SCALING_FACTOR above 1" : "EVAL_ROPE_SCALING_FACTOR needs EVAL_ROPE_SCALING",
+        "give both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
   }
   if (!scaling) return;
   RopeSettings& rope = file.stored.model.rope;
@@ -93,7 +94,7 @@ void override_scaling(ModelFile& file, const Common& common) {
   log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));
 }
 
-/// stored, or a RopeScaling.
+/// "stored" or a RopeScaling.
 Binding stored_or_scaling(std::optional<RopeScaling>* field) {
   const auto scalings = enum_texts(RopeScaling{});
   std::vector<std::string> names{"stored"};
@@ -102,7 +103,7 @@ Binding stored_or_scaling(std::optional<RopeScaling>* field) {
                          [=](size_t index) { *field = index == 0 ? std::nullopt : std::optional(scalings[index - 1].second); });
 }
 
-/// The models' own options are not taken from the environment, which may be set for a training.
+/// Model options are not read from the environment, which may be set up for training.
 std::string environment_variable(const char* name) {
   const char* const value = std::getenv(name);
   return value != nullptr ? value : "";
@@ -115,49 +116,51 @@ std::string ValidationFiles::pattern() const {
   const std::string folder = data_path.empty() ? environment_variable("DATA_PATH") : data_path;
   if (val_files.empty() && !folder.empty()) return folder + "/fineweb_val_*.bin";
   throw Error(ExitCode::usage, val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
-              "say one of them: --val-files 'data/datasets/NAME/fineweb_val_*.bin', or --data-path data/datasets/NAME");
+              "give one of them: --data-path data/datasets/NAME or --val-files 'data/datasets/NAME/fineweb_val_*.bin'");
 }
 
 void add_validation_files(OptionTable& table, ValidationFiles& files) {
   Binding data_path = bind::text(&files.data_path), val_files = bind::text(&files.val_files);
-  data_path.default_text = "that of the environment";
+  data_path.default_text = "from the environment";
   val_files.default_text = "none";
-  table.add("DATA_PATH", data_path, "", "Folder whose fineweb_val_*.bin are read.");
-  table.add("VAL_FILES", val_files, "", "Or these shards, a quoted shell pattern.");
+  table.add("DATA_PATH", data_path, "", "Folder with the validation shards, fineweb_val_*.bin.");
+  table.add("VAL_FILES", val_files, "", "Validation shards as a quoted shell pattern, instead of DATA_PATH.");
 }
 
 void add_common(OptionTable& table, Common& common) {
   table.accept_positional(&common.positional);
-  table.add_action({.name = "help", .field = &common.help, .help = "Print this and stop.", .stops = true});
+  table.add_action({.name = "help", .field = &common.help, .help = "Print this help and exit.", .stops = true});
   table.group("Common");
   common.tokenizer_path = environment_variable("TOKENIZER_PATH");
   const char* const fineweb = "./data/tokenizers/fineweb_1024_bpe.model";
   if (common.tokenizer_path.empty()) common.tokenizer_path = fineweb;
   Binding tokenizer = bind::text(&common.tokenizer_path);
-  tokenizer.default_text = format("that of the environment, or %s", fineweb);
+  tokenizer.default_text = format("from the environment, else %s", fineweb);
   table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
-  table.add("DEVICE", bind::choice(&common.runtime.device), "", "Where to compute.");
-  table.add("DTYPE", bind::choice(&common.runtime.dtype), "", "Of activations.");
-  table.add("OPS", bind::choice(&common.runtime.ops), "", "Fused operations or their definitions.");
+  table.add("DEVICE", bind::choice(&common.runtime.device), "", "Device to compute on.");
+  table.add("DTYPE", bind::choice(&common.runtime.dtype), "", "Dtype of activations.");
+  table.add("OPS", bind::choice(&common.runtime.ops), "", "fast: fused operations; reference: their plain definitions.");
   table.add("NUM_THREADS", bind::integer(&common.runtime.num_threads, 0, 4096), "threads",
             "0 = OMP_NUM_THREADS, else the physical cores this process may use.");
-  table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "lanes",
-            "Rotate other lanes than in training, in all layers, to see what that does: full, none or an even number.");
-  table.add("EVAL_ROPE_SCALING", stored_or_scaling(&common.eval_rope_scaling), "",
-            "Scale positions otherwise than in training, for windows longer than its own (which yarn takes as the original).");
-  table.add("EVAL_ROPE_SCALING_FACTOR", bind::number(&common.eval_rope_scaling_factor, {.low = 1}), "", "By how much.");
-  add_unsaid(table, common.unsaid);
+  table.add("EVAL_ROPE_DIMS", bind::text(&common.eval_rope_dims), "dims",
+            "Number of dims to rotate in all layers instead of the trained one: full, none or an even number.");
+  table.add(
+      "EVAL_ROPE_SCALING", stored_or_scaling(&common.eval_rope_scaling), "",
+      "Position scaling to use instead of the trained one, for longer windows; yarn's original length is the training length.");
+  table.add("EVAL_ROPE_SCALING_FACTOR", bind::number(&common.eval_rope_scaling_factor, {.low = 1}), "",
+            "Factor of EVAL_ROPE_SCALING.");
+  add_file_defaults(table, common.file_defaults);
 }
 
-void add_unsaid(OptionTable& table, Unsaid& unsaid) {
-  table.group("For files that do not say it (the Python program's)");
-  for (auto& option : unsaid_options(&unsaid)) table.add(option.name, option.value, option.unit, option.help);
+void add_file_defaults(OptionTable& table, FileDefaults& defaults) {
+  table.group("Settings for files that do not store them (from upstream's train_gpt.py)");
+  for (auto& option : file_default_options(&defaults)) table.add(option.name, option.value, option.unit, option.help);
 }
 
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {
   ModelFile file = read_model_file(path);
   apply_flags(file, common, std::move(options));
-  override_lanes(file, common);
+  override_rope_dims(file, common);
   override_scaling(file, common);
   return file;
 }

@@ -1,4 +1,4 @@
-// What the commands of eval_gpt share: the options about a stored model and the machine.
+// Options that the commands of eval_gpt share: stored model and machine.
 #pragma once
 
 #include <optional>
@@ -12,20 +12,20 @@
 
 namespace pgolf {
 
-/// What a Python file does not say about its model. A file that says it wins; a flag that contradicts it is an error.
-struct Unsaid {
+/// Settings that upstream's model files do not store. A stored value wins; a flag that contradicts it is an error.
+struct FileDefaults {
   RopeRequest rope;
   StoredModel stored;
 };
 
-/// What every command takes.
+/// Options of every command.
 struct Common {
   std::vector<std::string> positional;
   std::string tokenizer_path;
   RuntimeConfig runtime;
-  Unsaid unsaid;
+  FileDefaults file_defaults;
   std::string eval_rope_dims = "stored";
-  std::optional<RopeScaling> eval_rope_scaling;  ///< none given: as stored
+  std::optional<RopeScaling> eval_rope_scaling;  ///< nullopt: as stored
   double eval_rope_scaling_factor = 1;
   bool help = false;
 };
@@ -33,21 +33,21 @@ struct Common {
 /// Adds all of the above to the table.
 void add_common(OptionTable& table, Common& common);
 
-/// Where validation tokens are: a folder's fineweb_val_*.bin, or a shell pattern.
+/// Where the validation tokens are: fineweb_val_*.bin in a folder, or a shell pattern.
 struct ValidationFiles {
   std::string data_path, val_files;
 
-  /// Of the environment's DATA_PATH if neither is given. Error(usage) if there is none, or both are given.
+  /// The environment's DATA_PATH if neither is given. Error(usage) if that is not set either, or if both are given.
   std::string pattern() const;
 };
 
 void add_validation_files(OptionTable& table, ValidationFiles& files);
 
-/// Adds only what a file may not say.
-void add_unsaid(OptionTable& table, Unsaid& unsaid);
+/// Adds only the options for what a file may not store.
+void add_file_defaults(OptionTable& table, FileDefaults& defaults);
 
-/// Reads a model for a command whose table gave these options. They fill in what the file does not say; one that contradicts
-/// what it says is an Error(usage).
+/// Reads a model. options, resolved by the command's table, fill in what the file does not store; one that contradicts a
+/// stored value is an Error(usage).
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);
 
 }  // namespace pgolf

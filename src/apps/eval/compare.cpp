@@ -17,17 +17,17 @@
 namespace pgolf {
 namespace {
 
-/// Everything there is to print.
+/// Everything to print.
 struct Report {
   std::string path_a, path_b;
   int seq_len = 0;
   Comparison numbers;
   std::vector<TensorDifference> tensors;
   std::string no_tensors;                                    ///< why there are none
-  std::vector<std::string> assumed_a, assumed_b, overrides;  ///< the last of both models
+  std::vector<std::string> assumed_a, assumed_b, overrides;  ///< overrides: of both models
 
   double difference() const { return numbers.b.val_loss - numbers.a.val_loss; }
-  /// Nats a token -> bits a byte, for differences and errors as for losses.
+  /// Nats per token -> bits per byte, for losses, differences and errors alike.
   double bpb(double nats) const { return bits_per_byte(nats, numbers.a.tokens, numbers.a.bytes); }
 };
 
@@ -41,7 +41,7 @@ std::string bits(double value) {
   return value < 0 ? "" : format("%.3f", value);
 }
 
-/// Mean over the weights that have codes; nothing if none have.
+/// Mean over the weights that have codes; empty if none have.
 std::string mean_bits(const std::vector<TensorDifference>& tensors, double TensorDifference::*field) {
   double sum = 0, count = 0;
   for (const auto& row : tensors) {
@@ -90,7 +90,7 @@ Table tensors_table(const Report& report) {
   return table;
 }
 
-/// One row per thing: first the comparison, then the tensors.
+/// The comparison, then one row per tensor.
 JsonRows json_rows(const Report& report) {
   const Comparison& n = report.numbers;
   const auto number = [](double value) { return std::isfinite(value) ? nlohmann::ordered_json(value) : nullptr; };
@@ -131,21 +131,21 @@ JsonRows json_rows(const Report& report) {
   return rows;
 }
 
-std::string words(const Report& report, Format form) {
+std::string table_report(const Report& report, Format form) {
   const Comparison& n = report.numbers;
   std::string out = table_text(losses_table(report), form) + "\n";
   out += format("top-1 agreement %.4f%%; %s tokens, %s bytes, %s windows of %d\n", 100 * n.top1_agreement,
                 with_commas(n.a.tokens).c_str(), with_commas(n.a.bytes).c_str(), with_commas(n.windows).c_str(), report.seq_len);
-  if (!report.assumed_a.empty()) out += "assumed of A: " + join(report.assumed_a, " ") + "\n";
+  if (!report.assumed_a.empty()) out += "assumed for A: " + join(report.assumed_a, " ") + "\n";
   if (!report.overrides.empty()) out += "overrides: " + join(report.overrides, " ") + "\n";
-  if (!report.assumed_b.empty()) out += "assumed of B: " + join(report.assumed_b, " ") + "\n";
-  if (!report.no_tensors.empty()) return out + "no table of tensors: " + report.no_tensors + "\n";
+  if (!report.assumed_b.empty()) out += "assumed for B: " + join(report.assumed_b, " ") + "\n";
+  if (!report.no_tensors.empty()) return out + "no tensor table: " + report.no_tensors + "\n";
   return out + "\n" + table_text(tensors_table(report), form);
 }
 
 std::string report_text(const Report& report, Format form) {
   if (form == Format::csv) return table_of(json_rows(report)).csv();
-  return form == Format::jsonl ? json_lines(json_rows(report)) : words(report, form);
+  return form == Format::jsonl ? json_lines(json_rows(report)) : table_report(report, form);
 }
 
 }  // namespace
@@ -157,18 +157,17 @@ ExitCode run_compare(int argc, const char* const* argv) {
   int seq_len = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
   Format form = Format::table;
-  OptionTable table(
-      "eval_gpt compare A B --data-path DIR [--OPTION VALUE]...",
-      "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor: the full\n"
-      "model and its artifact, or two runs.");
+  OptionTable table("eval_gpt compare A B --data-path DIR [--OPTION VALUE]...",
+                    "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor, for\n"
+                    "example a model and its artifact, or two runs.");
   add_common(table, common);
   table.group("Compare");
   add_validation_files(table, files);
-  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = that of A's training.");
-  table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
-  table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Per forward pass.");
-  table.add("FORMAT", format_choice(&form), "", "Form of the result.");
-  table.add("OUTPUT", bind::text(&output), "", "File for the result, instead of standard output.");
+  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = A's training length.");
+  table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets to score; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Tokens per forward pass.");
+  table.add("FORMAT", format_choice(&form), "", "Output format.");
+  table.add("OUTPUT", bind::text(&output), "", "Write the result to this file instead of standard output.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -184,9 +183,9 @@ ExitCode run_compare(int argc, const char* const* argv) {
   const int vocab_size = a.stored.model.vocab_size;
   if (b.stored.model.vocab_size != vocab_size) {
     throw Error(ExitCode::bad_input,
-                format("%s has a vocabulary of %d tokens, %s one of %d: there are no tokens to compare them on", a.path.c_str(),
+                format("%s has a vocabulary of %d tokens, %s has %d: they cannot be compared on the same tokens", a.path.c_str(),
                        vocab_size, b.path.c_str(), b.stored.model.vocab_size),
-                "val_bpb of eval_gpt score compares models of different tokenizers");
+                "to compare models with different tokenizers, use val_bpb of eval_gpt score");
   }
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(vocab_size);

@@ -1,4 +1,4 @@
-// eval_gpt export: a stored model in another form.
+// eval_gpt export: a stored model in another format.
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -17,30 +17,30 @@ namespace fs = std::filesystem;
 
 void check_output(const fs::path& output, bool overwrite) {
   model_format(output);
-  std::error_code none;  // what cannot be looked at fails when it is written
+  std::error_code none;  // a path that cannot be inspected fails when it is written
   if (fs::is_directory(output, none)) throw Error(ExitCode::usage, format("OUTPUT=%s is a folder", output.c_str()));
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
-  if (!fs::is_directory(folder, none)) throw Error(ExitCode::usage, format("OUTPUT=%s: there is no such folder", output.c_str()));
+  if (!fs::is_directory(folder, none)) throw Error(ExitCode::usage, format("OUTPUT=%s: no such folder", output.c_str()));
   if (!overwrite && fs::exists(output, none))
     throw Error(ExitCode::usage, format("OUTPUT=%s exists", output.c_str()), "--overwrite replaces it");
 }
 
-/// What is stored beside the weights: what the file said. For one that said nothing, nothing, unless that is asked for.
+/// The configuration to store: that of the file. For a file without one, none, or the assumed one if store_assumed.
 ModelMetadata metadata_to_store(const ModelFile& file, bool store_assumed, const std::vector<ResolvedOption>& options) {
   if (!file.metadata.empty()) {
     if (store_assumed)
-      throw Error(ExitCode::usage, format("nothing about %s is assumed: it stores its configuration", file.path.c_str()),
-                  "leave --store-assumed out");
+      throw Error(ExitCode::usage, format("%s stores its configuration, so nothing is assumed", file.path.c_str()),
+                  "drop --store-assumed");
     return file.metadata;
   }
   if (store_assumed) return model_metadata(file.stored.model, file.stored.train_seq_len);
   for (const auto& option : options) {
-    const bool ours = option.name == "OUTPUT" || option.name == "OVERWRITE" || option.name == "STORE_ASSUMED";
-    if (option.source == Source::flag && !ours) {
+    const bool own = option.name == "OUTPUT" || option.name == "OVERWRITE" || option.name == "STORE_ASSUMED";
+    if (option.source == Source::flag && !own) {
       throw Error(ExitCode::usage,
-                  format("%s says something about %s, which stores no configuration, and nothing would be stored",
+                  format("%s would have no effect: %s stores no configuration, and neither would the output",
                          option.origin.c_str(), file.path.c_str()),
-                  "--store-assumed true stores it, with the other assumed values");
+                  "--store-assumed true stores it with the other assumed values");
     }
   }
   return {};
@@ -52,17 +52,18 @@ ExitCode run_export(int argc, const char* const* argv) {
   Common common;
   std::string output;
   bool overwrite = false, store_assumed = false;
-  OptionTable table("eval_gpt export CHECKPOINT --output FILE [--OPTION VALUE]...",
-                    "Writes a stored model in the form that the output's suffix asks for: .safetensors, .pt (a state dict for\n"
-                    "torch.load) or .ptz (the int8 artifact). Between the first two not a bit changes.");
+  OptionTable table(
+      "eval_gpt export CHECKPOINT --output FILE [--OPTION VALUE]...",
+      "Converts a stored model to the format of the output's suffix: .safetensors, .pt (a state dict for torch.load)\n"
+      "or .ptz (the int8 artifact). Between the first two every bit is kept.");
   table.accept_positional(&common.positional);
-  table.add_action({.name = "help", .field = &common.help, .help = "Print this and stop.", .stops = true});
+  table.add_action({.name = "help", .field = &common.help, .help = "Print this help and exit.", .stops = true});
   table.add_action({.name = "overwrite", .field = &overwrite, .help = "Replace the output if it exists."});
   table.group("Export");
   table.add_required("OUTPUT", bind::text(&output), "", "File to write: *.safetensors, *.pt or *.ptz.");
   table.add("STORE_ASSUMED", bind::boolean(&store_assumed), "",
-            "For a file without a configuration: store what was inferred, assumed and given by the flags below.");
-  add_unsaid(table, common.unsaid);
+            "For a file without a configuration: store the inferred and assumed values and those of the flags below.");
+  add_file_defaults(table, common.file_defaults);
   const auto options = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -74,7 +75,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   const ModelFile file = read_model(common.positional[0], common, options);
   const ModelMetadata metadata = metadata_to_store(file, store_assumed, options);
   if (file.format.codes != CodeFormat::none && model_format(output).codes != CodeFormat::none)
-    log::warn(format("%s is quantised already; rounding its weights again may move them a little", file.path.c_str()));
+    log::warn(format("%s is already quantized; quantizing it again may change its weights slightly", file.path.c_str()));
   write_model(output, file.state, file.stored.model, metadata);
   const char* stored =
       file.metadata.empty() ? (metadata.empty() ? "no configuration" : "assumed configuration") : "configuration";

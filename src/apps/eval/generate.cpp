@@ -1,4 +1,4 @@
-// eval_gpt generate: lets a stored model speak.
+// eval_gpt generate: samples text from a stored model.
 #include "pgolf/eval/generate.h"
 
 #include <chrono>
@@ -16,17 +16,17 @@
 namespace pgolf {
 namespace {
 
-constexpr size_t kLongestPrompt = size_t{64} << 20;  // bytes
+constexpr size_t kMaxPromptBytes = size_t{64} << 20;  // bytes
 
 /// path: "-" is standard input.
 std::string read_prompt(const std::string& path) {
-  if (path != "-") return read_text(path, kLongestPrompt);
+  if (path != "-") return read_text(path, kMaxPromptBytes);
   std::string text;
   char buffer[1 << 16];
   while (std::cin.read(buffer, sizeof buffer), std::cin.gcount() > 0) {
     text.append(buffer, static_cast<size_t>(std::cin.gcount()));
-    if (text.size() > kLongestPrompt)
-      throw Error(ExitCode::bad_input, format("the prompt on standard input is longer than %zu bytes", kLongestPrompt));
+    if (text.size() > kMaxPromptBytes)
+      throw Error(ExitCode::bad_input, format("the prompt on standard input is longer than %zu bytes", kMaxPromptBytes));
   }
   return text;
 }
@@ -38,7 +38,7 @@ void print(const std::string& text) {
 
 class Stopwatch {
  public:
-  /// Since it was made or asked last.
+  /// Since construction or the last call.
   double seconds() {
     const auto now = std::chrono::steady_clock::now(), before = std::exchange(last_, now);
     return std::chrono::duration<double>(now - before).count();
@@ -48,9 +48,9 @@ class Stopwatch {
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
 
-/// Prints the prompt and, token by token, its continuation; how long that took goes to standard error.
-void speak(Gpt& model, const Tokenizer& tokenizer, const std::vector<int>& prompt, const GenerateOptions& options,
-           const at::Device& device) {
+/// Prints the prompt and, token by token, its continuation; timings go to standard error.
+void print_sample(Gpt& model, const Tokenizer& tokenizer, const std::vector<int>& prompt, const GenerateOptions& options,
+                  const at::Device& device) {
   TextStream text(tokenizer);
   std::string line = format("[%lld] ", static_cast<long long>(options.seed));
   for (const int id : prompt) line += text.push(id);
@@ -63,9 +63,9 @@ void speak(Gpt& model, const Tokenizer& tokenizer, const std::vector<int>& promp
     return true;
   });
   print(text.finish() + "\n");
-  std::string times = format("%zu tokens after %zu", produced.size(), prompt.size());
-  if (!produced.empty()) times += format(", the first in %.3fs", first);
-  if (rest > 0) times += format(", the others at %.1f tokens/s", static_cast<double>(produced.size() - 1) / rest);
+  std::string times = format("%zu tokens after a prompt of %zu", produced.size(), prompt.size());
+  if (!produced.empty()) times += format(", first in %.3fs", first);
+  if (rest > 0) times += format(", then %.1f tokens/s", static_cast<double>(produced.size() - 1) / rest);
   std::fprintf(stderr, "%s\n", times.c_str());
 }
 
@@ -78,22 +78,22 @@ ExitCode run_generate(int argc, const char* const* argv) {
   int num_samples = 1;
   OptionTable table(
       "eval_gpt generate CHECKPOINT --prompt TEXT [--OPTION VALUE]...",
-      "Prints continuations of a prompt as they come. Sees the last tokens up to the length of the training; a text\n"
-      "that outgrows it loses the older half of them, each time it does (docs/generation.md).");
+      "Prints continuations of a prompt as they are sampled. The context is the training length; whenever a text outgrows\n"
+      "it, the older half of the context is dropped (docs/generation.md).");
   add_common(table, common);
   table.group("Generate");
   table.add("PROMPT", bind::text(&prompt), "", "Text to continue.");
   table.add("PROMPT_FILE", bind::text(&prompt_file), "",
-            "File with the text to continue, - for standard input; empty: the beginning of a document.");
-  table.add("MAX_NEW_TOKENS", bind::integer(&options.max_new_tokens, 1, 1 << 20), "tokens", "Length of a continuation.");
-  table.add("TEMPERATURE", bind::number(&options.temperature, {.low = 0}), "", "0 = always the likeliest token.");
-  table.add("TOP_K", bind::integer(&options.top_k, 0), "tokens", "Sample among the likeliest; 0 = all.");
+            "File with the text to continue, - for standard input; an empty file starts a new document.");
+  table.add("MAX_NEW_TOKENS", bind::integer(&options.max_new_tokens, 1, 1 << 20), "tokens", "Maximum length of a continuation.");
+  table.add("TEMPERATURE", bind::number(&options.temperature, {.low = 0}), "", "Sampling temperature; 0 = greedy.");
+  table.add("TOP_K", bind::integer(&options.top_k, 0), "tokens", "Sample from the TOP_K most likely tokens; 0 = all.");
   table.add("TOP_P", bind::number(&options.top_p, {.low = 0, .high = 1, .low_open = true}), "",
-            "Of these, among the likeliest whose probabilities first add up to this.");
-  table.add("SEED", bind::integer(&options.seed, 0), "", "Of the first sample; the next one's is one higher.");
-  table.add("NUM_SAMPLES", bind::integer(&num_samples, 1, 1 << 20), "", "Continuations to print.");
+            "Of these, sample from the most likely ones whose probabilities first add up to TOP_P.");
+  table.add("SEED", bind::integer(&options.seed, 0), "", "Seed of the first sample; each further sample adds 1.");
+  table.add("NUM_SAMPLES", bind::integer(&num_samples, 1, 1 << 20), "", "Number of continuations.");
   table.add("KV_CACHE", bind::boolean(&options.kv_cache), "",
-            "Keep the keys and values of earlier tokens; 0 computes them anew for every token, to check or time the cache.");
+            "Cache the keys and values of earlier tokens; 0 recomputes them for every token, to check or time the cache.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -103,7 +103,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
   if (prompt.empty() == prompt_file.empty())
     throw Error(ExitCode::usage, "generate takes either a prompt or a prompt file",
-                "--prompt TEXT, --prompt-file FILE, or - for it");
+                "--prompt TEXT, --prompt-file FILE, or --prompt-file - for standard input");
   if (!prompt_file.empty()) prompt = read_prompt(prompt_file);
   const Runtime runtime = start_runtime(common.runtime, 0);
   const ModelFile file = read_model(common.positional[0], common, options_given);
@@ -113,7 +113,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
   options.context = file.stored.train_seq_len;
   std::vector<int> ids{kBosId};
   for (const int id : tokenizer.encode(prompt)) ids.push_back(id);
-  for (int i = 0; i < num_samples; ++i, ++options.seed) speak(model, tokenizer, ids, options, runtime.device);
+  for (int i = 0; i < num_samples; ++i, ++options.seed) print_sample(model, tokenizer, ids, options, runtime.device);
   return ExitCode::ok;
 }
 

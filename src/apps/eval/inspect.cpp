@@ -1,4 +1,4 @@
-// eval_gpt inspect: what is in a file.
+// eval_gpt inspect: the contents of a model file.
 #include <torch/types.h>
 
 #include <cstdio>
@@ -26,7 +26,7 @@ struct Inspected {
   ModelContainer container;
   FileContents contents;
   std::optional<ModelFile> model;
-  std::string no_model;  ///< why not, if there is none
+  std::string no_model;  ///< why there is none
 
   int64_t values() const {
     int64_t sum = 0;
@@ -43,7 +43,7 @@ struct Inspected {
 Inspected inspect(const fs::path& path) {
   Inspected out;
   out.container = open_model_container(path);
-  // Its checksum is part of the container; what cannot be trusted is not listed.
+  // Verifies the checksum; a damaged checkpoint is not listed.
   if (out.container.is_checkpoint()) load_checkpoint(path);
   out.contents = list_contents(out.container, path.string());
   try {
@@ -64,14 +64,14 @@ bool has_codes(const StoredTensor& tensor) {
   return tensor.scale && tensor.data.dtype == DType::int8;
 }
 
-/// Smallest and largest value; nothing of an empty tensor.
+/// Smallest and largest value; nullopt for an empty tensor.
 std::optional<std::pair<double, double>> range_of(const RawTensor& tensor) {
   if (tensor.numel() == 0) return std::nullopt;
   const auto values = to_tensor(tensor).to(at::kDouble);
   return std::pair(values.min().item<double>(), values.max().item<double>());
 }
 
-/// "-127..127", in the form of %g.
+/// "-127..127", formatted with %g.
 std::string range_text(const RawTensor& tensor) {
   const auto range = range_of(tensor);
   if (!range) return "";
@@ -97,7 +97,7 @@ std::string rope_text(const ModelConfig& model) {
 
 std::string model_text(const ModelFile& file) {
   const ModelConfig& model = file.stored.model;
-  return format("%d layers of %d lanes, %d heads (%d key/value), MLP %dx, vocabulary %d, embeddings %s", model.num_layers,
+  return format("%d layers of width %d, %d heads (%d key/value), MLP %dx, vocabulary %d, embeddings %s", model.num_layers,
                 model.model_dim, model.num_heads, model.num_kv_heads, model.mlp_mult, model.vocab_size,
                 model.tie_embeddings ? "tied" : "not tied");
 }
@@ -120,7 +120,7 @@ std::string overview(const Inspected& file, const fs::path& path, int64_t budget
                         file_bytes <= budget ? "left for the code" : "too many"));
   line("tensors", format("%zu, %s values, %s bytes", contents.tensors.size(), with_commas(file.values()).c_str(),
                          with_commas(file.bytes()).c_str()));
-  line("model", file.model ? model_text(*file.model) : "none that can be used: " + printable(file.no_model, std::string::npos));
+  line("model", file.model ? model_text(*file.model) : "not usable: " + printable(file.no_model, std::string::npos));
   if (file.model) line("rope", rope_text(file.model->stored.model));
   if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed, " "));
   std::vector<std::string> stored;
@@ -186,13 +186,13 @@ ExitCode run_inspect(int argc, const char* const* argv) {
   int64_t budget = OutputConfig().budget_bytes;
   OptionTable table(
       "eval_gpt inspect FILE... [--OPTION VALUE]...",
-      "Says what is in model files, ours or others': form, tensors, configuration, rotation, size against the budget.\n"
-      "Reads them only; nothing in them is run.");
+      "Shows what model files contain, from train_gpt or elsewhere: format, tensors, configuration, rotation, size against\n"
+      "the budget. Files are only parsed; no code in them is run.");
   table.accept_positional(&paths);
-  table.add_action({.name = "help", .field = &help, .help = "Print this and stop.", .stops = true});
+  table.add_action({.name = "help", .field = &help, .help = "Print this help and exit.", .stops = true});
   table.group("Inspect");
-  table.add("FORMAT", format_choice(&form, {Format::table, Format::jsonl}), "", "Form of the output.");
-  table.add("BUDGET_BYTES", bind::integer(&budget, 1), "bytes", "What model and code may take together.");
+  table.add("FORMAT", format_choice(&form, {Format::table, Format::jsonl}), "", "Output format.");
+  table.add("BUDGET_BYTES", bind::integer(&budget, 1), "bytes", "Size limit for model and code together.");
   table.resolve(argc, argv, {});
   if (help) {
     std::fputs(table.help().c_str(), stdout);

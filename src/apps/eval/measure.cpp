@@ -1,4 +1,4 @@
-// eval_gpt measure: everything that can be measured on one stored model, as JSON lines.
+// eval_gpt measure: all measurements of one stored model, as JSON lines.
 #include "pgolf/eval/measure.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@
 namespace pgolf {
 namespace {
 
-/// One bar at a time, a new one for every thing that is measured.
+/// One progress bar at a time, a new one per measurement.
 class Bars {
  public:
   void update(const std::string& what, int64_t done, int64_t total) {
@@ -78,7 +78,7 @@ void log_summary(const JsonRows& rows) {
   log::info(format("attention, mean of heads: distance %.1f tokens, entropy %.3f nats, first token %.3f, previous token %.3f",
                    mean_of(heads, &AttentionRecord::distance), mean_of(heads, &AttentionRecord::entropy),
                    mean_of(heads, &AttentionRecord::first_token), mean_of(heads, &AttentionRecord::previous_token)));
-  log::info(format("rotated lanes' share of the logits, mean of heads: %.3f",
+  log::info(format("rotated dims' share of the logits, mean of heads: %.3f",
                    mean_of(all_of<LogitShareRecord>(rows), &LogitShareRecord::rotated)));
 }
 
@@ -90,23 +90,23 @@ ExitCode run_measure(int argc, const char* const* argv) {
   std::vector<std::string> seq_lens{"0.5x", "1x", "2x", "4x"};
   std::string output;
   OptionTable table("eval_gpt measure CHECKPOINT --data-path DIR [--OPTION VALUE]...",
-                    "Measures one stored model: loss by window length and position, memory, retrieval, attention, and the share\n"
-                    "of the rotation in it. Prints JSON lines (docs/measurements.md), the same for the same input.");
+                    "Measures one stored model: loss by window length and position, memory, retrieval, attention, and the\n"
+                    "rotated dims' share of the logits. Prints JSON lines (docs/measurements.md), the same for the same input.");
   add_common(table, common);
   table.group("Measure");
   ValidationFiles files;
   add_validation_files(table, files);
   table.add("EVAL_SEQ_LENS", bind::list(&seq_lens), "",
-            "Window lengths: factors of the training's (2x) or tokens. The training's own is always among them.");
+            "Window lengths in tokens, or as multiples of the training length (2x). The training length is always included.");
   table.add("EVAL_TOKENS", bind::integer(&options.eval_tokens, 0), "tokens",
-            "Targets scored at each length, rounded down to whole windows of the longest; 0 = all.");
-  table.add("VAL_BATCH_SIZE", bind::integer(&options.batch_tokens, 1), "tokens", "Per forward pass.");
+            "Targets to score at each length, rounded down to whole windows of the longest; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&options.batch_tokens, 1), "tokens", "Tokens per forward pass.");
   table.add("RETRIEVAL_ITEMS", bind::integer(&options.retrieval_items, 0, 1 << 20), "",
             "Sequences per retrieval task, length and distance; 0 = no retrieval.");
   table.add("PROBE_WINDOWS", bind::integer(&options.probe_windows, 0, 1 << 20), "windows",
-            "Of the training length, for attention, logit share and relative shift; 0 = none of these.");
-  table.add("SEED", bind::integer(&options.seed, 0), "", "Of the retrieval tasks.");
-  table.add("OUTPUT", bind::text(&output), "", "File for the JSON lines; a summary is printed instead of them.");
+            "Windows of the training length for attention, logit share and relative shift; 0 = skip these.");
+  table.add("SEED", bind::integer(&options.seed, 0), "", "Seed of the retrieval tasks.");
+  table.add("OUTPUT", bind::text(&output), "", "Write the JSON lines to this file and print a summary instead.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);

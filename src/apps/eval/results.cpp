@@ -67,7 +67,7 @@ Table table_of(const JsonRows& rows) {
 
 void check_writable(const char* option, const std::string& path) {
   if (path.empty()) return;
-  std::error_code none;  // what cannot be looked at cannot be created
+  std::error_code none;  // a path that cannot be inspected fails below
   if (std::filesystem::is_directory(path, none)) throw Error(ExitCode::io, format("%s=%s is a folder", option, path.c_str()));
   const AtomicFile created_and_removed(path);
 }

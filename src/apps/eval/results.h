@@ -1,4 +1,4 @@
-// How the commands of eval_gpt hand out what they found.
+// Output of the commands of eval_gpt.
 #pragma once
 
 #include <functional>
@@ -12,31 +12,31 @@
 
 namespace pgolf {
 
-/// Of --format. text: lines as each model is done.
+/// Values of --format. text: lines after each model.
 enum class Format { text, table, md, csv, jsonl };
 
-/// One of these; the field's value is the default.
+/// A choice among `offered`; the field's value is the default.
 Binding format_choice(Format* form, const std::vector<Format>& offered = {Format::table, Format::md, Format::csv, Format::jsonl});
 
-/// md, csv, or aligned.
+/// As Markdown, CSV, or aligned columns.
 std::string table_text(const Table& table, Format form);
 
 using JsonRows = std::vector<nlohmann::ordered_json>;
 
-/// A line each. Names and paths may hold bytes that are not UTF-8; these are replaced.
+/// One line per row. Bytes that are not UTF-8, as in names and paths, are replaced.
 std::string json_lines(const JsonRows& rows);
 
-/// The same rows in columns, those of any row in the order in which they come. What a row lacks, and what is null or not
-/// finite, is empty; of a list the numbers are joined by x, other entries by blanks.
+/// The rows as a table whose columns are the keys of all rows, in order of appearance. Missing, null and non-finite values
+/// are empty; lists of numbers are joined by x, other lists by spaces.
 Table table_of(const JsonRows& rows);
 
-/// Error(io) now, not after all the work, if the option names a file that cannot be written.
+/// Error(io) if the option names a file that cannot be written; call it before the work.
 void check_writable(const char* option, const std::string& path);
 
-/// Writes to the file, whole or not at all; to standard output if the path is empty. Error(io) if that fails.
+/// Writes the file atomically; to standard output if the path is empty. Error(io) on failure.
 void write_result(const std::string& path, const std::string& text);
 
-/// Calls use for each. One bad file among several is a warning and the exit code: it does not hide what the others have.
+/// Calls use for each path. One bad file among several is a warning and sets the exit code; the others are still used.
 ExitCode for_each_file(const std::vector<std::string>& paths, const std::function<void(const std::string& path)>& use);
 
 }  // namespace pgolf

@@ -20,6 +20,8 @@
 namespace pgolf {
 namespace {
 
+constexpr int kMaxSeqLen = 1 << 24;
+
 struct ScoreCommand {
   std::string val_files, output;
   std::vector<std::string> seq_lens;
@@ -45,15 +47,16 @@ std::vector<int> lengths_of(const std::vector<std::string>& texts) {
   std::vector<int> lengths;
   for (const auto& text : texts) {
     const auto number = parse_integer(text);
-    if (!number || *number < 0 || *number > 1 << 24)
-      throw Error(ExitCode::usage, format("EVAL_SEQ_LEN=%s is no window length from 0 to 16777216", printable(text).c_str()));
+    if (!number || *number < 0 || *number > kMaxSeqLen)
+      throw Error(ExitCode::usage,
+                  format("EVAL_SEQ_LEN=%s is not a valid window length (0 to %d)", printable(text).c_str(), kMaxSeqLen));
     lengths.push_back(static_cast<int>(*number));
   }
-  if (lengths.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LEN names no length");
+  if (lengths.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LEN is empty");
   return lengths;
 }
 
-/// The tokens that are scored: whole windows for windows side by side, as the Python program does it; with a stride all.
+/// The tokens to score: all with a stride; without one whole windows only, as upstream does it.
 ValidationSet stream_of(const ScoreCommand& command, int seq_len, int vocab_size) {
   if (command.stride > 0) return ValidationSet::whole(command.val_files, command.eval_tokens, vocab_size);
   return {command.val_files, seq_len, command.eval_tokens, vocab_size};
@@ -63,7 +66,7 @@ std::string finite(double value, const char* form) {
   return std::isfinite(value) ? format(form, value) : std::string();
 }
 
-/// What the Python program prints of its artifact, for this file; then its digits, then what they are about.
+/// The lines that upstream prints for its artifact, then what was scored.
 void print_text(const Row& row) {
   const auto& total = row.summary.total;
   const std::string name = printable(row.checkpoint, std::string::npos);
@@ -86,7 +89,7 @@ void print_text(const Row& row) {
 
 nlohmann::ordered_json to_json(const Row& row) {
   const auto& total = row.summary.total;
-  const auto lanes = parse_integer(row.rope_dims);
+  const auto dims = parse_integer(row.rope_dims);
   nlohmann::ordered_json line{{"checkpoint", row.checkpoint},
                               {"format", row.format},
                               {"seq_len", row.seq_len},
@@ -100,7 +103,7 @@ nlohmann::ordered_json to_json(const Row& row) {
                               {"stderr_loss", row.summary.stderr_loss},
                               {"stderr_bpb", row.summary.stderr_bpb},
                               {"seconds", row.seconds},
-                              {"rope_dims", lanes ? nlohmann::ordered_json(*lanes) : nlohmann::ordered_json(row.rope_dims)},
+                              {"rope_dims", dims ? nlohmann::ordered_json(*dims) : nlohmann::ordered_json(row.rope_dims)},
                               {"assumed", row.assumed},
                               {"overrides", row.overrides}};
   for (const auto& bucket : row.positions)
@@ -141,18 +144,18 @@ Table to_table(const std::vector<Row>& rows) {
   return table;
 }
 
-/// The worst and the best `count` documents with the beginning of their words.
+/// The worst and the best `count` documents with the beginning of their text.
 void print_documents(const std::vector<DocumentLoss>& documents, std::span<const uint16_t> tokens, const Tokenizer& tokenizer,
                      int count) {
   auto sorted = documents;
   std::stable_sort(sorted.begin(), sorted.end(), [](const DocumentLoss& a, const DocumentLoss& b) { return a.bpb > b.bpb; });
   const auto print = [&](const DocumentLoss& document) {
     constexpr int64_t shown = 40;  // tokens
-    const auto words =
+    const auto start =
         tokens.subspan(static_cast<size_t>(document.begin + 1), static_cast<size_t>(std::min(shown, document.tokens)));
     std::printf("  bpb:%.4f loss:%.4f tokens:%lld at:%lld  %s\n", document.bpb, document.loss,
                 static_cast<long long>(document.tokens), static_cast<long long>(document.begin),
-                printable(tokenizer.decode(std::vector<int>(words.begin(), words.end()))).c_str());
+                printable(tokenizer.decode(std::vector<int>(start.begin(), start.end()))).c_str());
   };
   const size_t some = std::min(sorted.size(), static_cast<size_t>(count));
   std::printf("worst of %zu documents:\n", sorted.size());
@@ -175,10 +178,10 @@ class Scorer {
     const ModelFile file = read_model(path, common_, given_);
     tokenizer_.require_vocab_size(file.stored.model.vocab_size);
     Gpt model = build_model(file, runtime_.dtype, common_.runtime.ops, runtime_.device);
-    for (const int asked : lengths_) {
-      const int seq_len = asked > 0 ? asked : file.stored.train_seq_len;
+    for (const int requested : lengths_) {
+      const int seq_len = requested > 0 ? requested : file.stored.train_seq_len;
       if (command_.stride > seq_len) {
-        throw Error(ExitCode::usage, format("EVAL_STRIDE=%d is more than the window of %d tokens, and would leave tokens out",
+        throw Error(ExitCode::usage, format("EVAL_STRIDE=%d is larger than the window of %d tokens and would skip tokens",
                                             command_.stride, seq_len));
       }
       rows_.push_back(score_length(path, file, model, seq_len));
@@ -213,7 +216,7 @@ class Scorer {
     row.rope_dims = layers == "same" ? std::to_string(config.widest_rope().rope_dims) : layers;
     row.seq_len = seq_len;
     row.stride = options.stride;
-    row.summary = summarise(score, validation.tokens(), byte_counts, seq_len);
+    row.summary = summarize(score, validation.tokens(), byte_counts, seq_len);
     row.split = known_split(row.summary.total.tokens, row.summary.total.bytes);
     row.stream_sha256 = sha256_hex(std::as_bytes(validation.tokens()));
     row.assumed = file.assumed;
@@ -226,7 +229,7 @@ class Scorer {
     return row;
   }
 
-  /// Says how much more work a stride is, and how long it will take by the time of a first batch; not among the results.
+  /// Prints how much more work a stride is and an estimate of its time from one timed batch. Not part of the results.
   void announce(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
     const auto targets = static_cast<int64_t>(tokens.size()) - 1;
     const auto windows = static_cast<int64_t>(plan_windows(targets, options.seq_len, options.stride).size());
@@ -239,7 +242,7 @@ class Scorer {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch));
     }
-    std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of windows side by side%s\n",
+    std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of non-overlapping windows%s\n",
                  static_cast<long long>(options.stride), with_commas(windows).c_str(),
                  static_cast<double>(windows * options.seq_len) / static_cast<double>(targets), duration.c_str());
   }
@@ -268,27 +271,30 @@ ExitCode run_score(int argc, const char* const* argv) {
   Common common;
   ScoreCommand command;
   command.seq_lens = {"0"};
-  OptionTable table("eval_gpt [score] CHECKPOINT... --data-path DIR [--OPTION VALUE]...",
-                    "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (ours and the Python program's) and "
-                    "training checkpoints.\nThe command if none is named; eval_gpt --help lists them.");
+  OptionTable table(
+      "eval_gpt [score] CHECKPOINT... --data-path DIR [--OPTION VALUE]...",
+      "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (also those of upstream's train_gpt.py)\n"
+      "and training checkpoints. This is the default command; eval_gpt --help lists all commands.");
   add_common(table, common);
   table.group("Score");
   ValidationFiles files;
   add_validation_files(table, files);
-  table.add("EVAL_SEQ_LEN", bind::list(&command.seq_lens), "tokens", "Window lengths, 512,1024; 0 = that of the training.");
-  table.add("EVAL_STRIDE", bind::integer(&command.stride, 0, 1 << 24), "tokens",
-            "Windows begin so far apart, and each scores the tokens that none before it has: every token once, with more before "
-            "it. 0 = windows side by side, the last incomplete one left out, as the Python program does it.");
-  table.add("EVAL_TOKENS", bind::integer(&command.eval_tokens, 0), "tokens", "Targets scored; 0 = all.");
-  table.add("VAL_BATCH_SIZE", bind::integer(&command.batch_tokens, 1), "tokens", "Per forward pass.");
-  table.add("BY_POSITION", bind::boolean(&command.by_position), "", "Loss by position in the window too, in powers of two.");
+  table.add("EVAL_SEQ_LEN", bind::list(&command.seq_lens), "tokens", "Window lengths, such as 512,1024; 0 = training length.");
+  table.add(
+      "EVAL_STRIDE", bind::integer(&command.stride, 0, kMaxSeqLen), "tokens",
+      "Distance between window starts; each token is scored once, with more context. 0 = non-overlapping windows without an "
+      "incomplete last one, as in upstream.");
+  table.add("EVAL_TOKENS", bind::integer(&command.eval_tokens, 0), "tokens", "Targets to score; 0 = all.");
+  table.add("VAL_BATCH_SIZE", bind::integer(&command.batch_tokens, 1), "tokens", "Tokens per forward pass.");
+  table.add("BY_POSITION", bind::boolean(&command.by_position), "",
+            "Also print the loss by position in the window, in powers of two.");
   table.add("BY_DOCUMENT", bind::integer(&command.by_document, 0, 1 << 20), "documents",
-            "Show as many of the worst and of the best documents; 0 = none.");
+            "Number of worst and best documents to show; 0 = none.");
   table.add("FORMAT", format_choice(&command.form, {Format::text, Format::table, Format::md, Format::csv, Format::jsonl}), "",
-            "text: lines as each model is done, and a table if there were several. Others: all at the end.");
+            "text: lines after each model, and a table if there are several results. Others: everything at the end.");
   Binding output = bind::text(&command.output);
   output.default_text = "none";
-  table.add("OUTPUT", output, "", "File for the table or the JSON lines, instead of the terminal.");
+  table.add("OUTPUT", output, "", "Write the table or JSON lines to this file instead of standard output.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -298,10 +304,9 @@ ExitCode run_score(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --data-path DIR; see eval_gpt --help");
   command.val_files = files.pattern();
   if (!command.output.empty() && command.form == Format::text)
-    throw Error(ExitCode::usage, "OUTPUT needs a FORMAT that is a table or jsonl", "say --format table, md, csv or jsonl");
+    throw Error(ExitCode::usage, "OUTPUT cannot be used with FORMAT=text", "use --format table, md, csv or jsonl");
   check_writable("OUTPUT", command.output);
-  if (command.by_document > 0 && command.form != Format::text)
-    throw Error(ExitCode::usage, "BY_DOCUMENT prints words, which only FORMAT=text does");
+  if (command.by_document > 0 && command.form != Format::text) throw Error(ExitCode::usage, "BY_DOCUMENT needs FORMAT=text");
 
   Scorer scorer(command, common, options_given);
   const ExitCode code = for_each_file(common.positional, [&](const std::string& path) { scorer.score(path); });

@@ -1,4 +1,4 @@
-// eval_gpt serve: a stored model behind an HTTP server.
+// eval_gpt serve: serves a stored model over HTTP.
 #include <cstdio>
 #include <filesystem>
 
@@ -14,7 +14,7 @@
 namespace pgolf {
 namespace {
 
-/// The run's folder, or the file without its suffixes.
+/// Name of the run folder, or of the file without its suffixes.
 std::string name_of(const std::string& checkpoint) {
   std::filesystem::path path = std::filesystem::path(checkpoint).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
@@ -31,20 +31,21 @@ ExitCode run_serve(int argc, const char* const* argv) {
   Common common;
   ServerOptions options;
   OptionTable table("eval_gpt serve CHECKPOINT [--OPTION VALUE]...",
-                    "Answers OpenAI's completions API over HTTP, and shows a page to try the model on (docs/serving.md).");
+                    "Serves OpenAI's completions API over HTTP, and a web page to try the model (docs/serving.md).");
   add_common(table, common);
   table.group("Serve");
   table.add("HOST", bind::text(&options.host), "",
-            "Address to listen at. There is no authentication: whoever reaches another one than this machine's own can use it.");
-  table.add("PORT", bind::integer(&options.port, 0, 65535), "", "0 = a free one; the first line that is printed names it.");
+            "Address to listen on. There is no authentication: anyone who can reach a non-loopback address can use the server.");
+  table.add("PORT", bind::integer(&options.port, 0, 65535), "", "0 = any free port; the first line printed names it.");
   Binding name = bind::text(&options.model_name);
-  name.default_text = "the file's or folder's";
-  table.add("MODEL_NAME", name, "", "What clients call the model.");
-  table.add("MAX_TOKENS", bind::integer(&options.max_tokens, 1, 1 << 20), "tokens", "Most that a client may ask for.");
-  table.add("MAX_CHOICES", bind::integer(&options.max_choices, 1, 1 << 16), "", "Most texts in a request.");
+  name.default_text = "name of the file or folder";
+  table.add("MODEL_NAME", name, "", "Model name in the API.");
+  table.add("MAX_TOKENS", bind::integer(&options.max_tokens, 1, 1 << 20), "tokens", "Maximum max_tokens of a request.");
+  table.add("MAX_CHOICES", bind::integer(&options.max_choices, 1, 1 << 16), "", "Maximum number of texts per request.");
   table.add("MAX_REQUESTS", bind::integer(&options.max_requests, 1, 512), "",
-            "Most completions at once; the next one is told to come back.");
-  table.add("MAX_BODY_BYTES", bind::integer(&options.max_body_bytes, 1024, int64_t{1} << 30), "bytes", "Largest request.");
+            "Maximum number of concurrent completions; further ones get a 503.");
+  table.add("MAX_BODY_BYTES", bind::integer(&options.max_body_bytes, 1024, int64_t{1} << 30), "bytes",
+            "Maximum size of a request body.");
   const auto options_given = table.resolve(argc, argv, {}).options;
   if (common.help) {
     std::fputs(table.help().c_str(), stdout);
@@ -64,7 +65,8 @@ ExitCode run_serve(int argc, const char* const* argv) {
   synchronize(runtime.device);
   Server server(*model, tokenizer, options);
   if (!is_loopback(options.host))
-    log::warn(format("HOST=%s can be reached from elsewhere, and asks nobody who they are", printable(options.host).c_str()));
+    log::warn(
+        format("HOST=%s can be reached from other machines, and there is no authentication", printable(options.host).c_str()));
   server.run(
       [&] {
         const bool v6 = options.host.find(':') != std::string::npos;

@@ -1,5 +1,5 @@
-// Work for one thread from many, in the order in which it was asked for. LibTorch keeps a team of threads for every thread that
-// calls it, so one thread does all of a model's work.
+// Runs work of many threads on one thread, first come, first served. LibTorch keeps a thread team per calling thread, so a single
+// thread runs the model.
 #pragma once
 
 #include <chrono>
@@ -13,12 +13,11 @@
 
 namespace pgolf {
 
-class Turns {
+class WorkQueue {
  public:
-  /// Does work() on the thread that calls run(), and returns or throws what it does. After finish() nothing may be asked any
-  /// more.
+  /// Runs work() on the thread that calls run(), and returns its result or rethrows. Must not be called after finish().
   template <typename Work>
-  auto take(Work&& work) {
+  auto call(Work&& work) {
     using Result = std::invoke_result_t<Work>;
     auto task = std::make_shared<std::packaged_task<Result()>>(std::forward<Work>(work));
     auto result = task->get_future();
@@ -30,7 +29,7 @@ class Turns {
     return result.get();
   }
 
-  /// Does what is asked for until finish(). idle is called about ten times a second, and between tasks.
+  /// Runs the queued work until finish(). idle is called about ten times a second, and between tasks.
   void run(const std::function<void()>& idle) {
     std::unique_lock lock(mutex_);
     while (!finished_) {
