@@ -279,8 +279,8 @@ ExitCode run(int argc, char** argv) {
       "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens per step in %d micro-batches, %d at a time, "
       "sequences of %d\n",
       config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
-      describe_rope_dims(config.model.rope).c_str(), static_cast<long long>(config.data.train_batch_tokens), plan.micro_batches,
-      plan.parallel, config.data.train_seq_len);
+      describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens),
+      plan.micro_batches, plan.parallel, config.data.train_seq_len);
   std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
               runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
               TORCH_VERSION, options.steps, options.warmup);
