@@ -111,12 +111,17 @@ wheel_of() {
 
 have_toolkit() { command -v nvcc >/dev/null || [ -x "${CUDA_PATH:-/usr/local/cuda}/bin/nvcc" ]; }
 
+have_nccl_header() {
+  [ -e "$site/nvidia/nccl/include/nccl.h" ] || [ -e "${CUDA_PATH:-/usr/local/cuda}/include/nccl.h" ] || [ -e /usr/include/nccl.h ]
+}
+
 # Libraries that the loader does not find. Without the CUDA toolkit the build is for the CPU and loads libtorch_cpu only.
 lacking_libraries() {
   local libraries=("$site/torch/lib/libtorch_cpu.so") lacking
   if have_toolkit; then
     libraries+=("$site"/torch/lib/{libtorch_cuda,libtorch_cuda_linalg,libcaffe2_nvrtc}.so)
     outdated_libraries
+    have_nccl_header || echo libnccl.so.2 # its wheel has the header, too
   fi
   lacking=$(ldd "${libraries[@]}" | awk '/not found/ {print $1}')
   grep -v '^libcuda\.so' <<<"$lacking" || true # comes with the driver

@@ -4,6 +4,7 @@
 #include <new>
 #include <string_view>
 
+#include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 
@@ -22,15 +23,21 @@ Error as_error(const std::exception& e) {
   return {ExitCode::internal, e.what(), "this is a bug; please report it with the command line"};
 }
 
+void print_error(const Error& error) {
+  const bool bug = error.code() == ExitCode::internal;  // for a bug all lines help
+  Progress::clear_line();
+  std::fprintf(stderr, "%serror: %s\n", log::rank_prefix().c_str(),
+               bug ? error.what() : printable(error.what(), std::string::npos).c_str());
+  if (!error.hint().empty()) std::fprintf(stderr, "  %s\n", error.hint().c_str());
+  std::fflush(nullptr);
+}
+
 int run_main(const std::function<ExitCode()>& body) {
   try {
     return static_cast<int>(body());
   } catch (const std::exception& e) {
     const Error error = as_error(e);
-    const bool bug = error.code() == ExitCode::internal;  // for a bug all lines help
-    Progress::clear_line();
-    std::fprintf(stderr, "error: %s\n", bug ? error.what() : printable(error.what(), std::string::npos).c_str());
-    if (!error.hint().empty()) std::fprintf(stderr, "  %s\n", error.hint().c_str());
+    print_error(error);
     return static_cast<int>(error.code());
   }
 }

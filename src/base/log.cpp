@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "pgolf/base/error.h"
+#include "pgolf/base/format.h"
 #include "pgolf/base/progress.h"
 
 namespace pgolf::log {
@@ -25,7 +26,7 @@ spdlog::logger& out() {
 }
 
 spdlog::logger& err() {
-  static const auto logger = make_logger("err", std::make_shared<spdlog::sinks::stderr_sink_mt>(), "warning: %v");
+  static const auto logger = make_logger("err", std::make_shared<spdlog::sinks::stderr_sink_mt>(), "%v");
   return *logger;
 }
 
@@ -34,7 +35,17 @@ std::unique_ptr<spdlog::logger>& file() {
   return logger;
 }
 
+int this_rank = 0;
+
 }  // namespace
+
+void set_rank(int rank) {
+  this_rank = rank;
+}
+
+std::string rank_prefix() {
+  return this_rank == 0 ? "" : format("[rank %d] ", this_rank);
+}
 
 void open_log_file(const std::filesystem::path& path) {
   try {
@@ -49,8 +60,10 @@ void close_log_file() {
 }
 
 void info(std::string_view line) {
-  Progress::clear_line();
-  out().info(line);
+  if (this_rank == 0) {
+    Progress::clear_line();
+    out().info(line);
+  }
   file_only(line);
 }
 
@@ -60,7 +73,7 @@ void file_only(std::string_view line) {
 
 void warn(std::string_view line) {
   Progress::clear_line();
-  err().info(line);
+  err().info("{}warning: {}", rank_prefix(), line);
   if (file()) file()->info("warning: {}", line);
 }
 

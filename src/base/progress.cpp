@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
 
 namespace pgolf {
 namespace {
@@ -27,7 +28,7 @@ size_t terminal_width() {
 bool Progress::enabled() {
   static const bool value = [] {
     const char* term = std::getenv("TERM");
-    return ::isatty(STDERR_FILENO) == 1 && !(term != nullptr && std::string_view(term) == "dumb");
+    return log::rank_prefix().empty() && ::isatty(STDERR_FILENO) == 1 && !(term != nullptr && std::string_view(term) == "dumb");
   }();
   return value;
 }

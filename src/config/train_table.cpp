@@ -142,6 +142,22 @@ void add_machine(OptionTable& table, RuntimeConfig& runtime) {
             "Make GPU runs bitwise reproducible with LibTorch's deterministic algorithms. CPU runs always are.");
 }
 
+void add_dist(OptionTable& table, DistConfig& dist) {
+  table.group("Several processes");
+  table.add("DIST_BACKEND", bind::choice(&dist.backend), "",
+            "Communication between processes; auto: NCCL on a GPU, gloo on the CPU, neither for a single process.");
+  table.add("DIST_TIMEOUT_SECONDS", bind::number(&dist.timeout_seconds, {.low = 5, .high = 86'400}), "seconds",
+            "How long a process may be silent before the job is ended, and how long processes wait for each other at the start.");
+  table.add("DIST_GRADIENT_DTYPE", bind::choice(&dist.gradient_dtype), "",
+            "Gradients are summed over processes in this dtype; auto: their own. bfloat16 halves the traffic.",
+            Resume::must_match);
+  table.add("GRAD_ACCUM_STEPS", bind::integer(&dist.grad_accum_steps, 0, 1 << 16), "micro-steps",
+            format("Of each process; 0 = %d / WORLD_SIZE, upstream's. Batches depend on this times WORLD_SIZE.", kMicroSteps),
+            Resume::may_differ);
+  table.add("CHECK_RANKS", bind::integer(&dist.check_ranks, 0), "steps",
+            "Compare all weights between processes every so many steps, and at the end; 0 = off.");
+}
+
 void add_output(OptionTable& table, OutputConfig& output) {
   table.group("Output");
   table.add("OUT_DIR", bind::text(&output.out_dir), "", "Folder that contains the run folders.");
@@ -179,6 +195,7 @@ OptionTable train_table(TrainCommand* command, RopeRequest* rope) {
   add_optimizers(table, config.optim);
   add_schedule(table, config.schedule);
   add_machine(table, config.runtime);
+  add_dist(table, config.dist);
   add_output(table, config.output);
   return table;
 }

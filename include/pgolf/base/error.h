@@ -17,6 +17,7 @@ enum class ExitCode : int {
   non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept
   io = 6,             ///< reading or writing failed (disk full, no permission)
   unavailable = 7,    ///< this machine or build lacks something (a GPU, enough memory)
+  peer_lost = 8,      ///< another process of the job ended or no longer answers
   interrupted = 130,  ///< SIGINT or SIGTERM; state was saved
 };
 
@@ -36,8 +37,10 @@ class Error : public std::runtime_error {
 /// e as an Error: e itself if it is one, unavailable if out of memory, otherwise internal (a bug).
 Error as_error(const std::exception& e);
 
-/// Runs a program's body; prints any exception as "error: what" plus "  hint" on standard error and
-/// turns it into the exit code.
+/// "error: what" plus "  hint" on standard error, after the process's rank in a job of several.
+void print_error(const Error& error);
+
+/// Runs a program's body; prints any exception and turns it into the exit code.
 int run_main(const std::function<ExitCode()>& body);
 
 }  // namespace pgolf

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace pgolf::log {
@@ -11,6 +12,10 @@ namespace pgolf::log {
 /// Appends to path from now on.
 void open_log_file(const std::filesystem::path& path);
 void close_log_file();
+
+/// In a job of several processes: those of another rank than 0 print no information, and "[rank N] " before what they do print.
+void set_rank(int rank);
+std::string rank_prefix();  ///< "[rank N] ", or "" before set_rank() and of rank 0
 
 void info(std::string_view line);       ///< terminal and file
 void file_only(std::string_view line);  ///< file

@@ -130,6 +130,20 @@ struct RuntimeConfig {
   bool deterministic = false;  ///< on a GPU; the CPU always is
 };
 
+/// Of torch.distributed. automatic: NCCL on a GPU, gloo on the CPU.
+enum class DistBackend { automatic, nccl, gloo };
+constexpr EnumTexts<DistBackend, 3> enum_texts(DistBackend) {
+  return {{{"auto", DistBackend::automatic}, {"nccl", DistBackend::nccl}, {"gloo", DistBackend::gloo}}};
+}
+
+struct DistConfig {
+  DistBackend backend = DistBackend::automatic;
+  double timeout_seconds = 300;
+  int grad_accum_steps = 0;                             ///< of each process; 0 = kMicroSteps / WORLD_SIZE
+  DtypeChoice gradient_dtype = DtypeChoice::automatic;  ///< of the sums over processes; automatic = the gradients'
+  int check_ranks = 0;                                  ///< compare all weights every so many steps; 0 = never
+};
+
 struct OutputConfig {
   std::string out_dir = "runs";
   std::string run_id;  ///< set by the resolver: given, or time plus a short hash
@@ -149,6 +163,7 @@ struct RunConfig {
   OptimConfig optim;
   ScheduleConfig schedule;
   RuntimeConfig runtime;
+  DistConfig dist;
   OutputConfig output;
 };
 

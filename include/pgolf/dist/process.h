@@ -1,5 +1,4 @@
-// This process's rank in a training job, and everything that depends on it: the loader's slice, Muon's share of the matrices,
-// reductions, and which process writes files.
+// Which process of a training job this is, as the launcher says it in environment variables.
 #pragma once
 
 #include <functional>
@@ -9,22 +8,48 @@
 
 namespace pgolf {
 
+/// What torchrun (or scripts/launch.sh, or srun) tells a process. A default-made one is a job of one process.
 class Process {
  public:
-  /// Reads RANK, WORLD_SIZE and LOCAL_RANK as torchrun sets them, through get (nullptr = unset).
-  /// Error(usage) for inconsistent values, Error(unavailable) for a world size above 1.
-  static Process from_environment(const std::function<const char*(const char*)>& get);
+  using Environment = std::function<const char*(const char*)>;  ///< nullptr = unset
+
+  /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT and TORCHELASTIC_*; without RANK and
+  /// WORLD_SIZE, but within a Slurm step of several tasks, their SLURM_* counterparts; without either a job of one process.
+  /// grad_accum_steps: GRAD_ACCUM_STEPS; 0 = kMicroSteps / WORLD_SIZE.
+  /// Error(usage) for values that are missing, malformed, or contradict one another, and for a WORLD_SIZE that does not divide
+  /// kMicroSteps while grad_accum_steps is 0.
+  static Process from_environment(const Environment& get, int grad_accum_steps = 0);
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
   int local_rank() const { return local_rank_; }
+  int local_world_size() const { return local_world_size_; }
   bool is_master() const { return rank_ == 0; }
 
-  /// This process's micro-steps per optimizer step.
-  int grad_accum_steps() const { return kMicroSteps / world_size_; }
+  /// Micro-steps per optimizer step that are this process's.
+  int grad_accum_steps() const { return grad_accum_steps_; }
+  /// Of all processes. Equal numbers see equal batches, whatever the world size.
+  int micro_steps() const { return grad_accum_steps_ * world_size_; }
+
+  /// Where the processes meet. A job of one has "" and 0.
+  const std::string& master_addr() const { return master_addr_; }
+  int master_port() const { return master_port_; }
+  /// The launcher runs the store at that address; otherwise rank 0 does.
+  bool launcher_has_store() const { return launcher_has_store_; }
+  /// Tells restarts of a job apart in a store that outlives them.
+  const std::string& attempt() const { return attempt_; }
 
  private:
-  int rank_ = 0, world_size_ = 1, local_rank_ = 0;
+  void read_launcher(const Environment& get);
+  void read_slurm(const Environment& get);
+  void check(int grad_accum_steps);
+
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_world_size_ = 1, grad_accum_steps_ = kMicroSteps, master_port_ = 0;
+  bool launcher_has_store_ = false;
+  std::string master_addr_, attempt_;
 };
+
+/// The first host of a Slurm node list: "gpu[03-05,9],login" -> "gpu03".
+std::string first_slurm_host(const std::string& node_list);
 
 }  // namespace pgolf

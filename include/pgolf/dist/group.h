@@ -1,0 +1,75 @@
+// What the processes of a training job do together.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "pgolf/base/error.h"
+#include "pgolf/config/run_config.h"
+#include "pgolf/dist/process.h"
+
+namespace pgolf {
+
+/// Collective calls: every process makes the same ones, in the same order, with tensors of the same shapes and dtypes. A job of
+/// one process needs no connection, and every call leaves its values as they are. NCCL on CUDA devices, gloo on the CPU, both
+/// LibTorch's. After Error(peer_lost) nothing but leave() may be called.
+///
+/// A thread of every process watches the others' heartbeats. Where one stops for DIST_TIMEOUT_SECONDS, or a process leaves with
+/// an error, the calls below throw Error(peer_lost) that names it; a process that is stuck in one, or in its own work, is ended
+/// with that message seconds later.
+class Group {
+ public:
+  /// A job of one process.
+  Group();
+  /// Meets the others and returns when all are there. device: where tensors of sum_ and broadcast_ are.
+  /// Error(unavailable): DIST_BACKEND=nccl in a build or on a device without it. Error(peer_lost): not all came in time.
+  Group(const Process& process, const DistConfig& config, at::Device device);
+  ~Group();
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  const Process& process() const { return process_; }
+  int rank() const { return process_.rank(); }
+  int world_size() const { return process_.world_size(); }
+  bool is_master() const { return process_.is_master(); }
+  /// Whether the calls below talk to anyone.
+  bool connected() const { return peers_ != nullptr; }
+  /// "none", "gloo" or "nccl".
+  const char* backend() const;
+
+  /// Each tensor becomes its sum over processes; in tensors' own dtype, or through bfloat16 where that is compressed. The sum is
+  /// the same on every rank, bit for bit.
+  void sum_(const std::vector<at::Tensor>& tensors, bool through_bfloat16 = false);
+  /// Tensor i becomes that of rank owner(i).
+  void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
+  /// Every tensor becomes rank 0's.
+  void broadcast_(const std::vector<at::Tensor>& tensors) {
+    broadcast_(tensors, [](size_t) { return 0; });
+  }
+
+  // Of host values; small, for decisions.
+  std::vector<double> sum(std::vector<double> values);
+  std::vector<double> max(std::vector<double> values);
+  std::string broadcast(std::string text);  ///< rank 0's
+  void barrier();
+
+  /// Error(internal), naming it and the rank, unless every tensor has the same bytes on all ranks.
+  void require_equal(const std::vector<std::pair<std::string, at::Tensor>>& tensors);
+
+  /// This process is done: waits for the others. From here on nobody is missed.
+  void finish();
+  /// This process ends with an error: tells the others, prints it unless rank 0 prints the same, and ends with its exit code,
+  /// without destructors, which could wait for a lost process. A job of one returns.
+  void leave(const Error& error);
+
+ private:
+  struct Peers;
+  Process process_;
+  std::unique_ptr<Peers> peers_;
+};
+
+}  // namespace pgolf
