@@ -61,7 +61,7 @@ struct Case {
 };
 
 at::Device device() {
-  static const at::Device chosen = start_runtime({}, 0).device;
+  static const at::Device chosen = start_runtime({}).device;
   return chosen;
 }
 

@@ -224,9 +224,11 @@ ExitCode run(int argc, char** argv) {
     refuse(command.resolved, {"MIN_STEPS"}, "bench_step sets the number of steps with --steps", "remove it");
   for (const auto& warning : command.warnings) std::fprintf(stderr, "warning: %s\n", warning.c_str());
   const auto& config = command.config;
-  const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
-  const Runtime runtime = start_runtime(config.runtime, process.local_rank());
-  Trainer trainer(config, command.resolved, runtime, process);
+  Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
+  process.divide_step(config.dist.grad_accum_steps);
+  const Runtime runtime = start_runtime(config.runtime, process);
+  Group group(process, config.dist, runtime.device);
+  Trainer trainer(config, command.resolved, runtime, group);
   std::optional<Parts> parts;
   if (options.parts && runtime.cuda_graphs) {
     std::fprintf(stderr, "bench_step: parts are not timed: a CUDA graph has none (--cuda-graphs off times them)\n");

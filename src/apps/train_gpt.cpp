@@ -28,7 +28,7 @@ BytesView source_bundle() {
 void dry_run(const TrainCommand& command, const Process& process) {
   const auto& config = command.config;
   std::fputs(config_listing(command.resolved).c_str(), stdout);
-  const Runtime runtime = start_runtime(config.runtime, process.local_rank());
+  const Runtime runtime = start_runtime(config.runtime, process);
   const auto estimate =
       estimate_run(config, runtime.dtype == at::kBFloat16, process.world_size(), plan_micro_batches(config, runtime, process));
   const auto code = static_cast<int64_t>(source_bundle().size());
@@ -124,53 +124,28 @@ void make_folder(Start& start, RunConfig& config, const std::vector<ResolvedOpti
   start.folder.lock();
 }
 
-ExitCode run(int argc, char** argv) {
-  const auto resolve = [argc, argv, environment = read_environment(environ)](const Overrides& overrides) {
-    return resolve_train_command(argc, argv, environment, overrides);
-  };
-  TrainCommand command = resolve({});
-  if (command.help) {
-    std::fputs(train_help().c_str(), stdout);
-    return ExitCode::ok;
-  }
-  if (command.help_markdown) {
-    std::fputs(train_options_markdown().c_str(), stdout);
-    return ExitCode::ok;
-  }
-  if (command.version) {
-    std::printf("train_gpt %s (LibTorch %s)\n", program_version(), TORCH_VERSION);
-    return ExitCode::ok;
-  }
-  if (!command.write_source.empty()) {
-    write_atomic(command.write_source, source_bundle());
-    std::printf("%s: %lu bytes, xz-compressed tar of the source that counts as code\n", command.write_source.c_str(),
-                pgolf_source_bundle_size);
-    return ExitCode::ok;
-  }
-  for (const auto& warning : command.warnings) log::warn(warning);
-  if (command.print_config) {
-    std::fputs(config_listing(command.resolved).c_str(), stdout);
-    return ExitCode::ok;
-  }
-  const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
-  if (command.dry_run) {
-    dry_run(command, process);
-    return ExitCode::ok;
-  }
-
+/// Trains in this job's group. All ranks come here with the same command; rank 0 decides where the run goes.
+ExitCode train(TrainCommand& command, const std::function<TrainCommand(const Overrides&)>& resolve, const Runtime& runtime,
+               Group& group) {
   RunConfig& config = command.config;
-  install_stop_signals();
-  const Runtime runtime = start_runtime(config.runtime, process.local_rank());
-  Start start = find_start(command.resume, config);
+  Start start;
+  if (group.is_master()) start = find_start(command.resume, config);
   const std::string fit =
-      config.schedule.min_steps > 0 ? apply_min_steps(command, start.checkpoint, resolve, runtime, process) : "";
+      config.schedule.min_steps > 0 ? apply_min_steps(command, start.checkpoint, resolve, runtime, group) : "";
   if (start.checkpoint) require_same_settings(*start.checkpoint, command.resolved);
   // Errors in data and settings appear here, before the folder is created.
-  Trainer trainer(config, command.resolved, runtime, process);
+  Trainer trainer(config, command.resolved, runtime, group);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
-  make_folder(start, config, command.resolved);
-  log::open_log_file(start.folder.log());
-  write_atomic(start.folder.config(), config_env_text(command.resolved));
+  if (group.is_master()) {
+    make_folder(start, config, command.resolved);
+    log::open_log_file(start.folder.log());
+    write_atomic(start.folder.config(), config_env_text(command.resolved));
+  }
+  start.folder.path = group.broadcast(start.folder.path.string());
+  if (!group.is_master()) {
+    fs::create_directories(start.folder.path);  // missing on another host
+    log::open_log_file(start.folder.rank_log(group.rank()));
+  }
   log::info(start.folder.log().string());
   log::file_only(format("train_gpt %s, LibTorch %s", program_version(), TORCH_VERSION));
   for (const auto& warning : command.warnings) log::file_only("warning: " + warning);
@@ -179,6 +154,66 @@ ExitCode run(int argc, char** argv) {
   const ExitCode trained = trainer.train(start.folder);
   if (trained != ExitCode::ok) return trained;
   return export_model(trainer, start.folder, static_cast<int64_t>(pgolf_source_bundle_size));
+}
+
+/// What prints something and stops. False: a run is wanted.
+bool act(const TrainCommand& command) {
+  if (command.help) {
+    std::fputs(train_help().c_str(), stdout);
+  } else if (command.help_markdown) {
+    std::fputs(train_options_markdown().c_str(), stdout);
+  } else if (command.version) {
+    std::printf("train_gpt %s (LibTorch %s)\n", program_version(), TORCH_VERSION);
+  } else if (!command.write_source.empty()) {
+    write_atomic(command.write_source, source_bundle());
+    std::printf("%s: %lu bytes, xz-compressed tar of the source that counts as code\n", command.write_source.c_str(),
+                pgolf_source_bundle_size);
+  } else if (command.print_config) {
+    std::fputs(config_listing(command.resolved).c_str(), stdout);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+ExitCode run(int argc, char** argv) {
+  const auto resolve = [argc, argv, environment = read_environment(environ)](const Overrides& overrides) {
+    return resolve_train_command(argc, argv, environment, overrides);
+  };
+  Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
+  log::set_rank(process.rank());
+  TrainCommand command;
+  try {
+    command = resolve({});
+    process.divide_step(command.config.dist.grad_accum_steps);
+    if (command.config.dist.grad_accum_steps > 0) {
+      require_micro_steps(command.config.data, process.micro_steps(), command.resolved);
+    }
+  } catch (const Error& error) {
+    if (process.local_rank() > 0) return error.code();  // once per machine is enough
+    throw;
+  }
+  if (process.is_master()) {
+    for (const auto& warning : command.warnings) log::warn(warning);
+    if (act(command)) return ExitCode::ok;
+    if (command.dry_run) {
+      dry_run(command, process);
+      return ExitCode::ok;
+    }
+  } else if (command.stops()) {
+    return ExitCode::ok;
+  }
+  install_stop_signals();
+  const Runtime runtime = start_runtime(command.config.runtime, process);
+  Group group(process, command.config.dist, runtime.device);
+  try {
+    const ExitCode code = train(command, resolve, runtime, group);
+    group.finish();
+    return code;
+  } catch (const std::exception& e) {
+    group.leave(as_error(e));
+    throw;
+  }
 }
 
 }  // namespace

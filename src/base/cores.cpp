@@ -78,11 +78,11 @@ int usable_physical_cores() {
   return std::max(1, static_cast<int>(count));
 }
 
-int default_threads() {
+int default_threads(int processes) {
   // OpenMP allows a list, one number per nesting level; only the first level is used.
   const char* const given = std::getenv("OMP_NUM_THREADS");
   const long threads = given != nullptr ? std::strtol(given, nullptr, 10) : 0;
-  return threads > 0 && threads <= 4096 ? static_cast<int>(threads) : usable_physical_cores();
+  return threads > 0 && threads <= 4096 ? static_cast<int>(threads) : std::max(usable_physical_cores() / processes, 1);
 }
 
 }  // namespace pgolf

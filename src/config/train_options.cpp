@@ -44,39 +44,6 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
     refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "set only one of them");
 }
 
-void check_data(const DataConfig& data, const std::vector<ResolvedOption>& options) {
-  const int64_t unit = int64_t{kMicroSteps} * data.train_seq_len;
-  if (data.train_batch_tokens % unit != 0) {
-    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"},
-           format("a step consists of %d micro-steps of whole sequences", kMicroSteps),
-           format("TRAIN_BATCH_TOKENS must be a multiple of %d * %d = %lld; the nearest valid %s", kMicroSteps,
-                  data.train_seq_len, static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
-  }
-  const int64_t micro_step = data.train_batch_tokens / kMicroSteps, multiple = data.micro_batch_tokens / micro_step;
-  if (data.micro_batch_tokens != 0 &&
-      (data.micro_batch_tokens % micro_step != 0 || multiple > kMicroSteps || kMicroSteps % multiple != 0)) {
-    refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
-           format("a micro-batch must be a number of micro-steps that divides %d", kMicroSteps),
-           format("MICRO_BATCH_TOKENS must be %lld, %lld, %lld or %lld", static_cast<long long>(micro_step),
-                  static_cast<long long>(2 * micro_step), static_cast<long long>(4 * micro_step),
-                  static_cast<long long>(8 * micro_step)));
-  }
-  const int64_t parallel = std::max(data.parallel_passes, 1);
-  if (kMicroSteps % parallel != 0 || (data.micro_batch_tokens != 0 && kMicroSteps / multiple < parallel)) {
-    refuse(options, {"PARALLEL_PASSES", "MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
-           format("PARALLEL_PASSES must divide %d and be at most the number of micro-batches per step", kMicroSteps));
-  }
-  if (data.val_batch_size / kMicroSteps < data.train_seq_len) {
-    refuse(
-        options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"},
-        format("a micro-step (1/%d of the batch) must contain at least one sequence", kMicroSteps),
-        format("VAL_BATCH_SIZE must be at least %d * %d = %lld", kMicroSteps, data.train_seq_len, static_cast<long long>(unit)));
-  }
-  if (!data.tokenizer_path.ends_with(".model")) {
-    refuse(options, {"TOKENIZER_PATH"}, "the tokenizer must be a SentencePiece .model file");
-  }
-}
-
 void check_run_id(const std::string& run_id, const std::vector<ResolvedOption>& options) {
   constexpr size_t max_length = 128;
   const auto legal = [](char c) {
@@ -164,6 +131,35 @@ void resolve_run_id(TrainCommand& command) {
 
 }  // namespace
 
+void require_micro_steps(const DataConfig& data, int micro_steps, const std::vector<ResolvedOption>& options) {
+  const int64_t unit = int64_t{micro_steps} * data.train_seq_len;
+  if (data.train_batch_tokens % unit != 0) {
+    refuse(options, {"TRAIN_BATCH_TOKENS", "TRAIN_SEQ_LEN"},
+           format("a step consists of %d micro-steps of whole sequences", micro_steps),
+           format("TRAIN_BATCH_TOKENS must be a multiple of %d * %d = %lld; the nearest valid %s", micro_steps,
+                  data.train_seq_len, static_cast<long long>(unit), nearest_multiples(data.train_batch_tokens, unit).c_str()));
+  }
+  const int64_t micro_step = data.train_batch_tokens / micro_steps, multiple = data.micro_batch_tokens / micro_step;
+  if (data.micro_batch_tokens != 0 &&
+      (data.micro_batch_tokens % micro_step != 0 || multiple > micro_steps || micro_steps % multiple != 0)) {
+    refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
+           format("a micro-batch must be a number of micro-steps that divides %d", micro_steps),
+           format("MICRO_BATCH_TOKENS must be %lld or a multiple of it that divides TRAIN_BATCH_TOKENS",
+                  static_cast<long long>(micro_step)));
+  }
+  const int64_t parallel = std::max(data.parallel_passes, 1);
+  if (micro_steps % parallel != 0 || (data.micro_batch_tokens != 0 && micro_steps / multiple < parallel)) {
+    refuse(options, {"PARALLEL_PASSES", "MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
+           format("PARALLEL_PASSES must divide %d and be at most the number of micro-batches per step", micro_steps));
+  }
+  if (data.val_batch_size / micro_steps < data.train_seq_len) {
+    refuse(
+        options, {"VAL_BATCH_SIZE", "TRAIN_SEQ_LEN"},
+        format("a micro-step (1/%d of the batch) must contain at least one sequence", micro_steps),
+        format("VAL_BATCH_SIZE must be at least %d * %d = %lld", micro_steps, data.train_seq_len, static_cast<long long>(unit)));
+  }
+}
+
 TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment,
                                    const Overrides& overrides) {
   TrainCommand command;
@@ -174,7 +170,11 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   command.warnings = std::move(resolution.warnings);
 
   check_model(command.config.model, command.resolved);
-  check_data(command.config.data, command.resolved);
+  const DataConfig& data = command.config.data;
+  if (command.config.dist.grad_accum_steps == 0) require_micro_steps(data, kMicroSteps, command.resolved);
+  if (!data.tokenizer_path.ends_with(".model")) {
+    refuse(command.resolved, {"TOKENIZER_PATH"}, "the tokenizer must be a SentencePiece .model file");
+  }
   check_optim(command.config.optim, command.warnings, command.resolved);
   check_schedule(command.config.schedule, command.resolved);
   check_runtime(command.config.runtime, command.resolved);

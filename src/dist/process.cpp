@@ -72,15 +72,9 @@ void Process::read_slurm(const Environment& get) {
   master_port_ = get("MASTER_PORT") != nullptr ? read_int(get, "MASTER_PORT") : base_port + read_int(get, "SLURM_JOB_ID") % ports;
 }
 
-void Process::check(int grad_accum_steps) {
+void Process::check() const {
   if (world_size_ < 1) refuse(format("WORLD_SIZE=%d must be at least 1", world_size_), "");
   if (rank_ >= world_size_) refuse(format("RANK=%d must be below WORLD_SIZE=%d", rank_, world_size_), "");
-  if (grad_accum_steps == 0 && kMicroSteps % world_size_ != 0) {
-    refuse(format("WORLD_SIZE=%d must divide %d, so that grad_accum_steps = %d / WORLD_SIZE is whole", world_size_, kMicroSteps,
-                  kMicroSteps),
-           "give GRAD_ACCUM_STEPS; the batches are then not upstream's");
-  }
-  grad_accum_steps_ = grad_accum_steps > 0 ? grad_accum_steps : kMicroSteps / world_size_;
   if (world_size_ == 1) return;
   if (local_world_size_ < 1 || local_world_size_ > world_size_) {
     refuse(format("LOCAL_WORLD_SIZE=%d must be from 1 to WORLD_SIZE=%d", local_world_size_, world_size_), "");
@@ -94,7 +88,16 @@ void Process::check(int grad_accum_steps) {
   }
 }
 
-Process Process::from_environment(const Environment& get, int grad_accum_steps) {
+void Process::divide_step(int grad_accum_steps) {
+  if (grad_accum_steps == 0 && kMicroSteps % world_size_ != 0) {
+    refuse(format("WORLD_SIZE=%d must divide %d, so that grad_accum_steps = %d / WORLD_SIZE is whole", world_size_, kMicroSteps,
+                  kMicroSteps),
+           "give GRAD_ACCUM_STEPS; the batches are then not upstream's");
+  }
+  grad_accum_steps_ = grad_accum_steps;
+}
+
+Process Process::from_environment(const Environment& get) {
   Process process;
   const bool rank = get("RANK") != nullptr, world = get("WORLD_SIZE") != nullptr;
   if (rank != world) {
@@ -106,7 +109,7 @@ Process Process::from_environment(const Environment& get, int grad_accum_steps) 
   } else if (get("SLURM_STEP_NUM_TASKS") != nullptr && read_int(get, "SLURM_STEP_NUM_TASKS") > 1) {
     process.read_slurm(get);
   }
-  process.check(grad_accum_steps);
+  process.check();
   return process;
 }
 

@@ -30,22 +30,48 @@ std::string checksum(const NamedTensors& tensors) {
 
 }  // namespace
 
+std::string training_state_text(const TrainingState& state) {
+  return json{{"step", state.step},
+              {"training_time_ms", state.training_time_ms},
+              {"loader_file", state.loader_file},
+              {"loader_position", state.loader_position},
+              {"micro_steps", state.micro_steps},
+              {"best_val_loss", state.best_val_loss},
+              {"best_step", state.best_step},
+              {layout::state_config, state.config},
+              {layout::state_model, state.model}}
+      .dump();
+}
+
+TrainingState parse_training_state(const std::string& text, const std::string& where) {
+  try {
+    const auto meta = json::parse(text);
+    TrainingState state;
+    meta.at("step").get_to(state.step);
+    meta.at("training_time_ms").get_to(state.training_time_ms);
+    meta.at("loader_file").get_to(state.loader_file);
+    meta.at("loader_position").get_to(state.loader_position);
+    state.micro_steps = meta.value("micro_steps", kMicroSteps);
+    meta.at("best_val_loss").get_to(state.best_val_loss);
+    meta.at("best_step").get_to(state.best_step);
+    meta.at(layout::state_config).get_to(state.config);
+    meta.at(layout::state_model).get_to(state.model);
+    return state;
+  } catch (const json::exception& e) {
+    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", where.c_str(), printable(e.what()).c_str()));
+  }
+}
+
 void save_checkpoint(const fs::path& folder, const TrainingState& state, const StateDict& tensors) {
   fs::create_directories(folder);
   NamedTensors raw;
   for (const auto& [name, tensor] : tensors) raw.emplace_back(name, to_raw(tensor));
-  const json meta = {{"step", state.step},
-                     {"training_time_ms", state.training_time_ms},
-                     {"loader_file", state.loader_file},
-                     {"loader_position", state.loader_position},
-                     {"best_val_loss", state.best_val_loss},
-                     {"best_step", state.best_step},
-                     {layout::state_config, state.config},
-                     {layout::state_model, state.model}};
   const std::string sha256 = checksum(raw);
   save_safetensors(folder / format("step_%08lld.safetensors", static_cast<long long>(state.step)),
                    {std::move(raw),
-                    {{layout::format, layout::format_of_checkpoint}, {layout::checksum, sha256}, {layout::state, meta.dump()}}});
+                    {{layout::format, layout::format_of_checkpoint},
+                     {layout::checksum, sha256},
+                     {layout::state, training_state_text(state)}}});
 }
 
 Checkpoint load_checkpoint(const fs::path& path) {
@@ -63,20 +89,7 @@ Checkpoint load_checkpoint(const fs::path& path) {
   if (value_of(layout::checksum) != checksum(file.tensors))
     throw Error(ExitCode::bad_input, format("%s is damaged: checksum mismatch", path.c_str()));
   Checkpoint checkpoint{path, {}, {}};
-  try {
-    const auto meta = json::parse(value_of(layout::state));
-    auto& state = checkpoint.state;
-    meta.at("step").get_to(state.step);
-    meta.at("training_time_ms").get_to(state.training_time_ms);
-    meta.at("loader_file").get_to(state.loader_file);
-    meta.at("loader_position").get_to(state.loader_position);
-    meta.at("best_val_loss").get_to(state.best_val_loss);
-    meta.at("best_step").get_to(state.best_step);
-    meta.at(layout::state_config).get_to(state.config);
-    meta.at(layout::state_model).get_to(state.model);
-  } catch (const json::exception& e) {
-    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", path.c_str(), printable(e.what()).c_str()));
-  }
+  checkpoint.state = parse_training_state(value_of(layout::state), path.string());
   for (const auto& [name, raw] : file.tensors) checkpoint.tensors.emplace_back(name, to_tensor(raw));
   return checkpoint;
 }

@@ -144,6 +144,17 @@ void Muon::step() {
   ops::muon_update_(matrices, step_, path_);
 }
 
+void Muon::share_updates(Group& group) {
+  std::vector<at::Tensor> matrices;
+  for (const auto& [name, tensor] : parameters_) matrices.push_back(tensor);
+  group.broadcast_(matrices, [&](size_t i) { return static_cast<int>(i) % group.world_size(); });
+  for (const auto& matrix : matrices) ops::mark_changed(matrix);
+}
+
+void Muon::share_state(Group& group) {
+  group.broadcast_(momentum_buffers_, [&](size_t i) { return static_cast<int>(i) % group.world_size(); });
+}
+
 StateDict Muon::state() const {
   StateDict out;
   for (size_t i = 0; i < parameters_.size(); ++i)

@@ -22,6 +22,12 @@ int64_t executable_bytes() {
 }  // namespace
 
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
+  Group& group = trainer.group();
+  if (!group.is_master()) {
+    trainer.share_weights();
+    trainer.validate();
+    return static_cast<ExitCode>(static_cast<int>(group.sum({0})[0]));
+  }
   const StateDict state = state_dict(trainer.model());
 
   const Bytes model_file = torch_model(state, trainer.config().model, trainer.metadata(), folder.model());
@@ -53,6 +59,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   const ModelFile back = read_model_file(folder.artifact());
   load_state_dict(trainer.model(), back.state, back.path.string());
   const auto start = std::chrono::steady_clock::now();
+  trainer.share_weights();
   const EvalResult result = trainer.validate();
   const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   log::info(
@@ -69,16 +76,16 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                          .budget_bytes = budget,
                          .margin_bytes = budget - total,
                          .rope_dims = trainer.config().model.widest_rope().rope_dims});
-  if (total > budget) {
+  const ExitCode code = total > budget ? ExitCode::over_budget : ExitCode::ok;
+  if (code == ExitCode::over_budget) {
     log::warn(
         format("over budget by %lld bytes: model %lld plus code %lld exceeds BUDGET_BYTES=%lld. Both files were kept. To shrink "
                "the model, "
                "reduce NUM_LAYERS, MODEL_DIM, MLP_MULT, VOCAB_SIZE or NUM_KV_HEADS.",
                static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
                static_cast<long long>(budget)));
-    return ExitCode::over_budget;
   }
-  return ExitCode::ok;
+  return static_cast<ExitCode>(static_cast<int>(group.sum({static_cast<double>(code)})[0]));
 }
 
 }  // namespace pgolf

@@ -70,9 +70,9 @@ StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double max_st
   return {{tokens, second}, line.at(second), line.at(second) <= max_step_ms};
 }
 
-StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, const Process& process, double allowed_ms) {
+StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, Group& group, double allowed_ms) {
   const auto begin = Clock::now();
-  Trainer trainer(command.config, command.resolved, runtime, process);
+  Trainer trainer(command.config, command.resolved, runtime, group);
   StepTimes times{.best_ms = std::numeric_limits<double>::infinity()};
   for (int steps = 1;; ++steps) {
     const auto start = Clock::now();
@@ -119,7 +119,8 @@ StepFit fit_steps(const std::vector<int64_t>& tokens, const std::vector<int>& la
 }
 
 std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoint>& checkpoint, const Resolve& resolve,
-                            const Runtime& runtime, const Process& process) {
+                            const Runtime& runtime, Group& group) {
+  if (group.world_size() > 1) refuse(command.resolved, {"MIN_STEPS"}, "MIN_STEPS needs a single process", "remove it");
   const ScheduleConfig& schedule = command.config.schedule;
   const StepSize given{command.config.data.train_batch_tokens, command.config.model.num_layers};
   const ResolvedOption requested = find_option(command.resolved, "MIN_STEPS");
@@ -136,7 +137,6 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
     apply(size_of(*checkpoint, given), "from the checkpoint");
     return "";
   }
-  if (process.world_size() > 1) refuse(command.resolved, {"MIN_STEPS"}, "MIN_STEPS needs a single process", "remove it");
 
   const auto sized = [&](const StepSize& size) { return resolve(overrides_of(size, given, "tried")); };
   const auto legal = [&](const StepSize& size) {
@@ -157,7 +157,7 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
   const int steps = std::max(std::min(schedule.min_steps, schedule.iterations), 1);
   const double cap_ms = 1000 * schedule.max_wallclock_seconds;
   const StepFit fit = fit_steps(tokens, layers, cap_ms / steps, [&](const StepSize& size, double allowed_ms) {
-    return time_steps(sized(size), runtime, process, allowed_ms);
+    return time_steps(sized(size), runtime, group, allowed_ms);
   });
   const double predicted_steps = std::floor(cap_ms / fit.step_ms);
   apply(fit.size, "chosen");

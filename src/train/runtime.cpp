@@ -39,7 +39,7 @@ void on_stop_signal(int signal) {
 
 }  // namespace
 
-Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
+Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
 #ifdef __GLIBC__
   // Keep a step's large buffers in the process: returning them to the kernel costs a page fault per page on every use.
   ::mallopt(M_MMAP_MAX, 0);
@@ -51,8 +51,17 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
     throw Error(ExitCode::unavailable, "DEVICE=cuda, but no CUDA device is available",
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
-  if (have_cuda && config.device != DeviceChoice::cpu)
-    runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(local_rank));
+  if (have_cuda && config.device != DeviceChoice::cpu) {
+    const int index = process.local_rank(), count = static_cast<int>(torch::cuda::device_count());
+    if (index >= count) {
+      throw Error(ExitCode::unavailable, format("LOCAL_RANK=%d, but this machine has %d GPUs", index, count),
+                  "start one process per GPU, or use DEVICE=cpu");
+    }
+    runtime.device = at::Device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+#ifdef PGOLF_WITH_CUDA
+    c10::cuda::set_device(runtime.device.index());
+#endif
+  }
   if (config.dtype == DtypeChoice::bfloat16 ||
       (config.dtype == DtypeChoice::automatic && (runtime.device.is_cuda() || cpu_level() >= CpuLevel::avx512bf16))) {
     runtime.dtype = at::kBFloat16;
@@ -70,7 +79,7 @@ Runtime start_runtime(const RuntimeConfig& config, int local_rank) {
 #ifdef PGOLF_WITH_CUDA
   if (runtime.cuda_graphs) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(false, runtime.device.index()));
 #endif
-  runtime.num_threads = config.num_threads > 0 ? config.num_threads : default_threads();
+  runtime.num_threads = config.num_threads > 0 ? config.num_threads : default_threads(process.local_world_size());
   at::set_num_threads(runtime.num_threads);
   auto& context = at::globalContext();
   context.setAllowTF32CuBLAS(true);

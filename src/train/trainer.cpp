@@ -57,18 +57,18 @@ constexpr const char* generator_name = "generator";
 
 }  // namespace
 
-Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process)
+Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, Group& group)
     : config_(config),
       resolved_(std::move(resolved)),
       runtime_(runtime),
-      process_(process),
+      group_(group),
       metadata_(model_metadata(config.model, config.data.train_seq_len)),
       tokenizer_(checked_tokenizer(config)),
       byte_counts_(tokenizer_, config.model.vocab_size),
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),
-      optimizers_(model_, config.optim, runtime.dtype, process, config.runtime.ops),
-      micro_batches_(config, runtime, process),
+      optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
+      micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
                            at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
@@ -98,7 +98,7 @@ void Trainer::log_setup() const {
                    std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(), micro_batches_.file_count()));
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
-  log::info(format("world_size:%d grad_accum_steps:%d", process_.world_size(), process_.grad_accum_steps()));
+  log::info(format("world_size:%d grad_accum_steps:%d", group_.world_size(), group_.process().grad_accum_steps()));
   const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast && !config_.runtime.deterministic;
   log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=True", python_bool(cudnn).c_str()));
   log::info(std::string("attention_backend:") +
@@ -110,7 +110,7 @@ void Trainer::log_setup() const {
                    python_float(model.tie_embeddings ? 0.0 : config_.optim.head_lr).c_str(),
                    python_float(config_.optim.matrix_lr).c_str(), python_float(config_.optim.scalar_lr).c_str()));
   log::info(format("micro_batches:%lld of %lld tokens, %d in parallel", static_cast<long long>(micro_batches_.count()),
-                   static_cast<long long>(data.train_batch_tokens / (process_.world_size() * micro_batches_.count())),
+                   static_cast<long long>(data.train_batch_tokens / (group_.world_size() * micro_batches_.count())),
                    micro_batches_.plan().parallel));
   log::info(format("train_batch_tokens:%lld train_seq_len:%d iterations:%d warmup_steps:%d max_wallclock_seconds:%.3f",
                    static_cast<long long>(data.train_batch_tokens), data.train_seq_len, config_.schedule.iterations,
@@ -131,10 +131,14 @@ EvalResult Trainer::validate() {
   Progress bar("validating", validation_.sequences());
   EvalOptions options;
   options.seq_len = config_.data.train_seq_len;
-  options.batch_sequences = validation_sequences(config_, process_);
+  options.batch_sequences = validation_sequences(config_, group_.process());
+  options.rank = group_.rank();
+  options.world_size = group_.world_size();
   options.device = runtime_.device;
   options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
-  return evaluate(model_, validation_, byte_counts_, options);
+  const EvalSums share = evaluate_share(model_, validation_, byte_counts_, options);
+  const auto sums = group_.sum({share.loss, static_cast<double>(share.tokens), static_cast<double>(share.bytes)});
+  return EvalSums{sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])}.result();
 }
 
 void Trainer::clear_gradients() {
@@ -176,25 +180,48 @@ void Trainer::measure_gradients() {
   norms_.copy_(at::stack(norms));
 }
 
+void Trainer::average_gradients() {
+  torch::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  for (const auto& parameter : model_->parameters()) {
+    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+  }
+  // Divided first, as in DistributedDataParallel: a sum in bfloat16 then stays in range.
+  at::_foreach_div_(gradients, static_cast<double>(group_.world_size()));
+  group_.sum_(gradients, config_.dist.gradient_dtype == DtypeChoice::bfloat16);
+}
+
+std::vector<float> Trainer::losses_of_all_ranks(const at::Tensor& losses) {
+  const auto ranks = static_cast<size_t>(group_.world_size()), count = static_cast<size_t>(losses.numel());
+  std::vector<double> all(count * ranks);
+  for (size_t i = 0; i < count; ++i) {
+    all[i * ranks + static_cast<size_t>(group_.rank())] = losses.const_data_ptr<float>()[i];
+  }
+  all = group_.sum(std::move(all));
+  return {all.begin(), all.end()};
+}
+
 StepRecord Trainer::forward_backward() {
   micro_batches_.load();
   gradient_graph_->run(
       [this] {
         accumulate_gradients();
-        measure_gradients();
+        if (!group_.connected()) measure_gradients();
       },
       losses_);
+  if (group_.connected()) {
+    average_gradients();
+    measure_gradients();
+  }
   StepRecord record;
   float sum = 0;
-  const int64_t micro_batches = losses_.numel();
   const auto report = report_.cpu();
-  for (int64_t i = 0; i < micro_batches; ++i) {
-    const float loss = report.const_data_ptr<float>()[i];
+  for (const float loss : losses_of_all_ranks(report.narrow(0, 0, losses_.numel()))) {
     record.micro_losses.push_back(loss);
     sum += loss;
   }
-  record.train_loss = sum / static_cast<float>(micro_batches);
-  const auto norms = report.narrow(0, micro_batches, norms_.numel());
+  record.train_loss = sum / static_cast<float>(record.micro_losses.size());
+  const auto norms = report.narrow(0, losses_.numel(), norms_.numel());
   record.grad_norm = at::linalg_vector_norm(norms, 2, std::nullopt, false, at::kDouble).item<double>();
   return record;
 }
@@ -232,6 +259,7 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
     optimizers_.step();
   });
+  optimizers_.share_updates(group_);
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
@@ -248,7 +276,7 @@ void Trainer::warm_up() {
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
-  for (int i = 0; i < steps && stop_signal() == 0; ++i) {
+  for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
     warmup_step();  // undone below
     if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
   }
@@ -267,11 +295,13 @@ StateDict Trainer::training_tensors() const {
 }
 
 void Trainer::save(const RunFolder& folder) {
-  if (!process_.is_master()) return;
+  optimizers_.share_state(group_);
+  if (!group_.is_master()) return;
   auto tensors = training_tensors();
   tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
   state_.loader_file = micro_batches_.cursor().file_index;
   state_.loader_position = micro_batches_.cursor().position;
+  state_.micro_steps = group_.process().micro_steps();
   save_checkpoint(folder.checkpoints(), state_, tensors);
   prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
 }
@@ -287,6 +317,12 @@ void require_same_settings(const Checkpoint& checkpoint, const std::vector<Resol
 
 void Trainer::restore(const Checkpoint& checkpoint) {
   require_same_settings(checkpoint, resolved_);
+  if (const int stored = checkpoint.state.micro_steps, own = group_.process().micro_steps(); stored != own) {
+    throw Error(
+        ExitCode::usage,
+        format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
+        "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
+  }
   torch::NoGradGuard no_grad;
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();
@@ -313,42 +349,77 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   restored_ = true;
 }
 
+void Trainer::share_state() {
+  if (!group_.connected()) return;
+  const auto config = std::move(state_.config);
+  state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
+  state_.config = config;
+  restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : training_tensors()) tensors.push_back(tensor);
+  group_.broadcast_(tensors);
+  for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
+  if (restored_) micro_batches_.seek({state_.loader_file, state_.loader_position});
+}
+
+void Trainer::share_weights() {
+  const auto weights = model_->parameters();
+  group_.broadcast_(weights);
+  for (const auto& weight : weights) ops::mark_changed(weight);
+}
+
+Trainer::Agreed Trainer::agree(double elapsed_ms) {
+  const auto agreed = group_.max({elapsed_ms, static_cast<double>(stop_signal())});
+  return {agreed[0], static_cast<int>(agreed[1])};
+}
+
+void Trainer::check_ranks() {
+  std::vector<std::pair<std::string, at::Tensor>> weights;
+  for (const auto& item : model_->named_parameters()) weights.emplace_back(item.key(), item.value());
+  group_.require_equal(weights);
+}
+
 ExitCode Trainer::train(const RunFolder& folder) {
-  RunLog log(folder, config_, process_, restored_ ? state_.step : -1);
+  share_state();
+  RunLog log(folder, config_, group_.process(), restored_ ? state_.step : -1);
   if (restored_) log.resumed(state_);
   log.started(run_record(folder));
   if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
   StopCondition stop(config_.schedule);
-  StepProfiler profiler(config_.output.profile_steps, folder, runtime_.device);
+  StepProfiler profiler(group_.is_master() ? config_.output.profile_steps : 0, folder, runtime_.device);
   TrainingClock clock(runtime_.device, &state_.training_time_ms);
+  Agreed now = agree(clock.now_ms());
   while (true) {
     // A checkpoint is saved before its step is validated, so a resumed run validates first.
     const bool last = stop.reached(state_.step);
     if (last || is_multiple(state_.step, config_.output.val_loss_every)) {
       clock.pause();
       record_validation(validate(), log);
+      now.signal = agree(0).signal;
       clock.resume();
     }
     if (last) break;
-    if (const int signal = stop_signal(); signal != 0) {
+    if (now.signal != 0) {
       clock.pause();
       save(folder);
-      log.interrupted(signal, state_.step);
+      log.interrupted(now.signal, state_.step);
       return ExitCode::interrupted;
     }
     profiler.begin_step();
-    const StepRecord record = step(clock.now_ms());
+    const StepRecord record = step(now.elapsed_ms);
     profiler.end_step();
-    const double now_ms = clock.now_ms();
-    log.step(record, now_ms, stop.time_is_up());
+    now = agree(clock.now_ms());
+    log.step(record, now.elapsed_ms, stop.time_is_up());
     if (on_step) on_step(record);
-    stop.check_time(record.step, now_ms);
+    stop.check_time(record.step, now.elapsed_ms);
     if (is_multiple(record.step, config_.output.save_every)) {
       clock.pause();
       save(folder);
       clock.resume();
     }
+    if (is_multiple(record.step, config_.dist.check_ranks)) check_ranks();
   }
+  if (config_.dist.check_ranks > 0) check_ranks();
   if (stop.stopped_early(state_.step)) log.stopped_early(state_);
   profiler.finish();
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());

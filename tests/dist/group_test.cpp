@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
 #include "support/program.h"
 
 namespace pgolf {
@@ -91,8 +92,8 @@ const std::map<std::string, void (*)(Group&)> kScenarios = {
     {"loss", loss}, {"unanimous_error", unanimous_error}};
 
 ExitCode play(const std::string& scenario) {
-  const Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); },
-                                                    /*grad_accum_steps=*/1);
+  Process process = Process::from_environment([](const char* name) -> const char* { return std::getenv(name); });
+  log::set_rank(process.rank());
   DistConfig config;
   config.timeout_seconds = 8;
   config.backend = process.world_size() == 1 ? DistBackend::gloo : DistBackend::automatic;

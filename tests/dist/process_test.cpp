@@ -14,12 +14,14 @@ using testing::expect_error;
 
 using Variables = std::map<std::string, std::string>;
 
-Process process_of(const Variables& variables, int grad_accum_steps = 0) {
+Process process_of(const Variables& variables, int grad_accum_steps = 1) {
   const auto get = [&](const char* name) {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
   };
-  return Process::from_environment(get, grad_accum_steps);
+  Process process = Process::from_environment(get);
+  process.divide_step(grad_accum_steps);
+  return process;
 }
 
 const Variables kTorchrun = {{"RANK", "5"},
@@ -42,7 +44,7 @@ Variables without(Variables variables, const std::string& name) {
 }
 
 TEST(Process, AloneWithoutALauncher) {
-  const Process process = process_of({});
+  const Process process = process_of({}, 0);
   EXPECT_EQ(process.rank(), 0);
   EXPECT_EQ(process.world_size(), 1);
   EXPECT_TRUE(process.is_master());
@@ -51,7 +53,7 @@ TEST(Process, AloneWithoutALauncher) {
 }
 
 TEST(Process, ReadsWhatTorchrunSets) {
-  const Process process = process_of(kTorchrun);
+  const Process process = process_of(kTorchrun, 0);
   EXPECT_EQ(process.rank(), 5);
   EXPECT_EQ(process.world_size(), 8);
   EXPECT_EQ(process.local_rank(), 1);
@@ -89,7 +91,7 @@ TEST(Process, RefusesWhatIsMissingOrContradictory) {
 
 TEST(Process, OtherWorldSizesNeedGradAccumSteps) {
   const auto six = with(kTorchrun, "WORLD_SIZE", "6");
-  expect_error(ExitCode::usage, {"WORLD_SIZE=6 must divide 8"}, [&] { process_of(six); });
+  expect_error(ExitCode::usage, {"WORLD_SIZE=6 must divide 8"}, [&] { process_of(six, 0); });
   EXPECT_EQ(process_of(six, 2).micro_steps(), 12);
   EXPECT_EQ(process_of({}, 3).grad_accum_steps(), 3);
 }

@@ -76,8 +76,9 @@ TEST_P(ThirtySteps, EqualTheRecordedRun) {
   std::vector<const char*> argv{"train_gpt"};
   argv.insert(argv.end(), GetParam().options.begin(), GetParam().options.end());
   const auto command = resolve_train_command(static_cast<int>(argv.size()), argv.data(), environment);
-  const Runtime runtime = start_runtime(command.config.runtime, 0);
-  Trainer trainer(command.config, command.resolved, runtime, Process());
+  const Runtime runtime = start_runtime(command.config.runtime);
+  Group group;
+  Trainer trainer(command.config, command.resolved, runtime, group);
   if (GetParam().rounded_init) {
     torch::NoGradGuard no_grad;
     for (auto& parameter : trainer.model()->parameters()) parameter.copy_(parameter.to(at::kBFloat16));

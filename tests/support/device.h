@@ -52,7 +52,7 @@ class RunSettings {
     config.dtype = dtype == at::kBFloat16 ? DtypeChoice::bfloat16 : DtypeChoice::float32;
     config.num_threads = threads_;
     config.cuda_graphs = SwitchChoice::off;  // they would change the current stream
-    start_runtime(config, 0);
+    start_runtime(config);
     forbid_tf32();
   }
   RunSettings(const RunSettings&) = delete;

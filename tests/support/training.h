@@ -55,7 +55,7 @@ class TinyRun {
   explicit TinyRun(const Variables& changes)
       : command_(tiny_command(changes)),
         run_{folder_ / "run"},
-        trainer_(command_.config, command_.resolved, start_runtime(command_.config.runtime, 0), Process()) {
+        trainer_(command_.config, command_.resolved, start_runtime(command_.config.runtime), group_) {
     run_.create();
   }
 
@@ -68,6 +68,7 @@ class TinyRun {
 
  private:
   TempFolder folder_;
+  Group group_;
   TrainCommand command_;
   RunFolder run_;
   Trainer trainer_;

@@ -19,7 +19,9 @@ struct TrainCommand {
   bool help_markdown = false;
   bool print_config = false;
   bool dry_run = false;
-  std::string resume;        ///< empty: a new run; "auto": the newest checkpoint of RUN_ID or of OUT_DIR; else a path
+  std::string resume;  ///< empty: a new run; "auto": the newest checkpoint of RUN_ID or of OUT_DIR; else a path
+  /// Whether it prints or writes something instead of training.
+  bool stops() const { return help || version || help_markdown || print_config || dry_run || !write_source.empty(); }
   std::string write_source;  ///< not empty: where to write the embedded source bundle
 };
 
@@ -27,6 +29,10 @@ struct TrainCommand {
 /// origins. Does not check whether paths exist.
 TrainCommand resolve_train_command(int argc, const char* const* argv, const Environment& environment,
                                    const Overrides& overrides = {});
+
+/// A step must consist of this many micro-steps of whole sequences. resolve_train_command() has checked it for kMicroSteps, but
+/// not with GRAD_ACCUM_STEPS, where the number depends on the job. Error(usage) as above.
+void require_micro_steps(const DataConfig& data, int micro_steps, const std::vector<ResolvedOption>& options);
 
 std::string train_help();
 std::string train_options_markdown();

@@ -13,12 +13,17 @@ class Process {
  public:
   using Environment = std::function<const char*(const char*)>;  ///< nullptr = unset
 
+  /// A job of one process, as without a launcher.
+  Process() = default;
+
   /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT and TORCHELASTIC_*; without RANK and
   /// WORLD_SIZE, but within a Slurm step of several tasks, their SLURM_* counterparts; without either a job of one process.
-  /// grad_accum_steps: GRAD_ACCUM_STEPS; 0 = kMicroSteps / WORLD_SIZE.
-  /// Error(usage) for values that are missing, malformed, or contradict one another, and for a WORLD_SIZE that does not divide
-  /// kMicroSteps while grad_accum_steps is 0.
-  static Process from_environment(const Environment& get, int grad_accum_steps = 0);
+  /// Error(usage) for values that are missing, malformed, or contradict one another.
+  static Process from_environment(const Environment& get);
+
+  /// grad_accum_steps: GRAD_ACCUM_STEPS; 0 = kMicroSteps / WORLD_SIZE, which is the case before the first call.
+  /// Error(usage) for 0 and a WORLD_SIZE that does not divide kMicroSteps.
+  void divide_step(int grad_accum_steps);
 
   int rank() const { return rank_; }
   int world_size() const { return world_size_; }
@@ -27,9 +32,9 @@ class Process {
   bool is_master() const { return rank_ == 0; }
 
   /// Micro-steps per optimizer step that are this process's.
-  int grad_accum_steps() const { return grad_accum_steps_; }
+  int grad_accum_steps() const { return grad_accum_steps_ > 0 ? grad_accum_steps_ : kMicroSteps / world_size_; }
   /// Of all processes. Equal numbers see equal batches, whatever the world size.
-  int micro_steps() const { return grad_accum_steps_ * world_size_; }
+  int micro_steps() const { return grad_accum_steps() * world_size_; }
 
   /// Where the processes meet. A job of one has "" and 0.
   const std::string& master_addr() const { return master_addr_; }
@@ -42,9 +47,9 @@ class Process {
  private:
   void read_launcher(const Environment& get);
   void read_slurm(const Environment& get);
-  void check(int grad_accum_steps);
+  void check() const;
 
-  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_world_size_ = 1, grad_accum_steps_ = kMicroSteps, master_port_ = 0;
+  int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_world_size_ = 1, grad_accum_steps_ = 0, master_port_ = 0;
   bool launcher_has_store_ = false;
   std::string master_addr_, attempt_;
 };

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/config/micro_steps.h"
 #include "pgolf/model/state_dict.h"
 
 namespace pgolf {
@@ -16,13 +17,18 @@ namespace pgolf {
 struct TrainingState {
   int64_t step = 0;
   double training_time_ms = 0;
-  int64_t loader_file = 0;      ///< the training stream's shard ...
-  int64_t loader_position = 0;  ///< ... and the next token in it
-  double best_val_loss = 0;     ///< lowest so far; 0 = none measured yet
+  int64_t loader_file = 0;        ///< the training stream's shard ...
+  int64_t loader_position = 0;    ///< ... and the next token in it
+  int micro_steps = kMicroSteps;  ///< that the stream was divided into, per step
+  double best_val_loss = 0;       ///< lowest so far; 0 = none measured yet
   int64_t best_step = 0;
   std::map<std::string, std::string> config;  ///< option name -> canonical text of the run that saved it
   std::map<std::string, std::string> model;   ///< ModelMetadata
 };
+
+/// As JSON, and back. Error(bad_input) naming where.
+std::string training_state_text(const TrainingState& state);
+TrainingState parse_training_state(const std::string& text, const std::string& where);
 
 /// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state above and a sha256 of all
 /// tensor bytes. Tensors: layout::checkpoint_model + NAME, the optimizers' state, "generator".

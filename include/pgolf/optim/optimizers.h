@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pgolf/config/run_config.h"
-#include "pgolf/dist/process.h"
+#include "pgolf/dist/group.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/model/state_dict.h"
 #include "pgolf/ops/muon.h"
@@ -53,7 +53,12 @@ class Muon {
   /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in upstream).
   Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path);
   void schedule(double lr_scale, double momentum);  ///< for the following steps
+  /// Updates this rank's share of the matrices: those whose index is its rank modulo the world size.
   void step();
+  /// Every matrix becomes its owner's.
+  void share_updates(Group& group);
+  /// Every momentum buffer becomes its owner's; each rank keeps up only its own.
+  void share_state(Group& group);
 
   /// Momentum buffers under "muon.momentum_buffer.NAME". Tensors are the live state.
   StateDict state() const;
@@ -79,6 +84,10 @@ class Optimizers {
   void schedule(double lr_scale, double momentum);
   /// With parameters on a CUDA device, reads nothing that schedule() changes from the host: can be captured in a CUDA graph.
   void step();
+  /// After step(), in a job of several processes: the weights that other ranks have updated.
+  void share_updates(Group& group) { muon_matrix_.share_updates(group); }
+  /// Before state() is read in a job of several processes.
+  void share_state(Group& group) { muon_matrix_.share_state(group); }
   void zero_grad();
   StateDict state() const;
 

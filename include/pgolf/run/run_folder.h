@@ -10,6 +10,8 @@ struct RunFolder {
   std::filesystem::path path;
 
   std::filesystem::path log() const { return path / "log.txt"; }
+  /// Of a rank other than 0.
+  std::filesystem::path rank_log(int rank) const { return path / ("rank_" + std::to_string(rank) + ".txt"); }
   std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
   std::filesystem::path measures() const { return path / "measures.jsonl"; }
   std::filesystem::path config() const { return path / "config.env"; }

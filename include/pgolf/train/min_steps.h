@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "pgolf/config/train_options.h"
-#include "pgolf/dist/process.h"
+#include "pgolf/dist/group.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/train/runtime.h"
 
@@ -46,6 +46,6 @@ using Resolve = std::function<TrainCommand(const Overrides&)>;
 /// With a checkpoint they are the checkpoint's; otherwise times steps of temporary trainers and returns a log line with the
 /// result.
 std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoint>& checkpoint, const Resolve& resolve,
-                            const Runtime& runtime, const Process& process);
+                            const Runtime& runtime, Group& group);
 
 }  // namespace pgolf

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "pgolf/config/run_config.h"
+#include "pgolf/dist/process.h"
 
 namespace pgolf {
 
@@ -22,8 +23,9 @@ struct Runtime {
 /// DETERMINISTIC: only deterministic algorithms in LibTorch, and a fixed cuBLAS workspace.
 /// With CUDA graphs, sets a non-default current stream in the calling thread, because the default stream cannot be recorded.
 /// Warns about DTYPE=bfloat16 on a processor without bfloat16 instructions.
-/// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one.
-Runtime start_runtime(const RuntimeConfig& config, int local_rank);
+/// Of a job of several processes on this machine, each gets the GPU of its local rank, and its share of the cores.
+/// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one, or a local rank without a GPU.
+Runtime start_runtime(const RuntimeConfig& config, const Process& process = {});
 
 /// "float32" or "bfloat16".
 const char* dtype_name(at::ScalarType dtype);

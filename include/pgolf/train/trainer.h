@@ -9,7 +9,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/config/options.h"
-#include "pgolf/dist/process.h"
+#include "pgolf/dist/group.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/optim/optimizers.h"
 #include "pgolf/run/run_folder.h"
@@ -41,7 +41,7 @@ struct StepRecord {
 class Trainer {
  public:
   /// Opens the data, seeds the generator, initializes the model. resolved: the options to store.
-  Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, const Process& process);
+  Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, Group& group);
   ~Trainer();
 
   /// Resumes from a checkpoint with the same settings.
@@ -52,11 +52,15 @@ class Trainer {
   /// before any weight is touched.
   ExitCode train(const RunFolder& folder);
 
+  Group& group() { return group_; }
   Gpt& model() { return model_; }
   const RunConfig& config() const { return config_; }
   const Runtime& runtime() const { return runtime_; }
   const ModelMetadata& metadata() const { return metadata_; }
+  /// On all ranks: each scores its share.
   EvalResult validate();
+  /// On all ranks: the model becomes rank 0's.
+  void share_weights();
 
   /// Called after every step; for tests and benchmarks.
   std::function<void(const StepRecord&)> on_step;
@@ -83,13 +87,25 @@ class Trainer {
   void warm_up();
   /// Error(non_finite) if the loss or a gradient is not finite.
   void require_finite(const StepRecord& record) const;
+  /// What all ranks decide by: the longest time, and any rank's stop signal.
+  struct Agreed {
+    double elapsed_ms;
+    int signal;
+  };
+  Agreed agree(double elapsed_ms);
+  /// Gives all ranks rank 0's weights, optimizer state and place in the stream.
+  void share_state();
+  void average_gradients();
+  /// This rank's, filled up with those of all others, in the order of the stream.
+  std::vector<float> losses_of_all_ranks(const at::Tensor& losses);
+  void check_ranks();
   void save(const RunFolder& folder);
   StateDict training_tensors() const;
 
   RunConfig config_;
   std::vector<ResolvedOption> resolved_;
   Runtime runtime_;
-  Process process_;
+  Group& group_;
   ModelMetadata metadata_;
   Tokenizer tokenizer_;
   ByteCounts byte_counts_;

@@ -25,12 +25,26 @@ struct EvalOptions {
   int seq_len = 1024;           ///< every target is scored once, with the preceding tokens of its window as context
   int64_t batch_sequences = 1;  ///< windows per forward pass
   at::Device device = at::kCPU;
+  int rank = 0, world_size = 1;  ///< whose share of the windows: sequences * rank / world_size up to the next rank's
   /// Called after each batch with the number of windows done and the total; may be empty.
   std::function<void(int64_t, int64_t)> progress;
 };
 
-/// Scores a validation set made for the same seq_len. Batch means are float32, as in upstream's eval_val;
+/// What a result is made of; sums of several shares are the sums of the whole.
+struct EvalSums {
+  double loss = 0;  ///< of all targets, nats
+  int64_t tokens = 0, bytes = 0;
+  EvalResult result() const;
+};
+
+/// Scores a share of a validation set made for the same seq_len. Batch means are float32, as in upstream's eval_val;
 /// they are weighted by their token counts and summed in float64. Restores the model's training mode.
-EvalResult evaluate(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options);
+EvalSums evaluate_share(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options);
+
+/// The whole of it, in one process.
+inline EvalResult evaluate(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts,
+                           const EvalOptions& options) {
+  return evaluate_share(model, validation, byte_counts, options).result();
+}
 
 }  // namespace pgolf

@@ -155,7 +155,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
   const Tokenizer tokenizer(common.tokenizer_path);
   std::vector<std::vector<TextPair>> pairs;
   for (const auto& task : tasks) pairs.push_back(encode_task(task, tokenizer));
-  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Runtime runtime = start_runtime(common.runtime);
   std::vector<std::vector<Row>> by_task(tasks.size());
   std::string sample_text;
   const ExitCode code = for_each_file(common.positional, [&](const std::string& path) {

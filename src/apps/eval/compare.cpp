@@ -177,7 +177,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
   const std::string val_files = files.pattern();
   check_writable("OUTPUT", output);
-  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Runtime runtime = start_runtime(common.runtime);
   const ModelFile a = read_model(common.positional[0], common, options_given);
   const ModelFile b = read_model(common.positional[1], common, options_given);
   const int vocab_size = a.stored.model.vocab_size;

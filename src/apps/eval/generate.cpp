@@ -105,7 +105,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "generate takes either a prompt or a prompt file",
                 "--prompt TEXT, --prompt-file FILE, or --prompt-file - for standard input");
   if (!prompt_file.empty()) prompt = read_prompt(prompt_file);
-  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);

@@ -117,7 +117,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
   options.val_files = files.pattern();
   check_writable("OUTPUT", output);
   const std::string& checkpoint = common.positional[0];
-  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Runtime runtime = start_runtime(common.runtime);
   const Tokenizer tokenizer(common.tokenizer_path);
   const ModelFile file = read_model(checkpoint, common, options_given);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);

@@ -171,7 +171,7 @@ class Scorer {
         common_(common),
         given_(given),
         lengths_(lengths_of(command.seq_lens)),
-        runtime_(start_runtime(common.runtime, 0)),
+        runtime_(start_runtime(common.runtime)),
         tokenizer_(common.tokenizer_path) {}
 
   void score(const std::string& path) {

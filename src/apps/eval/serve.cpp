@@ -55,7 +55,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
     throw Error(ExitCode::usage, "serve takes exactly one checkpoint", "see eval_gpt serve --help");
   if (options.model_name.empty()) options.model_name = name_of(common.positional[0]);
   install_stop_signals();
-  const Runtime runtime = start_runtime(common.runtime, 0);
+  const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
