@@ -45,6 +45,7 @@ for ((rank = 0; rank < size; ++rank)); do
   rank_of[$!]=$rank
 done
 
+# shellcheck disable=SC2317  # called by the traps
 pass_on() {
   trap '' "$1"
   kill -s "$1" "${!rank_of[@]}" 2>/dev/null
@@ -53,19 +54,18 @@ trap 'pass_on INT' INT
 trap 'pass_on TERM' TERM
 trap 'kill -s KILL "${!rank_of[@]}" 2>/dev/null' EXIT
 
-first=0 killer=
+first=0 killer=''
 while [ ${#rank_of[@]} -gt 0 ]; do
-  ended= code=0
+  ended='' code=0
   wait -n -p ended "${!rank_of[@]}" || code=$?
-  [ -n "$ended" ] || continue # a signal was passed on
+  [ -n "${ended:-}" ] || continue # a signal was passed on
   rank=${rank_of[$ended]}
   unset "rank_of[$ended]"
-  [ "$code" -ne 0 ] && [ "$first" -eq 0 ] || continue
+  if [ "$code" -eq 0 ] || [ "$first" -ne 0 ]; then continue; fi
   first=$code
-  if [ "$code" -gt 128 ] && [ "$code" -ne 130 ]; then
-    echo "launch.sh: rank $rank was killed by SIG$(kill -l "$code")" >&2
-  fi
-  if [ "${#rank_of[@]}" -gt 0 ] && [ "$code" -ne 130 ]; then
+  [ "$code" -ne 130 ] || continue
+  if [ "$code" -gt 128 ]; then echo "launch.sh: rank $rank was killed by SIG$(kill -l "$code")" >&2; fi
+  if [ ${#rank_of[@]} -gt 0 ]; then
     (sleep "${GRACE_SECONDS:-30}" && kill -s KILL "${!rank_of[@]}") >/dev/null 2>&1 &
     killer=$!
   fi

@@ -4,6 +4,7 @@
 #include <new>
 #include <string_view>
 
+#include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
@@ -30,6 +31,7 @@ void print_error(const Error& error) {
                bug ? error.what() : printable(error.what(), std::string::npos).c_str());
   if (!error.hint().empty()) std::fprintf(stderr, "  %s\n", error.hint().c_str());
   std::fflush(nullptr);
+  log::file_only(format("error: %s", error.what()));
 }
 
 int run_main(const std::function<ExitCode()>& body) {

@@ -154,7 +154,11 @@ bool Liveness::leave(const Error& error) {
     if (told_ && (process_.is_master() ? std::all_of(peers_.begin(), peers_.end(), reported) : reported(peers_[0]))) break;
     changed_.wait_for(lock, kInterval);
   }
-  if (process_.is_master() || !reported(peers_[0])) return true;
+  if (process_.is_master()) {
+    changed_.wait_for(lock, 2 * kInterval, [] { return false; });  // the others read what it said
+    return true;
+  }
+  if (!reported(peers_[0])) return true;
   const std::string_view told = std::string_view(peers_[0].value).substr(peers_[0].value.find(' ') + 1);
   return !text.ends_with(told) && !told.ends_with(text);
 }

@@ -99,6 +99,7 @@ void Trainer::log_setup() const {
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));
   log::info(format("model_params:%lld", static_cast<long long>(model.parameter_count())));
   log::info(format("world_size:%d grad_accum_steps:%d", group_.world_size(), group_.process().grad_accum_steps()));
+  if (group_.connected()) log::info(format("dist_backend:%s", group_.backend()));
   const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast && !config_.runtime.deterministic;
   log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=True", python_bool(cudnn).c_str()));
   log::info(std::string("attention_backend:") +

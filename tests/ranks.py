@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Checks jobs of several processes of train_gpt on this machine, started by scripts/launch.sh, on the CPU.
+
+The same small run is trained by one, two and four processes (losses equal up to float32's summation, weights equal on all ranks);
+killed, one random rank at a time, and resumed (the same bytes at the end); resumed by another number of processes; interrupted;
+and started wrongly. Called with --torchrun PYTHON, torchrun starts it once, too.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from resume_kill import RUN_ID, Run, compare, make_data, metrics, steps_done
+
+FIRST_STEPS, FIRST_TOLERANCE, LATER_TOLERANCE = 2, 2e-6, 2e-5
+PEER_LOST, USAGE, INTERRUPTED = 8, 2, 130
+
+
+class Job:
+    """The options and the environment of every run here."""
+
+    def __init__(self, args, work, rng):
+        self.args, self.work = args, work
+        data_path, tokenizer = make_data(work, args.prepare_data, 320, rng)
+        self.options = {
+            "DATA_PATH": data_path, "TOKENIZER_PATH": tokenizer, "VOCAB_SIZE": 320, "NUM_LAYERS": 3, "MODEL_DIM": 64,
+            "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "ROPE_DIMS": 4, "TRAIN_SEQ_LEN": 32, "TRAIN_BATCH_TOKENS": 2048,
+            "VAL_BATCH_SIZE": 2048, "EVAL_TOKENS": 1000, "ITERATIONS": args.steps, "WARMDOWN_ITERS": 4, "WARMUP_STEPS": 1,
+            "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 4, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": 4, "DEVICE": "cpu",
+            "DTYPE": "float32", "OPS": "reference", "NUM_THREADS": 1, "RUN_ID": RUN_ID, "DIST_TIMEOUT_SECONDS": 20,
+            "CHECK_RANKS": 4,
+        }  # fmt: skip
+        kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "PGOLF_CPU_LEVEL")
+        self.environment = {name: os.environ[name] for name in kept if name in os.environ}
+        self.environment["TRAIN_GPT"] = str(args.train_gpt)
+
+    def flags(self, out_dir, **changes):
+        options = {**self.options, "OUT_DIR": self.work / out_dir, **changes}
+        return [text for name, value in options.items() for text in ("--" + name.lower().replace("_", "-"), str(value))]
+
+    def start(self, processes, out_dir, *extra, **changes):
+        program = [str(self.args.launch), str(processes)] if processes > 1 else [str(self.args.train_gpt)]
+        return Run([*program, *self.flags(out_dir, **changes), *extra], self.environment)
+
+    def finish(self, processes, out_dir, *extra, **changes):
+        """The run's folder, after a run that ended well."""
+        run = self.start(processes, out_dir, *extra, **changes)
+        status = run.finish()
+        if status != 0:
+            sys.exit(f"{processes} processes, {out_dir}: exit status {status}:\n{run.text()}")
+        return self.folder(out_dir)
+
+    def folder(self, out_dir):
+        return self.work / out_dir / RUN_ID
+
+
+def losses(folder):
+    return {(line["kind"], line.get("step")): line.get("train_loss", line.get("val_loss")) for line in metrics(folder / "metrics.jsonl")
+            if "train_loss" in line or "val_loss" in line}
+
+
+def compare_losses(name, expected, got):
+    if expected.keys() != got.keys():
+        return [f"{name}: other lines in metrics.jsonl: {sorted(map(str, expected.keys() ^ got.keys()))}"]
+    worst = {True: 0.0, False: 0.0}
+    for (kind, step), loss in expected.items():
+        early = step is not None and step <= FIRST_STEPS
+        worst[early] = max(worst[early], abs(got[kind, step] - loss))
+    print(f"{name}: losses differ by at most {worst[True]:.1e} up to step {FIRST_STEPS}, {worst[False]:.1e} later", flush=True)
+    return [f"{name}: losses differ by {worst[early]:.2e}, more than {bound}"
+            for early, bound in ((True, FIRST_TOLERANCE), (False, LATER_TOLERANCE)) if worst[early] > bound]
+
+
+def ranks_of(launcher):
+    """Rank -> process, of a running launch.sh."""
+    found = {}
+    for pid in subprocess.run(["pgrep", "-P", str(launcher)], capture_output=True, text=True, check=False).stdout.split():
+        try:
+            rank = re.search(rb"\0RANK=(\d+)\0", b"\0" + Path(f"/proc/{pid}/environ").read_bytes())
+        except OSError:
+            continue
+        if rank:
+            found[int(rank.group(1))] = int(pid)
+    return found
+
+
+def kill_and_resume(job, rng, size, kills):
+    """Problems of a job whose ranks are killed; each time it is resumed with as many processes."""
+    problems = []
+    for number in range(1, kills + 1):
+        run = job.start(size, "killed", "--resume", "auto")
+        step = rng.randint(0, job.args.steps - 1)
+        run.wait_for(lambda line: step == 0 or (steps_done(line) or 0) >= step)
+        time.sleep(rng.random() * (2.0 if step == 0 else 0.1))
+        rank = rng.randrange(size)
+        pid = ranks_of(run.process.pid).get(rank)
+        if pid is None:
+            run.finish()
+            continue
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        status = run.finish()
+        took = time.monotonic() - killed
+        named = f"rank {rank} " in run.text() and "lost" in run.text() or f"rank {rank} was killed" in run.text()
+        print(f"kill {number}: rank {rank} after step {step}: exit status {status} in {took:.1f} s", flush=True)
+        if status != 128 + signal.SIGKILL:
+            problems.append(f"kill {number}: exit status {status}, not that of the killed rank:\n{run.text()}")
+        if not named:
+            problems.append(f"kill {number}: nothing names rank {rank}:\n{run.text()}")
+    job.finish(size, "killed", "--resume", "auto")
+    return problems
+
+
+def check_interrupt(job, size):
+    run = job.start(size, "interrupted", ITERATIONS=1000)
+    run.wait_for(lambda line: (steps_done(line) or 0) >= 5)
+    run.process.send_signal(signal.SIGINT)
+    status = run.finish()
+    saved = sorted(path.name for path in (job.folder("interrupted") / "checkpoints").iterdir())
+    last = max(steps_done(line) or 0 for _, line in run.lines)
+    problems = []
+    if status != INTERRUPTED or run.text().count("interrupted:") != 1 or f"step_{last:08d}.safetensors" not in saved:
+        problems.append(f"SIGINT: exit status {status}, checkpoints {saved}:\n{run.text()}")
+    return problems
+
+
+def check_mistakes(job, size):
+    problems = []
+    for what, changes, expected, said in (
+        ("a wrong value", {"ROPE_DIMS": "x"}, USAGE, "ROPE_DIMS=x"),
+        ("a missing folder", {"DATA_PATH": "/nowhere"}, 3, "/nowhere"),
+        ("MIN_STEPS", {"MIN_STEPS": 5, "MAX_WALLCLOCK_SECONDS": 60}, USAGE, "MIN_STEPS"),
+    ):
+        run = job.start(size, "mistakes", **changes)
+        status = run.finish()
+        errors = [line for _, line in run.lines if "error:" in line]
+        print(f"{what}: exit status {status}: {errors}", flush=True)
+        if status != expected or len(errors) != 1 or said not in errors[0]:
+            problems.append(f"{what}: exit status {status}:\n{run.text()}")
+    if (job.work / "mistakes").exists():
+        problems.append("a folder was made for a run that never began")
+    return problems
+
+
+def prove(args, work, rng):
+    job = Job(args, work, rng)
+    single = job.finish(1, "one")
+    problems = []
+    for size in args.sizes:
+        folder = job.finish(size, f"of_{size}")
+        problems += compare_losses(f"{size} processes", losses(single), losses(folder))
+    if 2 in args.sizes:
+        problems += compare(job.folder("of_2"), job.finish(2, "again"))
+        resumed = job.finish(2, "resumed_by_2", "--resume", str(next((single / "checkpoints").glob("*_00000008.safetensors"))))
+        problems += compare_losses("from one to two processes", losses(single), {**losses(single), **losses(resumed)})
+    fast = [job.finish(size, f"fast_{size}", OPS="fast") for size in (1, 2)]
+    problems += compare_losses("OPS=fast", *map(losses, fast))
+    six = [job.finish(size, f"six_{size}", GRAD_ACCUM_STEPS=6 // size, TRAIN_BATCH_TOKENS=1920) for size in (1, 3)]
+    problems += compare_losses("six micro-steps by 3 processes", *map(losses, six))
+    problems += check_interrupt(job, 2)
+    problems += check_mistakes(job, 2)
+    if args.kills:
+        problems += kill_and_resume(job, rng, 2, args.kills)
+        problems += compare(job.folder("of_2"), job.folder("killed"))
+    if args.torchrun:
+        command = [args.torchrun, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python",
+                   str(args.train_gpt), *job.flags("torchrun")]
+        run = Run(command, job.environment)
+        if run.finish() != 0:
+            problems.append(f"torchrun failed:\n{run.text()}")
+        else:
+            problems += compare(job.folder("of_2"), job.folder("torchrun"))
+    return problems
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-gpt", type=Path, required=True)
+    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser.add_argument("--launch", type=Path, default=Path(__file__).resolve().parents[1] / "scripts" / "launch.sh")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[2, 4])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--torchrun", help="a Python with PyTorch")
+    args = parser.parse_args()
+
+    work = Path(tempfile.mkdtemp(prefix="ranks_"))
+    try:
+        problems = prove(args, work, random.Random(args.seed))
+    finally:
+        shutil.rmtree(work)
+    for problem in problems:
+        print("FAILED:", problem)
+    if not problems:
+        print("ok")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
