@@ -77,6 +77,26 @@ def smoke(run):
     return gpu_report.last(r"^(step:7/7 .*)", text)
 
 
+def train_losses(run, name):
+    lines = (run.results / "runs" / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [line["train_loss"] for line in map(gpu_report.parse, lines) if "train_loss" in line]
+
+
+def nccl(run):
+    """A job of one process, but through NCCL's collectives: the same losses as without."""
+    if not (run.results / "runs/smoke/metrics.jsonl").exists():
+        raise Skipped("nothing to compare with: needs the stage smoke")
+    options = (*SHORT, "--iterations", "7", "--warmup-steps", "3", "--rope-dims", "16", "--check-ranks", "1")
+    train(run, "nccl", *options, "--dist-backend", "nccl")
+    alone, together = train_losses(run, "smoke"), train_losses(run, "nccl")
+    if not alone or len(alone) != len(together):
+        raise Failed(f"{len(together)} losses, {len(alone)} without NCCL")
+    largest = max(abs(a - b) for a, b in zip(alone, together))
+    if largest > NCCL_TOLERANCE:
+        raise Failed(f"losses differ by up to {largest:.1e}")
+    return f"{len(together)} losses, largest difference {largest:.1e}"
+
+
 def profile(run):
     train(run, "profile", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--profile", "3", "--cuda-graphs", "off")
 
@@ -201,6 +221,7 @@ def sanitizer(run):
 
 
 TIMED = bench("--total-only", "--steps", "10", "--warmup", "4")
+NCCL_TOLERANCE = 0.02  # of a loss; LibTorch's attention and embedding gradients differ from run to run
 TRAINING_OVERHEAD = 75  # seconds: start, warm-up, validation, artifact
 
 
@@ -216,6 +237,7 @@ def stages(options):
         Stage("test_optim", 1, 45, device_tests),
         Stage("test_train", 1, 60, device_tests),
         Stage("test_eval", 1, 45, device_tests),
+        Stage("nccl", 1, 60, nccl),
         Stage("profile", 1, 75, profile),
         Stage("step_parts", 1, 60, bench("--steps", "6", "--warmup", "2", training=("--cuda-graphs", "off"))),
         Stage("operations", 1, 60, operations),

@@ -47,7 +47,7 @@ if [ "$id" = resume ] && [ -z "$resume" ]; then
 fi
 [ -z "$resume" ] || { say "resumed:step:8 train_time:800ms"; say "step:24/24 val_loss:4.0 val_bpb:2.4"; }
 [ "$id" != smoke ] || { say "step:7/7 val_loss:6.1 val_bpb:3.6"; echo "$SMOKE"; }
-for i in 1 2 3; do echo '{"kind":"train","step":'$i',"train_time_ms":'$((i * 300))'}'; done >"$out/$id/metrics.jsonl"
+for i in 1 2 3; do echo '{"kind":"train","step":'$i',"train_loss":'${LOSS:-5.5}',"train_time_ms":'$((i * 300))'}'; done >"$out/$id/metrics.jsonl"
 say "peak memory allocated: 7000 MiB reserved: 9000 MiB"
 say "final_int8_zlib_roundtrip_exact val_loss:2.80000000 val_bpb:1.65000000"
 echo weights >"$out/$id/final_model.pt"; echo weights >"$out/$id/final_model.int8.ptz"
@@ -87,7 +87,7 @@ json.dump(result, open(sys.argv[sys.argv.index("--json") + 1], "w"))
 """
 LIBRARIES = 'echo "  libtorch_cuda.so => $HOME/site/torch/lib/libtorch_cuda.so (0x0)"'
 PART_1 = (
-    "machine libraries smoke step_graphs test_ops test_model test_optim test_train test_eval profile step_parts operations train"
+    "machine libraries smoke step_graphs test_ops test_model test_optim test_train test_eval nccl profile step_parts operations train"
     " evaluate resume generate"
 ).split()
 PART_2 = "machine libraries ours_before upstream ours_after memcheck racecheck reference".split()
