@@ -34,7 +34,7 @@ class Job:
             "DATA_PATH": data_path, "TOKENIZER_PATH": tokenizer, "VOCAB_SIZE": 320, "NUM_LAYERS": 3, "MODEL_DIM": 64,
             "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "ROPE_DIMS": 4, "TRAIN_SEQ_LEN": 32, "TRAIN_BATCH_TOKENS": 2048,
             "VAL_BATCH_SIZE": 2048, "EVAL_TOKENS": 1000, "ITERATIONS": args.steps, "WARMDOWN_ITERS": 4, "WARMUP_STEPS": 1,
-            "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 4, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": 4, "DEVICE": "cpu",
+            "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 4, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": 4, "KEEP_LAST": 100, "DEVICE": "cpu",
             "DTYPE": "float32", "OPS": "reference", "NUM_THREADS": 1, "RUN_ID": RUN_ID, "DIST_TIMEOUT_SECONDS": 20,
             "CHECK_RANKS": 4,
         }  # fmt: skip

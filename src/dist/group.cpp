@@ -138,14 +138,14 @@ const char* Group::backend() const {
   return peers_ == nullptr ? "none" : peers_->device_backend == peers_->host ? "gloo" : "nccl";
 }
 
-void Group::sum_(const std::vector<at::Tensor>& tensors, bool through_bfloat16) {
+void Group::sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype) {
   if (!connected()) return;
   at::NoGradGuard no_grad;
   auto buckets = buckets_of(tensors, [](size_t) { return 0; });
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   peers_->guarded([&] {
     for (auto& bucket : buckets) {
-      bucket.pack(through_bfloat16 ? at::kBFloat16 : bucket.parts[0].scalar_type());
+      bucket.pack(dtype.value_or(bucket.parts[0].scalar_type()));
       std::vector<at::Tensor> flat{bucket.flat};
       works.push_back(peers_->device_backend->allreduce(flat));
     }

@@ -189,7 +189,9 @@ void Trainer::average_gradients() {
   }
   // Divided first, as in DistributedDataParallel: a sum in bfloat16 then stays in range.
   at::_foreach_div_(gradients, static_cast<double>(group_.world_size()));
-  group_.sum_(gradients, config_.dist.gradient_dtype == DtypeChoice::bfloat16);
+  const auto dtype = config_.dist.gradient_dtype;
+  if (dtype == DtypeChoice::automatic) return group_.sum_(gradients);
+  group_.sum_(gradients, dtype == DtypeChoice::bfloat16 ? at::kBFloat16 : at::kFloat);
 }
 
 std::vector<float> Trainer::losses_of_all_ranks(const at::Tensor& losses) {

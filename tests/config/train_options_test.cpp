@@ -67,15 +67,29 @@ TEST(TrainOptions, DefaultsAreUpstreams) {
 
 TEST(TrainOptions, OwnDefaults) {
   const TrainCommand command = train({});
-  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},     {"ROPE_TABLE_DTYPE", "float32"},
-                                                  {"OUT_DIR", "runs"},       {"DEVICE", "auto"},
-                                                  {"DTYPE", "auto"},         {"OPS", "fast"},
-                                                  {"CUDA_GRAPHS", "auto"},   {"MUON_DTYPE", "auto"},
-                                                  {"SAVE_EVERY", "0"},       {"KEEP_LAST", "2"},
-                                                  {"EVAL_TOKENS", "0"},      {"MICRO_BATCH_TOKENS", "0"},
-                                                  {"PARALLEL_PASSES", "0"},  {"NUM_THREADS", "0"},
-                                                  {"WARMDOWN_FRAC", "none"}, {"BUDGET_BYTES", "16000000"},
-                                                  {"PROFILE", "0"},          {"MIN_STEPS", "0"}};
+  const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},
+                                                  {"ROPE_TABLE_DTYPE", "float32"},
+                                                  {"OUT_DIR", "runs"},
+                                                  {"DEVICE", "auto"},
+                                                  {"DTYPE", "auto"},
+                                                  {"OPS", "fast"},
+                                                  {"CUDA_GRAPHS", "auto"},
+                                                  {"MUON_DTYPE", "auto"},
+                                                  {"SAVE_EVERY", "0"},
+                                                  {"KEEP_LAST", "2"},
+                                                  {"EVAL_TOKENS", "0"},
+                                                  {"MICRO_BATCH_TOKENS", "0"},
+                                                  {"PARALLEL_PASSES", "0"},
+                                                  {"NUM_THREADS", "0"},
+                                                  {"WARMDOWN_FRAC", "none"},
+                                                  {"BUDGET_BYTES", "16000000"},
+                                                  {"PROFILE", "0"},
+                                                  {"MIN_STEPS", "0"},
+                                                  {"DIST_BACKEND", "auto"},
+                                                  {"DIST_TIMEOUT_SECONDS", "300.0"},
+                                                  {"CHECK_RANKS", "0"},
+                                                  {"GRAD_ACCUM_STEPS", "0"},
+                                                  {"DIST_GRADIENT_DTYPE", "auto"}};
   for (const auto& [name, text] : own) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
   EXPECT_TRUE(command.config.model.widest_rope().full());
   EXPECT_EQ(command.config.model.head_dim(), 64);
@@ -145,6 +159,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"NUM_THREADS", "2"},
                                                      {"CUDA_GRAPHS", "off"},
                                                      {"DETERMINISTIC", "1"},
+                                                     {"DIST_BACKEND", "gloo"},
+                                                     {"DIST_TIMEOUT_SECONDS", "30.0"},
+                                                     {"DIST_GRADIENT_DTYPE", "bfloat16"},
+                                                     {"GRAD_ACCUM_STEPS", "4"},
+                                                     {"CHECK_RANKS", "10"},
                                                      {"OUT_DIR", "o"},
                                                      {"RUN_ID", "r-1"},
                                                      {"TRAIN_LOG_EVERY", "10"},
@@ -210,6 +229,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.optim.adam_eps, 1e-6);
     EXPECT_EQ(c.optim.grad_clip_norm, 1.0);
     EXPECT_EQ(c.optim.control_patterns, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(c.dist.backend, DistBackend::gloo);
+    EXPECT_EQ(c.dist.timeout_seconds, 30.0);
+    EXPECT_EQ(c.dist.gradient_dtype, DtypeChoice::bfloat16);
+    EXPECT_EQ(c.dist.grad_accum_steps, 4);
+    EXPECT_EQ(c.dist.check_ranks, 10);
     EXPECT_EQ(c.schedule.iterations, 100);
     EXPECT_EQ(c.schedule.max_wallclock_seconds, 60.0);
     EXPECT_EQ(c.schedule.min_steps, 150);

@@ -29,7 +29,7 @@ void sums(Group& group) {
     }
   }
   std::vector<at::Tensor> rounded{torch::full({3}, 1.0f + 1.0f / 512)};
-  group.sum_(rounded, /*through_bfloat16=*/true);
+  group.sum_(rounded, at::kBFloat16);
   require(rounded[0].scalar_type() == at::kFloat && at::equal(rounded[0], torch::full({3}, static_cast<float>(size))),
           "bfloat16");
 }

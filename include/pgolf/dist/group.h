@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,9 +42,9 @@ class Group {
   /// "none", "gloo" or "nccl".
   const char* backend() const;
 
-  /// Each tensor becomes its sum over processes; in tensors' own dtype, or through bfloat16 where that is compressed. The sum is
-  /// the same on every rank, bit for bit.
-  void sum_(const std::vector<at::Tensor>& tensors, bool through_bfloat16 = false);
+  /// Each tensor becomes its sum over processes, summed in dtype (by default its own). The sum is the same on every rank, bit for
+  /// bit.
+  void sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt);
   /// Tensor i becomes that of rank owner(i).
   void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
   /// Every tensor becomes rank 0's.
