@@ -142,10 +142,14 @@ void require_micro_steps(const DataConfig& data, int micro_steps, const std::vec
   const int64_t micro_step = data.train_batch_tokens / micro_steps, multiple = data.micro_batch_tokens / micro_step;
   if (data.micro_batch_tokens != 0 &&
       (data.micro_batch_tokens % micro_step != 0 || multiple > micro_steps || micro_steps % multiple != 0)) {
+    std::string valid;
+    for (int64_t n = 1; n <= micro_steps; ++n) {
+      if (micro_steps % n != 0) continue;
+      valid += (n == 1 ? "" : n == micro_steps ? " or " : ", ") + std::to_string(n * micro_step);
+    }
     refuse(options, {"MICRO_BATCH_TOKENS", "TRAIN_BATCH_TOKENS"},
            format("a micro-batch must be a number of micro-steps that divides %d", micro_steps),
-           format("MICRO_BATCH_TOKENS must be %lld or a multiple of it that divides TRAIN_BATCH_TOKENS",
-                  static_cast<long long>(micro_step)));
+           "MICRO_BATCH_TOKENS must be " + valid);
   }
   const int64_t parallel = std::max(data.parallel_passes, 1);
   if (micro_steps % parallel != 0 || (data.micro_batch_tokens != 0 && micro_steps / multiple < parallel)) {
