@@ -39,7 +39,7 @@ constexpr const char* kUsage =
     "  --validation   time validations of EVAL_TOKENS tokens with the initial weights instead of steps\n"
     "  --json FILE    also write all samples and the summary\n"
     "\n"
-    "Peak: the faster of a large matrix product by LibTorch and the project's own on cached operands, in DTYPE.\n";
+    "Peak: the faster of LibTorch's large matrix product and our own on cached operands, in DTYPE.\n";
 
 struct BenchOptions {
   int steps = 10;
@@ -55,7 +55,7 @@ int parse_count(const char* flag, const char* text, int low) {
   const char* end = text + std::strlen(text);
   const auto [stop, error] = std::from_chars(text, end, value);
   if (error != std::errc{} || stop != end || value < low) {
-    throw Error(ExitCode::usage, format("bench_step %s takes a whole number >= %d, not \"%s\"", flag, low, text));
+    throw Error(ExitCode::usage, format("bench_step %s takes an integer >= %d, not \"%s\"", flag, low, text));
   }
   return value;
 }

@@ -11,17 +11,17 @@ usage() {
   cat <<'USAGE'
 Usage: scripts/bench_vs_python.sh [OPTION...] PATH_TO/train_gpt.py
 
-Compares train_gpt with upstream's train_gpt.py. Every round starts each program again on the same shards: train_gpt, upstream
-eager, upstream compiled, and so on. All do the same arithmetic (Muon in bfloat16) on equally many threads, except for `own`:
+Compares train_gpt with upstream's train_gpt.py. Every round runs the programs in turn on the same shards: train_gpt, upstream
+eager, upstream compiled, and so on. All do the same arithmetic (Muon in bfloat16) with as many threads, except for `own`:
 train_gpt with its defaults for DTYPE, MUON_DTYPE and threads, once per round. Upstream uses the physical cores by default too,
 so with the default of --threads its runs also serve for that comparison: the table ends with the best of them against `own`.
 
-PYTHON names a Python with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant takes minutes to compile in
+PYTHON is an interpreter with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant takes minutes to compile in
 the first round, and needs setuptools and, on the CPU, g++. An upstream variant that fails is reported and skipped, as is
 any program that exceeds the time limit.
 
-PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: train_gpt reads it, for
-upstream the variables of its libraries are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
+PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: train_gpt reads it;
+for upstream its libraries' variables are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
 code of torch.compile respects it too, but g++ may use all instructions elsewhere (-march=native).
 
   --configs LIST        4x128 (sequences of 128), 9x512 (the baseline, sequences of 1,024), and eval: a validation of
@@ -69,7 +69,7 @@ while [ $# -gt 0 ]; do
     --tokenizer-path) tokenizer=$2; shift ;;
     --keep) keep=$2; shift ;;
     -*) die "unknown option $1; see --help" ;;
-    *) [ -z "$upstream" ] || die "give one train_gpt.py, not two"; upstream=$1 ;;
+    *) [ -z "$upstream" ] || die "pass one train_gpt.py, not two"; upstream=$1 ;;
   esac
   shift
 done
@@ -79,7 +79,7 @@ done
 require_all() { # flag, list, allowed items
   local item
   for item in ${2//,/ }; do
-    [[ " $3 " == *" $item "* ]] || die "$1 takes a list of $3, not $item"
+    [[ " $3 " == *" $item "* ]] || die "$1 accepts only $3, not $item"
   done
 }
 require_all --configs "$configs" "4x128 9x512 eval"

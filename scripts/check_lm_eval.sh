@@ -101,5 +101,5 @@ check client "$address" || failed=1
 kill "$server"
 wait "$server" || die "eval_gpt serve ended with exit status $?"
 server=""
-[ "$failed" = 0 ] || die "the clients and eval_gpt differ, see above"
-say "all equal"
+[ "$failed" = 0 ] || die "the results of clients and eval_gpt differ, see above"
+say "all results are equal"

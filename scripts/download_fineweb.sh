@@ -77,7 +77,7 @@ get_shard() { # NAME
   local file=$dataset_dir/$1 url=$base_url/datasets/$dataset/$1 verdict status
   if [ -e "$file" ]; then
     verdict=$(check_shard "$file")
-    [ "$verdict" != whole ] || { say "$1: already here" && return; }
+    [ "$verdict" != whole ] || { say "$1: already present" && return; }
     say "warning: the existing $1 is $verdict; downloading it again, the old one is kept as $1.bad" >&2
     [ -n "$dry_run" ] || mv "$file" "$file.bad"
   fi
@@ -107,7 +107,7 @@ get_shard() { # NAME
 
 get_tokenizer() { # PATH below the base address
   local file=$data_dir/tokenizers/${1##*/}
-  [ ! -s "$file" ] || { say "${1##*/}: already here" && return; }
+  [ ! -s "$file" ] || { say "${1##*/}: already present" && return; }
   [ -z "$dry_run" ] || { say "would fetch $base_url/$1 -> $file" && return; }
   say "${1##*/}: fetching"
   fetch "$base_url/$1" "$file.part" || die "$base_url/$1 could not be fetched (see above)"

@@ -12,7 +12,7 @@
 #                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
 #
 #   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
-#                              2: upstream's train_gpt.py, compiled, and ours alternately, compute-sanitizer, reference
+#                              2: upstream's train_gpt.py, compiled, between runs of train_gpt, compute-sanitizer, reference
 #                              operations. The parts are independent. Default: both, one after the other
 #   --budget SECONDS           for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
 #                              its own limit; one that does not finish within the budget is stopped, or skipped if too
@@ -47,7 +47,7 @@ carry_libraries() {
     while read -r name; do
       [ ! -e "$package/lib/$name" ] || continue
       path=$(awk -v name="$name" '$1 == name {print $2}' <<<"$paths")
-      [ -n "$path" ] || die "$name is needed and not found"
+      [ -n "$path" ] || die "$name is required but was not found"
       cp -L "$path" "$package/lib/$name"
       found=1
     done < <(find "$package/bin" "$package/lib" -type f -exec objdump -p {} + | awk '$1 == "NEEDED" {print $2}' | sort -u |
@@ -84,7 +84,7 @@ pack() {
   command -v nvcc >/dev/null || die "no nvcc: building the package needs the CUDA toolkit"
   find_data
   build_release gpu_check_programs
-  grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ has no CUDA: cmake -B build -DPGOLF_CUDA=ON"
+  grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ was built without CUDA; use: cmake -B build -DPGOLF_CUDA=ON"
   rm -rf "$package"
   mkdir -p "$package/programs" "$package/data"
   cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,report}.py "$root/benchmarks/time_upstream.py" "$package/"
@@ -98,7 +98,7 @@ pack() {
   local taken train_tokens
   taken=$(find "$package" -type f -printf '%s\n' | awk '{sum += $1} END {print sum + 1000000}')
   train_tokens=$(((package_bytes - taken) / 2 - val_tokens))
-  [ "$train_tokens" -gt 0 ] || die "programs and libraries alone have $taken bytes"
+  [ "$train_tokens" -gt 0 ] || die "programs and libraries alone take $taken bytes"
   "$deps/bin/python" "$here/cut_shards.py" "$dataset" "$package/data" "$train_tokens" "$val_tokens" "$seconds" \
     "$tokens_per_second"
   say "$package: $(du -sm "$package" | cut -f1) MB; try it with: $package/gpu_check.sh libraries TORCH_FOLDER"

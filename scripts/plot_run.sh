@@ -11,7 +11,7 @@ command -v gnuplot >/dev/null || die "gnuplot is missing; scripts/setup.sh insta
 
 points=$(mktemp -d)
 trap 'rm -rf "$points"' EXIT
-python3 - "$1/metrics.jsonl" "$points" <<'PY' || die "no curve drawn"
+python3 - "$1/metrics.jsonl" "$points" <<'PY' || die "no curve was drawn"
 import json, sys
 
 columns = {"train": "train_loss", "val": "val_bpb"}

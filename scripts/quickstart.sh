@@ -39,4 +39,4 @@ say "sampling from it"
 build/bin/eval_gpt generate "runs/$run" --tokenizer-path "$tokenizer" --num-samples 3 --max-new-tokens 64 --seed 1 \
   --prompt "The first thing to know about"
 scripts/plot_run.sh "runs/$run"
-say "done: everything about this run is in runs/$run"
+say "done: all results are in runs/$run"

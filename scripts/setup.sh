@@ -105,7 +105,7 @@ wheel_of() {
     libnvJitLink.so.*) echo nvidia-nvjitlink==13.0.88 ;;
     libnvrtc*.so.*) echo nvidia-cuda-nvrtc==13.0.88 ;;
     libnvshmem*.so.*) echo nvidia-nvshmem-cu13==3.4.5 ;;
-    *) die "LibTorch needs $1, but no wheel is known to have it" ;;
+    *) die "LibTorch needs $1, but no wheel is known to provide it" ;;
   esac
 }
 

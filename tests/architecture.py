@@ -18,7 +18,7 @@ def table(text):
     rows = {}
     for area, knows in ROW.findall(areas):
         knows = re.sub(r"\([^)]*\)", "", knows)
-        rows[area] = [] if knows.strip() == "nothing of ours" else [name.strip() for name in knows.split(",")]
+        rows[area] = [] if knows.strip() == "nothing" else [name.strip() for name in knows.split(",")]
     return rows
 
 

@@ -90,7 +90,7 @@ void run_tokenize(int argc, const char* const* argv) {
   Binding first = bind::integer(&val_docs, 0);
   first.default_text = "none";
   table.add_required("TOKENIZER_PATH", bind::text(&tokenizer_path), "", "SentencePiece model, a .model file.");
-  table.add_required("OUT_DIR", bind::text(&out_dir), "", "Output folder of fineweb_train_*.bin and fineweb_val_*.bin.");
+  table.add_required("OUT_DIR", bind::text(&out_dir), "", "Output folder for fineweb_train_*.bin and fineweb_val_*.bin.");
   table.add("VAL_DOCS", first, "documents", "Use the first VAL_DOCS documents for validation.");
   table.add("VAL_FRACTION", bind::number(&val_fraction, {.low = 0, .high = 1}), "",
             "Approximate fraction of the documents to use for validation, chosen by a hash of each text.");
@@ -104,7 +104,7 @@ void run_tokenize(int argc, const char* const* argv) {
   options.out_dir = out_dir;
   if (arguments.given("VAL_DOCS") && arguments.given("VAL_FRACTION")) {
     throw Error(ExitCode::usage, "prepare_data tokenize: --val-docs and --val-fraction are mutually exclusive",
-                "give one of them");
+                "pass one of them");
   }
   if (arguments.given("VAL_DOCS")) {
     options.val_docs = val_docs;

@@ -38,7 +38,7 @@ OptionTable own_table(Command& command) {
   OptionTable table(
       "sweep_gpt [--TRAIN-OPTION VALUES]... [--OPTION VALUE]... [-- TRAIN_GPT_OPTIONS...]",
       "Trains a model for every combination of the given values, each in its own train_gpt process, measures it with\n"
-      "eval_gpt, and writes sweep.csv, report.md and plots. Run again, it continues, and adds new combinations.\n"
+      "eval_gpt, and writes sweep.csv, report.md and plots. Running it again resumes the sweep; new combinations are added.\n"
       "\n"
       "  sweep_gpt --rope-dims none,2,6,16,32,48,full --seed 1..3 -- --config configs/study_sequential.env\n"
       "\n"
@@ -163,7 +163,7 @@ ExitCode run(int argc, char** argv) {
   }
   if (!command.collect.empty()) {
     if (!request.varied.empty() || !request.fixed.empty())
-      throw Error(ExitCode::usage, "--collect trains nothing and takes no options of train_gpt", "drop them");
+      throw Error(ExitCode::usage, "--collect trains nothing and takes no options of train_gpt", "remove them");
     collect(command.collect == kOwnFolder ? command.out_dir : command.collect);
     return ExitCode::ok;
   }

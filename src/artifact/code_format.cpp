@@ -69,7 +69,7 @@ CodedTensors read_per_row(const Dict& object, const std::string& name) {
     const RawTensor& codes = value.as_tensor(where);
     const Value* scale_value = scales.find(*key);
     const Value* dtype_value = dtypes.find(*key);
-    if (scale_value == nullptr || dtype_value == nullptr) throw Error(ExitCode::bad_input, where + " lacks a scale or a dtype");
+    if (scale_value == nullptr || dtype_value == nullptr) throw Error(ExitCode::bad_input, where + " has no scale or no dtype");
     const DType dtype = dtype_from_name(dtype_value->as_text(where), where);
     const RawTensor& scale = scale_value->as_tensor(where);
     if (!scale.shape.empty() && (scale.shape.size() != 1 || codes.shape.empty() || scale.shape[0] != codes.shape[0]))

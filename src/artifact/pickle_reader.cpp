@@ -201,7 +201,7 @@ class Unpickler {
   void recall(uint32_t index) {
     const auto found = memo_.find(index);
     if (found == memo_.end()) fail(format("refers to missing object %u", index));
-    if (!found->second) fail("uses one container in two places, or within itself");
+    if (!found->second) fail("contains the same container twice, or within itself");
     if (const RawTensor* tensor = found->second->value_if<RawTensor>()) count_tensor(tensor->bytes->size());
     push(*found->second);
   }
@@ -391,7 +391,7 @@ class Unpickler {
     if ((op_start_ == 0) != (code == Op::protocol)) fail("does not start like a torch.save pickle");
     switch (code) {
       case Op::protocol:
-        if (read<uint8_t>() != 2) fail("is not of pickle protocol 2");
+        if (read<uint8_t>() != 2) fail("does not use pickle protocol 2");
         break;
       case Op::stop:
         return false;
@@ -484,7 +484,7 @@ class Unpickler {
         push_storage();
         break;
       default:
-        fail(format("has the opcode 0x%02x, which is not accepted", static_cast<unsigned>(code)));
+        fail(format("has opcode 0x%02x, which is not supported", static_cast<unsigned>(code)));
     }
     return true;
   }

@@ -49,7 +49,7 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
   for (const auto& option : stored_options(&stored, &rope)) {
     const auto found = metadata.find(option.name);
     if (found == metadata.end() && option.stored == Stored::always) {
-      throw Error(ExitCode::bad_input, format("%s: the stored configuration lacks %s", where.c_str(), option.name.c_str()));
+      throw Error(ExitCode::bad_input, format("%s: the stored configuration has no %s", where.c_str(), option.name.c_str()));
     }
     try {
       binding_in_files(option).assign(found == metadata.end() ? option.default_in_files : found->second);

@@ -183,7 +183,7 @@ OptionTable::CommandLine OptionTable::parse_command_line(int argc, const char* c
     if (name == kPositional) {
       if (!positional_) {
         throw Error(ExitCode::usage, "unexpected argument '" + printable(value) + "'",
-                    "settings are given as flags; --help lists them");
+                    "pass settings as flags; --help lists them");
       }
       positional_->push_back(value);
       continue;
@@ -196,7 +196,7 @@ OptionTable::CommandLine OptionTable::parse_command_line(int argc, const char* c
     const bool is_action = action != actions_.end();
     const bool repeatable =
         is_action ? std::holds_alternative<std::vector<std::string>*>(action->field) : config_files_ && name == "config";
-    if (!seen.insert(name).second && !repeatable) throw Error(ExitCode::usage, flag + " is given twice", "keep one of them");
+    if (!seen.insert(name).second && !repeatable) throw Error(ExitCode::usage, flag + " is given twice", "remove one of them");
     if (is_action) {
       take_action(*action, value);
       line.stopped = line.stopped || action->stops;

@@ -19,7 +19,7 @@ int parse_rope_dims(std::string_view text, int head_dim, std::string* warning) {
   const auto value = parse_integer(word);
   const auto dims = static_cast<long long>(value.value_or(0));
   if (!value) {
-    throw Error(ExitCode::usage, format("ROPE_DIMS=%s is not a number of dims", printable(text).c_str()),
+    throw Error(ExitCode::usage, format("ROPE_DIMS=%s is not a valid number of dims", printable(text).c_str()),
                 format("use full, none or an even number from 2 to %d", head_dim));
   }
   if (dims == 0) return head_dim;

@@ -27,7 +27,7 @@ std::span<const uint16_t> checked_tokens(const MappedFile& file) {
   const BytesView bytes = file.bytes();
   if (bytes.empty()) reject(file.path(), "the file is empty");
   if (bytes.size() < kShardHeaderBytes) {
-    reject(file.path(), format("truncated: %zu bytes, but the header alone has %zu", bytes.size(), kShardHeaderBytes));
+    reject(file.path(), format("truncated: %zu bytes, but the header alone takes %zu", bytes.size(), kShardHeaderBytes));
   }
   Header header;
   std::memcpy(header.data(), bytes.data(), kShardHeaderBytes);

@@ -8,7 +8,7 @@ namespace pgolf {
 TokenLoader::TokenLoader(const std::string& pattern, int rank, int world_size, int vocab_size)
     : stream_(pattern, vocab_size), rank_(rank), world_size_(world_size) {
   if (rank < 0 || rank >= world_size) {
-    throw Error(ExitCode::usage, format("rank %d does not exist with world size %d", rank, world_size));
+    throw Error(ExitCode::usage, format("rank %d is out of range for world size %d", rank, world_size));
   }
 }
 

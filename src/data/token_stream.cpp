@@ -51,7 +51,7 @@ void TokenStream::seek(TokenCursor cursor) {
         ExitCode::bad_input,
         format("token %lld of shard %lld does not exist in the %zu shards next to %s", static_cast<long long>(cursor.position),
                static_cast<long long>(cursor.file_index), files_.size(), files_.front().c_str()),
-        "the shards differ from those at the time of saving");
+        "the shards have changed since the checkpoint was saved");
   }
   cursor_ = cursor;
 }

@@ -45,7 +45,7 @@ class TaskLine {
     if (has({"context", "continuation"})) return TaskForm::cloze;
     std::string names;
     for (const auto& [name, value] : fields_.items()) names += (names.empty() ? "" : ", ") + name.substr(0, 40);
-    fail("has the fields of no known item form: " + (names.empty() ? "none" : names.substr(0, 200)));
+    fail("has fields that match no known form: " + (names.empty() ? "none" : names.substr(0, 200)));
   }
 
   std::string text(const char* name) const {
@@ -140,7 +140,8 @@ ChoiceTask read_choice_task(const std::filesystem::path& path, const PromptStyle
     if (limit > 0 && static_cast<int64_t>(task.items.size()) == limit) break;
     const TaskLine line(path, number, text);
     if (!form) form = line.form();
-    if (line.form() != *form) line.fail(format("has other fields than the lines before, which have the form %s", name_of(*form)));
+    if (line.form() != *form)
+      line.fail(format("has different fields than the lines before it, which have the form %s", name_of(*form)));
     task.items.push_back(read_item(line, *form, style, number));
   }
   if (!form) throw Error(ExitCode::bad_input, path.string() + " has no items", kFormsHint);
@@ -154,9 +155,10 @@ std::vector<TextPair> encode_task(const ChoiceTask& task, const Tokenizer& token
     for (const auto& option : item.options) {
       pairs.push_back(encode_pair(tokenizer, option.context, option.continuation));
       if (pairs.back().continuation.empty()) {
-        throw Error(ExitCode::bad_input,
-                    format("%s:%lld has a continuation without tokens", task.path.c_str(), static_cast<long long>(item.line)),
-                    "a continuation must not consist of spaces only");
+        throw Error(
+            ExitCode::bad_input,
+            format("%s:%lld has a continuation that encodes to no tokens", task.path.c_str(), static_cast<long long>(item.line)),
+            "a continuation must not consist of spaces only");
       }
     }
   }

@@ -104,7 +104,7 @@ class Measurement {
                          "need %lld",
                          static_cast<long long>(longest), options_.val_files.c_str(), static_cast<long long>(available + 1),
                          static_cast<long long>(longest + 1)),
-                  "drop the longest lengths, or give more validation shards");
+                  "remove the longest lengths, or provide more validation shards");
     }
     if (options_.eval_tokens != 0 && options_.eval_tokens < longest) {
       throw Error(ExitCode::usage,

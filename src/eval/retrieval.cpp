@@ -91,7 +91,8 @@ std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer) {
     const bool special = tokenizer.is_control(id) || tokenizer.is_byte(id) || tokenizer.is_unknown(id) || tokenizer.is_unused(id);
     if (!special) ids.push_back(id);
   }
-  if (ids.empty()) throw Error(ExitCode::bad_input, tokenizer.path().string() + " has no ordinary pieces for random sequences");
+  if (ids.empty())
+    throw Error(ExitCode::bad_input, tokenizer.path().string() + " has no pieces that random sequences can be drawn from");
   return ids;
 }
 

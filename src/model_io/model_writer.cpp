@@ -24,7 +24,7 @@ ModelFormat model_format(const std::filesystem::path& path) {
   if (suffix == ".pt") return {};
   if (suffix == ".safetensors") return {.container = Container::safetensors};
   if (const Codec codec = codec_of_suffix(suffix); codec != Codec::none) return ArtifactFormat{.codec = codec}.file();
-  throw Error(ExitCode::usage, format("%s: the suffix does not name a known model format", path.c_str()),
+  throw Error(ExitCode::usage, format("%s: the suffix is not that of a known model format", path.c_str()),
               "use .safetensors, .pt or " + join(codec_suffixes(), " or "));
 }
 

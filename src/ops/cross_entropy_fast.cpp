@@ -66,7 +66,7 @@ struct SoftcapCrossEntropy : Function<SoftcapCrossEntropy> {
     refuse_second_derivative("softcap_cross_entropy");
     const auto found = context->saved_data.find("gradient");
     TORCH_CHECK(found != context->saved_data.end(),
-                "softcap_cross_entropy: backward() was already called and its gradient buffer is gone; use OPS=reference with "
+                "softcap_cross_entropy: backward() was already called and its gradient buffer was freed; use OPS=reference with "
                 "retain_graph");
     const auto gradient = found->second.toTensor();
     context->saved_data.erase(found);

@@ -35,8 +35,7 @@ at::Tensor rotating_pairs(const RopeSpec& spec) {
 }  // namespace
 
 at::Tensor rope_inv_freq(const RopeSpec& spec) {
-  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "rope_dims must be positive and even to have frequencies, not ",
-              spec.rope_dims);
+  TORCH_CHECK(spec.rope_dims > 0 && spec.rope_dims % 2 == 0, "rope_dims must be positive and even, not ", spec.rope_dims);
   check_rope_scaling(spec);
   const int span = spec.span();
   double base = spec.base;

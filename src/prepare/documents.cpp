@@ -38,7 +38,7 @@ void require_utf8(std::string_view text, const fs::path& path) {
   for (size_t at = 0; at < text.size();) {
     const size_t length = utf8_sequence(text.substr(at));
     if (length == 0) {
-      throw Error(ExitCode::bad_input, format("%s: byte %zu is not UTF-8", path.c_str(), at),
+      throw Error(ExitCode::bad_input, format("%s: byte %zu is not valid UTF-8", path.c_str(), at),
                   "convert the file first, for example with iconv -f latin1 -t utf-8");
     }
     at += length;
@@ -81,8 +81,8 @@ DocumentReader::DocumentReader(const std::vector<fs::path>& inputs) {
     }
   }
   if (files_.empty()) {
-    throw Error(ExitCode::bad_input, "no .txt or .jsonl file among the inputs",
-                "give such a file, or a folder that contains some");
+    throw Error(ExitCode::bad_input, "the inputs contain no .txt or .jsonl file",
+                "pass at least one, or a folder that contains some");
   }
   for (const auto& file : files_) total_bytes_ += static_cast<int64_t>(fs::file_size(file));
 }

@@ -231,7 +231,7 @@ void Job::check_splits(const SplitWriter& train, const SplitWriter& val) const {
   }
   if (options_.val_fraction && *options_.val_fraction > 0 && (val.documents() == 0 || train.documents() == 0)) {
     throw Error(ExitCode::bad_input,
-                format("with --val-fraction %s no document of %s goes to %s", python_float(*options_.val_fraction).c_str(),
+                format("with --val-fraction %s, none of %s documents goes to %s", python_float(*options_.val_fraction).c_str(),
                        total.c_str(), val.documents() == 0 ? "validation" : "training"),
                 "use another fraction, or --val-docs");
   }

@@ -138,8 +138,8 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
   const Tokenizer trained(model, options.output);
   if (trained.vocab_size() != options.vocab_size) {
     throw Error(ExitCode::bad_input,
-                format("there is only enough text for %d pieces, not for %d", trained.vocab_size(), options.vocab_size),
-                format("give more text, or --vocab-size %d", trained.vocab_size()));
+                format("there is enough text for only %d pieces, not %d", trained.vocab_size(), options.vocab_size),
+                format("provide more text, or use --vocab-size %d", trained.vocab_size()));
   }
 
   std::string pieces;  // as in SentencePiece's .vocab files: piece, tab, score

@@ -44,7 +44,7 @@ void check_fixed(const SweepRequest& request) {
   }
   for (const auto& [name, values] : request.varied) {
     if (has_flag(request.fixed, flag_of(name)))
-      throw Error(ExitCode::usage, format("%s is given on both sides of --", flag_of(name).c_str()), "keep one of them");
+      throw Error(ExitCode::usage, format("%s is given on both sides of --", flag_of(name).c_str()), "remove one of them");
   }
 }
 
@@ -153,7 +153,7 @@ SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment
     arguments.insert(arguments.end(), {"--out-dir", request.out_dir});
     TrainCommand command = resolve(arguments, environment);
     if (command.config.schedule.min_steps > 0)
-      refuse(command.resolved, {"MIN_STEPS"}, "every run of a sweep would choose its own sizes", "drop it");
+      refuse(command.resolved, {"MIN_STEPS"}, "every run of a sweep would choose its own sizes", "remove it");
     for (const auto& warning : command.warnings) add_unique(plan.warnings, warning);
     const std::string identity = run_identity(command, plan.varied);
     const auto [position, fresh] = known.emplace(identity, plan.runs.size());

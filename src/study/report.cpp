@@ -94,7 +94,7 @@ std::string reading_part() {
       "and averaged over the seeds that both have. Seeds change only the initial weights: all runs read the same data in the "
       "same order, so the effect of another order or another text is not covered. The brackets give the 95 %% confidence "
       "interval of that mean (Student's t over the seeds). **An arm whose mean lies within the range of full's same seeds is "
-      "\"no difference\". Outside of it, it is lower or higher if the interval excludes 0, and \"not decided\" otherwise: more "
+      "\"no difference\". Outside it, the arm is lower or higher if the interval excludes 0, otherwise \"not decided\": more "
       "seeds are needed.** \"Full\" is the arm with full rotation in all layers and otherwise equal settings. With many arms, "
       "one interval in twenty excludes 0 by chance.\n\n"
       "A diverged run stopped at a non-finite value, or ended no better than chance (validation loss >= ln VOCAB_SIZE); it is "
@@ -146,7 +146,7 @@ std::string left_out_part(const Summary& summary, const std::vector<std::string>
   for (const auto& run : summary.runs) {
     const RunStatus status = run.result.status();
     if (status == RunStatus::finished && !run.repeat) continue;
-    std::string why = run.repeat ? "has the settings and the seed of another run" : status_text(status);
+    std::string why = run.repeat ? "has the same settings and seed as another run" : status_text(status);
     if (run.result.exit_code) why += format(", exit code %d", *run.result.exit_code);
     out += format("- %s: %s, %lld steps\n", run.result.name.c_str(), why.c_str(), static_cast<long long>(run.facts.steps));
   }

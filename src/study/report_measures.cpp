@@ -73,7 +73,7 @@ std::string report_lengths(const Summary& summary) {
          "windows "
          "also give more context, so compare arms within a column.\n\n" +
          whole.text(summary, number_text, 4) +
-         "\nThe last bucket of positions only, which training never saw for longer windows:\n\n" +
+         "\nOnly the last bucket of positions; training never saw those of the longer windows:\n\n" +
          last.text(summary, number_text, 4);
 }
 
@@ -102,7 +102,7 @@ std::string report_retrieval(const Summary& summary) {
   });
   if (grids.empty()) return {};
   std::string out =
-      "\n## Retrieval\n\nAccuracy on the scored tokens of synthetic items, by the distance in tokens to what must be found. "
+      "\n## Retrieval\n\nAccuracy on the scored tokens of synthetic items, by the distance in tokens to the answer. "
       "Standard errors are in retrieval.csv; differences below two of them mean nothing.\n";
   for (const auto& [key, grid] : grids) {
     out += format("\n%s, in up to %s tokens:\n\n", key.first.c_str(), with_commas(key.second).c_str()) +

@@ -73,14 +73,14 @@ void append_range(const std::string& option, std::string_view entry, size_t dots
   const auto step = colon == std::string_view::npos ? Decimal{.digits = 1} : parse_decimal(rest.substr(colon + 1));
   if (!first || !last || !step) fail(option, entry, "is not a range of plain numbers", kRangeHint);
   if (colon == std::string_view::npos && (first->decimals > 0 || last->decimals > 0))
-    fail(option, entry, "needs a step, since its ends are fractions", kRangeHint);
+    fail(option, entry, "needs a step, since its ends are not integers", kRangeHint);
   const int decimals = std::max({first->decimals, last->decimals, step->decimals});
   if (decimals > 9) fail(option, entry, "has more than 9 decimals", "list the values instead");
   const int64_t low = at_scale(*first, decimals), high = at_scale(*last, decimals), by = at_scale(*step, decimals);
   if (by <= 0) fail(option, entry, "needs a step above 0", kRangeHint);
   if (low > high) fail(option, entry, "is descending", "write the smaller number first");
   if ((high - low) / by >= kMaxValues)
-    fail(option, entry, format("has more than %lld values", static_cast<long long>(kMaxValues)), "take a larger step");
+    fail(option, entry, format("has more than %lld values", static_cast<long long>(kMaxValues)), "use a larger step");
   for (int64_t value = low; value <= high; value += by) values->push_back(decimal_text(value, decimals));
 }
 
@@ -97,7 +97,7 @@ std::vector<std::string> expand_values(const std::string& option, std::string_vi
   for (const std::string& raw : split(text, separator)) {
     const std::string_view entry = trim(raw);
     if (entry.empty()) {
-      fail(option, text, "has an empty entry", format("values are separated by '%c', without one at the end", separator));
+      fail(option, text, "has an empty entry", format("separate values with '%c', without a trailing one", separator));
     }
     const size_t dots = entry.find("..");
     if (dots != std::string_view::npos && parse_decimal(entry.substr(0, dots))) {

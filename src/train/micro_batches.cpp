@@ -19,7 +19,7 @@ MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtim
   int parallel = config.data.parallel_passes;
   if (parallel > 1 && (!fast_cpu || parallel > micro_steps)) {
     throw Error(ExitCode::usage,
-                format("PARALLEL_PASSES=%d needs OPS=fast on the CPU, and as many micro-steps per process", parallel),
+                format("PARALLEL_PASSES=%d needs OPS=fast on the CPU, and at least as many micro-steps per process", parallel),
                 "set it to 0 or 1");
   }
   if (parallel == 0) {

@@ -69,7 +69,7 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
   if (runtime.device.is_cpu() && runtime.dtype == at::kBFloat16 && cpu_level() < CpuLevel::avx512bf16) {
     log::warn(
         format("DTYPE=bfloat16 on a processor without bfloat16 instructions (%s): products are computed in float32 and "
-               "rounded, or, with OPS=reference, emulated ten times slower; DTYPE=float32 is as fast and more accurate",
+               "rounded, or, with OPS=reference, emulated, ten times slower; DTYPE=float32 is as fast and more accurate",
                cpu_level_name(cpu_level())));
   }
   if (config.cuda_graphs == SwitchChoice::on && !runtime.device.is_cuda()) {

@@ -51,7 +51,8 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
     if (result.defined()) {
       const double largest = expected.abs().max().item<double>(), difference = (result - expected).abs().max().item<double>();
       // Far above the effect of bfloat16 and summation order on a loss, far below that of stale inputs.
-      if (!(difference <= 0.02 * largest)) problem = format("its result differs by %g of %g", difference, largest);
+      if (!(difference <= 0.02 * largest))
+        problem = format("the replayed losses differ from the eager ones by %g; the largest is %g", difference, largest);
     }
   } catch (const std::exception& error) {
     problem = error.what();

@@ -201,7 +201,7 @@ TEST(Unpickle, ForeignOpcodes) {
   // A selection of opcodes that are not accepted: INST, OBJ, NEWOBJ, EXT1, STACK_GLOBAL, PERSID, DUP, POP, ...
   for (const char* code :
        {"i", "o", "\x81", "\x82", "\x93", "P", "2", "0", "1", "d", "l", "p", "g", "S", "I", "\x95", "\x94", "\x8c", "\xff"}) {
-    refuse(code, "not accepted");
+    refuse(code, "not supported");
   }
 }
 
@@ -251,7 +251,7 @@ TEST(Unpickle, MemoAbuse) {
   EXPECT_NO_THROW(read("Nr\xff\xff\xff\xff."));  // costs one entry like any other
   refuse("]q\1(h\1e.", "within itself");
   refuse("}q\1" + unicode("a") + "h\1s.", "within itself");
-  refuse("](K\1\x85q\1h\1e.", "in two places");
+  refuse("](K\1\x85q\1h\1e.", "the same container twice");
 }
 
 TEST(Unpickle, SizeAbuse) {

@@ -30,7 +30,7 @@ TEST(RopeOptions, RopeDimsAreCanonicalAndKnowTheHead) {
   EXPECT_TRUE(narrow.warnings.empty());
   EXPECT_CONTAINS(train_error({"--rope-dims=15"}), "the nearest valid values are 14 and 16 (or full, none) (flag --rope-dims)");
   EXPECT_CONTAINS(train_error({}, {{"ROPE_DIMS", "-2"}}), "negative");
-  EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a number of dims");
+  EXPECT_CONTAINS(train_error({"--rope-dims=some"}), "not a valid number of dims");
 }
 
 TEST(RopeOptions, RopeFractionSetsRopeDims) {

@@ -60,7 +60,7 @@ TEST(RopeDims, NegativeNamesTheTwoSmallest) {
 TEST(RopeDims, TextThatIsNotANumber) {
   for (const char* text : {"", "half", "16x", "0.5", "1e1", "nan", "99999999999999999999"}) {
     const std::string error = refused(text);
-    EXPECT_CONTAINS(error, "is not a number of dims");
+    EXPECT_CONTAINS(error, "is not a valid number of dims");
     EXPECT_CONTAINS(error, "even number from 2 to 64");
   }
 }

@@ -82,9 +82,9 @@ TEST_F(ChoiceTasks, InvalidItemsAreNamed) {
       {"{", {"set.jsonl:1", "JSON"}},
       {"[1]", {"set.jsonl:1", "JSON object"}},
       {"{\"query\": \"\xff\"}", {"JSON"}},
-      {R"({"question": "who", "answer": "me"})", {"no known item form", "answer, question"}},
-      {R"({})", {"no known item form"}},
-      {std::string(kCloze) + "\n" + kChoices, {"set.jsonl:2", "other fields", "cloze"}},
+      {R"({"question": "who", "answer": "me"})", {"match no known form", "answer, question"}},
+      {R"({})", {"match no known form"}},
+      {std::string(kCloze) + "\n" + kChoices, {"set.jsonl:2", "different fields", "cloze"}},
       {R"({"query": 5, "choices": ["a", "b"], "gold": 0})", {"query"}},
       {R"({"query": "q", "choices": ["a"], "gold": 0})", {"choices", "two"}},
       {R"({"query": "q", "choices": "ab", "gold": 0})", {"choices"}},
@@ -105,7 +105,7 @@ TEST_F(ChoiceTasks, OptionsAreEncodedInOrder) {
   const auto pairs = encode_task(read(std::string(kContexts) + "\n" + kContexts), tokenizer);
   ASSERT_EQ(pairs.size(), 4u);
   EXPECT_EQ(pairs[3].context, tokenizer.encode("the garden"));
-  expect_error(ExitCode::bad_input, {"set.jsonl:1", "without tokens"},
+  expect_error(ExitCode::bad_input, {"set.jsonl:1", "encodes to no tokens"},
                [&] { encode_task(read(R"({"context": "the river", "continuation": " "})"), tokenizer); });
 }
 

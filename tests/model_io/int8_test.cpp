@@ -157,8 +157,8 @@ TEST(Int8, InconsistentPartsAreRejected) {
   };
   refused("some_other_format", "__quant_format__", text("some_other_format"));
   refused("int", "__quant_format__", 3);
-  refused("lacks a scale", "scales", Dict());
-  refused("or a dtype", "dtypes", Dict());
+  refused("has no scale", "scales", Dict());
+  refused("or no dtype", "dtypes", Dict());
   refused("scales", "scales", text("none"));
   Dict short_scales, odd_dtype;
   short_scales.set(text("w"), to_raw(torch::ones({299}, at::kHalf)));

@@ -54,7 +54,7 @@ TEST(Documents, TextMustBeUtf8) {
   for (const std::string bad : {"\xe9t\xe9", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf",
                                 "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\x80", "\xe2\x82", "\xf0\x90\x80", "\xc2"}) {
     write_file(folder / "bad.txt", "abc" + bad);
-    expect_error(ExitCode::bad_input, {"bad.txt: byte 3 is not UTF-8", "iconv"}, [&] { read_all({folder / "bad.txt"}); });
+    expect_error(ExitCode::bad_input, {"bad.txt: byte 3 is not valid UTF-8", "iconv"}, [&] { read_all({folder / "bad.txt"}); });
   }
 }
 

@@ -140,7 +140,7 @@ TEST_F(Prepare, ImpossibleSplits) {
   options.val_docs.reset();
   for (const double fraction : {1e-9, 1.0}) {
     options.val_fraction = fraction;
-    expect_error(ExitCode::bad_input, {"--val-fraction", "no document of 40"}, [&] { tokenize(options); });
+    expect_error(ExitCode::bad_input, {"--val-fraction", "none of 40 documents"}, [&] { tokenize(options); });
   }
   EXPECT_TRUE(fs::is_empty(options.out_dir)) << "nothing is left of a failure";
 }
@@ -243,7 +243,7 @@ TEST(TrainTokenizer, ReportsInsufficientText) {
   options.vocab_size = 100;
   expect_error(ExitCode::bad_input, {"100", "256 bytes"}, [&] { train_tokenizer(options); });
   options.vocab_size = 60'000;
-  expect_error(ExitCode::bad_input, {"not for 60000", "--vocab-size"}, [&] { train_tokenizer(options); });
+  expect_error(ExitCode::bad_input, {"pieces, not 60000", "--vocab-size"}, [&] { train_tokenizer(options); });
   options.vocab_size = 360;
   options.output = folder / "x.bin";
   expect_error(ExitCode::usage, {".model", "x.bin"}, [&] { train_tokenizer(options); });

@@ -88,7 +88,7 @@ TEST_F(ShellSweep, RepeatedRunsCountOnce) {
   write_run(folder_ / "run_16_again", "ROPE_FRACTION=0.25\nSEED=2\n", 9.0);
   const auto summary = summary_of(folder_.path());
   EXPECT_EQ(arm_named(summary, "16").counted.size(), 3u);
-  EXPECT_TRUE(contains(report_text(summary, {}, {}, {}), "run_16_again: has the settings and the seed of another run"));
+  EXPECT_TRUE(contains(report_text(summary, {}, {}, {}), "run_16_again: has the same settings and seed as another run"));
 }
 
 TEST_F(ShellSweep, DivergedRunsAreCountedAndLeftOut) {

@@ -33,7 +33,7 @@ class ZipReader {
 };
 
 /// Writes an archive byte for byte as PyTorch 2.11's stream writer does, for the same records in the same order.
-/// Limit: 4 GiB in total, above which the format has another layout.
+/// Limit: 4 GiB in total, above which the format uses a different layout.
 class TorchZipWriter {
  public:
   /// All records go under top_folder ("archive" for torch.save to memory, the file's stem for torch.save to a path).

@@ -35,7 +35,7 @@ struct ModelOption {
   Stored stored = Stored::in_newer_files;
   std::string default_in_files = {};                   ///< value for model files without this option
   bool inferable = false;                              ///< the value follows from tensor names and shapes
-  bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or does so for these models
+  bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or only for these models
   ListPlaces places = {};
   std::optional<Binding> in_files = {};  ///< binding for files, if it accepts more than value
 

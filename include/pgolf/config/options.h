@@ -157,7 +157,7 @@ class OptionTable {
   /// Sets the bound fields. A boolean flag without a value is 1. Errors (usage): unknown flag or key (naming the nearest known
   /// one), a flag or a file's key given twice, a missing, unreadable or out-of-range value, a missing required option, an
   /// unexpected argument. Warnings: an environment variable one typo away from an option's name; an empty environment variable,
-  /// which is ignored because shells and containers leave such behind (for a list it is the empty list). A value that is
+  /// which is ignored because shells and containers leave them behind (for a list it is the empty list). A value that is
   /// overridden by a source of higher precedence is not checked.
   Resolution resolve(int argc, const char* const* argv, const Environment& environment, const Overrides& overrides = {}) const;
 

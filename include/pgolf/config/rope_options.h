@@ -19,7 +19,7 @@ struct RopeRequest {
 /// The request that describes a model, as canonical text.
 RopeRequest rope_request(const ModelConfig& model);
 
-/// Resolves a request's dims and layers for a model of this shape. *warning and Error(usage) as of parse_rope_dims and
+/// Resolves a request's dims and layers for a model of this shape. *warning and Error(usage) as for parse_rope_dims and
 /// parse_rope_layers.
 RopeDims rope_dims_of(const RopeRequest& request, const ModelConfig& shape, std::string* warning);
 

@@ -24,10 +24,10 @@ constexpr EnumTexts<RopeStyle, 2> enum_texts(RopeStyle) {
   return {{{"half", RopeStyle::half}, {"interleaved", RopeStyle::interleaved}}};
 }
 
-/// Which pairs rotate. prefix: dimensions 0 .. rope_dims-1 are treated as a head of their own, with the whole range of
+/// Which pairs rotate. prefix: dimensions 0 .. rope_dims-1 are treated as a separate head, with the full range of
 /// frequencies. The others keep the full head's pairs and frequencies and rotate rope_dims/2 of them: the fastest (high: p-RoPE,
-/// arXiv 2410.06205, Gemma 4), the slowest (low), or evenly spaced ones, every head_dim/rope_dims rounded down, from the fastest
-/// on (uniform).
+/// arXiv 2410.06205, Gemma 4), the slowest (low), or evenly spaced ones, pairs floor(j * head_dim / rope_dims) for
+/// j = 0, 1, ... (uniform).
 enum class RopeSelect { prefix, high, low, uniform };
 constexpr EnumTexts<RopeSelect, 4> enum_texts(RopeSelect) {
   return {

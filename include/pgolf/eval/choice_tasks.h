@@ -47,8 +47,8 @@ struct ChoiceTask {
   std::vector<ChoiceItem> items;
 };
 
-/// limit: read only the first `limit` items; 0 = all. Error(bad_input) naming file and line if a line is not a JSON object, has
-/// the fields of no form or of another form than the first line, or fields of a wrong type or range; also for a file without
+/// limit: read only the first `limit` items; 0 = all. Error(bad_input) naming file and line if a line is not a JSON object, does
+/// not match a form or has a different form than the first line, or has fields of a wrong type or range; also for a file without
 /// items.
 ChoiceTask read_choice_task(const std::filesystem::path& path, const PromptStyle& style, int64_t limit);
 

@@ -25,7 +25,7 @@ class Sampler {
 };
 
 /// A growing text and the model's logits for its next token. The model sees at most `context` tokens: first the last ones of the
-/// prompt; whenever the context is full, its older half is dropped and the newer half is read again from position 0. Several
+/// prompt; whenever the context is full, its older half is dropped and the newer half is recomputed from position 0. Several
 /// continuations may alternate on one model.
 class Continuation {
  public:

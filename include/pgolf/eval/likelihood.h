@@ -1,5 +1,5 @@
 // Log-probabilities of given text. Everything that reports log-probabilities uses these functions, so that results agree: each
-// text is a forward pass of its own, and its numbers do not depend on other texts.
+// text gets its own forward pass, and its numbers do not depend on other texts.
 #pragma once
 
 #include <cstdint>

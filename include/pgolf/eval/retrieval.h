@@ -11,7 +11,7 @@
 
 namespace pgolf {
 
-/// Sequences and the targets scored on them, those of their last positions.
+/// Sequences and their scored targets, those of the last positions.
 struct RetrievalItems {
   at::Tensor inputs;   ///< [items, T] int64
   at::Tensor targets;  ///< [items, scored] int64, of the positions T - scored .. T-1
@@ -26,13 +26,13 @@ std::vector<int64_t> passkey_distances(int64_t seq_len);
 /// Error(bad_input) if there are none.
 std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer);
 
-/// BOS r_1 .. r_n r_1 .. r_n, where n is the distance and the r are drawn uniformly from tokens. Scored are r_2 .. r_n of the
-/// second copy: each occurred n positions earlier, after the same token. The copy's first token cannot be predicted.
+/// BOS r_1 .. r_n r_1 .. r_n, where n is the distance and the r are drawn uniformly from tokens. r_2 .. r_n of the second copy
+/// are scored: each occurred n positions earlier, after the same token. The copy's first token cannot be predicted.
 /// Drawn with std::mt19937_64 only, so results are portable. T = 2 distance.
 RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance, int64_t items, uint64_t seed);
 
 /// Windows of text whose tokens are overwritten in two places: at the end by a marker of 4 tokens and a key of 4, and by the same
-/// eight `distance` tokens before that. Marker and key are drawn from tokens for every item. Scored is the key at the end.
+/// eight `distance` tokens before that. Marker and key are drawn from tokens for every item. The key at the end is scored.
 /// text: at least seq_len + 1 tokens; the items' windows are evenly spaced in it. T = seq_len.
 RetrievalItems passkey_items(std::span<const uint16_t> text, std::span<const int64_t> tokens, int64_t seq_len, int64_t distance,
                              int64_t items, uint64_t seed);

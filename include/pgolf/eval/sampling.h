@@ -8,7 +8,7 @@ namespace pgolf {
 struct SamplingOptions {
   double temperature = 0.8;  ///< 0 (or below kGreedyBelow) = greedy
   int top_k = 50;            ///< sample from the k most likely tokens; 0 = all
-  double top_p = 1;          ///< of those, from the most likely ones whose probabilities first add up to p; 0 < p <= 1
+  double top_p = 1;          ///< of those, from the smallest set of most likely ones whose total reaches p; 0 < p <= 1
   int64_t seed = 1;
 };
 

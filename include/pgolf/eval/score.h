@@ -12,8 +12,8 @@
 
 namespace pgolf {
 
-/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets are the next tokens. Scored are
-/// the window's targets from first_scored to its end.
+/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets are the next tokens. The
+/// window's targets from first_scored on are scored.
 struct ScoredWindow {
   int64_t begin = 0, length = 0, first_scored = 0;
   int64_t scored() const { return length - first_scored; }

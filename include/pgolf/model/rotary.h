@@ -8,7 +8,7 @@
 
 namespace pgolf {
 
-/// Holds a RopeSpec and hands out its table. Has no parameters and no buffers: casting or saving the model
+/// Holds a RopeSpec and provides its table. Has no parameters and no buffers: casting or saving the model
 /// never touches the tables, which are shared by all layers through the cache.
 class RotaryImpl : public torch::nn::Module {
  public:

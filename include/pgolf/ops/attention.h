@@ -16,7 +16,7 @@ namespace pgolf::ops {
 /// queries, the fast path uses flash attention for bfloat16; everything else goes to LibTorch.
 at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path);
 
-/// The backend of attention in training for such tensors: "own" (the CPU's fast path), or LibTorch's choice among "cudnn",
+/// The attention backend for training with such tensors: "own" (the CPU's fast path), or LibTorch's choice among "cudnn",
 /// "flash", "efficient" and "math"; "none": none fits, causal_attention() throws.
 const char* attention_backend(int64_t heads, int64_t kv_heads, int64_t time, int64_t dim, const at::TensorOptions& options,
                               OpsPath path);

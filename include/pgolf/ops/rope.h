@@ -25,16 +25,16 @@ struct RopeTable {
   }
 };
 
-/// Builds a table for positions first_position .. first_position + seq_len - 1.
-/// inv_freq_i = base^(-2i / span), i = 0 .. span/2 - 1, or 0 (so cos 1 and sin 0) where spec.rotates(i) is false; for
-/// RopeSelect::prefix span is rope_dims, otherwise head_dim. Scalings: rope_inv_freq().
-/// With table_dtype bfloat16 the frequencies, the positions and the angles are bfloat16 as well, which is
-/// what upstream computes after casting its module to bfloat16.
-/// inv_freq [span/2] float32 on the CPU, with the scaling: linear inv_freq / factor; ntk with base * factor^(span / (span-2));
-/// yarn (arXiv 2309.00071, section 3.2): with L the original length and d(n) = span ln(L / (2 pi n)) / (2 ln base), the pair that
-/// makes n full rotations in L, pairs up to floor(d(32)) unscaled, those from ceil(d(1)) on divided by factor, linear in between.
+/// inv_freq [span/2] float32 on the CPU: inv_freq_i = base^(-2i / span), or 0 (so cos 1 and sin 0) where spec.rotates(i) is
+/// false; for RopeSelect::prefix span is rope_dims, otherwise head_dim. Scalings: linear inv_freq / factor; ntk with base *
+/// factor^(span / (span-2)); yarn (arXiv 2309.00071, section 3.2): with L the original length and d(n) = span ln(L / (2 pi n)) /
+/// (2 ln base), the pair that makes n full rotations in L, pairs up to floor(d(32)) unscaled, those from ceil(d(1)) on divided by
+/// factor, linear in between.
 at::Tensor rope_inv_freq(const RopeSpec& spec);
 
+/// Builds a table for positions first_position .. first_position + seq_len - 1 with rope_inv_freq().
+/// With table_dtype bfloat16 the frequencies, the positions and the angles are bfloat16 as well, which is
+/// what upstream computes after casting its module to bfloat16.
 RopeTable make_rope_table(const RopeSpec& spec, int64_t seq_len, const at::Device& device, int64_t first_position = 0);
 
 /// Tables keyed by everything that determines them, shared by all layers of a model.

@@ -30,7 +30,7 @@ class Completion {
   Completion(LanguageModel& model, const Tokenizer& tokenizer, const CompletionRequest& request, const std::vector<int>& ids,
              int64_t seed);
 
-  /// The prompt first if it is to be echoed, then the text of the next token.
+  /// The prompt first if the request has echo, then the text of the next token.
   CompletionPart step();
   bool done() const { return !finish_reason_.empty(); }
   /// "stop" (a stop text, or end of document) or "length"; empty until done.

@@ -1,4 +1,4 @@
-// Which runs are the same experiment. An arm is a set of runs that differ in the seed only.
+// Which runs are the same experiment. An arm is a set of runs that differ only in the seed.
 #pragma once
 
 #include <map>

@@ -37,7 +37,7 @@ struct SweepPlan {
 /// The cross product, each combination resolved as train_gpt will resolve it. Combinations that resolve to the same
 /// work are one run. A run's name has the varied options and ends in eight digits of a hash over everything that can change
 /// its results, so it is stable across calls and differs if anything else does.
-/// Error(usage): what train_gpt refuses; an option both varied and fixed; fixed arguments that are not settings.
+/// Error(usage): what train_gpt rejects; an option both varied and fixed; fixed arguments that are not settings.
 SweepPlan plan_sweep(const SweepRequest& request, const Environment& environment);
 
 /// The text quoted as one word of a shell command.

@@ -1,4 +1,4 @@
-// Plots, drawn by gnuplot from the CSV files of a sweep only.
+// Plots, drawn by gnuplot from nothing but the CSV files of a sweep.
 #pragma once
 
 #include <filesystem>

@@ -31,7 +31,7 @@ PairedDifference paired_difference(const std::vector<double>& differences);
 
 enum class Verdict { not_decided, no_difference, lower, higher };
 
-/// no_difference: the arm's mean lies within the range of the baseline's seeds. Outside of it, lower or higher if the interval
+/// no_difference: the arm's mean lies within the range of the baseline's seeds. Outside it, lower or higher if the interval
 /// also excludes 0, otherwise not_decided.
 Verdict verdict(const PairedDifference& difference, double arm_mean, const std::vector<double>& baseline);
 

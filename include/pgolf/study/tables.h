@@ -8,7 +8,7 @@
 
 namespace pgolf {
 
-/// Value of the first column of sweep.csv; another number means other columns.
+/// Value of the first column of sweep.csv; a new number for every change of the columns.
 inline constexpr int kSweepSchema = 2;
 
 /// One row per run and evaluation length. Depends only on the runs' results: no times, no absolute paths.

@@ -32,7 +32,7 @@ std::vector<ChoiceTask> read_tasks(const std::vector<std::string>& patterns, con
       if (seen.insert(path).second) tasks.push_back(read_choice_task(path, style, limit));
     }
   }
-  if (tasks.empty()) throw Error(ExitCode::usage, "TASKS names no file", "--tasks 'FILE_OR_PATTERN[,...]'");
+  if (tasks.empty()) throw Error(ExitCode::usage, "TASKS is empty", "--tasks 'FILE_OR_PATTERN[,...]'");
   return tasks;
 }
 

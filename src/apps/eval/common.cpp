@@ -42,7 +42,7 @@ void apply_flags(ModelFile& file, const Common& common, std::vector<ResolvedOpti
       throw Error(ExitCode::usage,
                   format("%s=%s, but %s was trained with %s=%s", name.c_str(), text.c_str(), file.path.c_str(), name.c_str(),
                          values.at(name).c_str()),
-                  "drop the flag; --eval-rope-dims evaluates with other rotated dims than in training");
+                  "remove the flag; --eval-rope-dims evaluates with different rotated dims than in training");
     }
     values[name] = text;
     const auto listed = [&](const std::string& assumption) { return assumption.starts_with(name + "="); };
@@ -81,7 +81,7 @@ void override_scaling(ModelFile& file, const Common& common) {
     throw Error(
         ExitCode::usage,
         scales ? "EVAL_ROPE_SCALING needs EVAL_ROPE_SCALING_FACTOR above 1" : "EVAL_ROPE_SCALING_FACTOR needs EVAL_ROPE_SCALING",
-        "give both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
+        "pass both: --eval-rope-scaling yarn --eval-rope-scaling-factor 2");
   }
   if (!scaling) return;
   RopeSettings& rope = file.stored.model.rope;
@@ -116,7 +116,7 @@ std::string ValidationFiles::pattern() const {
   const std::string folder = data_path.empty() ? environment_variable("DATA_PATH") : data_path;
   if (val_files.empty() && !folder.empty()) return folder + "/fineweb_val_*.bin";
   throw Error(ExitCode::usage, val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
-              "give one of them: --data-path data/datasets/NAME or --val-files 'data/datasets/NAME/fineweb_val_*.bin'");
+              "pass one of them: --data-path data/datasets/NAME or --val-files 'data/datasets/NAME/fineweb_val_*.bin'");
 }
 
 void add_validation_files(OptionTable& table, ValidationFiles& files) {

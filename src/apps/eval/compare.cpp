@@ -159,7 +159,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   Format form = Format::table;
   OptionTable table("eval_gpt compare A B --data-path DIR [--OPTION VALUE]...",
                     "Compares two stored models on the same tokens (losses, divergence, agreement) and tensor by tensor, for\n"
-                    "example a model and its artifact, or two runs.");
+                    "example a run's model and its artifact, or two runs.");
   add_common(table, common);
   table.group("Compare");
   add_validation_files(table, files);

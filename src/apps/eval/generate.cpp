@@ -89,7 +89,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
   table.add("TEMPERATURE", bind::number(&options.temperature, {.low = 0}), "", "Sampling temperature; 0 = greedy.");
   table.add("TOP_K", bind::integer(&options.top_k, 0), "tokens", "Sample from the TOP_K most likely tokens; 0 = all.");
   table.add("TOP_P", bind::number(&options.top_p, {.low = 0, .high = 1, .low_open = true}), "",
-            "Of these, sample from the most likely ones whose probabilities first add up to TOP_P.");
+            "Of these, sample from the smallest set of most likely tokens whose total probability reaches TOP_P.");
   table.add("SEED", bind::integer(&options.seed, 0), "", "Seed of the first sample; each further sample adds 1.");
   table.add("NUM_SAMPLES", bind::integer(&num_samples, 1, 1 << 20), "", "Number of continuations.");
   table.add("KV_CACHE", bind::boolean(&options.kv_cache), "",

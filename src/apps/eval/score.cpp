@@ -291,7 +291,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   table.add("BY_DOCUMENT", bind::integer(&command.by_document, 0, 1 << 20), "documents",
             "Number of worst and best documents to show; 0 = none.");
   table.add("FORMAT", format_choice(&command.form, {Format::text, Format::table, Format::md, Format::csv, Format::jsonl}), "",
-            "text: lines after each model, and a table if there are several results. Others: everything at the end.");
+            "text: lines after each model, plus a table if there are several results. Other formats: everything at the end.");
   Binding output = bind::text(&command.output);
   output.default_text = "none";
   table.add("OUTPUT", output, "", "Write the table or JSON lines to this file instead of standard output.");
