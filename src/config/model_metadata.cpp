@@ -43,6 +43,16 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   return metadata;
 }
 
+ModelMetadata metadata_for_file(const ModelConfig& model, int train_seq_len) {
+  StoredModel stored{model, train_seq_len};
+  RopeRequest rope = rope_request(model);
+  ModelMetadata metadata = model_metadata(model, train_seq_len);
+  for (const auto& option : stored_options(&stored, &rope)) {
+    if (!option.goes_into_files(metadata[option.name])) metadata.erase(option.name);
+  }
+  return metadata;
+}
+
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where) {
   StoredModel stored;
   RopeRequest rope;

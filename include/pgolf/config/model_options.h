@@ -17,6 +17,7 @@ namespace pgolf {
 enum class Stored {
   never,              ///< affects initialization, not the model
   as_another_option,  ///< stored as the value of another option
+  if_not_default,     ///< only if it is not default_in_files: files of models without it keep their bytes
   in_newer_files,     ///< files from before this option lack it
   always,
 };
@@ -41,6 +42,11 @@ struct ModelOption {
 
   /// Whether a model file may neither contain nor imply the value, so that the user has to give it.
   bool may_be_unknown() const { return !inferable && stored != Stored::never; }
+
+  /// Whether a new file contains the option if it has this value.
+  bool goes_into_files(const std::string& text) const {
+    return stored >= Stored::in_newer_files || (stored == Stored::if_not_default && text != default_in_files);
+  }
 };
 
 std::vector<ModelOption> shape_options(ModelConfig* model);
