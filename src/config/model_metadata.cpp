@@ -88,7 +88,7 @@ std::vector<std::string> assume_defaults(StoredModel* stored) {
   RopeRequest rope;
   std::vector<std::pair<int, std::string>> listed;
   for (const auto& option : stored_options(stored, &rope)) {
-    if (option.inferable || (option.inferable_if != nullptr && option.inferable_if(stored->model))) continue;
+    if (option.follows_from_tensors() || (option.inferable_if != nullptr && option.inferable_if(stored->model))) continue;
     const std::string text = option.value.assign(option.default_in_files);
     if (option.places.assumed > 0) listed.emplace_back(option.places.assumed, option.name + "=" + text);
   }

@@ -36,12 +36,14 @@ struct ModelOption {
   Stored stored = Stored::in_newer_files;
   std::string default_in_files = {};                   ///< value for model files without this option
   bool inferable = false;                              ///< the value follows from tensor names and shapes
+  std::string shown_by = {};                           ///< or, of an option that is 0 or 1, from whether this tensor exists
   bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or does so for these models
   ListPlaces places = {};
   std::optional<Binding> in_files = {};  ///< binding for files, if it accepts more than value
 
   /// Whether a model file may neither contain nor imply the value, so that the user has to give it.
-  bool may_be_unknown() const { return !inferable && stored != Stored::never; }
+  bool may_be_unknown() const { return !follows_from_tensors() && stored != Stored::never; }
+  bool follows_from_tensors() const { return inferable || !shown_by.empty(); }
 
   /// Whether a new file contains the option if it has this value.
   bool goes_into_files(const std::string& text) const {
