@@ -14,8 +14,9 @@ install_packages() {
   # command:package, for tools that may be installed by other means
   local tools=(cmake:cmake ninja:ninja-build g++:g++ pkg-config:pkg-config ccache:ccache python3:python3 xz:xz-utils
     gnuplot:gnuplot-nox curl:curl)
-  local packages=(ca-certificates libcxxopts-dev libspdlog-dev libsentencepiece-dev nlohmann-json3-dev libssl-dev zlib1g-dev
-    libboost-math-dev libcpp-httplib-dev libgtest-dev libbenchmark-dev)
+  local packages=(ca-certificates)
+  # Those of libraries are named where CMake looks for the libraries.
+  mapfile -t -O 1 packages < <(sed -n 's/.*# apt: //p' {.,src,src/serve,tests,benchmarks}/CMakeLists.txt)
   find_missing "${tools[@]}" -- "${packages[@]}"
   # Debian packages the module for pip in virtual environments separately.
   find_python >/dev/null || missing+=(python3-venv)

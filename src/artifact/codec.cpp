@@ -5,20 +5,8 @@
 namespace pgolf {
 namespace {
 
-struct Entry {
-  Codec codec;
-  const char *name, *suffix;
-  bool (*starts)(BytesView file);
-  Bytes (*compress)(BytesView bytes);
-  Bytes (*decompress)(BytesView bytes, size_t max_bytes, const std::string& name);
-};
-
-constexpr Entry entries[] = {
-    {Codec::zlib, "zlib", ".ptz", starts_like_zlib, [](BytesView bytes) { return zlib_compress(bytes, 9); }, zlib_decompress},
-};
-
-const Entry& entry(Codec codec) {
-  for (const Entry& candidate : entries) {
+const CodecEntry& entry(Codec codec) {
+  for (const CodecEntry& candidate : codecs) {
     if (candidate.codec == codec) return candidate;
   }
   throw std::invalid_argument("unknown codec");
@@ -31,7 +19,7 @@ const char* codec_name(Codec codec) {
 }
 
 Codec codec_of_suffix(std::string_view suffix) {
-  for (const Entry& candidate : entries) {
+  for (const CodecEntry& candidate : codecs) {
     if (suffix == candidate.suffix) return candidate.codec;
   }
   return Codec::none;
@@ -39,12 +27,12 @@ Codec codec_of_suffix(std::string_view suffix) {
 
 std::vector<std::string> codec_suffixes() {
   std::vector<std::string> suffixes;
-  for (const Entry& candidate : entries) suffixes.emplace_back(candidate.suffix);
+  for (const CodecEntry& candidate : codecs) suffixes.emplace_back(candidate.suffix);
   return suffixes;
 }
 
 Codec codec_of(BytesView file) {
-  for (const Entry& candidate : entries) {
+  for (const CodecEntry& candidate : codecs) {
     if (candidate.starts(file)) return candidate.codec;
   }
   return Codec::none;

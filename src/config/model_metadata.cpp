@@ -43,6 +43,16 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   return metadata;
 }
 
+ModelMetadata metadata_for_file(const ModelConfig& model, int train_seq_len) {
+  StoredModel stored{model, train_seq_len};
+  RopeRequest rope = rope_request(model);
+  ModelMetadata metadata = model_metadata(model, train_seq_len);
+  for (const auto& option : stored_options(&stored, &rope)) {
+    if (!option.goes_into_files(metadata[option.name])) metadata.erase(option.name);
+  }
+  return metadata;
+}
+
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where) {
   StoredModel stored;
   RopeRequest rope;
@@ -78,7 +88,7 @@ std::vector<std::string> assume_defaults(StoredModel* stored) {
   RopeRequest rope;
   std::vector<std::pair<int, std::string>> listed;
   for (const auto& option : stored_options(stored, &rope)) {
-    if (option.inferable || (option.inferable_if != nullptr && option.inferable_if(stored->model))) continue;
+    if (option.follows_from_tensors() || (option.inferable_if != nullptr && option.inferable_if(stored->model))) continue;
     const std::string text = option.value.assign(option.default_in_files);
     if (option.places.assumed > 0) listed.emplace_back(option.places.assumed, option.name + "=" + text);
   }

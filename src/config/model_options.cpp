@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pgolf/base/text.h"
+#include "pgolf/config/parameters.h"
 
 namespace pgolf {
 namespace {
@@ -105,19 +106,19 @@ std::vector<ModelOption> block_options(ModelConfig* model) {
        .value = bind::boolean(&model->norm_weights),
        .help = "Learned per-channel factor after the norms of blocks and output head.",
        .default_in_files = "0",
-       .inferable = true,
+       .shown_by = parameter_name::in_block(0, parameter_name::attn_norm),
        .places = {.log = 3}},
       {.name = "UNET_SKIPS",
        .value = bind::boolean(&model->unet_skips),
        .help = "Skip connections from the first half of the blocks to the second.",
        .default_in_files = "1",
-       .inferable = true,
+       .shown_by = parameter_name::skip_weights,
        .places = {.log = 4}},
       {.name = "RESID_MIX",
        .value = bind::boolean(&model->resid_mix),
        .help = "Each block starts with a learned mix of its input and the token embedding.",
        .default_in_files = "1",
-       .inferable = true,
+       .shown_by = parameter_name::in_block(0, parameter_name::resid_mix),
        .places = {.log = 5}},
   };
 }

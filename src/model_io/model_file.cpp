@@ -78,10 +78,10 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.mlp_mult = static_cast<int>(hidden / model.model_dim);
   model.tie_embeddings = find(state, parameter_name::head) == nullptr;
   if (find(state, first(parameter_name::mlp_gate)) != nullptr) model.mlp_kind = MlpKind::swiglu;
-  model.norm_weights = find(state, first(parameter_name::attn_norm)) != nullptr;
+  for (const auto& option : shape_options(&model)) {
+    if (!option.shown_by.empty()) option.value.assign(find(state, option.shown_by) != nullptr ? "1" : "0");
+  }
   model.parallel_block = model.norm_weights && find(state, first(parameter_name::mlp_norm)) == nullptr;
-  model.resid_mix = find(state, first(parameter_name::resid_mix)) != nullptr;
-  model.unet_skips = find(state, parameter_name::skip_weights) != nullptr;
   *assumed = assume_defaults(&stored);
   return stored;
 }

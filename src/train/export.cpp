@@ -37,7 +37,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   log::info(format("Code size: %lld bytes", static_cast<long long>(code_bytes)));
   log::info(format("Total submission size: %lld bytes", model_bytes + static_cast<long long>(code_bytes)));
 
-  const ArtifactFormat made;
+  const ArtifactFormat& made = trainer.config().output.artifact;
   const std::string form = format_text(made.file());
   const Artifact artifact = make_artifact(state, trainer.metadata(), trainer.config().output.int8_keep_float_patterns, made);
   write_atomic(folder.artifact(), artifact.file);

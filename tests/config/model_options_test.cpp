@@ -18,7 +18,7 @@ std::vector<ModelOption> all_options(StoredModel* stored, RopeRequest* rope) {
 }
 
 bool is_stored(const ModelOption& option) {
-  return option.stored == Stored::in_newer_files || option.stored == Stored::always;
+  return option.stored != Stored::never && option.stored != Stored::as_another_option;
 }
 
 TEST(ModelOptions, ListsHaveOneOptionPerPosition) {
@@ -48,8 +48,18 @@ TEST(ModelOptions, FilesContainEveryStoredOption) {
   StoredModel stored;
   RopeRequest rope;
   const ModelMetadata metadata = model_metadata(stored.model, stored.train_seq_len);
-  for (const auto& option : all_options(&stored, &rope))
+  const ModelMetadata in_file = metadata_for_file(stored.model, stored.train_seq_len);
+  for (const auto& option : all_options(&stored, &rope)) {
     EXPECT_EQ(metadata.contains(option.name), is_stored(option)) << option.name;
+    EXPECT_EQ(in_file.contains(option.name), is_stored(option) && option.stored != Stored::if_not_default) << option.name;
+  }
+}
+
+TEST(ModelOptions, FilesMayLackADefault) {
+  const ModelOption option{.name = "LATER", .stored = Stored::if_not_default, .default_in_files = "0"};
+  EXPECT_FALSE(option.goes_into_files("0"));
+  EXPECT_TRUE(option.goes_into_files("1"));
+  EXPECT_TRUE((ModelOption{.name = "EARLIER", .default_in_files = "0"}.goes_into_files("0")));
 }
 
 TEST(ModelOptions, FilesFromBeforeAnOptionAreRead) {

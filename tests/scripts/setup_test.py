@@ -2,9 +2,10 @@
 """scripts/setup.sh with fakes for apt, dpkg, pip and the loader: what it asks them for, and when."""
 
 import os
+import shutil
 import unittest
 
-from sandbox import SandboxTest
+from sandbox import SCRIPTS, SandboxTest
 
 # The fake for Python makes an environment whose own Python notes what pip is told to install.
 PYTHON = r"""
@@ -37,6 +38,9 @@ class SetupTest(SandboxTest):
     def setUp(self):
         super().setUp()
         self.copy_scripts()
+        for folder in (".", "src", "src/serve", "tests", "benchmarks"):  # whose CMakeLists.txt name the packages
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(SCRIPTS.parent / folder / "CMakeLists.txt", self.root / folder)
         site = self.root / "site"
         site.mkdir()
         self.environment |= {"PATH": f"{self.fakes}:/usr/bin:/bin", "CUDA_PATH": str(self.root / "no_toolkit"),

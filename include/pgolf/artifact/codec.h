@@ -1,4 +1,4 @@
-// Codecs: compression of artifacts. To add one: an enum value, its functions here, and a line in codec.cpp.
+// Codecs: compression of artifacts. To add one: an enum value, its functions and an entry here, and a file with the functions.
 #pragma once
 
 #include <cstddef>
@@ -34,5 +34,17 @@ Bytes decompress(Codec codec, BytesView bytes, size_t max_bytes, const std::stri
 Bytes zlib_compress(BytesView bytes, int level);
 Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name);
 bool starts_like_zlib(BytesView file);
+
+struct CodecEntry {
+  Codec codec;
+  const char *name, *suffix;
+  bool (*starts)(BytesView file);
+  Bytes (*compress)(BytesView bytes);
+  Bytes (*decompress)(BytesView bytes, size_t max_bytes, const std::string& name);
+};
+
+inline constexpr CodecEntry codecs[] = {
+    {Codec::zlib, "zlib", ".ptz", starts_like_zlib, [](BytesView bytes) { return zlib_compress(bytes, 9); }, zlib_decompress},
+};
 
 }  // namespace pgolf

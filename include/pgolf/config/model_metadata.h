@@ -23,7 +23,10 @@ ModelOption train_seq_len_option(int* train_seq_len);
 /// The architecture, the rope specification (effective rope_dims) and the sequence length in training.
 ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len);
 
-/// The inverse. where names the file for messages; Error(bad_input) for a missing or unreadable value.
+/// What a new file stores of that: all but the options that files without them imply.
+ModelMetadata metadata_for_file(const ModelConfig& model, int train_seq_len);
+
+/// The inverse of both. where names the file for messages; Error(bad_input) for a missing or unreadable value.
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where);
 
 /// For a model known only from its tensors: sets all options that cannot be inferred from them to their defaults, and lists them

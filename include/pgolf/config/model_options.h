@@ -17,6 +17,7 @@ namespace pgolf {
 enum class Stored {
   never,              ///< affects initialization, not the model
   as_another_option,  ///< stored as the value of another option
+  if_not_default,     ///< only if it is not default_in_files: files of models without it keep their bytes
   in_newer_files,     ///< files from before this option lack it
   always,
 };
@@ -35,12 +36,19 @@ struct ModelOption {
   Stored stored = Stored::in_newer_files;
   std::string default_in_files = {};                   ///< value for model files without this option
   bool inferable = false;                              ///< the value follows from tensor names and shapes
-  bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or only for these models
+  std::string shown_by = {};                           ///< or, of an option that is 0 or 1, from whether this tensor exists
+  bool (*inferable_if)(const ModelConfig&) = nullptr;  ///< or does so for these models
   ListPlaces places = {};
   std::optional<Binding> in_files = {};  ///< binding for files, if it accepts more than value
 
   /// Whether a model file may neither contain nor imply the value, so that the user has to give it.
-  bool may_be_unknown() const { return !inferable && stored != Stored::never; }
+  bool may_be_unknown() const { return !follows_from_tensors() && stored != Stored::never; }
+  bool follows_from_tensors() const { return inferable || !shown_by.empty(); }
+
+  /// Whether a new file contains the option if it has this value.
+  bool goes_into_files(const std::string& text) const {
+    return stored >= Stored::in_newer_files || (stored == Stored::if_not_default && text != default_in_files);
+  }
 };
 
 std::vector<ModelOption> shape_options(ModelConfig* model);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/artifact/model_format.h"
 #include "pgolf/config/enum_text.h"
 #include "pgolf/config/mlp_kind.h"
 #include "pgolf/config/ops_path.h"
@@ -154,6 +155,7 @@ struct OutputConfig {
   int keep_last = 2;          ///< training checkpoints kept
   int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
   int64_t budget_bytes = 16'000'000;
+  ArtifactFormat artifact;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };
 

@@ -33,7 +33,7 @@ ModelMetadata metadata_to_store(const ModelFile& file, bool store_assumed, const
                   "drop --store-assumed");
     return file.metadata;
   }
-  if (store_assumed) return model_metadata(file.stored.model, file.stored.train_seq_len);
+  if (store_assumed) return metadata_for_file(file.stored.model, file.stored.train_seq_len);
   for (const auto& option : options) {
     const bool own = option.name == "OUTPUT" || option.name == "OVERWRITE" || option.name == "STORE_ASSUMED";
     if (option.source == Source::flag && !own) {
