@@ -203,9 +203,9 @@ ExitCode run(int argc, char** argv) {
   } else if (command.stops()) {
     return ExitCode::ok;
   }
-  install_stop_signals();
   const Runtime runtime = start_runtime(command.config.runtime, process);
   Group group(process, command.config.dist, runtime.device);
+  install_stop_signals();  // a signal before there is anything to save just ends the process
   try {
     const ExitCode code = train(command, resolve, runtime, group);
     group.finish();

@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <map>
+#include <mutex>
+#include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "backends.h"
@@ -68,6 +71,32 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
 }
 
+/// Ends the process if the processes do not come together in time: not every wait of a rendezvous has a limit of its own.
+class Deadline {
+ public:
+  Deadline(std::chrono::milliseconds time, Error error)
+      : thread_([this, time, error = std::move(error)] {
+          std::unique_lock lock(mutex_);
+          if (met_.wait_for(lock, time, [this] { return done_; })) return;
+          print_error(error);
+          ::_exit(static_cast<int>(error.code()));
+        }) {}
+  ~Deadline() {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    met_.notify_all();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable met_;
+  bool done_ = false;
+  std::thread thread_;  // last: it uses the others
+};
+
 }  // namespace
 
 struct Group::Peers {
@@ -79,6 +108,11 @@ struct Group::Peers {
     if (nccl && !device.is_cuda()) {
       throw Error(ExitCode::unavailable, "DIST_BACKEND=nccl, but the run is not on a CUDA device", "use DIST_BACKEND=auto");
     }
+    const Error apart(ExitCode::peer_lost,
+                      format("rank %d on %s: not all %d processes came together within %g s", process.rank(), host_name().c_str(),
+                             process.world_size(), config.timeout_seconds),
+                      "see the messages of the other ranks, and check MASTER_ADDR and MASTER_PORT");
+    const Deadline deadline(timeout + std::chrono::seconds(5), apart);
     const StorePtr store = open_store(process, timeout);
     const auto place = [&](const char* prefix) {
       return BackendPlace{c10::make_intrusive<c10d::PrefixStore>(prefix, store), process.rank(), process.world_size(), timeout};
@@ -91,11 +125,8 @@ struct Group::Peers {
       device_backend = nccl ? make_nccl(place("nccl")) : host;
     } catch (const Error&) {
       throw;
-    } catch (const std::exception& e) {
-      throw Error(ExitCode::peer_lost,
-                  format("rank %d on %s: not all %d processes came together within %g s: %s", process.rank(), host_name().c_str(),
-                         process.world_size(), config.timeout_seconds, e.what()),
-                  "see the messages of the other ranks");
+    } catch (const std::exception&) {
+      throw apart;
     }
     liveness->start();
   }

@@ -56,10 +56,10 @@ TEST(ModelOptions, FilesContainEveryStoredOption) {
 }
 
 TEST(ModelOptions, FilesMayLackADefault) {
-  const ModelOption option{.name = "LATER", .stored = Stored::if_not_default, .default_in_files = "0"};
+  const ModelOption option{.name = "LATER", .value = {}, .stored = Stored::if_not_default, .default_in_files = "0"};
   EXPECT_FALSE(option.goes_into_files("0"));
   EXPECT_TRUE(option.goes_into_files("1"));
-  EXPECT_TRUE((ModelOption{.name = "EARLIER", .default_in_files = "0"}.goes_into_files("0")));
+  EXPECT_TRUE((ModelOption{.name = "EARLIER", .value = {}, .default_in_files = "0"}.goes_into_files("0")));
 }
 
 TEST(ModelOptions, FilesFromBeforeAnOptionAreRead) {

@@ -16,6 +16,7 @@ case "$*" in
     for wheel; do
       case $wheel in
         torch==*) mkdir -p "$SITE/torch-${wheel#*==}.dist-info" ;;
+        nvidia-nccl-cu13==*) mkdir -p "$SITE/nvidia/nccl/include" && touch "$SITE/nvidia/nccl/include/nccl.h" ;;
         *==*) touch "$SITE/${wheel%%==*}" ;;
       esac
     done ;;
@@ -89,6 +90,7 @@ class SetupTest(SandboxTest):
         names = [wheel.split("==")[0] for wheel in self.wheels()]
         self.assertIn("nvidia-cusolver", names)
         self.assertIn("nvidia-nvjitlink", names)  # only lacking once cusolver is there
+        self.assertEqual(names.count("nvidia-nccl-cu13"), 1)  # for its header
 
     def test_old_cmake_gets_a_private_one(self):
         self.fake("cmake", "echo cmake version 3.22.1")
