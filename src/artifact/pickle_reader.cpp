@@ -55,24 +55,6 @@ struct Item {
   }
 };
 
-bool is_utf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xc0 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf8 ? 4 : 0;
-    if (length == 0 || text.size() - i < length) return false;
-    uint32_t code = length == 1 ? lead : lead & (0x7fu >> length);
-    for (size_t k = 1; k < length; ++k) {
-      const auto next = static_cast<unsigned char>(text[i + k]);
-      if ((next & 0xc0) != 0x80) return false;
-      code = code << 6 | (next & 0x3f);
-    }
-    constexpr uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (code < smallest[length] || code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) return false;
-    i += length;
-  }
-  return true;
-}
-
 class Unpickler {
  public:
   Unpickler(BytesView pickle, const std::string& name, const StorageSource& source)
@@ -382,7 +364,7 @@ class Unpickler {
 
   Text read_string() {
     const std::string_view content = take_text(read<uint32_t>());
-    if (!is_utf8(content)) fail("has a string that is not UTF-8");
+    if (valid_utf8_bytes(content) != content.size()) fail("has a string that is not UTF-8");
     return text(content);
   }
 

@@ -18,31 +18,11 @@ bool has_extension(const fs::path& path, const std::vector<std::string>& extensi
   return std::find(extensions.begin(), extensions.end(), path.extension().string()) != extensions.end();
 }
 
-/// Length of the UTF-8 sequence at the front of text (table 3-7 of the Unicode standard), or 0 if invalid.
-size_t utf8_sequence(std::string_view text) {
-  const auto byte = [text](size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
-  const auto within = [](unsigned value, unsigned low, unsigned high) { return value >= low && value <= high; };
-  const unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;   // no overlong forms
-  const unsigned high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;  // no surrogates, nothing above U+10FFFF
-  const size_t length = within(first, 0xC2, 0xDF) ? 2 : within(first, 0xE0, 0xEF) ? 3 : within(first, 0xF0, 0xF4) ? 4 : 0;
-  if (length == 0 || !within(byte(1), low, high)) return 0;
-  for (size_t i = 2; i < length; ++i) {
-    if (!within(byte(i), 0x80, 0xBF)) return 0;
-  }
-  return length;
-}
-
 void require_utf8(std::string_view text, const fs::path& path) {
-  for (size_t at = 0; at < text.size();) {
-    const size_t length = utf8_sequence(text.substr(at));
-    if (length == 0) {
-      throw Error(ExitCode::bad_input, format("%s: byte %zu is not valid UTF-8", path.c_str(), at),
-                  "convert the file first, for example with iconv -f latin1 -t utf-8");
-    }
-    at += length;
-  }
+  const size_t valid = valid_utf8_bytes(text);
+  if (valid == text.size()) return;
+  throw Error(ExitCode::bad_input, format("%s: byte %zu is not valid UTF-8", path.c_str(), valid),
+              "convert the file first, for example with iconv -f latin1 -t utf-8");
 }
 
 }  // namespace

@@ -34,6 +34,19 @@ TEST(Text, JoinKeepsEmptyParts) {
   EXPECT_EQ(join({}, ", "), "");
 }
 
+TEST(Text, ValidUtf8EndsAtTheFirstInvalidSequence) {
+  for (const char* valid : {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"}) {
+    EXPECT_EQ(valid_utf8_bytes(valid), std::string_view(valid).size()) << valid;
+  }
+  // A lone continuation, a lone lead, overlong forms, a surrogate, beyond U+10FFFF, cut off.
+  for (const char* invalid :
+       {"\x80", "\xff", "\xc1\xbf", "\xe0\x9f\xbf", "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82",
+        "\xc3"
+        "a"}) {
+    EXPECT_EQ(valid_utf8_bytes(std::string("ab") + invalid), 2u);
+  }
+}
+
 TEST(Text, PrintableStaysOneHarmlessLine) {
   EXPECT_EQ(printable("a\nb\x1b[1m\x7f"), "a?b?[1m?");
   EXPECT_EQ(printable("caf\u00e9"), "caf\u00e9");

@@ -15,6 +15,9 @@ std::string_view trim(std::string_view text);
 /// `longest` bytes becomes "...".
 std::string printable(std::string_view text, size_t longest = 200);
 
+/// How many bytes at the front of text are valid UTF-8: all of them, or up to the first invalid sequence.
+size_t valid_utf8_bytes(std::string_view text);
+
 /// Edit distance where swapping neighbors counts as one edit (optimal string alignment).
 size_t edit_distance(std::string_view a, std::string_view b);
 
