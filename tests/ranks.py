@@ -200,6 +200,8 @@ def main():
     parser.add_argument("--torchrun", help="a Python with PyTorch")
     args = parser.parse_args()
 
+    # A shell starts background jobs with SIGINT ignored, and they would pass that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="ranks_"))
     try:
         problems = prove(args, work, random.Random(args.seed))
