@@ -69,6 +69,10 @@ def losses(folder):
             if "train_loss" in line or "val_loss" in line}
 
 
+def max_difference(expected, got):
+    return max(abs(got[key] - loss) for key, loss in expected.items())
+
+
 def compare_losses(name, expected, got):
     steps = max(step or 0 for _, step in expected)
     if expected.keys() != got.keys():
@@ -170,6 +174,9 @@ def prove(args, work, rng):
         problems += compare_losses("from one to two processes", losses(single), {**losses(single), **losses(resumed)})
     fast = [job.finish(size, f"fast_{size}", OPS="fast") for size in (1, 2)]
     problems += compare_losses("OPS=fast", *map(losses, fast))
+    rounded = job.finish(2, "rounded", DIST_GRADIENT_DTYPE="bfloat16")
+    if max_difference(losses(single), losses(rounded)) == 0:
+        problems.append("DIST_GRADIENT_DTYPE=bfloat16 changes nothing")
     six = [job.finish(size, f"six_{size}", GRAD_ACCUM_STEPS=6 // size, TRAIN_BATCH_TOKENS=1920) for size in (1, 3)]
     problems += compare_losses("six micro-steps by 3 processes", *map(losses, six))
     problems += check_interrupt(job, 2)
@@ -188,6 +195,22 @@ def prove(args, work, rng):
     return problems
 
 
+def report(checks):
+    """The exit status of checks(folder), a list of problems, which it prints."""
+    # A shell starts background jobs with SIGINT ignored, and they would pass that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    work = Path(tempfile.mkdtemp(prefix="ranks_"))
+    try:
+        problems = checks(work)
+    finally:
+        shutil.rmtree(work)
+    for problem in problems:
+        print("FAILED:", problem)
+    if not problems:
+        print("ok")
+    return 1 if problems else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-gpt", type=Path, required=True)
@@ -200,18 +223,7 @@ def main():
     parser.add_argument("--torchrun", help="a Python with PyTorch")
     args = parser.parse_args()
 
-    # A shell starts background jobs with SIGINT ignored, and they would pass that on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    work = Path(tempfile.mkdtemp(prefix="ranks_"))
-    try:
-        problems = prove(args, work, random.Random(args.seed))
-    finally:
-        shutil.rmtree(work)
-    for problem in problems:
-        print("FAILED:", problem)
-    if not problems:
-        print("ok")
-    return 1 if problems else 0
+    return report(lambda work: prove(args, work, random.Random(args.seed)))
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ namespaces cannot be made (that takes root and iproute2).
 import argparse
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from ranks import INTERRUPTED, PEER_LOST, Job
-from resume_kill import RUN_ID, Run, compare, steps_done
+from ranks import INTERRUPTED, PEER_LOST, Job, report
+from resume_kill import Run, compare, steps_done
 
 SKIPPED, PORT, TIMEOUT_S = 77, 29517, 10
 HOSTS = ("10.99.77.1", "10.99.77.2")
@@ -111,6 +109,17 @@ def check_cut(job, network):
     return problems
 
 
+def prove(args, work):
+    with Network() as network:
+        job = TwoHosts(args, work, random.Random(1), network)
+        calm = job.finish_both("calm")
+        problems = [] if (calm / "rank_1.txt").exists() else ["rank 1 left no log"]
+        problems += check_stop(job)
+        problems += check_cut(job, network)
+        problems += compare(calm, job.finish_both("disturbed", "--resume", "auto"))
+    return problems
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-gpt", type=Path, required=True)
@@ -118,22 +127,7 @@ def main():
     args = parser.parse_args()
     args.steps, args.launch = 12, None
 
-    work = Path(tempfile.mkdtemp(prefix="two_hosts_"))
-    try:
-        with Network() as network:
-            job = TwoHosts(args, work, random.Random(1), network)
-            calm = job.finish_both("calm")
-            problems = [] if (calm / "rank_1.txt").exists() else ["rank 1 left no log"]
-            problems += check_stop(job)
-            problems += check_cut(job, network)
-            problems += compare(calm, job.finish_both("disturbed", "--resume", "auto"))
-    finally:
-        shutil.rmtree(work)
-    for problem in problems:
-        print("FAILED:", problem)
-    if not problems:
-        print("ok")
-    return 1 if problems else 0
+    return report(lambda work: prove(args, work))
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ void Muon::step() {
 }
 
 void Muon::share_updates(Group& group) {
+  if (!group.connected()) return;
   std::vector<at::Tensor> matrices;
   for (const auto& [name, tensor] : parameters_) matrices.push_back(tensor);
   group.broadcast_(matrices, [&](size_t i) { return static_cast<int>(i) % group.world_size(); });
