@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 
@@ -68,6 +69,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
+      average_(model_, config.optim.ema_decay),
       micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
@@ -261,8 +263,10 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   update_graph_->run([this] {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
     optimizers_.step();
+    if (!group_.connected()) average_.update();
   });
   optimizers_.share_updates(group_);
+  if (group_.connected()) average_.update();
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
@@ -294,6 +298,7 @@ StateDict Trainer::training_tensors() const {
   for (const auto& item : model_->named_parameters())
     tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
   for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
+  for (auto& entry : average_.state()) tensors.push_back(std::move(entry));
   return tensors;
 }
 
@@ -438,7 +443,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
   if (stop.stopped_early(state_.step)) log.stopped_early(state_);
   profiler.finish();
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
+  if (average_.enabled()) average_weights(log);
   return ExitCode::ok;
+}
+
+void Trainer::average_weights(RunLog& log) {
+  log.averaging();
+  average_.copy_to_model();
+  const auto start = std::chrono::steady_clock::now();
+  const EvalResult result = validate();
+  log.scored("post_ema", result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
 }
 
 StepRecord Trainer::step(double elapsed_ms) {
