@@ -174,6 +174,8 @@ void add_output(OptionTable& table, OutputConfig& output) {
             "Number of most recent training checkpoints to keep.");
   table.add("PROFILE", bind::integer(&output.profile_steps, 0, 1000), "steps",
             "Steps to profile after the first three, as a table of operations and a Chrome trace; 0 = off.");
+  table.add("COMPRESSOR", bind::choice(&output.artifact.codec), "",
+            "Compression of the artifact. Brotli makes the smallest files, and takes minutes for the largest.");
   table.add("BUDGET_BYTES", bind::integer(&output.budget_bytes, 1), "bytes", "Size limit of artifact plus code.");
   Binding keep_float = bind::list(&output.int8_keep_float_patterns);
   keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "pgolf/base/format.h"
@@ -62,9 +63,10 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   trainer.share_weights();
   const EvalResult result = trainer.validate();
   const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  log::info(
-      format("final_int8_zlib_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", result.val_loss, result.val_bpb, eval_ms));
-  log::info(format("final_int8_zlib_roundtrip_exact val_loss:%.8f val_bpb:%.8f", result.val_loss, result.val_bpb));
+  std::string label = "final_" + form + "_roundtrip";  // by default upstream's final_int8_zlib_roundtrip
+  std::replace(label.begin(), label.end(), '+', '_');
+  log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result.val_loss, result.val_bpb, eval_ms));
+  log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result.val_loss, result.val_bpb));
   RecordFile(folder.metrics())
       .write(FinalRecord{.val_loss = result.val_loss,
                          .val_bpb = result.val_bpb,

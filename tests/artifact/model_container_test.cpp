@@ -83,6 +83,11 @@ TEST(ModelContainer, FormatIsDetectedByContent) {
   EXPECT_EQ(format_of(artifact_file()), "int8+zlib");
   EXPECT_EQ(format_of(save_torch(int8_object())), "int8");
   EXPECT_EQ(format_of(zlib_compress(torch_file(), 1)), "torch+zlib");
+  EXPECT_EQ(format_of(compress(Codec::lzma, torch_file())), "torch+lzma");
+  EXPECT_EQ(format_of(compress(Codec::brotli, save_torch(int8_object()))), "int8+brotli");
+  // The record programs shuffle before xz as well, and not always before Brotli.
+  EXPECT_EQ(format_of(lzma_compress(byte_shuffle(save_torch(int8_object())), 6)), "int8+lzma");
+  EXPECT_EQ(format_of(brotli_compress(save_torch(int8_object()))), "int8+brotli");
   EXPECT_EQ(format_of(plain_safetensors()), "safetensors");
   // A header length of 376 bytes starts like a zlib stream: 78 01.
   std::string padding;
@@ -106,7 +111,6 @@ TEST(ModelContainer, FormatIsDetectedByContent) {
 TEST(ModelContainer, ForeignFilesAreNamed) {
   const std::pair<std::string_view, const char*> files[] = {
       {"\x28\xb5\x2f\xfd more"sv, "zstd-compressed"},
-      {"\xfd\x37zXZ\0 more"sv, "xz-compressed"},
       {"\x5d\0\0\x80\0 more"sv, "LZMA-compressed"},
       {"\x1f\x8b\x08 more"sv, "gzip-compressed"},
       {"BZh91AY"sv, "bzip2-compressed"},
@@ -123,6 +127,7 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
   for (const auto& [content, part] : files) {
     refuse(to_bytes(content), part);
     refuse(zlib_compress(to_bytes(content), 9), "the zlib stream holds ");
+    refuse(lzma_compress(to_bytes(content), 0), "the lzma stream holds ");
   }
 }
 
@@ -216,7 +221,10 @@ void read_all(BytesView file) {
 
 TEST(ModelContainer, DamageNeverCrashes) {
   // State dicts: TorchFile.DamageNeverCrashes.
-  for (const Bytes& file : {artifact_file(), plain_safetensors(), checkpoint_file()}) damage_everywhere(file, read_all);
+  for (const Bytes& file : {artifact_file(), compress(Codec::lzma, save_torch(int8_object())),
+                            compress(Codec::brotli, save_torch(int8_object())), plain_safetensors(), checkpoint_file()}) {
+    damage_everywhere(file, read_all);
+  }
 }
 
 /// An archive with valid checksums around a possibly damaged pickle, which random damage of a file hardly ever produces.

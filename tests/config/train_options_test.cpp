@@ -171,6 +171,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"SAVE_EVERY", "30"},
                                                      {"KEEP_LAST", "4"},
                                                      {"PROFILE", "6"},
+                                                     {"COMPRESSOR", "brotli"},
                                                      {"BUDGET_BYTES", "1000"},
                                                      {"INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", "c"}};
   std::vector<std::string> flags;
@@ -254,6 +255,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.output.save_every, 30);
     EXPECT_EQ(c.output.keep_last, 4);
     EXPECT_EQ(c.output.profile_steps, 6);
+    EXPECT_EQ(c.output.artifact.codec, Codec::brotli);
     EXPECT_EQ(c.output.budget_bytes, 1000);
     EXPECT_EQ(c.output.int8_keep_float_patterns, (std::vector<std::string>{"c"}));
   }

@@ -145,6 +145,11 @@ struct DistConfig {
   int check_ranks = 0;                                  ///< compare all weights every so many steps; 0 = never
 };
 
+/// COMPRESSOR.
+constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
+  return {{{"zlib", Codec::zlib}, {"lzma", Codec::lzma}, {"brotli", Codec::brotli}}};
+}
+
 struct OutputConfig {
   std::string out_dir = "runs";
   std::string run_id;  ///< set by the resolver: given, or time plus a short hash
