@@ -33,10 +33,9 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
   return save_torch(state_dict_value(raw_tensors(state), upstream_module_paths(model), metadata), path.stem().string());
 }
 
-Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
-                       const ArtifactFormat& made) {
+Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadata, const ArtifactFormat& made) {
   Artifact artifact;
-  Dict object = write_codes(made.codes, quantize(made.quantizer, state, keep_float_patterns, &artifact.stats));
+  Dict object = write_codes(made.codes, model.tensors);
   if (!metadata.empty()) set_artifact_config(&object, metadata);
   const Bytes archive = save_torch(std::move(object));
   artifact.unpacked_bytes = archive.size();
@@ -52,7 +51,7 @@ void write_model(const std::filesystem::path& path, const StateDict& state, cons
   } else if (form.codes == CodeFormat::none) {
     write_atomic(path, torch_model(state, model, metadata, path));
   } else {
-    write_atomic(path, make_artifact(state, metadata, OptimConfig().control_patterns, made).file);
+    write_atomic(path, make_artifact(quantize_int8(state, OptimConfig().control_patterns), metadata, made).file);
   }
 }
 

@@ -40,10 +40,11 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
 
   const ArtifactFormat& made = trainer.config().output.artifact;
   const std::string form = format_text(made.file());
-  const Artifact artifact = make_artifact(state, trainer.metadata(), trainer.config().output.int8_keep_float_patterns, made);
+  const QuantizedModel quantized = quantize_int8(state, trainer.config().output.int8_keep_float_patterns);
+  const Artifact artifact = make_artifact(quantized, trainer.metadata(), made);
   write_atomic(folder.artifact(), artifact.file);
   const auto artifact_bytes = static_cast<int64_t>(artifact.file.size());
-  const QuantStats& stats = artifact.stats;
+  const QuantStats& stats = quantized.stats;
   const double ratio =
       static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.payload_bytes, 1));
   log::info(format("Serialized model %s: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)", form.c_str(),

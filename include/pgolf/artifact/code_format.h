@@ -13,9 +13,11 @@ namespace pgolf {
 
 struct CodedTensor {
   std::string name;
-  RawTensor data;                  ///< codes, or values if there is no scale
-  std::optional<RawTensor> scale;  ///< factor of the codes: one per row, or a single one
-  DType dtype = DType::float32;    ///< dtype after loading
+  RawTensor data;                         ///< codes, or values if there is no scale
+  std::optional<RawTensor> scale;         ///< factor of the codes: one per row, or a single one
+  DType dtype = DType::float32;           ///< dtype after loading
+  Quantizer quantizer = Quantizer::int8;  ///< that made the codes
+  int bits = 8;                           ///< of a code
 };
 using CodedTensors = std::vector<CodedTensor>;
 

@@ -13,7 +13,7 @@ enum class Container { torch, safetensors, checkpoint };
 enum class CodeFormat { none, int8_clean_per_row_v1, unknown };
 
 /// Turns weights into codes and scales (model_io/quantizer.h).
-enum class Quantizer { int8 };
+enum class Quantizer { int8, gptq };
 
 /// The format of a file: codes are in torch.save archives, which a codec may compress.
 struct ModelFormat {

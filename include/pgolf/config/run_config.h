@@ -145,6 +145,22 @@ struct DistConfig {
   int check_ranks = 0;                                  ///< compare all weights every so many steps; 0 = never
 };
 
+/// How GPTQ limits the weights of a row. sigmas: at a multiple of the row's standard deviation. search: at one of five quantiles.
+enum class GptqClip { sigmas, search };
+constexpr EnumTexts<GptqClip, 2> enum_texts(GptqClip) {
+  return {{{"sigmas", GptqClip::sigmas}, {"search", GptqClip::search}}};
+}
+
+/// QUANTIZER=gptq.
+struct GptqConfig {
+  GptqClip clip = GptqClip::sigmas;
+  int matrix_bits = 6;
+  int embed_bits = 8;
+  double matrix_clip_sigmas = 12.85;
+  double embed_clip_sigmas = 20;
+  double hessian_clip_lambda = 0;
+};
+
 /// COMPRESSOR.
 constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
   return {{{"zlib", Codec::zlib}, {"lzma", Codec::lzma}, {"brotli", Codec::brotli}}};

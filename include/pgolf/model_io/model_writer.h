@@ -22,10 +22,8 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
 struct Artifact {
   Bytes file;
   size_t unpacked_bytes = 0;  ///< before the codec
-  QuantStats stats;
 };
-Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
-                       const ArtifactFormat& made = {});
+Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadata, const ArtifactFormat& made = {});
 
 /// Writes the model in the format of the path's suffix. Atomic.
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
