@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pgolf/artifact/code_format.h"
 #include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zip.h"
@@ -34,11 +35,7 @@ bool starts_like_safetensors(BytesView file) {
 ModelContainer from_torch(BytesView archive, const std::string& name) {
   ModelContainer container;
   Value value = load_torch(archive, name);
-  const Dict* dict = value.get_if<Dict>();
-  if (const Value* codes = dict == nullptr ? nullptr : dict->find(layout::code_format)) {
-    const Text* stored = codes->get_if<Text>();
-    container.format.codes = stored == nullptr ? CodeFormat::unknown : code_format_of(**stored);
-  }
+  container.format.codes = code_format_in(value);
   container.content = std::move(value);
   container.unpacked_bytes = archive.size();
   return container;
