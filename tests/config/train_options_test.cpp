@@ -177,8 +177,9 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
-    // These conflict with others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two.
-    ASSERT_EQ(command.resolved.size(), values.size() + 8);
+    // These conflict with others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two,
+    // QUANTIZER and its nine.
+    ASSERT_EQ(command.resolved.size(), values.size() + 18);
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
     EXPECT_EQ(c.model.vocab_size, 2048);

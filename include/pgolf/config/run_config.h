@@ -151,8 +151,16 @@ constexpr EnumTexts<GptqClip, 2> enum_texts(GptqClip) {
   return {{{"sigmas", GptqClip::sigmas}, {"search", GptqClip::search}}};
 }
 
+/// The text on which GPTQ sees a matrix's inputs: of the training data, or sampled from the model itself.
+enum class GptqCalibration { train, self };
+constexpr EnumTexts<GptqCalibration, 2> enum_texts(GptqCalibration) {
+  return {{{"train", GptqCalibration::train}, {"self", GptqCalibration::self}}};
+}
+
 /// QUANTIZER=gptq.
 struct GptqConfig {
+  GptqCalibration calibration = GptqCalibration::train;
+  int calibration_batches = 64;
   GptqClip clip = GptqClip::sigmas;
   int matrix_bits = 6;
   int embed_bits = 8;
@@ -160,6 +168,11 @@ struct GptqConfig {
   double embed_clip_sigmas = 20;
   double hessian_clip_lambda = 0;
 };
+
+/// QUANTIZER.
+constexpr EnumTexts<Quantizer, 2> enum_texts(Quantizer) {
+  return {{{"int8", Quantizer::int8}, {"gptq", Quantizer::gptq}}};
+}
 
 /// COMPRESSOR.
 constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
@@ -176,7 +189,9 @@ struct OutputConfig {
   int keep_last = 2;          ///< training checkpoints kept
   int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
   int64_t budget_bytes = 16'000'000;
-  ArtifactFormat artifact;
+  bool fit_budget = false;  ///< raise GPTQ's clips until the artifact fits
+  ArtifactFormat artifact;  ///< artifact.codes: set by the resolver
+  GptqConfig gptq;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };
 
