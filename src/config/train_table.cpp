@@ -54,6 +54,11 @@ void add_data(OptionTable& table, DataConfig& data) {
   table.group("Data");
   table.add("DATA_PATH", bind::text(&data.data_path), "", "Folder with the shards fineweb_train_*.bin and fineweb_val_*.bin.");
   table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece .model file.");
+  table.add(
+      "LOADER", bind::choice(&data.loader), "",
+      "Order of the training tokens. stream: as the shards have them. shuffled: windows of TRAIN_SEQ_LEN from all shards in "
+      "random order, which depends on WORLD_SIZE but not on SEED.",
+      Resume::must_match);
   table.add("TRAIN_BATCH_TOKENS", bind::integer(&data.train_batch_tokens, 1, kMaxTokens), "tokens",
             format("Tokens per optimizer step over all ranks: %d micro-steps of whole sequences.", kMicroSteps),
             Resume::must_match);

@@ -133,6 +133,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"ROPE_TABLE_DTYPE", "bfloat16"},
                                                      {"DATA_PATH", "d"},
                                                      {"TOKENIZER_PATH", "t.model"},
+                                                     {"LOADER", "shuffled"},
                                                      {"MICRO_BATCH_TOKENS", "8192"},
                                                      {"PARALLEL_PASSES", "2"},
                                                      {"TRAIN_BATCH_TOKENS", "16384"},

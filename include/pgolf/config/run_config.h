@@ -74,9 +74,16 @@ struct ModelConfig {
   int64_t parameter_count() const;
 };
 
+/// Order of the training tokens. stream: one after the other, as upstream. shuffled: in windows, as the record programs.
+enum class LoaderChoice { stream, shuffled };
+constexpr EnumTexts<LoaderChoice, 2> enum_texts(LoaderChoice) {
+  return {{{"stream", LoaderChoice::stream}, {"shuffled", LoaderChoice::shuffled}}};
+}
+
 struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  LoaderChoice loader = LoaderChoice::stream;
   int64_t train_batch_tokens = 524'288;  ///< per optimizer step, over all ranks
   int64_t micro_batch_tokens = 0;        ///< 0 = see plan_micro_batches()
   int parallel_passes = 0;               ///< micro-batches in parallel; 0 = see plan_micro_batches()
