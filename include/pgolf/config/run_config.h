@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pgolf/artifact/model_format.h"
+#include "pgolf/config/block_order.h"
 #include "pgolf/config/enum_text.h"
 #include "pgolf/config/mlp_kind.h"
 #include "pgolf/config/ops_path.h"
@@ -35,27 +36,40 @@ struct ModelConfig {
   int model_dim = 512;
   int num_heads = 8;
   int num_kv_heads = 4;
-  int mlp_mult = 2;
+  double mlp_mult = 2;
   bool tie_embeddings = true;
   double tied_embed_init_std = 0.005;
   double logit_softcap = 30.0;  ///< 0 = none
   double qk_gain_init = 1.5;
   double init_std = -1.0;  ///< of all matrices and the embedding; < 0: as upstream
+  bool orthogonal_init = false;
   MlpKind mlp_kind = MlpKind::relu2;
   double mlp_leaky_slope = 0.5;  ///< slope below zero of the leaky kinds
   bool norm_weights = false;     ///< learned per-channel factor after the norms of blocks and head
+  bool ln_scale = false;         ///< the norms of block i are multiplied by 1/sqrt(i + 1)
   bool unet_skips = true;        ///< from the first half of the blocks to the second
+  bool skip_gates = false;       ///< interpolate between a skip connection and the stream, instead of adding
   bool resid_mix = true;         ///< each block starts with a learned mix of its input and the embedding
   RopeSettings rope;
   RopeDims rope_dims;
   bool qk_norm = true;
-  bool parallel_block = false;
+  int xsa_last_n = 0;                ///< blocks, from the last, with exclusive self-attention
+  bool parallel_block = false;       ///< all blocks are parallel
+  int parallel_residual_start = -1;  ///< blocks from this one on are parallel; -1: none
+  int num_loops = 0;                 ///< extra passes over the blocks loop_start .. loop_end
+  int loop_start = -1, loop_end = -1;
 
   RopeSpec rope_of(int layer) const;
   RopeSpec widest_rope() const;  ///< of the layer with the most rotated dimensions
   int head_dim() const { return model_dim / num_heads; }
   int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
-  int64_t skip_count() const;  ///< skip connections of the U-Net
+  int64_t mlp_hidden() const { return static_cast<int64_t>(mlp_mult * model_dim); }
+  bool parallel(int layer) const { return parallel_block || (parallel_residual_start >= 0 && layer >= parallel_residual_start); }
+  bool exclusive(int layer) const { return layer >= num_layers - xsa_last_n; }
+  double norm_factor(int layer) const;
+  BlockOrder order(int extra_passes) const { return block_order(num_layers, loop_start, loop_end, extra_passes); }
+  BlockOrder full_order() const { return order(num_loops); }
+  int64_t skip_count() const;  ///< skip connections of the U-Net, in the full order
   /// Trainable parameters, by formula (17,059,912 for the defaults).
   int64_t parameter_count() const;
 };
@@ -163,6 +177,40 @@ struct DistConfig {
   int check_ranks = 0;                                  ///< compare all weights every so many steps; 0 = never
 };
 
+/// How GPTQ limits the weights of a row. sigmas: at a multiple of the row's standard deviation. search: at one of five quantiles.
+enum class GptqClip { sigmas, search };
+constexpr EnumTexts<GptqClip, 2> enum_texts(GptqClip) {
+  return {{{"sigmas", GptqClip::sigmas}, {"search", GptqClip::search}}};
+}
+
+/// The text on which GPTQ sees a matrix's inputs: of the training data, or sampled from the model itself.
+enum class GptqCalibration { train, self };
+constexpr EnumTexts<GptqCalibration, 2> enum_texts(GptqCalibration) {
+  return {{{"train", GptqCalibration::train}, {"self", GptqCalibration::self}}};
+}
+
+/// QUANTIZER=gptq.
+struct GptqConfig {
+  GptqCalibration calibration = GptqCalibration::train;
+  int calibration_batches = 64;
+  GptqClip clip = GptqClip::sigmas;
+  int matrix_bits = 6;
+  int embed_bits = 8;
+  double matrix_clip_sigmas = 12.85;
+  double embed_clip_sigmas = 20;
+  double hessian_clip_lambda = 0;
+};
+
+/// QUANTIZER.
+constexpr EnumTexts<Quantizer, 2> enum_texts(Quantizer) {
+  return {{{"int8", Quantizer::int8}, {"gptq", Quantizer::gptq}}};
+}
+
+/// COMPRESSOR.
+constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
+  return {{{"zlib", Codec::zlib}, {"lzma", Codec::lzma}, {"brotli", Codec::brotli}}};
+}
+
 struct OutputConfig {
   std::string out_dir = "runs";
   std::string run_id;  ///< set by the resolver: given, or time plus a short hash
@@ -173,7 +221,9 @@ struct OutputConfig {
   int keep_last = 2;          ///< training checkpoints kept
   int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
   int64_t budget_bytes = 16'000'000;
-  ArtifactFormat artifact;
+  bool fit_budget = false;  ///< raise GPTQ's clips until the artifact fits
+  ArtifactFormat artifact;  ///< artifact.codes: set by the resolver
+  GptqConfig gptq;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };
 
