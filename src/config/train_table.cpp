@@ -83,6 +83,12 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
             "Optimizer of the block matrices; all other parameters use Adam. AdamW needs a MATRIX_LR far below Muon's default.");
   table.add("WEIGHT_DECAY", bind::number(&optim.weight_decay, kAtLeast0), "",
             "OPTIMIZER=adamw: decay of matrices and embeddings, scaled by their learning rate.");
+  table.add("MUON_WD", bind::number(&optim.muon_wd, kAtLeast0), "",
+            "OPTIMIZER=muon: decay of the block matrices, scaled by their learning rate.");
+  table.add("EMBED_WD", bind::number(&optim.embed_wd, kAtLeast0), "",
+            "OPTIMIZER=muon: decay of the token embedding, scaled by its learning rate.");
+  table.add("ADAM_WD", bind::number(&optim.adam_wd, kAtLeast0), "",
+            "Decay of vectors and scalars, scaled by their learning rate.");
   table.add("EMBED_LR", bind::number(&optim.embed_lr, kAtLeast0), "", "Adam learning rate of the token embedding, if not tied.");
   table.add("HEAD_LR", bind::number(&optim.head_lr, kAtLeast0), "", "Adam learning rate of the output head, if not tied.");
   table.add("TIED_EMBED_LR", bind::number(&optim.tied_embed_lr, kAtLeast0), "",
@@ -96,6 +102,8 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
             "Length of the linear momentum warmup.");
   table.add("MUON_BACKEND_STEPS", bind::integer(&optim.muon_backend_steps, 0, 1000), "iterations",
             "Newton-Schulz iterations per update.");
+  table.add("MUON_ROW_NORMALIZE", bind::boolean(&optim.muon_row_normalize), "",
+            "Divide each row of Muon's momentum by its norm before it is orthogonalized.");
   table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype), "",
             "Dtype of Newton-Schulz and the update; auto = DTYPE. Upstream always uses bfloat16.");
   table.add("BETA1", bind::number(&optim.beta1, kFrom0Below1), "", "Adam decay rate of the first moment.");
@@ -103,6 +111,8 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
   table.add("ADAM_EPS", bind::number(&optim.adam_eps, kAtLeast0), "", "Adam epsilon, added to the denominator.");
   table.add("GRAD_CLIP_NORM", bind::number(&optim.grad_clip_norm, kAtLeast0), "",
             "Clip the global gradient norm to this value; 0 = off.");
+  table.add("EMA_DECAY", bind::number(&optim.ema_decay, kFrom0Below1), "",
+            "Decay per step of a running mean of the weights, which becomes the model at the end of training; 0 = off.");
   table.add("CONTROL_TENSOR_NAME_PATTERNS", bind::list(&optim.control_patterns), "",
             "Parameters whose names contain any of these stay float32 and are trained with Adam.");
 }
@@ -112,6 +122,8 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
   table.add("ITERATIONS", bind::integer(&schedule.iterations, 0), "steps", "Maximum number of optimizer steps.");
   table.add("MAX_WALLCLOCK_SECONDS", bind::number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
             "Cap on training time, validation excluded; 0 = no cap.");
+  table.add("GPTQ_RESERVE_SECONDS", bind::number(&schedule.gptq_reserve_seconds, kAtLeast0), "seconds",
+            "Part of MAX_WALLCLOCK_SECONDS that is not for training but for the Hessians that GPTQ needs.");
   table.add("MIN_STEPS", bind::integer(&schedule.min_steps, 0), "steps",
             "Time a few steps before training; if fewer than this many (or ITERATIONS) fit into MAX_WALLCLOCK_SECONDS, use fewer "
             "tokens per step, then fewer blocks. TRAIN_BATCH_TOKENS and NUM_LAYERS are upper limits. 0 = off.",
@@ -129,6 +141,13 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
             "LR_SCHEDULE=golf: length of the final linear decay to 0.");
   table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
             "Length of that decay as a fraction of the budget, instead of WARMDOWN_ITERS.");
+  table.add("MIN_LR", bind::number(&schedule.min_lr, kFrom0To1), "",
+            "LR_SCHEDULE=golf: the decay ends at this fraction of the learning rate.");
+  table.add("ENABLE_LOOPING_AT", bind::number(&schedule.enable_looping_at, kFrom0To1), "",
+            "NUM_LOOPS: until this fraction of the budget is used, blocks run once.");
+  table.add(
+      "LOOP_PHASE2_AT", bind::number(&schedule.loop_phase2_at, kFrom0To1), "",
+      "NUM_LOOPS: from ENABLE_LOOPING_AT to this fraction of the budget, blocks make a single extra pass; 0 = no such phase.");
 }
 
 void add_machine(OptionTable& table, RuntimeConfig& runtime) {

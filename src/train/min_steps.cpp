@@ -73,6 +73,7 @@ StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double max_st
 StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, Group& group, double allowed_ms) {
   const auto begin = Clock::now();
   Trainer trainer(command.config, command.resolved, runtime, group);
+  trainer.set_extra_passes(command.config.model.num_loops);  // the slowest steps
   StepTimes times{.best_ms = std::numeric_limits<double>::infinity()};
   for (int steps = 1;; ++steps) {
     const auto start = Clock::now();
@@ -155,7 +156,7 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
     if (legal({given.tokens, n})) layers.push_back(n);
   }
   const int steps = std::max(std::min(schedule.min_steps, schedule.iterations), 1);
-  const double cap_ms = 1000 * schedule.max_wallclock_seconds;
+  const double cap_ms = schedule.cap_ms();
   const StepFit fit = fit_steps(tokens, layers, cap_ms / steps, [&](const StepSize& size, double allowed_ms) {
     return time_steps(sized(size), runtime, group, allowed_ms);
   });

@@ -4,6 +4,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 
@@ -43,7 +44,7 @@ void RunLog::step(const StepRecord& record, double now_ms, bool last) {
 }
 
 void RunLog::show_progress(const StepRecord& record, double now_ms) {
-  const double step_avg = now_ms / static_cast<double>(record.step), cap_ms = 1000.0 * config_.schedule.max_wallclock_seconds;
+  const double step_avg = now_ms / static_cast<double>(record.step), cap_ms = config_.schedule.cap_ms();
   const double steps_left_ms = step_avg * static_cast<double>(config_.schedule.iterations - record.step);
   const double left_ms = cap_ms > 0 ? std::min(cap_ms - now_ms, steps_left_ms) : steps_left_ms;
   const auto tokens_per_second = static_cast<int64_t>(static_cast<double>(config_.data.train_batch_tokens) * 1000.0 / step_avg);
@@ -63,6 +64,16 @@ void RunLog::validated(const EvalResult& result, const TrainingState& state) {
                   .best_val_loss = state.best_val_loss,
                   .best_step = state.best_step,
                   .train_time_ms = state.training_time_ms});
+}
+
+void RunLog::looping(int64_t step, double used, const BlockOrder& order) const {
+  const auto listed = [](const std::vector<int>& layers) {
+    std::vector<std::string> texts;
+    for (const int layer : layers) texts.push_back(std::to_string(layer));
+    return "[" + join(texts, ", ") + "]";
+  };
+  log_line(format("layer_loop:enabled step:%lld frac:%.3f encoder:%s decoder:%s", static_cast<long long>(step), used,
+                  listed(order.encoder).c_str(), listed(order.decoder).c_str()));
 }
 
 void RunLog::interrupted(int signal, int64_t step) {
@@ -85,6 +96,16 @@ void RunLog::ended(const TrainingState& state, const PeakMemory& memory, int64_t
   constexpr int64_t mebibyte = 1024 * 1024;
   log_line(format("peak memory allocated: %lld MiB reserved: %lld MiB", static_cast<long long>(memory.allocated / mebibyte),
                   static_cast<long long>(memory.reserved / mebibyte)));
+}
+
+void RunLog::averaging() const {
+  log_line("ema:applying EMA weights");
+}
+
+void RunLog::scored(const char* name, const EvalResult& result, double eval_ms) {
+  log_line(format("%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms", name, result.val_loss, result.val_bpb, eval_ms));
+  write(ScoreRecord{
+      .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
 }
 
 }  // namespace pgolf

@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 
@@ -68,6 +69,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
+      average_(model_, config.optim.ema_decay),
       micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
@@ -84,6 +86,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
   };
   gradient_graph_ = std::make_unique<StepGraph>(graphs, memory);
   update_graph_ = std::make_unique<StepGraph>(graphs, memory);
+  set_extra_passes(0);
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
 }
@@ -261,8 +264,10 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   update_graph_->run([this] {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
     optimizers_.step();
+    if (!group_.connected()) average_.update();
   });
   optimizers_.share_updates(group_);
+  if (group_.connected()) average_.update();
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
@@ -274,15 +279,38 @@ void Trainer::warmup_step() {
   update_weights(1.0, config_.optim.muon_momentum);
 }
 
+void Trainer::set_extra_passes(int passes) {
+  replicas_->set_extra_passes(passes);
+  gradient_graph_->forget();
+  state_.extra_passes = passes;
+}
+
+void Trainer::advance_loops(double elapsed_ms, const RunLog& log) {
+  const double used = used_fraction(config_.schedule, static_cast<int>(state_.step), elapsed_ms);
+  const int passes = extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, used);
+  if (passes == state_.extra_passes) return;
+  set_extra_passes(passes);
+  log.looping(state_.step, used, model_->order());
+}
+
 void Trainer::warm_up() {
   const int steps = config_.schedule.warmup_steps;
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
-  for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
-    warmup_step();  // undone below
-    if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
+  const auto run = [&] {
+    for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
+      warmup_step();  // undone below
+      if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
+    }
+  };
+  run();
+  // Also with loops, so that a machine with too little memory fails now.
+  while (state_.extra_passes < config_.model.num_loops) {
+    set_extra_passes(extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, /*used=*/1));
+    run();
   }
+  if (state_.extra_passes > 0) set_extra_passes(0);
   torch::NoGradGuard no_grad;
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
@@ -294,6 +322,7 @@ StateDict Trainer::training_tensors() const {
   for (const auto& item : model_->named_parameters())
     tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
   for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
+  for (auto& entry : average_.state()) tensors.push_back(std::move(entry));
   return tensors;
 }
 
@@ -338,6 +367,10 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
   if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
+  if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
+    throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
+                                            passes, config_.model.num_loops));
+  }
   torch::NoGradGuard no_grad;
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();
@@ -360,6 +393,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const auto config = std::move(state_.config);
   state_ = checkpoint.state;
   state_.config = config;
+  set_extra_passes(state_.extra_passes);
   micro_batches_.seek({state_.loader_file, state_.loader_position});
   restored_ = true;
 }
@@ -369,6 +403,7 @@ void Trainer::share_state() {
   const auto config = std::move(state_.config);
   state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
   state_.config = config;
+  set_extra_passes(state_.extra_passes);
   restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
   std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : training_tensors()) tensors.push_back(tensor);
@@ -420,6 +455,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
       log.interrupted(now.signal, state_.step);
       return ExitCode::interrupted;
     }
+    advance_loops(now.elapsed_ms, log);
     profiler.begin_step();
     const StepRecord record = step(now.elapsed_ms);
     profiler.end_step();
@@ -438,7 +474,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
   if (stop.stopped_early(state_.step)) log.stopped_early(state_);
   profiler.finish();
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
+  if (average_.enabled()) average_weights(log);
   return ExitCode::ok;
+}
+
+void Trainer::average_weights(RunLog& log) {
+  log.averaging();
+  average_.copy_to_model();
+  const auto start = std::chrono::steady_clock::now();
+  const EvalResult result = validate();
+  log.scored("post_ema", result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
 }
 
 StepRecord Trainer::step(double elapsed_ms) {

@@ -62,8 +62,32 @@ TEST(LrScale, AFractionIsOfTheBudgetThatLimits) {
   EXPECT_DOUBLE_EQ(lr_scale(counted, 149, 0), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 150, 0), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 175, 0), 0.5);
-  EXPECT_DOUBLE_EQ(lr_scale(counted, 199, 0), 1.0 / 50);
+  EXPECT_NEAR(lr_scale(counted, 199, 0), 1.0 / 50, 1e-15);
   EXPECT_DOUBLE_EQ(lr_scale(schedule_of(200, 1200, 10, 1.0), 3, 2500), 0.75);
+}
+
+TEST(LrScale, StaysAboveItsMinimumWhileItDecays) {
+  for (auto schedule :
+       {schedule_of(100, 20, 0), schedule_of(100, 1200, 0, 0.2), schedule_of(100, 20, 10), schedule_of(1, 0, 10, 0.2)}) {
+    schedule.min_lr = 0.25;
+    EXPECT_DOUBLE_EQ(lr_scale(schedule, 50, 5000), 1.0);
+    EXPECT_NEAR(lr_scale(schedule, 92, 9200), 0.4, 1e-9);
+    EXPECT_DOUBLE_EQ(lr_scale(schedule, 97, 9700), 0.25);
+  }
+}
+
+TEST(LrScale, TimeInReserveIsNotForTraining) {
+  ScheduleConfig schedule = schedule_of(1000, 1200, 32, 0.5);
+  schedule.gptq_reserve_seconds = 12;
+  EXPECT_DOUBLE_EQ(used_fraction(schedule, 3, 5000), 0.25);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 10'000), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 15'000), 0.5);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 20'000), 0.0);
+  schedule.warmdown_frac = -1;
+  schedule.warmdown_iters = 4;
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 18, 18'000), 0.5);
+  schedule.max_wallclock_seconds = 0;
+  EXPECT_DOUBLE_EQ(used_fraction(schedule, 250, 5000), 0.25) << "without a cap there is nothing to reserve from";
 }
 
 TEST(LrScale, CosineRisesThenFallsToItsLastValue) {
@@ -84,6 +108,21 @@ TEST(LrScale, CosineRisesThenFallsToItsLastValue) {
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 20'000), 0.1);
   schedule.lr_warmup_frac = 0;
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 1.0);
+}
+
+TEST(ExtraPasses, AreSwitchedOnInPhasesAndStayOn) {
+  ScheduleConfig schedule;
+  schedule.enable_looping_at = 0.35;
+  EXPECT_EQ(extra_passes(schedule, 0, 0, 1.0), 0) << "no loops";
+  EXPECT_EQ(extra_passes(schedule, 2, 0, 0.34), 0);
+  EXPECT_EQ(extra_passes(schedule, 2, 0, 0.35), 2);
+  EXPECT_EQ(extra_passes(schedule, 2, 2, 0.1), 2) << "a slower clock does not bring them back";
+  schedule.loop_phase2_at = 0.65;
+  EXPECT_EQ(extra_passes(schedule, 3, 0, 0.35), 1);
+  EXPECT_EQ(extra_passes(schedule, 3, 0, 0.9), 1) << "one change per step";
+  EXPECT_EQ(extra_passes(schedule, 3, 1, 0.64), 1);
+  EXPECT_EQ(extra_passes(schedule, 3, 1, 0.65), 3);
+  EXPECT_EQ(extra_passes(schedule, 1, 1, 0.65), 1);
 }
 
 TEST(MuonMomentum, RisesLinearlyAndStays) {

@@ -113,6 +113,8 @@ constexpr EnumTexts<OptimizerChoice, 2> enum_texts(OptimizerChoice) {
 struct OptimConfig {
   OptimizerChoice optimizer = OptimizerChoice::muon;
   double weight_decay = 0.0;  ///< adamw, of matrices and embeddings
+  // Decoupled decay, scaled by the learning rate: of Muon's matrices, of the token embedding, of all else but the head.
+  double muon_wd = 0.0, embed_wd = 0.0, adam_wd = 0.0;
   double embed_lr = 0.6;
   double head_lr = 0.008;
   double tied_embed_lr = 0.05;
@@ -122,11 +124,13 @@ struct OptimConfig {
   int muon_backend_steps = 5;
   double muon_momentum_warmup_start = 0.85;
   int muon_momentum_warmup_steps = 500;
+  bool muon_row_normalize = false;
   DtypeChoice muon_dtype = DtypeChoice::automatic;  ///< of Newton-Schulz and the update; automatic = DTYPE
   double beta1 = 0.9;
   double beta2 = 0.95;
   double adam_eps = 1e-8;
   double grad_clip_norm = 0.0;  ///< 0 = off
+  double ema_decay = 0.0;       ///< of the running mean of the weights; 0 = none
   /// A parameter whose name contains one of these stays float32 and is trained with Adam, whatever its shape.
   std::vector<std::string> control_patterns = {"attn_scale",  "attn_scales", "mlp_scale",   "mlp_scales",  "resid_mix",
                                                "resid_mixes", "q_gain",      "skip_weight", "skip_weights"};
@@ -146,9 +150,18 @@ struct ScheduleConfig {
   int iterations = 20'000;
   int warmdown_iters = 1200;
   double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
+  double min_lr = 0.0;                   ///< golf: lowest factor on the learning rates
   int warmup_steps = 20;                 ///< run before training, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
+  double enable_looping_at = 0.5;        ///< fraction of the budget before which loops make no extra passes
+  double loop_phase2_at = 0.0;           ///< fraction before which they make one at most; 0 = enable_looping_at
+  double gptq_reserve_seconds = 0.0;     ///< of the cap, for what follows training
   int min_steps = 0;                     ///< that should fit into the cap (train/min_steps.h); 0 = off
+
+  /// Training time after which the run ends; 0 = no cap.
+  double cap_ms() const {
+    return max_wallclock_seconds > 0 ? 1000.0 * max_wallclock_seconds - 1000.0 * gptq_reserve_seconds : 0.0;
+  }
 };
 
 struct RuntimeConfig {

@@ -17,7 +17,7 @@ ArtifactEstimate estimate_artifact(const RunConfig& config);
 struct RunEstimate {
   int64_t parameters = 0;
   int64_t weight_bytes = 0;      ///< parameters as stored
-  int64_t optimizer_bytes = 0;   ///< gradients, Muon's and Adam's state
+  int64_t optimizer_bytes = 0;   ///< gradients, Muon's and Adam's state, the weights' running mean
   int64_t activation_bytes = 0;  ///< kept for backward by all parallel micro-batches, roughly
   ArtifactEstimate artifact;
 };
