@@ -1,61 +1,32 @@
 #include "pgolf/eval/score.h"
 
-#include <torch/types.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/validation/windows.h"
 #include "statistics.h"
 
 namespace pgolf {
 
-std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t stride) {
-  std::vector<ScoredWindow> windows{{0, std::min(targets, seq_len), 0}};
-  for (int64_t scored = windows[0].length; scored < targets;) {
-    const int64_t begin = windows.back().begin + stride, length = std::min(seq_len, targets - begin);
-    windows.push_back({begin, length, scored - begin});
-    scored = begin + length;
-  }
-  return windows;
+void StreamScore::add(const ScoredWindow& window, std::span<const float> scored) {
+  losses.insert(losses.end(), scored.begin(), scored.end());
+  for (int64_t position = window.first_scored; position < window.length; ++position)
+    positions.push_back(static_cast<int32_t>(position));
 }
 
 StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) {
-  const EvaluationMode mode(model);
   const auto targets = static_cast<int64_t>(tokens.size()) - 1;
   const auto windows = plan_windows(targets, options.seq_len, options.stride);
-  const auto per_batch = static_cast<size_t>(std::max<int64_t>(1, options.batch_tokens / options.seq_len));
   StreamScore score;
   score.losses.reserve(static_cast<size_t>(targets));
   score.positions.reserve(static_cast<size_t>(targets));
-  for (size_t first = 0; first < windows.size();) {
-    const int64_t length = windows[first].length;
-    size_t last = first + 1;
-    while (last < windows.size() && last - first < per_batch && windows[last].length == length) ++last;
-    const auto count = static_cast<int64_t>(last - first);
-    auto ids = torch::empty({count, length + 1}, torch::kLong);
-    for (size_t i = first; i < last; ++i) {
-      const auto from = tokens.begin() + windows[i].begin;
-      std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * (length + 1));
-    }
-    ids = ids.to(options.device);
-    const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
-    for (size_t i = first; i < last; ++i) {
-      const float* const row = losses.const_data_ptr<float>() + static_cast<int64_t>(i - first) * length;
-      for (int64_t position = windows[i].first_scored; position < length; ++position) {
-        if (!std::isfinite(row[position])) {
-          throw Error(ExitCode::non_finite, format("the loss of target %zu of the stream is %s", score.losses.size(),
-                                                   python_float(row[position]).c_str()));
-        }
-        score.losses.push_back(row[position]);
-        score.positions.push_back(static_cast<int32_t>(position));
-      }
-    }
-    first = last;
-    if (options.progress) options.progress(static_cast<int64_t>(last), static_cast<int64_t>(windows.size()));
-  }
+  int64_t done = 0;
+  score_windows(model, tokens, windows, std::max<int64_t>(1, options.batch_tokens / options.seq_len), options.device,
+                [&](const ScoredWindow& window, std::span<const float> losses) {
+                  score.add(window, losses);
+                  if (options.progress) options.progress(++done, static_cast<int64_t>(windows.size()));
+                });
   if (static_cast<int64_t>(score.losses.size()) != targets)
     throw Error(ExitCode::internal,
                 format("%zu of %lld targets were scored", score.losses.size(), static_cast<long long>(targets)));

@@ -9,20 +9,9 @@
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/validation/bpb.h"
+#include "pgolf/validation/sliding.h"
 
 namespace pgolf {
-
-/// A forward pass over the inputs begin .. begin + length - 1 of a stream, whose targets are the next tokens. The
-/// window's targets from first_scored on are scored.
-struct ScoredWindow {
-  int64_t begin = 0, length = 0, first_scored = 0;
-  int64_t scored() const { return length - first_scored; }
-};
-
-/// Windows that score each of a stream's targets exactly once: they start at 0, stride, 2 stride, ...; the first scores all of
-/// its targets, the others their last `stride`, and the last ends with the stream, so it may be shorter. 1 <= stride <= seq_len,
-/// targets >= 1.
-std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t stride);
 
 struct ScoreOptions {
   int64_t seq_len = 1024, stride = 1024;
@@ -36,6 +25,8 @@ struct ScoreOptions {
 struct StreamScore {
   std::vector<float> losses;       ///< nats
   std::vector<int32_t> positions;  ///< position of the target in the window: tokens before it, minus one
+
+  void add(const ScoredWindow& window, std::span<const float> scored);  ///< the next window's
 };
 /// Error(non_finite) if a loss is not finite.
 StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options);
