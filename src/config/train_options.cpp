@@ -14,6 +14,7 @@
 #include "pgolf/config/micro_steps.h"
 #include "pgolf/config/model_options.h"
 #include "pgolf/config/parameters.h"
+#include "pgolf/config/test_time_training.h"
 #include "train_table.h"
 
 namespace pgolf {
@@ -158,6 +159,12 @@ void check_artifact(const RunConfig& config, const std::vector<ResolvedOption>& 
   must_be_default(patterns, find_option(options, patterns).source == Source::default_value, "QUANTIZER", "int8");
 }
 
+void check_scores(const RunConfig& config, const std::vector<ResolvedOption>& options) {
+  if (config.score.eval_stride > config.data.train_seq_len)
+    refuse(options, {"EVAL_STRIDE", "TRAIN_SEQ_LEN"}, "windows farther apart than they are long would skip tokens");
+  check_test_time_training(config.score.ttt, config.score.eval_stride, options);
+}
+
 void resolve_code_format(OutputConfig& output) {
   if (output.artifact.quantizer == Quantizer::gptq)
     output.artifact.codes = output.gptq.clip == GptqClip::search ? CodeFormat::gptq_types : CodeFormat::gptq;
@@ -248,6 +255,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_schedule(command.config.schedule, command.resolved);
   check_runtime(command.config.runtime, command.resolved);
   check_artifact(command.config, command.resolved);
+  check_scores(command.config, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);

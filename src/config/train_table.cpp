@@ -3,6 +3,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/config/micro_steps.h"
 #include "pgolf/config/model_options.h"
+#include "pgolf/config/test_time_training.h"
 
 namespace pgolf {
 namespace {
@@ -232,6 +233,13 @@ void add_artifact(OptionTable& table, OutputConfig& output) {
             "QUANTIZER=gptq: raise both clips by the same factor until artifact and code fit into BUDGET_BYTES.");
 }
 
+void add_scores(OptionTable& table, ScoreConfig& score) {
+  table.group("Final scores");
+  table.add("EVAL_STRIDE", bind::integer(&score.eval_stride, 0, 1 << 24), "tokens",
+            "Also score the artifact in overlapping windows of TRAIN_SEQ_LEN so far apart, each target once; 0 = not.");
+  add_test_time_training(table, score.ttt);
+}
+
 }  // namespace
 
 OptionTable train_table(TrainCommand* command, RopeRequest* rope) {
@@ -248,6 +256,7 @@ OptionTable train_table(TrainCommand* command, RopeRequest* rope) {
   add_machine(table, config.runtime);
   add_dist(table, config.dist);
   add_output(table, config.output);
+  add_scores(table, config.score);
   add_artifact(table, config.output);
   return table;
 }

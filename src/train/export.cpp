@@ -11,6 +11,7 @@
 #include "pgolf/model_io/model_writer.h"
 #include "pgolf/run/record_file.h"
 #include "pgolf/train/pack.h"
+#include "score_overlapping.h"
 
 namespace pgolf {
 namespace {
@@ -36,6 +37,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
     trainer.model()->set_extra_passes(trainer.config().model.num_loops);
     trainer.share_weights();
     trainer.validate();
+    score_overlapping(trainer, folder);
     return static_cast<ExitCode>(static_cast<int>(group.sum({0})[0]));
   }
   const StateDict state = state_dict(trainer.model());
@@ -80,6 +82,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   std::replace(label.begin(), label.end(), '+', '_');
   log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result.val_loss, result.val_bpb, eval_ms));
   log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result.val_loss, result.val_bpb));
+  score_overlapping(trainer, folder);
   RecordFile(folder.metrics())
       .write(FinalRecord{.val_loss = result.val_loss,
                          .val_bpb = result.val_bpb,

@@ -8,6 +8,13 @@
 
 namespace pgolf {
 
+void write_score(const RunFolder& folder, const char* name, const EvalResult& result, double eval_ms) {
+  log::info(format("%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms", name, result.val_loss, result.val_bpb, eval_ms));
+  RecordFile(folder.metrics())
+      .write(ScoreRecord{
+          .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
+}
+
 RunLog::RunLog(const RunFolder& folder, const RunConfig& config, const Process& process, int64_t resumed_at)
     : folder_(folder), config_(config) {
   if (!process.is_master()) return;
@@ -102,10 +109,8 @@ void RunLog::averaging() const {
   log_line("ema:applying EMA weights");
 }
 
-void RunLog::scored(const char* name, const EvalResult& result, double eval_ms) {
-  log_line(format("%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms", name, result.val_loss, result.val_bpb, eval_ms));
-  write(ScoreRecord{
-      .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
+void RunLog::scored(const char* name, const EvalResult& result, double eval_ms) const {
+  if (metrics_) write_score(folder_, name, result, eval_ms);
 }
 
 }  // namespace pgolf

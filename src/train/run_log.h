@@ -11,6 +11,9 @@
 
 namespace pgolf {
 
+/// A line and a record of a score after training.
+void write_score(const RunFolder& folder, const char* name, const EvalResult& result, double eval_ms);
+
 /// Only the master process writes; in others every call is a no-op.
 class RunLog {
  public:
@@ -28,8 +31,8 @@ class RunLog {
   void stopped_early(const TrainingState& state);
   void ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes);
   void averaging() const;
-  /// A score after training.
-  void scored(const char* name, const EvalResult& result, double eval_ms);
+  /// write_score.
+  void scored(const char* name, const EvalResult& result, double eval_ms) const;
 
  private:
   template <class Record>

@@ -197,6 +197,14 @@ TEST(TrainChecks, TheSecondPhaseOfLoopsFollowsTheFirst) {
   EXPECT_NO_THROW(train({"--loop-phase2-at=0.5"}));
 }
 
+TEST(TrainChecks, ScoresAfterTraining) {
+  EXPECT_CONTAINS(train_error({"--train-seq-len=32", "--train-batch-tokens=1024", "--eval-stride=64"}),
+                  "EVAL_STRIDE=64 (flag --eval-stride), TRAIN_SEQ_LEN=32 (flag --train-seq-len): windows farther apart");
+  EXPECT_CONTAINS(train_error({"--ttt-enabled"}), "TTT_ENABLED=1 (flag --ttt-enabled), EVAL_STRIDE=0 (default)");
+  for (const char* flag : {"--ttt-lr=0.1", "--ttt-epochs=2", "--ttt-momentum=0.5", "--ttt-chunk-tokens=100"})
+    EXPECT_CONTAINS(train_error({"--eval-stride=64", flag}), "TTT_ENABLED=0 (default): no effect");
+}
+
 TEST(TrainChecks, MinStepsNeedACap) {
   EXPECT_CONTAINS(
       train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),

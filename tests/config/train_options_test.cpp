@@ -150,6 +150,12 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"EMBED_WD", "0.02"},
                                                      {"ADAM_WD", "0.03"},
                                                      {"MUON_ROW_NORMALIZE", "1"},
+                                                     {"EVAL_STRIDE", "32"},
+                                                     {"TTT_ENABLED", "1"},
+                                                     {"TTT_LR", "0.01"},
+                                                     {"TTT_EPOCHS", "2"},
+                                                     {"TTT_MOMENTUM", "0.8"},
+                                                     {"TTT_CHUNK_TOKENS", "1024"},
                                                      {"ENABLE_LOOPING_AT", "0.3"},
                                                      {"LOOP_PHASE2_AT", "0.6"},
                                                      {"EMA_DECAY", "0.9"},
@@ -251,6 +257,12 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.data.val_batch_size, 8192);
     EXPECT_EQ(c.data.eval_tokens, 4096);
     EXPECT_EQ(c.data.loader, LoaderChoice::shuffled);
+    EXPECT_EQ(c.score.eval_stride, 32);
+    EXPECT_TRUE(c.score.ttt.enabled);
+    EXPECT_EQ(c.score.ttt.lr, 0.01);
+    EXPECT_EQ(c.score.ttt.epochs, 2);
+    EXPECT_EQ(c.score.ttt.momentum, 0.8);
+    EXPECT_EQ(c.score.ttt.chunk_tokens, 1024);
     EXPECT_EQ(c.optim.muon_wd, 0.01);
     EXPECT_EQ(c.optim.embed_wd, 0.02);
     EXPECT_EQ(c.optim.adam_wd, 0.03);

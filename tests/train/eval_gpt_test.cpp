@@ -36,6 +36,42 @@ class EvalGpt : public ::testing::Test {
   std::vector<nlohmann::json> metrics_;
 };
 
+TEST_F(EvalGpt, HasTheScoresOfOverlappingWindowsThatTheRunLogged) {
+  const RunFolder run{folder_ / "scored"};
+  const auto trained = run_program("train_gpt", {},
+                                   tiny_variables({{"OUT_DIR", folder_.path().string()},
+                                                   {"RUN_ID", "scored"},
+                                                   {"EVAL_STRIDE", "4"},
+                                                   {"TTT_ENABLED", "1"},
+                                                   {"TTT_LR", "0.1"},
+                                                   {"TTT_CHUNK_TOKENS", "100"}}));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_NE(trained.out.find("ttt:start chunks:6 ttt_lr:0.1 ttt_epochs:3\n"), std::string::npos) << trained.out;
+  std::map<std::string, nlohmann::json> scores;
+  for (const auto& line : read_metrics(run.metrics())) {
+    if (line.at("kind") == "score") scores[line.at("name")] = line;
+  }
+  ASSERT_EQ(scores.size(), 2u);
+  EXPECT_EQ(read_metrics(run.metrics()).back().at("kind"), "final");
+  EXPECT_LT(scores.at("ttt").at("val_loss"), scores.at("sliding_window").at("val_loss")) << "it learns";
+  const auto expect_score = [&](const char* name, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {run.path.string(), "--eval-tokens", "512", "--format", "jsonl", "--eval-stride", "4"});
+    const auto result = score(arguments);
+    ASSERT_EQ(result.code, 0) << result.err;
+    const auto lines = split(trim(result.out), '\n');
+    for (const auto& text : lines) {
+      const auto line = nlohmann::json::parse(text);
+      EXPECT_EQ(line.at("tokens"), 512);
+      EXPECT_EQ(line.at("bytes"), scores.at(name).at("bytes"));
+      EXPECT_NEAR(line.at("val_loss").get<double>(), scores.at(name).at("val_loss").get<double>(), 1e-6) << name;
+    }
+  };
+  expect_score("sliding_window", {});
+  // Each length begins with the stored weights.
+  expect_score("ttt", {"--ttt-enabled", "--ttt-lr", "0.1", "--ttt-chunk-tokens", "100", "--eval-seq-len", "16,16"});
+  EXPECT_EQ(score({run.path.string(), "--ttt-enabled"}).code, static_cast<int>(ExitCode::usage));
+}
+
 TEST_F(EvalGpt, JsonLinesHaveTheRunsNumbers) {
   const auto checkpoint = list_checkpoints(run_.checkpoints()).back();
   const auto result = score({run_.path.string(), run_.artifact().string(), run_.model().string(), checkpoint.string(),

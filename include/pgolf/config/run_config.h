@@ -238,6 +238,21 @@ struct OutputConfig {
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };
 
+/// Plain SGD on the tokens of a chunk after they have been scored (train/test_time_training.h).
+struct TestTimeTraining {
+  bool enabled = false;
+  double lr = 0.005;  ///< of the first chunk; falls to 0 over the chunks, by half a cosine
+  int epochs = 3;
+  double momentum = 0.9;
+  int64_t chunk_tokens = 32'768;
+};
+
+/// Scores of the artifact besides the plain one.
+struct ScoreConfig {
+  int eval_stride = 0;  ///< between overlapping windows; 0 = none
+  TestTimeTraining ttt;
+};
+
 struct RunConfig {
   ModelConfig model;
   DataConfig data;
@@ -246,6 +261,7 @@ struct RunConfig {
   RuntimeConfig runtime;
   DistConfig dist;
   OutputConfig output;
+  ScoreConfig score;
 };
 
 }  // namespace pgolf

@@ -59,6 +59,8 @@ class Trainer {
   const RunConfig& config() const { return config_; }
   const Runtime& runtime() const { return runtime_; }
   const ModelMetadata& metadata() const { return metadata_; }
+  const ValidationSet& validation() const { return validation_; }
+  const ByteCounts& byte_counts() const { return byte_counts_; }
   /// On all ranks: each scores its share.
   EvalResult validate();
   /// On all ranks: the model becomes rank 0's.

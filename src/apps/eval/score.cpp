@@ -14,7 +14,9 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/parse.h"
+#include "pgolf/config/test_time_training.h"
 #include "pgolf/data/validation_set.h"
+#include "pgolf/train/test_time_training.h"
 #include "results.h"
 
 namespace pgolf {
@@ -27,6 +29,7 @@ struct ScoreCommand {
   std::vector<std::string> seq_lens;
   int stride = 0, by_document = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
+  TestTimeTraining ttt;
   bool by_position = false;
   Format form = Format::text;
 };
@@ -179,6 +182,7 @@ class Scorer {
     tokenizer_.require_vocab_size(file.stored.model.vocab_size);
     Gpt model = build_model(file, runtime_.dtype, common_.runtime.ops, runtime_.device);
     for (const int requested : lengths_) {
+      if (command_.ttt.enabled) load_state_dict(model, file.state, path);  // the last length has changed the weights
       const int seq_len = requested > 0 ? requested : file.stored.train_seq_len;
       if (command_.stride > seq_len) {
         throw Error(ExitCode::usage, format("EVAL_STRIDE=%d is larger than the window of %d tokens and would skip tokens",
@@ -206,7 +210,8 @@ class Scorer {
     Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.targets(), seq_len, options.stride).size()));
     options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
     const auto start = std::chrono::steady_clock::now();
-    const StreamScore score = score_stream(model, validation.tokens(), options);
+    const StreamScore score = command_.ttt.enabled ? score_and_train(model, validation.tokens(), options)
+                                                   : score_stream(model, validation.tokens(), options);
     Row row;
     row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     bar.finish();
@@ -227,6 +232,21 @@ class Scorer {
       stream_tokens_.assign(validation.tokens().begin(), validation.tokens().end());
     }
     return row;
+  }
+
+  StreamScore score_and_train(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
+    const TestTimeWindows windows{.seq_len = options.seq_len, .stride = options.stride, .device = options.device};
+    const auto count =
+        static_cast<int64_t>(plan_windows(static_cast<int64_t>(tokens.size()) - 1, windows.seq_len, windows.stride).size());
+    Group group;
+    StreamScore score;
+    int64_t done = 0;
+    train_at_test_time(model, tokens, windows, command_.ttt, group,
+                       [&](const ScoredWindow& window, std::span<const float> losses) {
+                         score.add(window, losses);
+                         options.progress(++done, count);
+                       });
+    return score;
   }
 
   /// Prints how much more work a stride is and an estimate of its time from one timed batch. Not part of the results.
@@ -284,6 +304,7 @@ ExitCode run_score(int argc, const char* const* argv) {
       "EVAL_STRIDE", bind::integer(&command.stride, 0, kMaxSeqLen), "tokens",
       "Distance between window starts; each token is scored once, with more context. 0 = non-overlapping windows without an "
       "incomplete last one, as in upstream.");
+  add_test_time_training(table, command.ttt);
   table.add("EVAL_TOKENS", bind::integer(&command.eval_tokens, 0), "tokens", "Targets to score; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&command.batch_tokens, 1), "tokens", "Tokens per forward pass.");
   table.add("BY_POSITION", bind::boolean(&command.by_position), "",
@@ -302,6 +323,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   }
   if (common.positional.empty())
     throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --data-path DIR; see eval_gpt --help");
+  check_test_time_training(command.ttt, command.stride, options_given);
   command.val_files = files.pattern();
   if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT cannot be used with FORMAT=text", "use --format table, md, csv or jsonl");
