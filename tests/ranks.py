@@ -2,8 +2,8 @@
 """Checks jobs of several processes of train_gpt on this machine, started by scripts/launch.sh, on the CPU.
 
 The same small run is trained by one, two and four processes (losses equal up to float32's summation, weights equal on all ranks);
-killed, one random rank at a time, and resumed (the same bytes at the end); resumed by another number of processes; interrupted;
-and started wrongly. Called with --torchrun PYTHON, torchrun starts it once, too.
+killed, one random rank at a time, and resumed by as many processes (the same bytes at the end) and by another number (the same
+losses up to summation); interrupted; and started wrongly. Called with --torchrun PYTHON, torchrun starts it once, too.
 """
 
 import argparse
@@ -103,11 +103,12 @@ def ranks_of(launcher):
     return found
 
 
-def kill_and_resume(job, rng, size, kills):
-    """Problems of a job whose ranks are killed; each time it is resumed with as many processes."""
+def kill_and_resume(job, rng, out_dir, sizes, kills):
+    """Problems of a job whose ranks are killed; each time it is resumed with the next of these numbers of processes."""
     problems = []
     for number in range(1, kills + 1):
-        run = job.start(size, "killed", "--resume", "auto")
+        size = sizes[number % len(sizes)]
+        run = job.start(size, out_dir, "--resume", "auto")
         step = rng.randint(0, job.args.steps - 1)
         run.wait_for(lambda line: step == 0 or (steps_done(line) or 0) >= step)
         time.sleep(rng.random() * (2.0 if step == 0 else 0.1))
@@ -121,12 +122,12 @@ def kill_and_resume(job, rng, size, kills):
         status = run.finish()
         took = time.monotonic() - killed
         named = f"rank {rank} " in run.text() and "lost" in run.text() or f"rank {rank} was killed" in run.text()
-        print(f"kill {number}: rank {rank} after step {step}: exit status {status} in {took:.1f} s", flush=True)
+        print(f"kill {number}: rank {rank} of {size} after step {step}: exit status {status} in {took:.1f} s", flush=True)
         if status != 128 + signal.SIGKILL:
             problems.append(f"kill {number}: exit status {status}, not that of the killed rank:\n{run.text()}")
         if not named:
             problems.append(f"kill {number}: nothing names rank {rank}:\n{run.text()}")
-    job.finish(size, "killed", "--resume", "auto")
+    job.finish(sizes[0], out_dir, "--resume", "auto")
     return problems
 
 
@@ -182,8 +183,10 @@ def prove(args, work, rng):
     problems += check_interrupt(job, 2)
     problems += check_mistakes(job, 2)
     if args.kills:
-        problems += kill_and_resume(job, rng, 2, args.kills)
+        problems += kill_and_resume(job, rng, "killed", [2], args.kills)
         problems += compare(job.folder("of_2"), job.folder("killed"))
+        problems += kill_and_resume(job, rng, "killed_in_turn", [2, 4], args.kills)
+        problems += compare_losses("killed and resumed by 2 and 4 in turn", losses(single), losses(job.folder("killed_in_turn")))
     if args.torchrun:
         command = [args.torchrun, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python",
                    str(args.train_gpt), *job.flags("torchrun")]

@@ -17,6 +17,7 @@
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
+#include "gradient_average.h"
 #include "profile.h"
 #include "replicas.h"
 #include "run_log.h"
@@ -53,6 +54,18 @@ std::string python_bool(bool value) {
   return value ? "True" : "False";
 }
 
+std::optional<at::ScalarType> sum_dtype(DtypeChoice choice) {
+  if (choice == DtypeChoice::automatic) return std::nullopt;
+  return choice == DtypeChoice::bfloat16 ? at::kBFloat16 : at::kFloat;
+}
+
+/// What NCCL sends can be recorded; what gloo sends goes through the host.
+Runtime runtime_for(const Runtime& runtime, const Group& group) {
+  Runtime own = runtime;
+  if (group.connected() && !group.on_device()) own.cuda_graphs = false;
+  return own;
+}
+
 constexpr const char* generator_name = "generator";
 
 }  // namespace
@@ -60,7 +73,7 @@ constexpr const char* generator_name = "generator";
 Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, Group& group)
     : config_(config),
       resolved_(std::move(resolved)),
-      runtime_(runtime),
+      runtime_(runtime_for(runtime, group)),
       group_(group),
       metadata_(metadata_for_file(config.model, config.data.train_seq_len)),
       tokenizer_(checked_tokenizer(config)),
@@ -70,10 +83,11 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
       micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
+      average_(std::make_unique<GradientAverage>(model_, group, sum_dtype(config.dist.gradient_dtype))),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
                            at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
       losses_(report_.narrow(0, 0, micro_batches_.count())) {
-  const auto graphs = std::make_shared<bool>(runtime.cuda_graphs);
+  const auto graphs = std::make_shared<bool>(runtime_.cuda_graphs);
   const auto memory = [this] {
     std::vector<const void*> addresses;
     for (const auto& parameter : model_->parameters()) {
@@ -160,13 +174,16 @@ void Trainer::accumulate_gradients() {
     for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
   }
   clear_gradients();
-  replicas_->run(micro_batches_.count(), [this](Gpt& model, int64_t i) {
+  const bool in_order = micro_batches_.plan().parallel == 1;
+  replicas_->run(micro_batches_.count(), [&](Gpt& model, int64_t i) {
+    if (in_order && i == micro_batches_.count() - 1) average_->start();
     const auto [inputs, targets] = micro_batches_.get(i);
     const double weight = 1.0 / static_cast<double>(micro_batches_.count());
     const auto loss = model(inputs, targets, weight);
     losses_[i].copy_(loss.detach());
     (loss * weight).backward();
   });
+  average_->finish();
 }
 
 /// Stores the norms after the losses, so that both are copied to the host together.
@@ -179,19 +196,6 @@ void Trainer::measure_gradients() {
   for (auto& norm : norms) norm = norm.to(at::kFloat);
   norms_ = report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size()));
   norms_.copy_(at::stack(norms));
-}
-
-void Trainer::average_gradients() {
-  torch::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  for (const auto& parameter : model_->parameters()) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  // Divided first, as in DistributedDataParallel: a sum in bfloat16 then stays in range.
-  at::_foreach_div_(gradients, static_cast<double>(group_.world_size()));
-  const auto dtype = config_.dist.gradient_dtype;
-  if (dtype == DtypeChoice::automatic) return group_.sum_(gradients);
-  group_.sum_(gradients, dtype == DtypeChoice::bfloat16 ? at::kBFloat16 : at::kFloat);
 }
 
 std::vector<float> Trainer::losses_of_all_ranks(const at::Tensor& losses) {
@@ -209,13 +213,9 @@ StepRecord Trainer::forward_backward() {
   gradient_graph_->run(
       [this] {
         accumulate_gradients();
-        if (!group_.connected()) measure_gradients();
+        measure_gradients();
       },
       losses_);
-  if (group_.connected()) {
-    average_gradients();
-    measure_gradients();
-  }
   StepRecord record;
   float sum = 0;
   const auto report = report_.cpu();
@@ -260,9 +260,8 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   optimizers_.schedule(lr_scale, muon_momentum);
   update_graph_->run([this] {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
-    optimizers_.step();
+    optimizers_.step(group_);
   });
-  optimizers_.share_updates(group_);
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);

@@ -213,12 +213,13 @@ TEST(Optimizers, TheFastPathSeesTheNewWeights) {
       config.tie_embeddings = tied;
       Gpt model = make_random_model(config, 5, OpsPath::fast);
       set_parameter_precision(model, dtype, usual_patterns());
+      Group group;
       Optimizers optimizers(model, OptimConfig(), dtype, Process(), OpsPath::fast);
       const auto ids = random_ids(2, 40, config.vocab_size);
       for (int i = 0; i < 3; ++i) {
         model(ids, ids).backward();
         optimizers.schedule(1.0, 0.9);
-        optimizers.step();
+        optimizers.step(group);
         optimizers.zero_grad();
       }
       Gpt fresh = make_model(config, 6, OpsPath::fast);
@@ -244,12 +245,13 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
     OptimConfig one = config;
     one.*rate = 0.1;
     Gpt model = make_random_model(model_config);
+    Group group;
     Optimizers optimizers(model, one, at::kFloat, Process(), OpsPath::reference);
     const StateDict before = clone_state(state_dict(model));
     const auto ids = random_ids(2, 8, 48);
     model(ids, ids).backward();
     optimizers.schedule(1.0, 0.95);
-    optimizers.step();
+    optimizers.step(group);
     for (size_t i = 0; i < before.size(); ++i) {
       const auto now = state_dict(model)[i];
       if (rates.count(now.first) != 0) {
@@ -273,11 +275,12 @@ TEST(Optimizers, AdamwStepsTheMatricesAndDecaysMatricesAndEmbeddingsOnly) {
   config.weight_decay = 0.5;
   config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.1;
   Gpt model = make_random_model(model_config);
+  Group group;
   Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
   const StateDict before = clone_state(state_dict(model));
   for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
   optimizers.schedule(1.0, 0.95);
-  optimizers.step();
+  optimizers.step(group);
   const StateDict after = state_dict(model);
   for (size_t i = 0; i < before.size(); ++i) {
     const auto& name = before[i].first;

@@ -41,12 +41,24 @@ class Group {
   bool connected() const { return peers_ != nullptr; }
   /// "none", "gloo" or "nccl".
   const char* backend() const;
+  /// start_sum and start_broadcast are work on the device's stream, which a CUDA graph can record. False: they go through the host.
+  bool on_device() const;
+
+  /// Completes a call that goes on in the background. Until it has returned, nothing else may use the tensors.
+  using Wait = std::function<void()>;
 
   /// Each tensor becomes its sum over processes, summed in dtype (by default its own). The sum is the same on every rank, bit for
   /// bit.
-  void sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt);
+  [[nodiscard]] Wait start_sum(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt);
   /// Tensor i becomes that of rank owner(i).
-  void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
+  [[nodiscard]] Wait start_broadcast(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
+
+  void sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt) {
+    start_sum(tensors, dtype)();
+  }
+  void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner) {
+    start_broadcast(tensors, owner)();
+  }
   /// Every tensor becomes rank 0's.
   void broadcast_(const std::vector<at::Tensor>& tensors) {
     broadcast_(tensors, [](size_t) { return 0; });
