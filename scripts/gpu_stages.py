@@ -153,7 +153,15 @@ def trained(run):
 
 
 def evaluate(run):
-    text = run.call([run.program("eval_gpt"), "score", trained(run), *run.data])
+    """All of it; then a part, alone and shared by two copies of the model on the GPU: the same loss."""
+    def score(*options):
+        return run.call([run.program("eval_gpt"), "score", trained(run), *run.data, *options])
+
+    text = score()
+    losses = [gpu_report.last(r"val_loss:(\S+) val_bpb", score("--eval-tokens", "1048576", *devices))
+              for devices in ((), ("--devices", "0,0"))]  # fmt: skip
+    if losses[0] != losses[1]:
+        raise Failed(f"--devices 0,0 changes val_loss from {losses[0]} to {losses[1]}")
     return gpu_report.last(r"(val_loss:.*)", text)
 
 

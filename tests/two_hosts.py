@@ -54,6 +54,11 @@ class Network:
     def link(self, side, state):
         self.ip("-n", self.names[side], "link", "set", f"veth{side}", state)
 
+    def limit(self, side, rate):
+        """What a side sends."""
+        words = "root tbf burst 256k latency 50ms rate".split()
+        subprocess.run(self.command(side, ["tc", "qdisc", "add", "dev", f"veth{side}", *words, rate]), check=True)
+
     def command(self, side, words):
         return ["ip", "netns", "exec", self.names[side], *words]
 

@@ -148,7 +148,8 @@ struct Group::Peers {
   using WorkPtr = c10::intrusive_ptr<c10d::Work>;
 
   /// Sends every bucket; what is returned waits for them and stores what this process does not have.
-  Wait start(std::vector<Bucket> buckets, std::optional<at::ScalarType> dtype, const std::function<WorkPtr(const Bucket&)>& send) {
+  Wait start(std::vector<Bucket> buckets, std::optional<at::ScalarType> dtype,
+             const std::function<WorkPtr(const Bucket&)>& send) {
     at::NoGradGuard no_grad;
     std::vector<WorkPtr> works;
     guarded([&] {

@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <mutex>
+#include <thread>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -22,43 +25,83 @@ std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t
   return windows;
 }
 
-StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) {
-  const EvaluationMode mode(model);
-  const auto targets = static_cast<int64_t>(tokens.size()) - 1;
-  const auto windows = plan_windows(targets, options.seq_len, options.stride);
-  const auto per_batch = static_cast<size_t>(std::max<int64_t>(1, options.batch_tokens / options.seq_len));
-  StreamScore score;
-  score.losses.reserve(static_cast<size_t>(targets));
-  score.positions.reserve(static_cast<size_t>(targets));
-  for (size_t first = 0; first < windows.size();) {
-    const int64_t length = windows[first].length;
+namespace {
+
+/// Windows of one length, computed together.
+struct Batch {
+  size_t first, last;
+};
+
+std::vector<Batch> plan_batches(const std::vector<ScoredWindow>& windows, size_t most) {
+  std::vector<Batch> batches;
+  for (size_t first = 0; first < windows.size(); first = batches.back().last) {
     size_t last = first + 1;
-    while (last < windows.size() && last - first < per_batch && windows[last].length == length) ++last;
-    const auto count = static_cast<int64_t>(last - first);
-    auto ids = torch::empty({count, length + 1}, torch::kLong);
-    for (size_t i = first; i < last; ++i) {
-      const auto from = tokens.begin() + windows[i].begin;
-      std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + static_cast<int64_t>(i - first) * (length + 1));
-    }
-    ids = ids.to(options.device);
-    const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
-    for (size_t i = first; i < last; ++i) {
-      const float* const row = losses.const_data_ptr<float>() + static_cast<int64_t>(i - first) * length;
-      for (int64_t position = windows[i].first_scored; position < length; ++position) {
-        if (!std::isfinite(row[position])) {
-          throw Error(ExitCode::non_finite, format("the loss of target %zu of the stream is %s", score.losses.size(),
-                                                   python_float(row[position]).c_str()));
-        }
-        score.losses.push_back(row[position]);
-        score.positions.push_back(static_cast<int32_t>(position));
-      }
-    }
-    first = last;
-    if (options.progress) options.progress(static_cast<int64_t>(last), static_cast<int64_t>(windows.size()));
+    while (last < windows.size() && last - first < most && windows[last].length == windows[first].length) ++last;
+    batches.push_back({first, last});
   }
-  if (static_cast<int64_t>(score.losses.size()) != targets)
-    throw Error(ExitCode::internal,
-                format("%zu of %lld targets were scored", score.losses.size(), static_cast<long long>(targets)));
+  return batches;
+}
+
+/// Stores the losses of a batch's windows in their places of score.
+void score_batch(Gpt& model, std::span<const uint16_t> tokens, std::span<const ScoredWindow> windows, StreamScore& score) {
+  const auto count = static_cast<int64_t>(windows.size()), length = windows[0].length;
+  auto ids = torch::empty({count, length + 1}, torch::kLong);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto from = tokens.begin() + windows[static_cast<size_t>(i)].begin;
+    std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + i * (length + 1));
+  }
+  ids = ids.to(model->tok_emb->weight.device());
+  const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
+  for (int64_t i = 0; i < count; ++i) {
+    const ScoredWindow& window = windows[static_cast<size_t>(i)];
+    const float* const row = losses.const_data_ptr<float>() + i * length;
+    for (int64_t position = window.first_scored; position < length; ++position) {
+      const auto target = static_cast<size_t>(window.begin + position);
+      if (!std::isfinite(row[position])) {
+        throw Error(ExitCode::non_finite,
+                    format("the loss of target %zu of the stream is %s", target, python_float(row[position]).c_str()));
+      }
+      score.losses[target] = row[position];
+      score.positions[target] = static_cast<int32_t>(position);
+    }
+  }
+}
+
+}  // namespace
+
+StreamScore score_stream(std::vector<Gpt>& models, std::span<const uint16_t> tokens, const ScoreOptions& options) {
+  const size_t targets = tokens.size() - 1;
+  const auto windows = plan_windows(static_cast<int64_t>(targets), options.seq_len, options.stride);
+  const auto batches = plan_batches(windows, static_cast<size_t>(std::max<int64_t>(1, options.batch_tokens / options.seq_len)));
+  StreamScore score{std::vector<float>(targets), std::vector<int32_t>(targets)};
+  std::mutex mutex;
+  size_t next = 0;
+  int64_t done = 0;
+  std::exception_ptr error;
+  const auto take_batches = [&](Gpt& model) {
+    const EvaluationMode mode(model);
+    const c10::DeviceGuard device(model->tok_emb->weight.device());
+    std::unique_lock lock(mutex);
+    while (next < batches.size() && error == nullptr) {
+      const Batch batch = batches[next++];
+      lock.unlock();
+      std::exception_ptr problem;
+      try {
+        score_batch(model, tokens, std::span(windows).subspan(batch.first, batch.last - batch.first), score);
+      } catch (...) {
+        problem = std::current_exception();
+      }
+      lock.lock();
+      if (error == nullptr) error = problem;
+      done += static_cast<int64_t>(batch.last - batch.first);
+      if (error == nullptr && options.progress) options.progress(done, static_cast<int64_t>(windows.size()));
+    }
+  };
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < models.size(); ++i) others.emplace_back([&, i] { take_batches(models[i]); });
+  take_batches(models[0]);
+  for (auto& thread : others) thread.join();
+  if (error != nullptr) std::rethrow_exception(error);
   return score;
 }
 

@@ -12,12 +12,12 @@
 
 namespace pgolf {
 
-/// As in DistributedDataParallel (arXiv 2006.15704): parameters form buckets, the last ones first, since their gradients are ready
-/// first; a bucket is sent as soon as it and all before it are complete. So all ranks send the same in the same order.
+/// As in DistributedDataParallel (arXiv 2006.15704): parameters form buckets, the last ones first, since their gradients are
+/// ready first; a bucket is sent as soon as it and all before it are complete. So all ranks send the same in the same order.
 class GradientAverage {
  public:
-  /// The model must outlive this and have no other such object. dtype: of the sum; by default the gradients' own. bucket_bytes: few
-  /// enough that most of a backward pass is left when the first bucket is sent, enough that buckets are few.
+  /// The model must outlive this and have no other such object. dtype: of the sum; by default the gradients' own. bucket_bytes:
+  /// few enough that most of a backward pass is left when the first bucket is sent, enough that buckets are few.
   GradientAverage(Gpt& model, Group& group, std::optional<at::ScalarType> dtype, int64_t bucket_bytes = int64_t{8} << 20);
   ~GradientAverage();
   GradientAverage(const GradientAverage&) = delete;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "gradient_average.h"
 #include "pgolf/artifact/layout.h"
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
@@ -17,7 +18,6 @@
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
-#include "gradient_average.h"
 #include "profile.h"
 #include "replicas.h"
 #include "run_log.h"

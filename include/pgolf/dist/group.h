@@ -41,7 +41,8 @@ class Group {
   bool connected() const { return peers_ != nullptr; }
   /// "none", "gloo" or "nccl".
   const char* backend() const;
-  /// start_sum and start_broadcast are work on the device's stream, which a CUDA graph can record. False: they go through the host.
+  /// start_sum and start_broadcast are work on the device's stream, which a CUDA graph can record. False: they go through the
+  /// host.
   bool on_device() const;
 
   /// Completes a call that goes on in the background. Until it has returned, nothing else may use the tensors.
