@@ -198,14 +198,14 @@ double quantile(Samples samples, double q) {
 }
 
 /// Model FLOPs of a token's forward and backward pass (a third of them forward), recomputation not counted: 6 per matrix
-/// parameter (the head's matrix is one, the embedding's lookup is none), and 6 * layers * width * sequence length for the
-/// causal half of attention.
+/// parameter and pass (the head's matrix is one, the embedding's lookup is none), and 6 * passes * width * sequence length for
+/// the causal half of attention.
 double flops_per_token(const RunConfig& config) {
   const auto& m = config.model;
-  const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), layers = m.num_layers;
+  const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), passes = static_cast<double>(m.full_order().passes());
   const double matrices =
-      layers * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * dim * m.mlp_mult) + dim * m.vocab_size;
-  return 6 * (matrices + layers * dim * config.data.train_seq_len);
+      passes * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * static_cast<double>(m.mlp_hidden())) + dim * m.vocab_size;
+  return 6 * (matrices + passes * dim * config.data.train_seq_len);
 }
 
 ExitCode run(int argc, char** argv) {

@@ -60,6 +60,14 @@ Binding number(double* field, Interval interval) {
           }};
 }
 
+Binding short_number(double* field, Interval interval) {
+  const auto shortened = [](const std::string& text) { return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text; };
+  Binding binding = number(field, interval);
+  binding.default_text = shortened(binding.default_text);
+  binding.assign = [assign = binding.assign, shortened](std::string_view text) { return shortened(assign(text)); };
+  return binding;
+}
+
 Binding number_or_none(double* field, Interval interval) {
   const Binding plain = number(field, interval);
   const double unset = *field;

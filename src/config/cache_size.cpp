@@ -17,7 +17,7 @@ int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len) {
 
 int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len) {
   constexpr int64_t bfloat16_bytes = 2;
-  return 2 * int64_t{model.num_layers} * model.num_kv_heads * model.head_dim() * seq_len * bfloat16_bytes;
+  return 2 * model.full_order().passes() * model.num_kv_heads * model.head_dim() * seq_len * bfloat16_bytes;
 }
 
 }  // namespace pgolf

@@ -71,6 +71,12 @@ StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string
   if (model.model_dim % model.num_heads != 0 || model.num_heads % model.num_kv_heads != 0 || model.head_dim() % 2 != 0) {
     throw Error(ExitCode::bad_input, where + ": the stored MODEL_DIM, NUM_HEADS and NUM_KV_HEADS do not match");
   }
+  if (const auto conflict = find_conflict(model)) {
+    const ModelMetadata values = model_metadata(model, stored.train_seq_len);
+    std::string what;
+    for (const char* name : conflict->options) what += (what.empty() ? "" : ", ") + std::string(name) + "=" + values.at(name);
+    throw Error(ExitCode::bad_input, format("%s: %s: %s", where.c_str(), what.c_str(), conflict->reason.c_str()), conflict->hint);
+  }
   const auto read = [&](const char* name, const auto& f) {
     try {
       f();

@@ -44,11 +44,11 @@ std::vector<ModelOption> size_options(ModelConfig* model) {
        .stored = Stored::always,
        .inferable = true},
       {.name = "MLP_MULT",
-       .value = integer(&model->mlp_mult, 1, 256),
-       .help = "Hidden width of the MLP as a multiple of MODEL_DIM.",
+       .value = bind::short_number(&model->mlp_mult, {.low = 0, .high = 256, .low_open = true}),
+       .help = "Hidden width of the MLP as a multiple of MODEL_DIM, rounded down to whole units.",
        .stored = Stored::always,
        .inferable = true,
-       .in_files = integer(&model->mlp_mult, 1, 1024)},
+       .in_files = bind::short_number(&model->mlp_mult, {.low = 0, .high = 1024, .low_open = true})},
       {.name = "TIE_EMBEDDINGS",
        .value = bind::boolean(&model->tie_embeddings),
        .help = "Use the token embedding as the output head.",
@@ -74,6 +74,35 @@ std::vector<ModelOption> init_options(ModelConfig* model) {
            "start at zero.",
        .stored = Stored::never,
        .places = {.log = 7}},
+      {.name = "ORTHOGONAL_INIT",
+       .value = bind::boolean(&model->orthogonal_init),
+       .help = "Start block matrices with at least 64 rows and columns as orthogonal matrices; projections still start at zero.",
+       .stored = Stored::never},
+  };
+}
+
+std::vector<ModelOption> loop_options(ModelConfig* model) {
+  return {
+      {.name = "NUM_LOOPS",
+       .value = bind::integer(&model->num_loops, 0, 64),
+       .unit = "passes",
+       .help = "Extra passes over the blocks from LOOP_START to LOOP_END, with the same weights. The first half of all passes is "
+               "the encoder of the U-Net.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .places = {.assumed = 14}},
+      {.name = "LOOP_START",
+       .value = bind::integer(&model->loop_start, -1, 1023),
+       .unit = "block",
+       .help = "First looped block, counted from 0. -1: not set.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "-1"},
+      {.name = "LOOP_END",
+       .value = bind::integer(&model->loop_end, -1, 1023),
+       .unit = "block",
+       .help = "Last looped block, counted from 0. -1: not set.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "-1"},
   };
 }
 
@@ -96,6 +125,28 @@ std::vector<ModelOption> block_options(ModelConfig* model) {
        .default_in_files = "0",
        .inferable_if = [](const ModelConfig& shape) { return shape.norm_weights; },
        .places = {.assumed = 7, .log = 2, .sweep = 8}},
+      {.name = "PARALLEL_RESIDUAL_START",
+       .value = bind::integer(&model->parallel_residual_start, -1, 1024),
+       .unit = "block",
+       .help = "PARALLEL_BLOCK for the blocks from this one on, counted from 0. -1: none.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "-1",
+       .inferable_if = [](const ModelConfig& shape) { return shape.norm_weights; }},
+      {.name = "XSA_LAST_N",
+       .value = bind::integer(&model->xsa_last_n, 0, 1024),
+       .unit = "blocks",
+       .help =
+           "Exclusive self-attention in this many last blocks: what a head returns has no component along the value of its own "
+           "position.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .places = {.assumed = 13}},
+      {.name = "LN_SCALE",
+       .value = bind::boolean(&model->ln_scale),
+       .help = "Multiply the norms of block i, counted from 0, by 1/sqrt(i + 1).",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .places = {.assumed = 12}},
       {.name = "LOGIT_SOFTCAP",
        .value = bind::number(&model->logit_softcap, {.low = 0}),
        .help = "Soft cap on the logits: cap * tanh(logits / cap); 0 = off.",
@@ -114,6 +165,13 @@ std::vector<ModelOption> block_options(ModelConfig* model) {
        .default_in_files = "1",
        .shown_by = parameter_name::skip_weights,
        .places = {.log = 4}},
+      {.name = "SKIP_GATES_ENABLED",
+       .value = bind::boolean(&model->skip_gates),
+       .help =
+           "Interpolate between a skip connection and the residual stream, with a learned gate per channel, instead of adding.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .shown_by = parameter_name::skip_gates},
       {.name = "RESID_MIX",
        .value = bind::boolean(&model->resid_mix),
        .help = "Each block starts with a learned mix of its input and the token embedding.",
@@ -133,6 +191,7 @@ std::vector<ModelOption> shape_options(ModelConfig* model) {
   std::vector<ModelOption> options = size_options(model);
   append(options, init_options(model));
   append(options, block_options(model));
+  append(options, loop_options(model));
   return options;
 }
 
@@ -221,11 +280,6 @@ std::string shape_summary(const std::vector<ResolvedOption>& options) {
   std::vector<std::string> parts;
   for (const auto& name : listed_options(&ListPlaces::log)) parts.push_back(name + "=" + find_option(options, name).text);
   return join(parts, " ");
-}
-
-void check_shape(const ModelConfig& model, const std::vector<ResolvedOption>& options) {
-  if (!leaky(model.mlp_kind) && model.mlp_leaky_slope != ModelConfig().mlp_leaky_slope)
-    refuse(options, {"MLP_LEAKY_SLOPE", "MLP_KIND"}, "this MLP_KIND has no slope", "set MLP_KIND=leaky_relu or leaky_relu2");
 }
 
 }  // namespace pgolf

@@ -104,7 +104,7 @@ ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_vi
   return const_cast<ResolvedOption&>(find_option(std::as_const(options), name));
 }
 
-void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names, const std::string& reason,
+void refuse(const std::vector<ResolvedOption>& options, const std::vector<const char*>& names, const std::string& reason,
             const std::string& hint) {
   std::string what;
   for (const char* name : names) {

@@ -1,6 +1,14 @@
 #include "pgolf/config/parameters.h"
 
+#include <algorithm>
+
 namespace pgolf {
+namespace {
+
+/// ORTHOGONAL_INIT leaves a matrix with a shorter side as it was constructed.
+constexpr int64_t min_orthogonal_size = 64;
+
+}  // namespace
 
 int64_t Parameter::numel() const {
   int64_t n = 1;
@@ -30,31 +38,36 @@ std::vector<Parameter> model_parameters(const ModelConfig& model) {
                    all_normal ? model.init_std : default_std});
   };
   const int64_t dim = model.model_dim, kv_dim = int64_t{model.num_kv_heads} * model.head_dim();
-  const int64_t hidden = dim * model.mlp_mult;
+  const int64_t hidden = model.mlp_hidden();
   if (model.unet_skips) control(parameter_name::skip_weights, {model.skip_count(), dim});
+  if (model.skip_gates) control(parameter_name::skip_gates, {model.skip_count(), dim});
   weight(parameter_name::token_embedding, model.vocab_size, dim, ParameterRole::embedding,
          model.tie_embeddings ? Initialization::normal : Initialization::as_constructed, model.tied_embed_init_std);
   for (int i = 0; i < model.num_layers; ++i) {
     const auto named = [i](const char* name) { return parameter_name::in_block(i, name); };
-    const auto matrix = [&](const char* name, int64_t rows, int64_t columns,
-                            Initialization default_init = Initialization::as_constructed) {
-      weight(named(name), rows, columns, ParameterRole::matrix, default_init);
+    const auto matrix = [&](const char* name, int64_t rows, int64_t columns) {
+      const bool orthogonal = model.orthogonal_init && std::min(rows, columns) >= min_orthogonal_size;
+      weight(named(name), rows, columns, ParameterRole::matrix,
+             orthogonal ? Initialization::orthogonal : Initialization::as_constructed);
+    };
+    const auto projection = [&](const char* name, int64_t rows, int64_t columns) {
+      weight(named(name), rows, columns, ParameterRole::matrix, Initialization::zeros);
     };
     control(named("attn_scale"), {dim});
     control(named("mlp_scale"), {dim});
     if (model.resid_mix) control(named(parameter_name::resid_mix), {2, dim});
     if (model.norm_weights) {
       control(named(parameter_name::attn_norm), {dim});
-      if (!model.parallel_block) control(named(parameter_name::mlp_norm), {dim});
+      if (!model.parallel(i)) control(named(parameter_name::mlp_norm), {dim});
     }
     control(named(parameter_name::q_gain), {model.num_heads});
     matrix("attn.c_q.weight", dim, dim);
     matrix(parameter_name::key, kv_dim, dim);
     matrix("attn.c_v.weight", kv_dim, dim);
-    matrix("attn.proj.weight", dim, dim, Initialization::zeros);
+    projection("attn.proj.weight", dim, dim);
     matrix(parameter_name::mlp_up, hidden, dim);
     if (model.mlp_kind == MlpKind::swiglu) matrix(parameter_name::mlp_gate, hidden, dim);
-    matrix("mlp.proj.weight", dim, hidden, Initialization::zeros);
+    projection("mlp.proj.weight", dim, hidden);
   }
   if (model.norm_weights) control(parameter_name::final_norm, {dim});
   if (!model.tie_embeddings) weight(parameter_name::head, model.vocab_size, dim, ParameterRole::head, Initialization::zeros);

@@ -1,5 +1,7 @@
 #include "pgolf/config/run_config.h"
 
+#include <cmath>
+
 namespace pgolf {
 
 RopeSpec ModelConfig::rope_of(int layer) const {
@@ -10,8 +12,12 @@ RopeSpec ModelConfig::widest_rope() const {
   return {head_dim(), rope_dims.max(head_dim()), rope};
 }
 
+double ModelConfig::norm_factor(int layer) const {
+  return ln_scale ? 1 / std::sqrt(layer + 1.0) : 1;
+}
+
 int64_t ModelConfig::skip_count() const {
-  return unet_skips ? num_layers / 2 : 0;
+  return unet_skips ? full_order().skips() : 0;
 }
 
 }  // namespace pgolf

@@ -42,6 +42,8 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
   check_shape(model, options);
   if (model.init_std > 0 && model.tied_embed_init_std != ModelConfig().tied_embed_init_std)
     refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "set only one of them");
+  if (model.init_std > 0 && model.orthogonal_init)
+    refuse(options, {"ORTHOGONAL_INIT", "INIT_STD"}, "both set the initial matrices", "set only one of them");
 }
 
 void check_run_id(const std::string& run_id, const std::vector<ResolvedOption>& options) {

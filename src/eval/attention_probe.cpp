@@ -160,9 +160,9 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
   };
   const Observation observation(model, look);
   for (; window < count; ++window) model->logits(windows.narrow(0, window, 1));
-  for (auto& layer : measures.heads) {
-    for (auto& head : layer) {
-      const auto n = static_cast<double>(count);
+  for (size_t layer = 0; layer < measures.heads.size(); ++layer) {
+    const auto n = static_cast<double>(count * model->order().passes_of(static_cast<int>(layer)));
+    for (auto& head : measures.heads[layer]) {
       head = {head.distance / n, head.entropy / n, head.first_token / n, head.previous_token / n, head.rotated_share / n};
     }
   }

@@ -3,17 +3,18 @@
 #include <torch/types.h>
 
 #include "pgolf/ops/attention.h"
+#include "pgolf/ops/exclusive.h"
 #include "pgolf/ops/heads.h"
 
 namespace pgolf {
 
 CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path,
                                                  std::shared_ptr<ops::RopeTableCache> tables)
-    : layer_(layer),
-      num_heads_(config.num_heads),
+    : num_heads_(config.num_heads),
       num_kv_heads_(config.num_kv_heads),
       head_dim_(config.head_dim()),
       qk_norm_(config.qk_norm),
+      exclusive_(config.exclusive(layer)),
       path_(path) {
   const int64_t dim = config.model_dim;
   const int64_t kv_dim = num_kv_heads_ * head_dim_;
@@ -31,23 +32,27 @@ CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& 
   return {q, k, v};
 }
 
-at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, KvCache* cache) {
+at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, const BlockPass& pass) {
+  const auto attended = [&](const Heads& own, const at::Tensor& keys, const at::Tensor& values) {
+    const auto y = ops::causal_attention(own.q, keys, values, path_).transpose(1, 2);
+    return exclusive_ ? ops::exclude_value(y, own.v.transpose(1, 2)) : y;
+  };
+  KvCache* const cache = pass.cache;
   if (cache == nullptr) {
-    const auto [q, k, v] = heads(x, rotary->table(x.size(1), x.device()).get());
-    return ops::causal_attention(q, k, v, path_);
+    const auto own = heads(x, rotary->table(x.size(1), x.device()).get());
+    return attended(own, own.k, own.v);
   }
   const auto table = rotary->table(cache->capacity(), x.device());
   const auto here = table != nullptr ? table->positions(cache->length(), x.size(1)) : ops::RopeTable();
-  const auto [q, k, v] = heads(x, table != nullptr ? &here : nullptr);
-  const auto all = cache->append(layer_, k, v);
-  return ops::causal_attention(q, all.keys, all.values, path_);
+  const auto own = heads(x, table != nullptr ? &here : nullptr);
+  const auto all = cache->append(pass.index, own.k, own.v);
+  return attended(own, all.keys, all.values);
 }
 
-at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x, KvCache* cache) {
+at::Tensor CausalSelfAttentionImpl::forward(const at::Tensor& x, const BlockPass& pass) {
   if (observer) observer(x);
   const int64_t batch = x.size(0), time = x.size(1);
-  const auto y = attend(x, cache);  // [B, Hq, T, D]
-  return proj(y.transpose(1, 2).reshape({batch, time, num_heads_ * head_dim_}), path_);
+  return proj(attend(x, pass).reshape({batch, time, num_heads_ * head_dim_}), path_);
 }
 
 }  // namespace pgolf

@@ -18,7 +18,7 @@ at::Tensor NormWeightImpl::forward(const at::Tensor& normed) {
 
 MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
     : kind_(config.mlp_kind), leaky_slope_(config.mlp_leaky_slope), path_(path) {
-  const int64_t hidden = int64_t{config.mlp_mult} * config.model_dim;
+  const int64_t hidden = config.mlp_hidden();
   fc = register_module("fc", CastedLinear(config.model_dim, hidden));
   if (kind_ == MlpKind::swiglu) gate = register_module("gate", CastedLinear(config.model_dim, hidden));
   proj = register_module("proj", CastedLinear(hidden, config.model_dim));
@@ -31,7 +31,7 @@ at::Tensor MlpImpl::forward(const at::Tensor& x) {
 }
 
 BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables)
-    : parallel_(config.parallel_block), path_(path) {
+    : parallel_(config.parallel(layer)), norm_factor_(config.norm_factor(layer)), path_(path) {
   const int64_t dim = config.model_dim;
   attn_scale = register_parameter("attn_scale", torch::ones({dim}));
   mlp_scale = register_parameter("mlp_scale", torch::ones({dim}));
@@ -44,16 +44,16 @@ BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::sh
   mlp = register_module("mlp", Mlp(config, path));
 }
 
-at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0, KvCache* cache) {
+at::Tensor BlockImpl::forward(const at::Tensor& x_in, const at::Tensor& x0, const BlockPass& pass) {
   const auto weighted = [](NormWeight& norm, const at::Tensor& normed) { return norm ? norm(normed) : normed; };
-  const auto start =
-      resid_mix.defined() ? ops::residual_mix_norm(x_in, x0, resid_mix, path_) : ops::Normed{x_in, ops::rms_norm(x_in, path_)};
+  const auto start = resid_mix.defined() ? ops::residual_mix_norm(x_in, x0, resid_mix, path_, norm_factor_)
+                                         : ops::Normed{x_in, ops::rms_norm(x_in, path_, norm_factor_)};
   const auto normed = weighted(attn_norm, start.normed);
   if (parallel_) {
-    const auto attended = ops::scaled_add(start.x, attn_scale, attn(normed, cache), path_);
+    const auto attended = ops::scaled_add(start.x, attn_scale, attn(normed, pass), path_);
     return ops::scaled_add(attended, mlp_scale, mlp(normed), path_);
   }
-  const auto attended = ops::scaled_add_norm(start.x, attn_scale, attn(normed, cache), path_);
+  const auto attended = ops::scaled_add_norm(start.x, attn_scale, attn(normed, pass), path_, norm_factor_);
   return ops::scaled_add(attended.x, mlp_scale, mlp(weighted(mlp_norm, attended.normed)), path_);
 }
 

@@ -18,8 +18,10 @@ namespace pgolf {
 
 GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
     : config_(config), path_(path), tables_(std::make_shared<ops::RopeTableCache>()) {
+  set_extra_passes(config.num_loops);
   const int64_t dim = config.model_dim;
   if (config.unet_skips) skip_weights = register_parameter("skip_weights", torch::ones({config.skip_count(), dim}));
+  if (config.skip_gates) skip_gates = register_parameter("skip_gates", torch::zeros({config.skip_count(), dim}));
   tok_emb = register_module("tok_emb", torch::nn::Embedding(config.vocab_size, dim));
   if (config.tie_embeddings) tied_head_.emplace(tok_emb->weight);
   torch::nn::ModuleList list;
@@ -35,23 +37,42 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   for (const Parameter& parameter : model_parameters(config)) {
     if (parameter.initialization == Initialization::normal)
       torch::nn::init::normal_(made[parameter.name], 0.0, parameter.init_std);
+    if (parameter.initialization == Initialization::orthogonal) torch::nn::init::orthogonal_(made[parameter.name]);
     if (parameter.initialization == Initialization::zeros) torch::nn::init::zeros_(made[parameter.name]);
   }
 }
 
+void GptImpl::set_extra_passes(int passes) {
+  TORCH_CHECK(passes >= 0 && passes <= config_.num_loops, "a model with NUM_LOOPS=", config_.num_loops, " cannot make ", passes,
+              " extra passes");
+  extra_passes_ = passes;
+  order_ = config_.order(passes);
+}
+
+at::Tensor GptImpl::with_skip(const at::Tensor& x, const at::Tensor& skip, int64_t row) {
+  if (skip_gates.defined()) return ops::gated_skip(x, skip, skip_weights[row], skip_gates[row], path_);
+  return ops::scaled_add(x, skip_weights[row], skip, path_);
+}
+
 at::Tensor GptImpl::hidden(const at::Tensor& input_ids, KvCache* cache) {
-  const size_t encoder_layers = blocks.size() / 2;
-  const auto skip_count = static_cast<size_t>(config_.skip_count());
   auto x = ops::rms_norm(tok_emb(input_ids), path_);
   const auto x0 = x;
+  BlockPass pass{cache};
+  const auto run = [&](int layer) {
+    x = blocks[static_cast<size_t>(layer)](x, x0, pass);
+    ++pass.index;
+  };
   std::vector<at::Tensor> skips;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    if (i >= encoder_layers && !skips.empty()) {
-      x = ops::scaled_add(x, skip_weights[static_cast<int64_t>(i - encoder_layers)], skips.back(), path_);
+  for (const int layer : order_.encoder) {
+    run(layer);
+    if (skip_weights.defined()) skips.push_back(x);
+  }
+  for (size_t step = 0; step < order_.decoder.size(); ++step) {
+    if (!skips.empty()) {
+      x = with_skip(x, skips.back(), static_cast<int64_t>(step));
       skips.pop_back();
     }
-    x = blocks[i](x, x0, cache);
-    if (i < skip_count) skips.push_back(x);
+    run(order_.decoder[step]);
   }
   const auto normed = ops::rms_norm(x, path_);
   if (cache != nullptr) cache->advance(input_ids.size(1));
@@ -87,6 +108,7 @@ at::Tensor GptImpl::logits(const at::Tensor& input_ids) {
 }
 
 at::Tensor GptImpl::extend(const at::Tensor& input_ids, KvCache& cache, Positions positions) {
+  TORCH_CHECK(cache.passes() == order_.passes(), "the cache has ", cache.passes(), " passes, the model makes ", order_.passes());
   const torch::NoGradGuard no_grad;
   const auto features = hidden(input_ids, &cache);
   return capped_logits(positions == Positions::last ? features.narrow(1, features.size(1) - 1, 1) : features);

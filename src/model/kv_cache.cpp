@@ -19,14 +19,14 @@ at::Tensor reallocated(const at::Tensor& x, const at::Tensor& like, int64_t allo
 
 }  // namespace
 
-KvCache::KvCache(int64_t num_layers, int64_t capacity) : layers_(static_cast<size_t>(num_layers)), capacity_(capacity) {
+KvCache::KvCache(int64_t passes, int64_t capacity) : passes_(static_cast<size_t>(passes)), capacity_(capacity) {
   TORCH_CHECK(capacity > 0, "KvCache capacity must be positive, not ", capacity);
 }
 
 int64_t KvCache::bytes() const {
   int64_t total = 0;
-  for (const auto& layer : layers_) {
-    if (layer.keys.defined()) total += static_cast<int64_t>(layer.keys.nbytes() + layer.values.nbytes());
+  for (const auto& pass : passes_) {
+    if (pass.keys.defined()) total += static_cast<int64_t>(pass.keys.nbytes() + pass.values.nbytes());
   }
   return total;
 }
@@ -36,10 +36,10 @@ void KvCache::truncate(int64_t length) {
   length_ = length;
 }
 
-KvCache::Entries KvCache::append(int64_t layer, const at::Tensor& keys, const at::Tensor& values) {
+KvCache::Entries KvCache::append(int64_t pass, const at::Tensor& keys, const at::Tensor& values) {
   const int64_t end = length_ + keys.size(2);
   TORCH_CHECK(end <= capacity_, "KvCache has a capacity of ", capacity_, " positions, needs ", end);
-  auto& held = layers_[static_cast<size_t>(layer)];
+  auto& held = passes_[static_cast<size_t>(pass)];
   if (const int64_t allocated = held.keys.defined() ? held.keys.size(2) : 0; allocated < end) {
     const int64_t wanted = std::min(capacity_, std::max({end, 2 * allocated, kInitialPositions}));
     held = {reallocated(held.keys, keys, wanted, length_), reallocated(held.values, values, wanted, length_)};

@@ -1,6 +1,7 @@
 #include "pgolf/model_io/model_file.h"
 
 #include <charconv>
+#include <cmath>
 
 #include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/model_container.h"
@@ -52,6 +53,14 @@ int count_blocks(const StateDict& state) {
   return layers;
 }
 
+/// From where on blocks have no norm of their own for the MLP.
+void infer_parallel_blocks(const StateDict& state, ModelConfig* model) {
+  int start = 0;
+  while (start < model->num_layers && find(state, parameter_name::in_block(start, parameter_name::mlp_norm)) != nullptr) ++start;
+  model->parallel_block = start == 0;
+  if (start > 0 && start < model->num_layers) model->parallel_residual_start = start;
+}
+
 StoredModel infer_model(const StateDict& state, const fs::path& path, std::vector<std::string>* assumed) {
   const auto misfit = [&](const char* what) { return Error(ExitCode::bad_input, format("%s: %s", path.c_str(), what)); };
   const auto first = [](const char* name) { return parameter_name::in_block(0, name); };
@@ -73,15 +82,16 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   if (model.num_heads % model.num_kv_heads != 0)
     throw misfit("the number of key/value heads does not divide the number of query heads");
   const auto hidden = need(state, first(parameter_name::mlp_up), 2, path).size(0);
-  if (hidden == 0 || hidden % model.model_dim != 0 || hidden / model.model_dim > kWidestMlp)
+  if (hidden == 0 || hidden > kWidestMlp * model.model_dim)
     throw misfit("the MLP's width is not a valid multiple of the model's");
-  model.mlp_mult = static_cast<int>(hidden / model.model_dim);
+  model.mlp_mult = static_cast<double>(hidden) / model.model_dim;
+  while (model.mlp_hidden() < hidden) model.mlp_mult = std::nextafter(model.mlp_mult, kWidestMlp);  // the quotient is rounded
   model.tie_embeddings = find(state, parameter_name::head) == nullptr;
   if (find(state, first(parameter_name::mlp_gate)) != nullptr) model.mlp_kind = MlpKind::swiglu;
   for (const auto& option : shape_options(&model)) {
     if (!option.shown_by.empty()) option.value.assign(find(state, option.shown_by) != nullptr ? "1" : "0");
   }
-  model.parallel_block = model.norm_weights && find(state, first(parameter_name::mlp_norm)) == nullptr;
+  if (model.norm_weights) infer_parallel_blocks(state, &model);
   *assumed = assume_defaults(&stored);
   return stored;
 }

@@ -5,6 +5,7 @@
 
 #include "fast.h"
 #include "pgolf/ops/rms_norm.h"
+#include "times.h"
 
 namespace pgolf::ops {
 
@@ -28,22 +29,33 @@ at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Te
   return x + scale.to(x.scalar_type()) * branch;
 }
 
-Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path) {
-  RECORD_USER_SCOPE("residual_mix_norm");
+at::Tensor gated_skip(const at::Tensor& x, const at::Tensor& skip, const at::Tensor& weight, const at::Tensor& gate,
+                      OpsPath path) {
   if (path == OpsPath::fast) {
-    if (auto outputs = fast::residual_mix_norm(x, x0, mix); outputs.x.defined()) return outputs;
+    const auto kept = gate.sigmoid();
+    return residual_mix(x, skip, at::stack({kept, (1 - kept) * weight}), path);
   }
-  const auto mixed = residual_mix(x, x0, mix, path);
-  return {mixed, rms_norm(mixed, path)};
+  RECORD_USER_SCOPE("gated_skip");
+  const auto scaled = weight.to(x.scalar_type()) * skip;
+  return at::lerp(scaled, x, gate.to(x.scalar_type()).sigmoid());
 }
 
-Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path) {
+Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path, double norm_factor) {
+  RECORD_USER_SCOPE("residual_mix_norm");
+  if (path == OpsPath::fast) {
+    if (auto [y, normed] = fast::residual_mix_norm(x, x0, mix); y.defined()) return {y, times(normed, norm_factor)};
+  }
+  const auto mixed = residual_mix(x, x0, mix, path);
+  return {mixed, rms_norm(mixed, path, norm_factor)};
+}
+
+Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path, double norm_factor) {
   RECORD_USER_SCOPE("scaled_add_norm");
   if (path == OpsPath::fast) {
-    if (auto outputs = fast::scaled_add_norm(x, scale, branch); outputs.x.defined()) return outputs;
+    if (auto [y, normed] = fast::scaled_add_norm(x, scale, branch); y.defined()) return {y, times(normed, norm_factor)};
   }
   const auto sum = scaled_add(x, scale, branch, path);
-  return {sum, rms_norm(sum, path)};
+  return {sum, rms_norm(sum, path, norm_factor)};
 }
 
 }  // namespace pgolf::ops

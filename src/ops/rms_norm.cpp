@@ -4,15 +4,16 @@
 #include <torch/types.h>
 
 #include "fast.h"
+#include "times.h"
 
 namespace pgolf::ops {
 
-at::Tensor rms_norm(const at::Tensor& x, OpsPath path) {
+at::Tensor rms_norm(const at::Tensor& x, OpsPath path, double factor) {
   RECORD_USER_SCOPE("rms_norm");
   if (path == OpsPath::fast) {
-    if (auto y = fast::rms_norm(x); y.defined()) return y;
+    if (auto y = fast::rms_norm(x); y.defined()) return times(y, factor);
   }
-  return at::rms_norm(x, {x.size(-1)});
+  return times(at::rms_norm(x, {x.size(-1)}), factor);
 }
 
 at::Tensor norm_weight(const at::Tensor& normed, const at::Tensor& weight) {

@@ -19,9 +19,7 @@ int64_t payload_of(const Parameter& parameter) {
 
 RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size, const MicroBatchPlan& plan) {
   const auto& m = config.model;
-  const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = int64_t{m.mlp_mult} * dim,
-                vocab = m.vocab_size;
-  const int64_t layers = m.num_layers;
+  const int64_t dim = m.model_dim, kv = int64_t{m.num_kv_heads} * m.head_dim(), hidden = m.mlp_hidden(), vocab = m.vocab_size;
   RunEstimate out;
   int64_t matrices = 0, embedding = 0, controls = 0;  // embedding includes the head
   for (const Parameter& parameter : model_parameters(m)) {
@@ -38,10 +36,10 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
       plan.parallel * out.weight_bytes + copies * 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
   const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * plan.micro_batches);
   const int64_t element = bfloat16 ? 2 : 4;
-  // Kept per block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's
+  // Kept per pass of a block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's
   // output, the MLP's hidden layer once per matrix, two branch outputs; once per token: logits, their soft cap, and in float32.
   const int64_t per_block = 7 * dim + 2 * (dim + 2 * kv) + m.mlp_matrices() * hidden;
-  out.activation_bytes = plan.parallel * tokens * (layers * per_block * element + vocab * (2 * element + 4));
+  out.activation_bytes = plan.parallel * tokens * (m.full_order().passes() * per_block * element + vocab * (2 * element + 4));
   out.artifact_bytes = static_cast<int64_t>(compression_ratio * static_cast<double>(out.int8_payload_bytes));
   return out;
 }

@@ -27,7 +27,7 @@ MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtim
     // Threads with their own micro-batches do not synchronize at every operation, but each needs memory for activations, so this
     // is only for small models: a few hundred bytes per element counted here.
     constexpr int64_t max_elements = 1 << 22;
-    if (fast_cpu && elements * config.model.num_layers <= max_elements) {
+    if (fast_cpu && elements * config.model.full_order().passes() <= max_elements) {
       while (max_micro_batches % (2 * parallel) == 0 && 2 * parallel <= runtime.num_threads) parallel *= 2;
       if (2 * parallel <= runtime.num_threads) parallel = 1;  // at least half the threads would be idle
     }

@@ -80,11 +80,28 @@ TEST(ModelOptions, FilesFromBeforeAnOptionAreRead) {
 }
 
 TEST(ModelOptions, MetadataReadsBack) {
-  const TrainCommand command =
-      train({"--rope-layers=full*3,none", "--rope-style=interleaved", "--rope-select=high", "--rope-scaling=yarn",
-             "--rope-scaling-factor=2", "--rope-original-seq-len=64", "--rope-table-dtype=bfloat16", "--qk-norm=0",
-             "--mlp-kind=leaky_relu", "--mlp-leaky-slope=0.25", "--norm-weights", "--parallel-block", "--unet-skips=0",
-             "--resid-mix=0", "--logit-softcap=0"});
+  const TrainCommand command = train({"--rope-layers=full*3,none",
+                                      "--rope-style=interleaved",
+                                      "--rope-select=high",
+                                      "--rope-scaling=yarn",
+                                      "--rope-scaling-factor=2",
+                                      "--rope-original-seq-len=64",
+                                      "--rope-table-dtype=bfloat16",
+                                      "--qk-norm=0",
+                                      "--mlp-kind=leaky_relu",
+                                      "--mlp-leaky-slope=0.25",
+                                      "--norm-weights",
+                                      "--parallel-block",
+                                      "--unet-skips=0",
+                                      "--resid-mix=0",
+                                      "--logit-softcap=0",
+                                      "--mlp-mult=2.5",
+                                      "--ln-scale",
+                                      "--xsa-last-n=2",
+                                      "--num-loops=2",
+                                      "--loop-start=1",
+                                      "--loop-end=3",
+                                      "--parallel-residual-start=0"});
   const ModelMetadata metadata = model_metadata(command.config.model, 77);
   for (const auto& [name, text] : metadata) {
     EXPECT_EQ(name == "TRAIN_SEQ_LEN" ? "77" : find_option(command.resolved, name).text, text) << name;
@@ -94,12 +111,26 @@ TEST(ModelOptions, MetadataReadsBack) {
   EXPECT_EQ(model_metadata(read.model, 77), metadata);
 }
 
+TEST(ModelOptions, FilesThatContradictThemselvesAreRefused) {
+  const auto error = [](const std::map<std::string, std::string>& changes) {
+    ModelMetadata metadata = metadata_for_file(ModelConfig(), 64);
+    for (const auto& [name, text] : changes) metadata[name] = text;
+    const auto error = testing::error_of([&] { read_model_metadata(metadata, "file"); });
+    return std::string(error ? error->what() : "");
+  };
+  EXPECT_CONTAINS(error({{"NUM_LOOPS", "1"}, {"LOOP_START", "7"}, {"LOOP_END", "9"}}),
+                  "file: NUM_LOOPS=1, LOOP_START=7, LOOP_END=9, NUM_LAYERS=9: a loop needs a first and a last block");
+  EXPECT_CONTAINS(error({{"PARALLEL_BLOCK", "1"}, {"PARALLEL_RESIDUAL_START", "2"}}), "both say which blocks are parallel");
+  EXPECT_CONTAINS(error({{"SKIP_GATES_ENABLED", "1"}, {"UNET_SKIPS", "0"}}), "there are no skip connections to gate");
+  EXPECT_CONTAINS(error({{"MLP_MULT", "0.001"}}), "the MLP has no hidden unit");
+}
+
 TEST(ModelOptions, InferableOptionsAreNotAssumed) {
   StoredModel stored;
-  EXPECT_EQ(assume_defaults(&stored).size(), 11u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 14u);
   stored.model.mlp_kind = MlpKind::swiglu;
   stored.model.norm_weights = stored.model.parallel_block = true;
-  EXPECT_EQ(assume_defaults(&stored).size(), 9u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 12u);
   EXPECT_EQ(stored.model.mlp_kind, MlpKind::swiglu);
   EXPECT_TRUE(stored.model.parallel_block);
 }

@@ -17,6 +17,8 @@ TEST(TrainChecks, OptionsWithoutEffectAreRejected) {
                   "only ROPE_SCALING=yarn");
   EXPECT_CONTAINS(train_error({"--mlp-leaky-slope=0.1"}), "MLP_LEAKY_SLOPE=0.1 (flag --mlp-leaky-slope), MLP_KIND=relu2");
   EXPECT_CONTAINS(train_error({"--init-std=0.02", "--tied-embed-init-std=0.01"}), "both set the initial embedding");
+  EXPECT_CONTAINS(train_error({"--init-std=0.02", "--orthogonal-init"}), "both set the initial matrices");
+  EXPECT_CONTAINS(train_error({"--skip-gates-enabled", "--unet-skips=0"}), "there are no skip connections to gate");
   EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
   for (const char* flag : {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7",
                            "--muon-backend-steps=4", "--muon-dtype=float32"}) {
@@ -52,6 +54,42 @@ TEST(TrainChecks, ShapeConflicts) {
   EXPECT_CONTAINS(train_error({"--num-kv-heads=3"}), "must divide the number of query heads");
   EXPECT_CONTAINS(train_error({"--model-dim=24"}), "a head has 3 dims");
   EXPECT_CONTAINS(train_error({"--num-kv-heads=16"}), "must divide the number of query heads");
+}
+
+TEST(TrainChecks, LoopsAreOfBlocksOfTheModel) {
+  EXPECT_CONTAINS(
+      train_error({"--num-loops=2"}),
+      "NUM_LOOPS=2 (flag --num-loops), LOOP_START=-1 (default), LOOP_END=-1 (default), NUM_LAYERS=9 (default): a loop "
+      "needs a first and a last block of the model");
+  EXPECT_CONTAINS(train_error({"--num-loops=2", "--loop-start=4", "--loop-end=9"}), "LOOP_END=9");
+  EXPECT_CONTAINS(train_error({"--num-loops=2", "--loop-start=5", "--loop-end=4"}), "LOOP_START=5");
+  EXPECT_CONTAINS(train_error({"--num-loops=2", "--loop-start=4"}), "LOOP_END=-1");
+  EXPECT_NO_THROW(train({"--loop-start=4", "--loop-end=9"})) << "the loop of a preset may be switched off";
+  const ModelConfig model = train({"--num-loops=2", "--loop-start=4", "--loop-end=5"}).config.model;
+  EXPECT_EQ(model.full_order().passes(), 13);
+  EXPECT_EQ(model.skip_count(), 6);
+}
+
+TEST(TrainChecks, BlocksAreParallelFromOneOn) {
+  const ModelConfig from_7 = train({"--parallel-residual-start=7"}).config.model;
+  EXPECT_FALSE(from_7.parallel(6));
+  EXPECT_TRUE(from_7.parallel(7));
+  for (const char* flag : {"--parallel-block", "--parallel-residual-start=0"})
+    EXPECT_TRUE(train({flag}).config.model.parallel(0));
+  EXPECT_NO_THROW(train({"--parallel-block", "--parallel-residual-start=0"}));
+  EXPECT_NO_THROW(train({"--parallel-block=0", "--parallel-residual-start=-1"}));
+  for (const char* block : {"--parallel-block=0", "--parallel-block=1"}) {
+    EXPECT_CONTAINS(train_error({block, "--parallel-residual-start=7"}), "both say which blocks are parallel");
+  }
+  EXPECT_CONTAINS(train_error({"--parallel-block=1", "--parallel-residual-start=-1"}), "both say which blocks are parallel");
+}
+
+TEST(TrainChecks, TheHiddenWidthIsRoundedDown) {
+  EXPECT_EQ(train({"--mlp-mult=4.0625", "--model-dim=128"}).config.model.mlp_hidden(), 520);
+  EXPECT_EQ(train({"--mlp-mult=2.999", "--model-dim=64", "--num-heads=4"}).config.model.mlp_hidden(), 191);
+  EXPECT_CONTAINS(train_error({"--mlp-mult=0"}), "must be 0 < x <= 256");
+  EXPECT_CONTAINS(train_error({"--mlp-mult=0.001"}), "the MLP has no hidden unit");
+  EXPECT_EQ(find_option(train({"--mlp-mult=3.0"}).resolved, "MLP_MULT").text, "3") << "as before it could be a fraction";
 }
 
 TEST(TrainChecks, BatchConflicts) {

@@ -103,12 +103,19 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"MODEL_DIM", "256"},
                                                      {"NUM_HEADS", "4"},
                                                      {"NUM_KV_HEADS", "1"},
-                                                     {"MLP_MULT", "3"},
+                                                     {"MLP_MULT", "3.5"},
                                                      {"TIE_EMBEDDINGS", "0"},
                                                      {"TIED_EMBED_INIT_STD", "0.01"},
                                                      {"LOGIT_SOFTCAP", "15.0"},
                                                      {"QK_GAIN_INIT", "2.0"},
+                                                     {"ORTHOGONAL_INIT", "1"},
                                                      {"PARALLEL_BLOCK", "1"},
+                                                     {"PARALLEL_RESIDUAL_START", "0"},
+                                                     {"XSA_LAST_N", "2"},
+                                                     {"LN_SCALE", "1"},
+                                                     {"NUM_LOOPS", "4"},
+                                                     {"LOOP_START", "1"},
+                                                     {"LOOP_END", "2"},
                                                      {"MLP_KIND", "leaky_relu2"},
                                                      {"MLP_LEAKY_SLOPE", "0.25"},
                                                      {"NORM_WEIGHTS", "1"},
@@ -176,8 +183,9 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
-    // These conflict with others: WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE and its two.
-    ASSERT_EQ(command.resolved.size(), values.size() + 8);
+    // These conflict with others: SKIP_GATES_ENABLED, WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE
+    // and its two.
+    ASSERT_EQ(command.resolved.size(), values.size() + 9);
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
     EXPECT_EQ(c.model.vocab_size, 2048);
@@ -185,7 +193,14 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.model_dim, 256);
     EXPECT_EQ(c.model.num_heads, 4);
     EXPECT_EQ(c.model.num_kv_heads, 1);
-    EXPECT_EQ(c.model.mlp_mult, 3);
+    EXPECT_EQ(c.model.mlp_mult, 3.5);
+    EXPECT_TRUE(c.model.orthogonal_init);
+    EXPECT_EQ(c.model.parallel_residual_start, 0);
+    EXPECT_EQ(c.model.xsa_last_n, 2);
+    EXPECT_TRUE(c.model.ln_scale);
+    EXPECT_EQ(c.model.num_loops, 4);
+    EXPECT_EQ(c.model.loop_start, 1);
+    EXPECT_EQ(c.model.loop_end, 2);
     EXPECT_FALSE(c.model.tie_embeddings);
     EXPECT_EQ(c.model.tied_embed_init_std, 0.01);
     EXPECT_EQ(c.model.logit_softcap, 15.0);

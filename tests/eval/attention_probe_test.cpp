@@ -179,6 +179,25 @@ TEST(AttentionProbe, WindowsAreAveragedAndTheModelLeftAsItWas) {
   EXPECT_TRUE(at::equal(model->logits(windows), before));
 }
 
+TEST(AttentionProbe, PassesOfALoopedBlockAreAveraged) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.num_loops = 2, config.loop_start = config.loop_end = 1;
+  Gpt model = make_random_model(config);
+  const auto windows = probed_windows(2);
+  double entropy = 0;
+  int64_t passes = 0;
+  model->blocks[1]->attn->observer = [&](const at::Tensor& x) {
+    auto& attention = model->blocks[1]->attn;
+    const auto heads = attention->heads(x, attention->rotary->table(x.size(1), at::kCPU).get());
+    entropy += attention_of_heads(heads.q, heads.k, rotated_dims(attention->rotary->spec()))[0].entropy;
+    ++passes;
+  };
+  for (int64_t window = 0; window < 2; ++window) model->logits(windows.narrow(0, window, 1));
+  EXPECT_EQ(passes, 2 * 3);
+  EXPECT_NEAR(measure_attention(model, windows, {3}).heads[1][0].entropy, entropy / 6, 1e-9);
+}
+
 TEST(AttentionProbe, Bfloat16ModelsAreProbedInFloat32) {
   for (const auto path : {OpsPath::reference, OpsPath::fast}) {
     Gpt model = probed_model(RopeSpec{8, 4}, path);

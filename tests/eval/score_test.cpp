@@ -237,6 +237,9 @@ TEST(CacheSize, FormulaIsWhatTheTablesHold) {
     model->logits(random_ids(1, 40, 48));
     EXPECT_EQ(measured_rope_table_bytes(model, 24), expected) << "of that length only";
     EXPECT_EQ(kv_cache_bytes(config, 24), 2 * 2 * 2 * 8 * 24 * 2) << "for any rotation";
+    ModelConfig looped = config;
+    looped.num_loops = 3, looped.loop_start = looped.loop_end = 1;
+    EXPECT_EQ(kv_cache_bytes(looped, 24), 5 * 2 * 2 * 8 * 24 * 2) << "an entry per pass";
   };
   check(2 * 24 * 4 * 4);  // cos and sin, positions, pairs, bytes
   config.rope_dims = 2;

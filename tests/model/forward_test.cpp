@@ -1,4 +1,5 @@
 // What the model computes: causality, skip connections, the loss, and its gradients.
+#include "pgolf/ops/rms_norm.h"
 #include "support/models.h"
 
 namespace pgolf::testing {
@@ -107,6 +108,75 @@ TEST(Forward, SkipConnectionsFormAUNet) {
   }
 }
 
+TEST(Forward, ALoopIsThoseBlocksAgain) {
+  torch::NoGradGuard no_grad;
+  // As many blocks as the looped model makes passes, with its weights.
+  const std::vector<size_t> passes{0, 1, 2, 1, 2, 1, 2, 3};
+  const auto ids = random_ids(2, 12, 48);
+  for (const OpsPath path : both_paths) {
+    ModelConfig config = partial_config(4), unrolled_config = partial_config(static_cast<int>(passes.size()));
+    config.num_loops = 2, config.loop_start = 1, config.loop_end = 2;
+    Gpt looped = make_random_model(config, 5, path), unrolled = make_model(unrolled_config, 5, path);
+    ASSERT_EQ(looped->skip_weights.sizes(), unrolled->skip_weights.sizes());
+    StateDict state;
+    for (const auto& [name, tensor] : state_dict(looped)) {
+      if (!name.starts_with("blocks.")) state.emplace_back(name, tensor);
+      for (size_t i = 0; i < passes.size() && name.starts_with("blocks."); ++i) {
+        if (name[7] - '0' == static_cast<int>(passes[i]))
+          state.emplace_back("blocks." + std::to_string(i) + name.substr(8), tensor);
+      }
+    }
+    load_state_dict(unrolled, state, "the looped model");
+    EXPECT_TRUE(at::equal(looped->logits(ids), unrolled->logits(ids)));
+  }
+}
+
+TEST(Forward, FewerPassesLeaveSkipRowsWithAZeroGradient) {
+  ModelConfig config = partial_config(4);
+  config.num_loops = 2, config.loop_start = 1, config.loop_end = 2, config.skip_gates = true;
+  const auto ids = random_ids(2, 13, 48);
+  Gpt model = make_random_model(config);
+  EXPECT_EQ(model->extra_passes(), 2) << "a new model runs the full order";
+  for (const auto& [passes, used] : std::map<int, int64_t>{{2, 4}, {1, 3}, {0, 2}}) {
+    model->set_extra_passes(passes);
+    model->zero_grad();
+    model(ids.narrow(1, 0, 12), ids.narrow(1, 1, 12)).backward();
+    for (const auto& gradient : {model->skip_weights.grad(), model->skip_gates.grad()}) {
+      ASSERT_EQ(gradient.sizes(), at::IntArrayRef({4, 32}));
+      for (int64_t row = 0; row < 4; ++row)
+        EXPECT_EQ(gradient[row].abs().max().item<float>() > 0, row < used) << passes << " " << row;
+    }
+  }
+  EXPECT_THROW(model->set_extra_passes(3), c10::Error);
+  EXPECT_THROW(model->set_extra_passes(-1), c10::Error);
+}
+
+TEST(Forward, OnlyTheLastBlocksAreExclusiveAndNormsShrinkWithTheLayer) {
+  torch::NoGradGuard no_grad;
+  const auto ids = random_ids(2, 12, 48);
+  const auto attended = [&](const std::function<void(ModelConfig&)>& change, size_t layer) {
+    ModelConfig config = partial_config(3);
+    change(config);
+    Gpt model = make_random_model(config);
+    const auto x = ops::rms_norm(model->tok_emb(ids), OpsPath::reference);
+    at::Tensor input;
+    auto& attention = model->blocks[layer]->attn;
+    attention->observer = [&](const at::Tensor& seen) { input = seen; };
+    model->blocks[layer](x, x);
+    return std::pair(input, attention(x));
+  };
+  const auto nothing = [](ModelConfig&) {};
+  const auto exclusive = [](ModelConfig& config) { config.xsa_last_n = 2; };
+  const auto scaled = [](ModelConfig& config) { config.ln_scale = true; };
+  EXPECT_TRUE(at::equal(attended(exclusive, 0).second, attended(nothing, 0).second));
+  for (const size_t layer : {1u, 2u}) {
+    EXPECT_GT(distance(attended(exclusive, layer).second, attended(nothing, layer).second), 1e-3);
+    const double factor = 1 / std::sqrt(static_cast<double>(layer) + 1);
+    EXPECT_TRUE(at::equal(attended(scaled, layer).first, attended(nothing, layer).first * factor)) << layer;
+  }
+  EXPECT_TRUE(at::equal(attended(scaled, 0).first, attended(nothing, 0).first));
+}
+
 /// Loss as a function of the parameters; larger batches make its rounding smaller against its slope.
 double numeric_loss(Gpt& model, const at::Tensor& ids) {
   torch::NoGradGuard no_grad;
@@ -170,6 +240,19 @@ void like_pythia(ModelConfig& config) {
   config.mlp_kind = MlpKind::gelu;
 }
 
+/// Everything that the record programs add to upstream's model.
+void like_a_record(ModelConfig& config) {
+  config.num_layers = 4;
+  config.num_loops = 2;
+  config.loop_start = config.loop_end = 1;
+  config.mlp_kind = MlpKind::leaky_relu2;
+  config.mlp_mult = 1.75;
+  config.parallel_residual_start = 2;
+  config.xsa_last_n = 3;
+  config.ln_scale = config.skip_gates = true;
+  config.rope_dims = 4;
+}
+
 std::vector<Shape> shapes() {
   std::vector<Shape> all;
   for (const OpsPath path : both_paths) {
@@ -181,6 +264,7 @@ std::vector<Shape> shapes() {
                    }});
     all.push_back({prefix + "llama", path, like_llama});
     all.push_back({prefix + "pythia", path, like_pythia});
+    all.push_back({prefix + "record", path, like_a_record});
   }
   return all;
 }
@@ -189,7 +273,8 @@ INSTANTIATE_TEST_SUITE_P(AllParts, Gradients, ::testing::ValuesIn(shapes()), [](
 
 TEST(Forward, FastAndReferencePathsAgree) {
   const auto ids = random_ids(2, 17, 48);
-  std::map<std::string, std::function<void(ModelConfig&)>> changes{{"llama", like_llama}, {"pythia", like_pythia}};
+  std::map<std::string, std::function<void(ModelConfig&)>> changes{
+      {"llama", like_llama}, {"pythia", like_pythia}, {"record", like_a_record}};
   for (const int rope_dims : {0, 2, 6, 8})
     changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope_dims = rope_dims; };
   for (const auto kind : {MlpKind::relu3, MlpKind::leaky_relu, MlpKind::leaky_relu2, MlpKind::gelu, MlpKind::swiglu})

@@ -51,6 +51,15 @@ const std::vector<Case>& cases() {
       {"no soft cap", [](ModelConfig& c) { c.logit_softcap = 0; }},
       {"swiglu, untied", [](ModelConfig& c) { c.mlp_kind = MlpKind::swiglu, c.tie_embeddings = false; }},
       {"heads of 8 dims", [](ModelConfig& c) { c.num_heads = 8; }},
+      {"looped", [](ModelConfig& c) { c.num_loops = 2, c.loop_start = 1, c.loop_end = 2; }},
+      {"a loop of everything", [](ModelConfig& c) { c.num_loops = 1, c.loop_start = 0, c.loop_end = 2; }},
+      {"parallel from the second", [](ModelConfig& c) { c.parallel_residual_start = 1; }},
+      {"exclusive", [](ModelConfig& c) { c.xsa_last_n = 3; }},
+      {"like a record",
+       [](ModelConfig& c) {
+         c.num_loops = 2, c.loop_start = 0, c.loop_end = 1, c.parallel_residual_start = 2, c.xsa_last_n = 11;
+         c.ln_scale = c.skip_gates = true, c.mlp_kind = MlpKind::leaky_relu2, c.rope_dims = 6;
+       }},
   };
   return all;
 }
@@ -145,16 +154,36 @@ TEST(KvCache, GrowsInStepsUpToItsCapacity) {
 
 TEST(KvCache, ForgottenPositionsDoNotCount) {
   torch::NoGradGuard no_grad;
-  Gpt model = make_random_model(base_config());
   const auto ids = random_ids(1, 30, 48), other = random_ids(1, 30, 48, 12);
-  KvCache cache = model->make_cache(64);
-  model->extend(at::cat({ids.narrow(1, 0, 20), other}, 1), cache);
-  cache.truncate(20);
-  const auto logits = model->extend(ids.narrow(1, 20, 10), cache);
-  EXPECT_LE(distance(logits, model->logits(ids).narrow(1, 20, 10)), 1e-4);
-  cache.truncate(0);
-  EXPECT_LE(distance(model->extend(other, cache), model->logits(other)), 1e-4);
-  EXPECT_THROW(cache.truncate(31), c10::Error);
+  for (const auto& [name, change] : cases()) {
+    ModelConfig config = base_config();
+    change(config);
+    Gpt model = make_random_model(config);
+    KvCache cache = model->make_cache(64);
+    model->extend(at::cat({ids.narrow(1, 0, 20), other}, 1), cache);
+    cache.truncate(20);
+    const auto logits = model->extend(ids.narrow(1, 20, 10), cache);
+    EXPECT_LE(distance(logits, model->logits(ids).narrow(1, 20, 10)), 1e-4) << name;
+    cache.truncate(0);
+    EXPECT_LE(distance(model->extend(other, cache), model->logits(other)), 1e-4) << name;
+    EXPECT_THROW(cache.truncate(31), c10::Error);
+  }
+}
+
+TEST(KvCache, IsForThePassesThatTheModelMakes) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = base_config();
+  config.num_loops = 2, config.loop_start = 1, config.loop_end = 2;
+  Gpt model = make_random_model(config);
+  const auto ids = random_ids(1, 30, 48);
+  KvCache full = model->make_cache(30);
+  EXPECT_EQ(full.passes(), 7);
+  model->set_extra_passes(1);
+  EXPECT_THROW(model->extend(ids, full), c10::Error);
+  KvCache cache = model->make_cache(30);
+  EXPECT_EQ(cache.passes(), 5);
+  model->extend(ids.narrow(1, 0, 20), cache);
+  EXPECT_LE(distance(model->extend(ids.narrow(1, 20, 10), cache), model->logits(ids).narrow(1, 20, 10)), 1e-4);
 }
 
 TEST(KvCache, TextsWithCachesOfTheirOwnDoNotMeet) {

@@ -114,6 +114,27 @@ TEST(Parameters, InitialValuesAreThoseDocumented) {
   EXPECT_NEAR(make_model(config)->tok_emb->weight.std().item<float>(), 0.02, 0.002);
 }
 
+TEST(Parameters, OrthogonalInitIsOfBlockMatricesThatAreLargeEnough) {
+  ModelConfig config = tiny_config();
+  config.model_dim = 128;
+  config.num_heads = 8;  // of 16 dims: k and v have 32 rows
+  config.mlp_kind = MlpKind::swiglu;
+  const ModelConfig plain = config;
+  config.orthogonal_init = true;
+  Gpt model = make_model(config), as_constructed = make_model(plain);
+  const StateDict before = state_dict(as_constructed);
+  size_t i = 0;
+  for (const auto& [name, weight] : state_dict(model)) {
+    const bool orthogonal = name.ends_with("c_q.weight") || name.ends_with("mlp.fc.weight") || name.ends_with("mlp.gate.weight");
+    const auto& constructed = before[i++].second;
+    EXPECT_EQ(at::equal(weight, constructed), !orthogonal) << name;
+    if (!orthogonal) continue;
+    const bool tall = weight.size(0) > weight.size(1);
+    const auto products = tall ? at::mm(weight.t(), weight) : at::mm(weight, weight.t());
+    EXPECT_LT(distance(products, at::eye(products.size(0))), 1e-5) << name;
+  }
+}
+
 TEST(Parameters, RopeDimsChangesNeitherNamesNorInitialBits) {
   Gpt full = make_model(tiny_config());
   for (const int rope_dims : {0, 2, 4, 6}) {
@@ -216,7 +237,7 @@ TEST(StateDict, ModulePathsListEveryUpstreamModule) {
 
 TEST(Parameters, AreDescribedInOrder) {
   // Every combination of the options that decide which tensors exist, and some sizes.
-  for (int bits = 0; bits < 64; ++bits) {
+  for (int bits = 0; bits < 256; ++bits) {
     ModelConfig config = tiny_config();
     config.num_layers = 1 + bits % 3;
     config.mlp_mult = 1 + bits % 2;
@@ -226,6 +247,13 @@ TEST(Parameters, AreDescribedInOrder) {
     config.parallel_block = (bits & 8) != 0;
     config.unet_skips = (bits & 16) != 0;
     config.resid_mix = (bits & 32) != 0;
+    config.skip_gates = config.unet_skips && (bits & 64) != 0;
+    if ((bits & 128) != 0) {
+      config.mlp_mult = 1.3;
+      config.parallel_residual_start = 1;
+      config.num_loops = 2;
+      config.loop_start = config.loop_end = 0;
+    }
     Gpt model = make_model(config);
     const auto expected = model_parameters(config);
     const auto state = state_dict(model);

@@ -45,6 +45,35 @@ TEST(FusedResidual, EqualsReference) {
   check_fused(2, 65, 512);
 }
 
+TEST(FusedResidual, TheFactorIsTheNormsOnly) {
+  const auto x = random_tensor({3, 7, 20}, 1), other = random_tensor({3, 7, 20}, 2), mix = random_tensor({2, 20}, 3);
+  for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+    const auto plain_mix = residual_mix_norm(x, other, mix, path), mixed = residual_mix_norm(x, other, mix, path, 0.25);
+    const auto plain_add = scaled_add_norm(x, mix[0], other, path), added = scaled_add_norm(x, mix[0], other, path, 0.25);
+    EXPECT_TRUE(at::equal(mixed.x, plain_mix.x));
+    EXPECT_TRUE(at::equal(mixed.normed, plain_mix.normed * 0.25));
+    EXPECT_TRUE(at::equal(added.x, plain_add.x));
+    EXPECT_TRUE(at::equal(added.normed, plain_add.normed * 0.25));
+    EXPECT_TRUE(at::equal(rms_norm(x, path, 0.25), rms_norm(x, path) * 0.25));
+  }
+}
+
+TEST(GatedSkip, IsBetweenTheSkipAndTheStream) {
+  const auto x = random_tensor({2, 3, 5}, 1), skip = random_tensor({2, 3, 5}, 2), weight = random_tensor({5}, 3);
+  const auto infinity = at::full({5}, std::numeric_limits<float>::infinity());
+  for (const auto path : {OpsPath::reference, OpsPath::fast}) {
+    const auto gated = [&](const at::Tensor& gate) { return gated_skip(x, skip, weight, gate, path); };
+    EXPECT_TRUE(at::equal(gated(infinity), x));
+    EXPECT_TRUE(at::equal(gated(-infinity), weight * skip));
+    EXPECT_LE(distance(gated(at::zeros({5})), (x + weight * skip) / 2), 1e-6);
+  }
+  const PathOp op = [](OpsPath path) {
+    return [path](const Tensors& in) { return Tensors{gated_skip(in[0], in[1], in[2], in[3], path)}; };
+  };
+  expect_fast_equals_reference(
+      op, {random_tensor({3, 65, 100}, 1), random_tensor({3, 65, 100}, 2), random_tensor({100}, 3), random_tensor({100}, 4)}, 2);
+}
+
 TEST(FusedResidual, ReferenceIsItsPartsOneAfterTheOther) {
   for (const auto dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
     const auto x = random_tensor({3, 7, 20}, 1).to(dtype), other = random_tensor({3, 7, 20}, 2).to(dtype);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "ops/ops_testing.h"
+#include "pgolf/base/cpu_level.h"
 
 namespace pgolf::ops::testing {
 namespace {

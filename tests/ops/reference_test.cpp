@@ -47,6 +47,23 @@ TEST(NumericGradients, ScaledAdd) {
       {random_tensor({2, 3, 20}, 1), random_tensor({20}, 2), random_tensor({2, 3, 20}, 3)});
 }
 
+TEST(NumericGradients, GatedSkip) {
+  expect_numeric_gradients(
+      [](OpsPath path) { return [path](const Tensors& in) { return Tensors{gated_skip(in[0], in[1], in[2], in[3], path)}; }; },
+      {random_tensor({2, 3, 20}, 1), random_tensor({2, 3, 20}, 2), random_tensor({20}, 3), random_tensor({20}, 4)});
+}
+
+TEST(NumericGradients, NormsTimesAFactor) {
+  expect_numeric_gradients(
+      [](OpsPath path) {
+        return [path](const Tensors& in) {
+          const auto added = scaled_add_norm(in[0], in[2], in[1], path, 0.5);
+          return Tensors{added.x, added.normed, rms_norm(in[0], path, 0.25)};
+        };
+      },
+      {random_tensor({2, 3, 20}, 1), random_tensor({2, 3, 20}, 2), random_tensor({20}, 3)});
+}
+
 TEST(NumericGradients, SoftcapCrossEntropy) {
   const auto targets = at::tensor({int64_t{3}, int64_t{0}, int64_t{19}});
   const Tensors inputs{random_tensor({3, 20}, 1) * 3};

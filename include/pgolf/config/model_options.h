@@ -60,7 +60,16 @@ std::vector<std::string> listed_options(int ListPlaces::*list);
 /// "MLP_KIND=relu2 PARALLEL_BLOCK=0 ...": the shape of the blocks, for the log.
 std::string shape_summary(const std::vector<ResolvedOption>& options);
 
-/// Error(usage) for an option that has no effect on this shape.
+/// Values that contradict each other.
+struct Conflict {
+  std::vector<const char*> options;
+  std::string reason, hint;
+};
+
+/// The first conflict in a model's shape, whether it comes from options or from a file.
+std::optional<Conflict> find_conflict(const ModelConfig& model);
+
+/// Error(usage) for a conflict, or for an option that has no effect on this shape.
 void check_shape(const ModelConfig& model, const std::vector<ResolvedOption>& options);
 
 }  // namespace pgolf

@@ -11,7 +11,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -54,6 +53,8 @@ namespace bind {
 Binding integer(int* field, int low, int high = std::numeric_limits<int>::max());
 Binding integer(int64_t* field, int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
 Binding number(double* field, Interval interval);
+/// Like number, but whole numbers are written like integers: "2", not "2.0".
+Binding short_number(double* field, Interval interval);
 /// Like number, but "none" restores the default, the field's value at the time of binding.
 Binding number_or_none(double* field, Interval interval);
 Binding boolean(bool* field);
@@ -201,7 +202,7 @@ const ResolvedOption& find_option(const std::vector<ResolvedOption>& options, st
 ResolvedOption& find_option(std::vector<ResolvedOption>& options, std::string_view name);
 
 /// Error(usage) "A=x (origin), B=y (origin): reason".
-[[noreturn]] void refuse(const std::vector<ResolvedOption>& options, std::initializer_list<const char*> names,
+[[noreturn]] void refuse(const std::vector<ResolvedOption>& options, const std::vector<const char*>& names,
                          const std::string& reason, const std::string& hint = {});
 
 /// What --print-config prints: "NAME=VALUE  # origin" under group headings. Entries that are not replayable are

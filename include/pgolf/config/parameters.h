@@ -13,7 +13,8 @@ namespace pgolf {
 enum class ParameterRole { embedding, head, matrix, control };
 
 /// Initialization of a parameter after all modules are constructed. as_constructed: it keeps the values from its module.
-enum class Initialization { as_constructed, normal, zeros };
+/// orthogonal: arXiv 1312.6120.
+enum class Initialization { as_constructed, normal, orthogonal, zeros };
 
 struct Parameter {
   std::string name;
@@ -34,6 +35,7 @@ namespace parameter_name {
 inline constexpr const char* token_embedding = "tok_emb.weight";
 inline constexpr const char* head = "lm_head.weight";
 inline constexpr const char* skip_weights = "skip_weights";
+inline constexpr const char* skip_gates = "skip_gates";
 inline constexpr const char* final_norm = "final_norm.weight";
 inline constexpr const char* blocks = "blocks.";  ///< prefix of the parameters of all blocks
 inline constexpr const char* resid_mix = "resid_mix";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "pgolf/artifact/model_format.h"
+#include "pgolf/config/block_order.h"
 #include "pgolf/config/enum_text.h"
 #include "pgolf/config/mlp_kind.h"
 #include "pgolf/config/ops_path.h"
@@ -35,27 +36,40 @@ struct ModelConfig {
   int model_dim = 512;
   int num_heads = 8;
   int num_kv_heads = 4;
-  int mlp_mult = 2;
+  double mlp_mult = 2;
   bool tie_embeddings = true;
   double tied_embed_init_std = 0.005;
   double logit_softcap = 30.0;  ///< 0 = none
   double qk_gain_init = 1.5;
   double init_std = -1.0;  ///< of all matrices and the embedding; < 0: as upstream
+  bool orthogonal_init = false;
   MlpKind mlp_kind = MlpKind::relu2;
   double mlp_leaky_slope = 0.5;  ///< slope below zero of the leaky kinds
   bool norm_weights = false;     ///< learned per-channel factor after the norms of blocks and head
+  bool ln_scale = false;         ///< the norms of block i are multiplied by 1/sqrt(i + 1)
   bool unet_skips = true;        ///< from the first half of the blocks to the second
+  bool skip_gates = false;       ///< interpolate between a skip connection and the stream, instead of adding
   bool resid_mix = true;         ///< each block starts with a learned mix of its input and the embedding
   RopeSettings rope;
   RopeDims rope_dims;
   bool qk_norm = true;
-  bool parallel_block = false;
+  int xsa_last_n = 0;                ///< blocks, from the last, with exclusive self-attention
+  bool parallel_block = false;       ///< all blocks are parallel
+  int parallel_residual_start = -1;  ///< blocks from this one on are parallel; -1: none
+  int num_loops = 0;                 ///< extra passes over the blocks loop_start .. loop_end
+  int loop_start = -1, loop_end = -1;
 
   RopeSpec rope_of(int layer) const;
   RopeSpec widest_rope() const;  ///< of the layer with the most rotated dimensions
   int head_dim() const { return model_dim / num_heads; }
   int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
-  int64_t skip_count() const;  ///< skip connections of the U-Net
+  int64_t mlp_hidden() const { return static_cast<int64_t>(mlp_mult * model_dim); }
+  bool parallel(int layer) const { return parallel_block || (parallel_residual_start >= 0 && layer >= parallel_residual_start); }
+  bool exclusive(int layer) const { return layer >= num_layers - xsa_last_n; }
+  double norm_factor(int layer) const;
+  BlockOrder order(int extra_passes) const { return block_order(num_layers, loop_start, loop_end, extra_passes); }
+  BlockOrder full_order() const { return order(num_loops); }
+  int64_t skip_count() const;  ///< skip connections of the U-Net, in the full order
   /// Trainable parameters, by formula (17,059,912 for the defaults).
   int64_t parameter_count() const;
 };

@@ -36,7 +36,7 @@ struct ShiftChange {
 ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shifted_q, const at::Tensor& shifted_k);
 
 struct AttentionMeasures {
-  std::vector<std::vector<HeadAttention>> heads;  ///< [layer][head], means over the windows
+  std::vector<std::vector<HeadAttention>> heads;  ///< [layer][head], means over the windows and the layer's passes
   std::vector<ShiftChange> shifts;                ///< per shift, the maximum over all layers and heads, on the first window
 };
 

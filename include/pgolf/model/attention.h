@@ -1,4 +1,5 @@
-// Causal self-attention with grouped queries, q/k normalization, partial rotation and a gain per query head.
+// Causal self-attention with grouped queries, q/k normalization, partial rotation, a gain per query head, and in some layers
+// exclusive of the own value (ops/exclusive.h).
 #pragma once
 
 #include <functional>
@@ -10,14 +11,20 @@
 
 namespace pgolf {
 
+/// What a pass through a block needs besides its input.
+struct BlockPass {
+  KvCache* cache = nullptr;  ///< if given, x continues the cached positions (the caller calls KvCache::advance())
+  int64_t index = 0;         ///< among the passes through all blocks, which have cache entries of their own
+};
+
 class CausalSelfAttentionImpl : public torch::nn::Module {
  public:
   /// layer: index from 0; selects its rotation.
   CausalSelfAttentionImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  /// [B, T, model_dim] -> [B, T, model_dim]. With a cache, x continues the cached positions and attends to them;
-  /// x's keys and values are appended (the caller calls KvCache::advance()).
-  at::Tensor forward(const at::Tensor& x, KvCache* cache = nullptr);
+  /// [B, T, model_dim] -> [B, T, model_dim]. With a cache, x also attends to the cached positions, and its keys and values are
+  /// appended.
+  at::Tensor forward(const at::Tensor& x, const BlockPass& pass = {});
 
   /// Operands of scaled dot-product attention: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim]; q and k
   /// normalized and rotated, q multiplied by its gain.
@@ -35,10 +42,10 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   Rotary rotary{nullptr};
 
  private:
-  at::Tensor attend(const at::Tensor& x, KvCache* cache);  ///< [B, T, model_dim] -> [B, Hq, T, D]
+  at::Tensor attend(const at::Tensor& x, const BlockPass& pass);  ///< [B, T, model_dim] -> [B, T, Hq, D]
 
-  int64_t layer_, num_heads_, num_kv_heads_, head_dim_;
-  bool qk_norm_;
+  int64_t num_heads_, num_kv_heads_, head_dim_;
+  bool qk_norm_, exclusive_;
   OpsPath path_;
 };
 TORCH_MODULE(CausalSelfAttention);

@@ -15,7 +15,7 @@ class NormWeightImpl : public torch::nn::Module {
 };
 TORCH_MODULE(NormWeight);
 
-/// proj(activation(fc(x))), hidden width mlp_mult * model_dim, no bias. See MlpKind for the activations; swiglu has a
+/// proj(activation(fc(x))), hidden width ModelConfig::mlp_hidden(), no bias. See MlpKind for the activations; swiglu has a
 /// third matrix.
 class MlpImpl : public torch::nn::Module {
  public:
@@ -32,13 +32,13 @@ class MlpImpl : public torch::nn::Module {
 TORCH_MODULE(Mlp);
 
 /// x = mix[0] x + mix[1] x0;  x += attn_scale * attn(norm(x));  x += mlp_scale * mlp(norm(x)). Without resid_mix x is not
-/// mixed. A parallel block (GPT-J) feeds one norm(x) to both branches.
+/// mixed. A parallel block (GPT-J) feeds one norm(x) to both branches. norm: times ModelConfig::norm_factor().
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables);
 
-  /// x: residual stream, x0: normalized embedding, both [B, T, C] -> [B, T, C]. cache: see CausalSelfAttentionImpl::forward().
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& x0, KvCache* cache = nullptr);
+  /// x: residual stream, x0: normalized embedding, both [B, T, C] -> [B, T, C].
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& x0, const BlockPass& pass = {});
 
   at::Tensor attn_scale, mlp_scale;                  ///< [C] float32, ones
   at::Tensor resid_mix;                              ///< [2, C] float32, ones and zeros; undefined without resid_mix
@@ -48,6 +48,7 @@ class BlockImpl : public torch::nn::Module {
 
  private:
   bool parallel_;
+  double norm_factor_;
   OpsPath path_;
 };
 TORCH_MODULE(Block);

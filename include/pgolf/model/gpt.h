@@ -14,8 +14,9 @@
 namespace pgolf {
 
 /// Mirrors upstream's class GPT: same parameter names, same order, and for the same generator state
-/// the same initial bits. The first num_layers/2 blocks push their outputs; each later block first adds
-/// skip_weights[i] * (the output popped last), unless unet_skips is off.
+/// the same initial bits. Blocks run in the order of config/block_order.h. The encoder pushes its outputs; step i of the decoder
+/// first adds skip_weights[i] * (the output popped last), or with skip_gates[i] interpolates (ops::gated_skip), unless unet_skips
+/// is off.
 class GptImpl : public torch::nn::Module {
  public:
   explicit GptImpl(const ModelConfig& config, OpsPath path = OpsPath::fast);
@@ -33,13 +34,20 @@ class GptImpl : public torch::nn::Module {
   /// Logits of tokens that continue the cached ones, which it appends to the cache: input_ids [B, t] -> [B, t, vocab_size], or
   /// [B, 1, vocab_size] for the last position only. Equal to logits() of the whole text up to rounding. No gradient.
   at::Tensor extend(const at::Tensor& input_ids, KvCache& cache, Positions positions = Positions::all);
-  /// An empty cache for this model.
-  KvCache make_cache(int64_t capacity) const { return {config_.num_layers, capacity}; }
+  /// An empty cache for this model, with as many extra passes as it makes now.
+  KvCache make_cache(int64_t capacity) const { return {order_.passes(), capacity}; }
+
+  /// Extra passes over the looped blocks, from 0 to config().num_loops, which a new model makes. Rows of skip_weights and
+  /// skip_gates that fewer passes leave unused get a zero gradient.
+  void set_extra_passes(int passes);
+  int extra_passes() const { return extra_passes_; }
+  const BlockOrder& order() const { return order_; }
 
   const ModelConfig& config() const { return config_; }
   int64_t rope_table_bytes() const { return tables_->bytes(); }
 
   at::Tensor skip_weights;  ///< [skip_count, model_dim] float32; undefined without unet_skips
+  at::Tensor skip_gates;    ///< the same; undefined without ModelConfig::skip_gates
   torch::nn::Embedding tok_emb{nullptr};
   std::vector<Block> blocks;
   NormWeight final_norm{nullptr};  ///< null without norm_weights
@@ -50,8 +58,12 @@ class GptImpl : public torch::nn::Module {
   at::Tensor raw_logits(const at::Tensor& features);                         ///< [N, C] -> [N, V], before the soft cap
   at::Tensor capped_logits(const at::Tensor& features);                      ///< [B, T, C] -> [B, T, V]
 
+  at::Tensor with_skip(const at::Tensor& x, const at::Tensor& skip, int64_t row);
+
   ModelConfig config_;
   OpsPath path_;
+  int extra_passes_ = 0;
+  BlockOrder order_;
   std::shared_ptr<ops::RopeTableCache> tables_;
   std::optional<ops::LinearWeight> tied_head_;  ///< tok_emb as the head's weight
 };

@@ -11,12 +11,13 @@ namespace pgolf {
 /// first tokens. Copies share the tensors: append to only one of them.
 class KvCache {
  public:
-  /// capacity: maximum number of positions, also the length of the model's rotation tables. Memory grows with the positions held,
-  /// by doubling.
-  KvCache(int64_t num_layers, int64_t capacity);
+  /// passes: through blocks, per text; a block that runs several times has several. capacity: maximum number of positions, also
+  /// the length of the model's rotation tables. Memory grows with the positions held, by doubling.
+  KvCache(int64_t passes, int64_t capacity);
 
   int64_t length() const { return length_; }  ///< positions held
   int64_t capacity() const { return capacity_; }
+  int64_t passes() const { return static_cast<int64_t>(passes_.size()); }
   int64_t bytes() const;  ///< of the tensors, spare capacity included
 
   /// Drops the positions from `length` on (0 <= length <= length()).
@@ -25,13 +26,13 @@ class KvCache {
   struct Entries {
     at::Tensor keys, values;  ///< [B, Hkv, T, D]: views of all positions held, new ones included
   };
-  /// Appends a layer's keys and values of the next t positions, [B, Hkv, t, D]; t must fit. Call it for every layer with the same
+  /// Appends a pass's keys and values of the next t positions, [B, Hkv, t, D]; t must fit. Call it for every pass with the same
   /// t, then call advance().
-  Entries append(int64_t layer, const at::Tensor& keys, const at::Tensor& values);
+  Entries append(int64_t pass, const at::Tensor& keys, const at::Tensor& values);
   void advance(int64_t t) { length_ += t; }
 
  private:
-  std::vector<Entries> layers_;  ///< [B, Hkv, allocated, D]
+  std::vector<Entries> passes_;  ///< [B, Hkv, allocated, D]
   int64_t length_ = 0, capacity_;
 };
 

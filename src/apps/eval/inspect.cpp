@@ -97,7 +97,7 @@ std::string rope_text(const ModelConfig& model) {
 
 std::string model_text(const ModelFile& file) {
   const ModelConfig& model = file.stored.model;
-  return format("%d layers of width %d, %d heads (%d key/value), MLP %dx, vocabulary %d, embeddings %s", model.num_layers,
+  return format("%d layers of width %d, %d heads (%d key/value), MLP %gx, vocabulary %d, embeddings %s", model.num_layers,
                 model.model_dim, model.num_heads, model.num_kv_heads, model.mlp_mult, model.vocab_size,
                 model.tie_embeddings ? "tied" : "not tied");
 }
