@@ -68,7 +68,8 @@ void check_optim(const OptimConfig& optim, std::vector<std::string>& warnings, c
   const OptimConfig defaults;
   const std::string no_effect = "no effect with this optimizer";
   if (optim.optimizer == OptimizerChoice::muon) {
-    if (optim.weight_decay != 0) refuse(options, {"WEIGHT_DECAY", "OPTIMIZER"}, no_effect, "set OPTIMIZER=adamw");
+    if (optim.weight_decay != 0)
+      refuse(options, {"WEIGHT_DECAY", "OPTIMIZER"}, no_effect, "set MUON_WD and EMBED_WD, or OPTIMIZER=adamw");
     return;
   }
   const auto must_be_default = [&](const char* name, bool is_default) {
@@ -79,6 +80,9 @@ void check_optim(const OptimConfig& optim, std::vector<std::string>& warnings, c
   must_be_default("MUON_MOMENTUM_WARMUP_STEPS", optim.muon_momentum_warmup_steps == defaults.muon_momentum_warmup_steps);
   must_be_default("MUON_BACKEND_STEPS", optim.muon_backend_steps == defaults.muon_backend_steps);
   must_be_default("MUON_DTYPE", optim.muon_dtype == defaults.muon_dtype);
+  must_be_default("MUON_ROW_NORMALIZE", !optim.muon_row_normalize);
+  for (const auto& [name, decay] : {std::pair{"MUON_WD", optim.muon_wd}, {"EMBED_WD", optim.embed_wd}})
+    if (decay != 0) refuse(options, {name, "OPTIMIZER"}, no_effect, "set WEIGHT_DECAY instead");
   if (find_option(options, "MATRIX_LR").source == Source::default_value) {
     warnings.push_back(format("MATRIX_LR=%g is Muon's default; with OPTIMIZER=adamw a typical value is 0.001", optim.matrix_lr));
   }
@@ -94,6 +98,11 @@ void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOp
   must_be_default("LR_MIN_SCALE", cosine || schedule.lr_min_scale == defaults.lr_min_scale);
   must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == defaults.warmdown_iters);
   must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == defaults.warmdown_frac);
+  must_be_default("MIN_LR", !cosine || schedule.min_lr == defaults.min_lr);
+  if (schedule.max_wallclock_seconds > 0 && schedule.cap_ms() <= 0) {
+    refuse(options, {"GPTQ_RESERVE_SECONDS", "MAX_WALLCLOCK_SECONDS"}, "no time would be left for training",
+           "set a smaller GPTQ_RESERVE_SECONDS");
+  }
   if (schedule.min_steps > 0 && schedule.max_wallclock_seconds == 0) {
     refuse(options, {"MIN_STEPS", "MAX_WALLCLOCK_SECONDS"}, "MIN_STEPS needs a time cap",
            "set MAX_WALLCLOCK_SECONDS, or MIN_STEPS=0");

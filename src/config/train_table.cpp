@@ -54,6 +54,11 @@ void add_data(OptionTable& table, DataConfig& data) {
   table.group("Data");
   table.add("DATA_PATH", bind::text(&data.data_path), "", "Folder with the shards fineweb_train_*.bin and fineweb_val_*.bin.");
   table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece .model file.");
+  table.add(
+      "LOADER", bind::choice(&data.loader), "",
+      "Order of the training tokens. stream: as the shards have them. shuffled: windows of TRAIN_SEQ_LEN from all shards in "
+      "random order, which depends on WORLD_SIZE but not on SEED.",
+      Resume::must_match);
   table.add("TRAIN_BATCH_TOKENS", bind::integer(&data.train_batch_tokens, 1, kMaxTokens), "tokens",
             format("Tokens per optimizer step over all ranks: %d micro-steps of whole sequences.", kMicroSteps),
             Resume::must_match);
@@ -78,6 +83,12 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
             "Optimizer of the block matrices; all other parameters use Adam. AdamW needs a MATRIX_LR far below Muon's default.");
   table.add("WEIGHT_DECAY", bind::number(&optim.weight_decay, kAtLeast0), "",
             "OPTIMIZER=adamw: decay of matrices and embeddings, scaled by their learning rate.");
+  table.add("MUON_WD", bind::number(&optim.muon_wd, kAtLeast0), "",
+            "OPTIMIZER=muon: decay of the block matrices, scaled by their learning rate.");
+  table.add("EMBED_WD", bind::number(&optim.embed_wd, kAtLeast0), "",
+            "OPTIMIZER=muon: decay of the token embedding, scaled by its learning rate.");
+  table.add("ADAM_WD", bind::number(&optim.adam_wd, kAtLeast0), "",
+            "Decay of vectors and scalars, scaled by their learning rate.");
   table.add("EMBED_LR", bind::number(&optim.embed_lr, kAtLeast0), "", "Adam learning rate of the token embedding, if not tied.");
   table.add("HEAD_LR", bind::number(&optim.head_lr, kAtLeast0), "", "Adam learning rate of the output head, if not tied.");
   table.add("TIED_EMBED_LR", bind::number(&optim.tied_embed_lr, kAtLeast0), "",
@@ -91,6 +102,8 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
             "Length of the linear momentum warmup.");
   table.add("MUON_BACKEND_STEPS", bind::integer(&optim.muon_backend_steps, 0, 1000), "iterations",
             "Newton-Schulz iterations per update.");
+  table.add("MUON_ROW_NORMALIZE", bind::boolean(&optim.muon_row_normalize), "",
+            "Divide each row of Muon's momentum by its norm before it is orthogonalized.");
   table.add("MUON_DTYPE", bind::choice(&optim.muon_dtype), "",
             "Dtype of Newton-Schulz and the update; auto = DTYPE. Upstream always uses bfloat16.");
   table.add("BETA1", bind::number(&optim.beta1, kFrom0Below1), "", "Adam decay rate of the first moment.");
@@ -107,6 +120,8 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
   table.add("ITERATIONS", bind::integer(&schedule.iterations, 0), "steps", "Maximum number of optimizer steps.");
   table.add("MAX_WALLCLOCK_SECONDS", bind::number(&schedule.max_wallclock_seconds, kAtLeast0), "seconds",
             "Cap on training time, validation excluded; 0 = no cap.");
+  table.add("GPTQ_RESERVE_SECONDS", bind::number(&schedule.gptq_reserve_seconds, kAtLeast0), "seconds",
+            "Part of MAX_WALLCLOCK_SECONDS that is not for training but for the Hessians that GPTQ needs.");
   table.add("MIN_STEPS", bind::integer(&schedule.min_steps, 0), "steps",
             "Time a few steps before training; if fewer than this many (or ITERATIONS) fit into MAX_WALLCLOCK_SECONDS, use fewer "
             "tokens per step, then fewer blocks. TRAIN_BATCH_TOKENS and NUM_LAYERS are upper limits. 0 = off.",
@@ -124,6 +139,8 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
             "LR_SCHEDULE=golf: length of the final linear decay to 0.");
   table.add("WARMDOWN_FRAC", bind::number_or_none(&schedule.warmdown_frac, kFrom0To1), "",
             "Length of that decay as a fraction of the budget, instead of WARMDOWN_ITERS.");
+  table.add("MIN_LR", bind::number(&schedule.min_lr, kFrom0To1), "",
+            "LR_SCHEDULE=golf: the decay ends at this fraction of the learning rate.");
 }
 
 void add_machine(OptionTable& table, RuntimeConfig& runtime) {

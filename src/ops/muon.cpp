@@ -12,6 +12,10 @@
 
 namespace pgolf::ops {
 
+at::Tensor row_norms(const at::Tensor& x) {
+  return at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, /*keepdim=*/true).clamp_min_(1e-7);
+}
+
 void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step, OpsPath path) {
   RECORD_USER_SCOPE("muon_update_");
   at::NoGradGuard no_grad;
@@ -21,10 +25,13 @@ void muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step,
   const auto by_definition = path == OpsPath::fast ? cpu::muon_update_(matrices, step) : matrices;
   for (const auto& [parameter, gradient, momentum_buffer] : by_definition) {
     momentum_buffer.mul_(step.momentum).add_(gradient);
-    auto update = newton_schulz(gradient.add(momentum_buffer, step.momentum), step.backend_steps, step.dtype);
+    auto direction = gradient.add(momentum_buffer, step.momentum);
+    if (step.normalize_rows) direction.div_(row_norms(direction));
+    auto update = newton_schulz(direction, step.backend_steps, step.dtype);
     const double rows_per_column = static_cast<double>(update.size(0)) / static_cast<double>(update.size(1));
     // Not mul_: LibTorch's in-place product with a number rounds the number to bfloat16 first.
     update = update * std::sqrt(std::max(1.0, rows_per_column));
+    if (step.weight_decay != 0) parameter.mul_(step.keep());
     // Contiguous, although a tall matrix comes out transposed: only then the addition fuses like upstream's.
     parameter.add_(update.to(parameter.scalar_type()).contiguous(), -step.lr);
   }

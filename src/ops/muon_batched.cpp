@@ -40,6 +40,9 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
   at::_foreach_add_(buffers, gradients);
   auto updates = at::_foreach_mul(buffers, momentum);
   at::_foreach_add_(updates, gradients);
+  if (step.normalize_rows) {
+    for (auto& update : updates) update.div_(row_norms(update));
+  }
 
   std::map<std::pair<int64_t, int64_t>, std::vector<size_t>> shapes;  // rows <= columns
   for (size_t i = 0; i < matrices.size(); ++i) {
@@ -58,6 +61,7 @@ void batched_muon_update_(const std::vector<MuonMatrix>& matrices, const MuonSte
       updates[i] = (tall(i) ? update.t() * std::sqrt(ratio) : update).to(parameters[i].scalar_type()).contiguous();
     }
   }
+  if (step.weight_decay != 0) at::_foreach_mul_(parameters, scalar(step.device_keep, step.keep()));
   at::_foreach_mul_(updates, scalar(step.device_lr, step.lr));
   at::_foreach_sub_(parameters, updates);
 }

@@ -24,8 +24,11 @@ void update(const MuonKernels<T>& kernels, const MuonMatrix& matrix, const MuonS
   const int64_t x_bytes = round_up(count * static_cast<int64_t>(sizeof(T)), 64);
   char* const memory = thread_scratch<char>(x_bytes + kernels.scratch_bytes(rows, columns));
   auto* const x = reinterpret_cast<T*>(memory);
-  const double squares = kernels.nesterov(in<float>(matrix.gradient), out<float>(matrix.momentum_buffer),
-                                          static_cast<float>(step.momentum), x, count);
+  const auto* const gradient = in<float>(matrix.gradient);
+  auto* const buffer = out<float>(matrix.momentum_buffer);
+  const auto momentum = static_cast<float>(step.momentum);
+  const double squares = step.normalize_rows ? kernels.nesterov_rows(gradient, buffer, momentum, x, rows, columns)
+                                             : kernels.nesterov(gradient, buffer, momentum, x, count);
   kernels.scale(x, static_cast<float>(1 / (std::sqrt(squares) + 1e-7)), count);
   kernels.newton_schulz(x, rows, columns, step.backend_steps, memory + x_bytes);
   const double rows_per_column = static_cast<double>(rows) / static_cast<double>(columns);
@@ -46,6 +49,9 @@ std::vector<MuonMatrix> muon_update_(const std::vector<MuonMatrix>& matrices, co
   if (step.dtype != at::kFloat && step.dtype != at::kBFloat16) return matrices;
   std::vector<MuonMatrix> covered, rest;
   for (const auto& matrix : matrices) (covers_matrix(matrix) ? covered : rest).push_back(matrix);
+  if (step.weight_decay != 0) {
+    for (const auto& matrix : covered) matrix.parameter.mul_(step.keep());
+  }
   parallel_for_chunks(static_cast<int64_t>(covered.size()), 1,
                       [&](int64_t i, int64_t) { update(covered[static_cast<size_t>(i)], step); });
   for (const auto& matrix : covered) mark_changed(matrix.parameter);

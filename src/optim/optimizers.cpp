@@ -117,8 +117,15 @@ StateDict Adam::state() const {
 Muon::Muon(StateDict parameters, const OptimConfig& config, at::ScalarType update_dtype, const Process& process, OpsPath path)
     : parameters_(std::move(parameters)),
       base_lr_(config.matrix_lr),
-      step_{config.muon_momentum,      base_lr_, config.muon_backend_steps, update_dtype, device_scalar(parameters_),
-            device_scalar(parameters_)},
+      step_{.momentum = config.muon_momentum,
+            .lr = base_lr_,
+            .backend_steps = config.muon_backend_steps,
+            .dtype = update_dtype,
+            .weight_decay = config.muon_wd,
+            .normalize_rows = config.muon_row_normalize,
+            .device_momentum = device_scalar(parameters_),
+            .device_lr = device_scalar(parameters_),
+            .device_keep = device_scalar(parameters_)},
       process_(process),
       path_(path) {
   for (const auto& [name, tensor] : parameters_) momentum_buffers_.push_back(at::zeros_like(tensor));
@@ -130,6 +137,7 @@ void Muon::schedule(double lr_scale, double momentum) {
   if (step_.device_lr.defined()) {
     step_.device_momentum.fill_(step_.momentum);
     step_.device_lr.fill_(step_.lr);
+    step_.device_keep.fill_(step_.keep());
   }
 }
 
@@ -139,7 +147,12 @@ void Muon::step() {
     // With several processes each one orthogonalizes its share and the updates are summed over ranks.
     if (static_cast<int>(i % process_.world_size()) != process_.rank()) continue;
     const auto& parameter = parameters_[i].second;
-    if (parameter.grad().defined()) matrices.push_back({parameter, parameter.grad(), momentum_buffers_[i]});
+    if (parameter.grad().defined()) {
+      matrices.push_back({parameter, parameter.grad(), momentum_buffers_[i]});
+    } else if (step_.weight_decay != 0) {
+      at::NoGradGuard no_grad;
+      step_.device_keep.defined() ? parameter.mul_(step_.device_keep) : parameter.mul_(step_.keep());
+    }
   }
   ops::muon_update_(matrices, step_, path_);
 }
@@ -185,12 +198,13 @@ Optimizers::Optimizers(Gpt& model, ParameterGroups groups, const OptimConfig& co
                        const Process& process, OpsPath path)
     : model_(model),
       token_lr_(model->config().tie_embeddings ? config.tied_embed_lr : config.embed_lr),
-      tok_emb_(std::move(groups.tok_emb), token_lr_, config, config.weight_decay),
+      tok_emb_(std::move(groups.tok_emb), token_lr_, config,
+               config.optimizer == OptimizerChoice::muon ? config.embed_wd : config.weight_decay),
       lm_head_(std::move(groups.lm_head), config.head_lr, config, config.weight_decay),
       muon_matrix_(config.optimizer == OptimizerChoice::muon ? std::move(groups.matrix) : StateDict{}, config,
                    muon_dtype(config.muon_dtype, compute), process, path),
       adam_matrix_(std::move(groups.matrix), config.matrix_lr, config, config.weight_decay),
-      scalar_(std::move(groups.scalar), config.scalar_lr, config) {}
+      scalar_(std::move(groups.scalar), config.scalar_lr, config, config.adam_wd) {}
 
 void Optimizers::schedule(double lr_scale, double momentum) {
   for (auto* adam : {&tok_emb_, &lm_head_, &adam_matrix_, &scalar_}) adam->schedule(lr_scale);

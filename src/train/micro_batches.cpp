@@ -6,6 +6,8 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
+#include "pgolf/data/shuffled_loader.h"
+#include "pgolf/data/token_loader.h"
 
 namespace pgolf {
 
@@ -42,25 +44,36 @@ MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtim
   return {micro_steps / steps_per_batch, parallel};
 }
 
+std::unique_ptr<BatchLoader> make_loader(const RunConfig& config, const Process& process) {
+  const auto& data = config.data;
+  const int rank = process.rank(), world_size = process.world_size(), vocab_size = config.model.vocab_size;
+  if (data.loader == LoaderChoice::stream) {
+    return std::make_unique<TokenLoader>(data.train_files(), rank, world_size, vocab_size);
+  }
+  return std::make_unique<ShuffledLoader>(data.train_files(), data.train_seq_len, rank, world_size, vocab_size);
+}
+
 MicroBatches::MicroBatches(const RunConfig& config, const Runtime& runtime, const Process& process)
-    : loader_(config.data.train_files(), process.rank(), process.world_size(), config.model.vocab_size),
-      cursor_(loader_.cursor()),
+    : loader_(make_loader(config, process)),
+      cursor_(loader_->cursor()),
       train_batch_tokens_(config.data.train_batch_tokens),
+      micro_steps_(process.grad_accum_steps()),
       seq_len_(config.data.train_seq_len),
       plan_(plan_micro_batches(config, runtime, process)) {
-  const int64_t micro_steps = process.grad_accum_steps();
-  const int64_t tokens = train_batch_tokens_ / (process.world_size() * micro_steps);
+  const int64_t tokens = train_batch_tokens_ / (process.world_size() * micro_steps_);
+  const int64_t span = config.data.loader == LoaderChoice::stream ? tokens : seq_len_;
+  const int64_t spans = micro_steps_ * tokens / span;
   const auto options = at::TensorOptions().dtype(at::kLong);
-  host_ = torch::empty({2, micro_steps, tokens + 1}, options.pinned_memory(runtime.device.is_cuda()));
-  device_ = torch::empty({2, micro_steps, tokens}, options.device(runtime.device));
+  host_ = torch::empty({2, spans, span + 1}, options.pinned_memory(runtime.device.is_cuda()));
+  device_ = torch::empty({2, spans, span}, options.device(runtime.device));
 }
 
 void MicroBatches::read_ahead() {
-  auto* const to = host_[reading_].mutable_data_ptr<int64_t>();
-  ahead_ = std::async(std::launch::async, [this, to, micro_steps = host_.size(1), width = host_.size(2)] {
-    for (int64_t i = 0; i < micro_steps; ++i) {
-      const auto chunk = loader_.next(train_batch_tokens_, static_cast<int>(micro_steps));
-      std::copy(chunk.begin(), chunk.end(), to + i * width);
+  auto* const first = host_[reading_].mutable_data_ptr<int64_t>();
+  ahead_ = std::async(std::launch::async, [this, first] {
+    auto* to = first;
+    for (int64_t i = 0; i < micro_steps_; ++i) {
+      to = std::ranges::copy(loader_->next(train_batch_tokens_, static_cast<int>(micro_steps_)), to).out;
     }
   });
 }
@@ -68,7 +81,7 @@ void MicroBatches::read_ahead() {
 void MicroBatches::load() {
   if (!ahead_.valid()) read_ahead();
   ahead_.get();
-  cursor_ = loader_.cursor();
+  cursor_ = loader_->cursor();
   const auto host = host_[reading_];
   reading_ ^= 1;
   read_ahead();
@@ -83,13 +96,13 @@ void MicroBatches::load() {
 
 void MicroBatches::seek(TokenCursor cursor) {
   ahead_ = {};  // waits for the thread
-  loader_.seek(cursor);
+  loader_->seek(cursor);
   cursor_ = cursor;
 }
 
 MicroBatches::MicroBatch MicroBatches::get(int64_t i) const {
-  const int64_t micro_steps = device_.size(1) / plan_.micro_batches;
-  const auto windows = [&](int64_t which) { return device_[which].narrow(0, i * micro_steps, micro_steps).view({-1, seq_len_}); };
+  const int64_t spans = device_.size(1) / plan_.micro_batches;
+  const auto windows = [&](int64_t which) { return device_[which].narrow(0, i * spans, spans).view({-1, seq_len_}); };
   return {windows(0), windows(1)};
 }
 

@@ -155,7 +155,7 @@ std::string apply_min_steps(TrainCommand& command, const std::optional<Checkpoin
     if (legal({given.tokens, n})) layers.push_back(n);
   }
   const int steps = std::max(std::min(schedule.min_steps, schedule.iterations), 1);
-  const double cap_ms = 1000 * schedule.max_wallclock_seconds;
+  const double cap_ms = schedule.cap_ms();
   const StepFit fit = fit_steps(tokens, layers, cap_ms / steps, [&](const StepSize& size, double allowed_ms) {
     return time_steps(sized(size), runtime, group, allowed_ms);
   });

@@ -43,7 +43,7 @@ void RunLog::step(const StepRecord& record, double now_ms, bool last) {
 }
 
 void RunLog::show_progress(const StepRecord& record, double now_ms) {
-  const double step_avg = now_ms / static_cast<double>(record.step), cap_ms = 1000.0 * config_.schedule.max_wallclock_seconds;
+  const double step_avg = now_ms / static_cast<double>(record.step), cap_ms = config_.schedule.cap_ms();
   const double steps_left_ms = step_avg * static_cast<double>(config_.schedule.iterations - record.step);
   const double left_ms = cap_ms > 0 ? std::min(cap_ms - now_ms, steps_left_ms) : steps_left_ms;
   const auto tokens_per_second = static_cast<int64_t>(static_cast<double>(config_.data.train_batch_tokens) * 1000.0 / step_avg);

@@ -317,6 +317,17 @@ void require_same_settings(const Checkpoint& checkpoint, const std::vector<Resol
               "pass --config RUN_FOLDER/config.env of that run, or start a new run");
 }
 
+void Trainer::require_same_windows(const Checkpoint& checkpoint) const {
+  const auto& data = config_.data;
+  const int64_t per_step = data.train_batch_tokens / data.train_seq_len / group_.world_size();
+  const int64_t taken = checkpoint.state.loader_position, own = checkpoint.state.step * per_step;
+  if (taken == own) return;
+  throw Error(ExitCode::usage,
+              format("cannot resume from %s: each of its processes has taken %lld windows, this job's would have taken %lld",
+                     checkpoint.path.c_str(), static_cast<long long>(taken), static_cast<long long>(own)),
+              "with LOADER=shuffled WORLD_SIZE must stay the same");
+}
+
 void Trainer::restore(const Checkpoint& checkpoint) {
   require_same_settings(checkpoint, resolved_);
   if (const int stored = checkpoint.state.micro_steps, own = group_.process().micro_steps(); stored != own) {
@@ -325,6 +336,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
+  if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
   torch::NoGradGuard no_grad;
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();

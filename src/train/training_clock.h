@@ -36,11 +36,10 @@ class TrainingClock {
   Clock::time_point start_;
 };
 
-/// Stops after ITERATIONS, or after the step in which MAX_WALLCLOCK_SECONDS ran out.
+/// Stops after ITERATIONS, or after the step in which the time for training ran out.
 class StopCondition {
  public:
-  explicit StopCondition(const ScheduleConfig& schedule)
-      : iterations_(schedule.iterations), cap_ms_(1000.0 * schedule.max_wallclock_seconds) {}
+  explicit StopCondition(const ScheduleConfig& schedule) : iterations_(schedule.iterations), cap_ms_(schedule.cap_ms()) {}
 
   void check_time(int64_t step, double now_ms) {
     if (!time_is_up() && cap_ms_ > 0 && now_ms >= cap_ms_) last_step_ = step;

@@ -20,13 +20,14 @@ TEST(TrainChecks, OptionsWithoutEffectAreRejected) {
   EXPECT_CONTAINS(train_error({"--init-std=0.02", "--orthogonal-init"}), "both set the initial matrices");
   EXPECT_CONTAINS(train_error({"--skip-gates-enabled", "--unet-skips=0"}), "there are no skip connections to gate");
   EXPECT_CONTAINS(train_error({"--weight-decay=0.1"}), "WEIGHT_DECAY=0.1 (flag --weight-decay), OPTIMIZER=muon");
-  for (const char* flag : {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7",
-                           "--muon-backend-steps=4", "--muon-dtype=float32"}) {
+  for (const char* flag :
+       {"--muon-momentum=0.9", "--muon-momentum-warmup-start=0.5", "--muon-momentum-warmup-steps=7", "--muon-backend-steps=4",
+        "--muon-dtype=float32", "--muon-row-normalize", "--muon-wd=0.1", "--embed-wd=0.1"}) {
     EXPECT_CONTAINS(train_error({"--optimizer=adamw", flag}), "OPTIMIZER=adamw");
   }
   for (const char* flag : {"--lr-warmup-frac=0.1", "--lr-min-scale=0.2"})
     EXPECT_CONTAINS(train_error({flag}), "LR_SCHEDULE=golf (default)");
-  for (const char* flag : {"--warmdown-iters=5", "--warmdown-frac=0.5"})
+  for (const char* flag : {"--warmdown-iters=5", "--warmdown-frac=0.5", "--min-lr=0.1"})
     EXPECT_CONTAINS(train_error({"--lr-schedule=cosine", flag}), "LR_SCHEDULE=cosine");
 }
 
@@ -137,6 +138,14 @@ TEST(TrainChecks, WarmdownIsSetOnce) {
   const TrainCommand overridden = train({"--config", preset("cpu_small.env"), "--warmdown-frac=none", "--warmdown-iters=50"});
   EXPECT_LT(overridden.config.schedule.warmdown_frac, 0);
   EXPECT_EQ(overridden.config.schedule.warmdown_iters, 50);
+}
+
+TEST(TrainChecks, TimeInReserveIsPartOfTheCap) {
+  EXPECT_CONTAINS(train_error({"--max-wallclock-seconds=12", "--gptq-reserve-seconds=12"}),
+                  "GPTQ_RESERVE_SECONDS=12.0 (flag --gptq-reserve-seconds), MAX_WALLCLOCK_SECONDS=12.0 (flag "
+                  "--max-wallclock-seconds): no time would be left for training");
+  EXPECT_EQ(train({"--max-wallclock-seconds=13", "--gptq-reserve-seconds=12"}).config.schedule.cap_ms(), 1000);
+  EXPECT_EQ(train({"--max-wallclock-seconds=0", "--gptq-reserve-seconds=12"}).config.schedule.cap_ms(), 0);
 }
 
 TEST(TrainChecks, MinStepsNeedACap) {

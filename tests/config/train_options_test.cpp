@@ -133,6 +133,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"ROPE_TABLE_DTYPE", "bfloat16"},
                                                      {"DATA_PATH", "d"},
                                                      {"TOKENIZER_PATH", "t.model"},
+                                                     {"LOADER", "shuffled"},
                                                      {"MICRO_BATCH_TOKENS", "8192"},
                                                      {"PARALLEL_PASSES", "2"},
                                                      {"TRAIN_BATCH_TOKENS", "16384"},
@@ -140,6 +141,12 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"VAL_BATCH_SIZE", "8192"},
                                                      {"EVAL_TOKENS", "4096"},
                                                      {"EMBED_LR", "0.1"},
+                                                     {"MUON_WD", "0.01"},
+                                                     {"EMBED_WD", "0.02"},
+                                                     {"ADAM_WD", "0.03"},
+                                                     {"MUON_ROW_NORMALIZE", "1"},
+                                                     {"MIN_LR", "0.1"},
+                                                     {"GPTQ_RESERVE_SECONDS", "3.0"},
                                                      {"HEAD_LR", "0.2"},
                                                      {"TIED_EMBED_LR", "0.3"},
                                                      {"MATRIX_LR", "0.5"},
@@ -229,6 +236,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.data.train_seq_len, 512);
     EXPECT_EQ(c.data.val_batch_size, 8192);
     EXPECT_EQ(c.data.eval_tokens, 4096);
+    EXPECT_EQ(c.data.loader, LoaderChoice::shuffled);
+    EXPECT_EQ(c.optim.muon_wd, 0.01);
+    EXPECT_EQ(c.optim.embed_wd, 0.02);
+    EXPECT_EQ(c.optim.adam_wd, 0.03);
+    EXPECT_TRUE(c.optim.muon_row_normalize);
     EXPECT_EQ(c.optim.embed_lr, 0.1);
     EXPECT_EQ(c.optim.head_lr, 0.2);
     EXPECT_EQ(c.optim.tied_embed_lr, 0.3);
@@ -254,6 +266,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.schedule.min_steps, 150);
     EXPECT_EQ(c.schedule.warmup_steps, 2);
     EXPECT_EQ(c.schedule.warmdown_frac, 0.4);
+    EXPECT_EQ(c.schedule.min_lr, 0.1);
+    EXPECT_EQ(c.schedule.gptq_reserve_seconds, 3.0);
     EXPECT_EQ(c.runtime.seed, 7);
     EXPECT_EQ(c.runtime.device, DeviceChoice::cpu);
     EXPECT_EQ(c.runtime.dtype, DtypeChoice::bfloat16);

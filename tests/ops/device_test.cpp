@@ -282,20 +282,29 @@ struct Changed {
   Tensors buffers;     ///< as they are then
 };
 
+struct MuonKind {
+  const char* name;
+  double weight_decay;
+  bool normalize_rows;
+};
+constexpr MuonKind kMuonKinds[] = {{"plain", 0, false}, {"with decay", 0.1, false}, {"with decay and row norms", 0.1, true}};
+
 /// Three updates with a momentum and a rate that change.
-Changed three_updates(const at::Device& device, at::ScalarType stored, at::ScalarType computed, const MuonUpdateOn& update,
-                      bool scalars_on_device) {
+Changed three_updates(const at::Device& device, at::ScalarType stored, at::ScalarType computed, const MuonKind& kind,
+                      const MuonUpdateOn& update, bool scalars_on_device) {
   const auto before = matrices_on(device, stored), after = matrices_on(device, stored);
-  MuonStep step{0, 0, 5, computed};
+  MuonStep step{0, 0, 5, computed, kind.weight_decay, kind.normalize_rows};
   if (scalars_on_device) {
     step.device_momentum = at::zeros({}, at::TensorOptions().dtype(at::kFloat).device(device));
     step.device_lr = at::zeros_like(step.device_momentum);
+    step.device_keep = at::zeros_like(step.device_momentum);
     step.momentum = step.lr = std::nan("");  // must not be read
   }
   for (const auto& [momentum, lr] : {std::pair{0.85, 0.5}, {0.9, 0.25}, {0.95, 0.125}}) {
     if (scalars_on_device) {
       step.device_momentum.fill_(momentum);
       step.device_lr.fill_(lr);
+      step.device_keep.fill_(1 - lr * kind.weight_decay);
     } else {
       step.momentum = momentum;
       step.lr = lr;
@@ -318,40 +327,47 @@ class DeviceMuon : public DeviceTest {
  protected:
   /// f(the form's name, what it changed), for every form that works on this device.
   template <class F>
-  void for_each_form(at::ScalarType dtype, const F& f) {
-    f("fast", three_updates(device(), at::kFloat, dtype, update_by(OpsPath::fast), /*scalars_on_device=*/on_cuda()));
-    f("batched", three_updates(device(), at::kFloat, dtype, batched_muon_update_, /*scalars_on_device=*/true));
-    f("batched, numbers", three_updates(device(), at::kFloat, dtype, batched_muon_update_, /*scalars_on_device=*/false));
+  void for_each_form(at::ScalarType dtype, const MuonKind& kind, const F& f) {
+    const auto changed_by = [&](const MuonUpdateOn& update, bool scalars_on_device) {
+      return three_updates(device(), at::kFloat, dtype, kind, update, scalars_on_device);
+    };
+    f("fast", changed_by(update_by(OpsPath::fast), /*scalars_on_device=*/on_cuda()));
+    f("batched", changed_by(batched_muon_update_, /*scalars_on_device=*/true));
+    f("batched, numbers", changed_by(batched_muon_update_, /*scalars_on_device=*/false));
   }
 };
 
 TEST_P(DeviceMuon, Float32) {
-  const auto exact = three_updates(at::kCPU, at::kDouble, at::kDouble, update_by(OpsPath::reference), false);
-  for_each_form(at::kFloat, [&](const char* form, const Changed& got) {
-    for (size_t i = 0; i < matrix_shapes().size(); ++i) {
-      SCOPED_TRACE(c10::str(form, ", ", matrix_shapes()[i].first, " x ", matrix_shapes()[i].second));
-      // Newton-Schulz multiplies small singular values, and their errors, by 3.44^5 = 485: 485 * 2^-24 = 3e-5.
-      EXPECT_LE(largest_error(got.parameters[i], exact.parameters[i]), 3e-5);
-      EXPECT_LE(largest_error(got.buffers[i], exact.buffers[i]), 1e-6);
-    }
-  });
+  for (const auto& kind : kMuonKinds) {
+    const auto exact = three_updates(at::kCPU, at::kDouble, at::kDouble, kind, update_by(OpsPath::reference), false);
+    for_each_form(at::kFloat, kind, [&](const char* form, const Changed& got) {
+      for (size_t i = 0; i < matrix_shapes().size(); ++i) {
+        SCOPED_TRACE(c10::str(form, ", ", kind.name, ", ", matrix_shapes()[i].first, " x ", matrix_shapes()[i].second));
+        // Newton-Schulz multiplies small singular values, and their errors, by 3.44^5 = 485: 485 * 2^-24 = 3e-5.
+        EXPECT_LE(largest_error(got.parameters[i], exact.parameters[i]), 3e-5);
+        EXPECT_LE(largest_error(got.buffers[i], exact.buffers[i]), 1e-6);
+      }
+    });
+  }
 }
 
 TEST_P(DeviceMuon, Bfloat16IsAsGoodAsTheReference) {
-  const auto exact = three_updates(at::kCPU, at::kDouble, at::kDouble, update_by(OpsPath::reference), false);
-  const auto reference = three_updates(at::kCPU, at::kFloat, at::kBFloat16, update_by(OpsPath::reference), false);
-  for_each_form(at::kBFloat16, [&](const char* form, const Changed& got) {
-    for (size_t i = 0; i < matrix_shapes().size(); ++i) {
-      const auto [rows, columns] = matrix_shapes()[i];
-      SCOPED_TRACE(c10::str(form, ", ", rows, " x ", columns));
-      // Few roundings of a vector's single singular value make no statistic; they are up to ten in series of 2^-9 each.
-      const bool vector = std::min(rows, columns) == 1;
-      const double error = mean_error(reference.parameters[i], exact.parameters[i]);
-      EXPECT_LE(mean_error(got.parameters[i], exact.parameters[i]), vector ? 2e-2 : 1.2 * error);
-      EXPECT_LE(error, 0.05) << "the comparison is meaningful";
-      EXPECT_LE(largest_error(got.buffers[i], exact.buffers[i]), 1e-6);
-    }
-  });
+  for (const auto& kind : kMuonKinds) {
+    const auto exact = three_updates(at::kCPU, at::kDouble, at::kDouble, kind, update_by(OpsPath::reference), false);
+    const auto reference = three_updates(at::kCPU, at::kFloat, at::kBFloat16, kind, update_by(OpsPath::reference), false);
+    for_each_form(at::kBFloat16, kind, [&](const char* form, const Changed& got) {
+      for (size_t i = 0; i < matrix_shapes().size(); ++i) {
+        const auto [rows, columns] = matrix_shapes()[i];
+        SCOPED_TRACE(c10::str(form, ", ", kind.name, ", ", rows, " x ", columns));
+        // Few roundings of a vector's single singular value make no statistic; they are up to ten in series of 2^-9 each.
+        const bool vector = std::min(rows, columns) == 1;
+        const double error = mean_error(reference.parameters[i], exact.parameters[i]);
+        EXPECT_LE(mean_error(got.parameters[i], exact.parameters[i]), vector ? 2e-2 : 1.2 * error);
+        EXPECT_LE(error, 0.05) << "the comparison is meaningful";
+        EXPECT_LE(largest_error(got.buffers[i], exact.buffers[i]), 1e-6);
+      }
+    });
+  }
 }
 
 PGOLF_ON_EVERY_DEVICE(DeviceMuon);

@@ -117,8 +117,13 @@ at::Tensor orthogonal(const at::Tensor& gradient) {
   return tall ? x.t() : x;
 }
 
-TEST_P(DeviceOptim, MuonFollowsTheFormulaWhileRateAndMomentumChange) {
-  OptimConfig config;
+class DeviceMuon : public DeviceOptim {
+ protected:
+  void step_beside_formula(OptimConfig config);
+};
+
+/// Rate and momentum change; the last matrix has no gradient in the third step.
+void DeviceMuon::step_beside_formula(OptimConfig config) {
   config.matrix_lr = 0.03;
   const std::vector<std::vector<int64_t>> shapes{{24, 8}, {8, 24}, {16, 16}, {8, 24}, {64, 96}};
   StateDict parameters;
@@ -133,12 +138,17 @@ TEST_P(DeviceOptim, MuonFollowsTheFormulaWhileRateAndMomentumChange) {
   for (int step = 0; step < 4; ++step) {
     const double momentum = 0.85 + 0.02 * step, scale = 1.0 - 0.2 * step;
     for (size_t i = 0; i < parameters.size(); ++i) {
+      values[i] = values[i] * (1 - 0.03 * scale * config.muon_wd);
+      parameters[i].second.mutable_grad() = at::Tensor();
+      if (step == 2 && i + 1 == parameters.size()) continue;
       const auto gradient = random_numbers(shapes[i], ++seed);
       parameters[i].second.mutable_grad() = gradient.to(device());
       const auto g = gradient.to(at::kDouble);
       buffers[i] = momentum * buffers[i] + g;
+      auto direction = g + momentum * buffers[i];
+      if (config.muon_row_normalize) direction = direction / direction.square().sum(1, /*keepdim=*/true).sqrt();
       const double ratio = static_cast<double>(shapes[i][0]) / static_cast<double>(shapes[i][1]);
-      values[i] = values[i] - 0.03 * scale * std::sqrt(std::max(1.0, ratio)) * orthogonal(g + momentum * buffers[i]);
+      values[i] = values[i] - 0.03 * scale * std::sqrt(std::max(1.0, ratio)) * orthogonal(direction);
     }
     muon.schedule(scale, momentum);
     muon.step();
@@ -153,6 +163,22 @@ TEST_P(DeviceOptim, MuonFollowsTheFormulaWhileRateAndMomentumChange) {
   }
 }
 
+TEST_P(DeviceMuon, FollowsTheFormula) {
+  step_beside_formula({});
+}
+TEST_P(DeviceMuon, WithDecayFollowsTheFormula) {
+  OptimConfig config;
+  config.muon_wd = 0.5;
+  step_beside_formula(config);
+}
+TEST_P(DeviceMuon, WithRowNormsFollowsTheFormula) {
+  OptimConfig config;
+  config.muon_row_normalize = true;
+  step_beside_formula(config);
+}
+
+PGOLF_ON_EVERY_DEVICE(DeviceMuon);
+
 TEST_P(DeviceOptim, EveryGroupIsSteppedAsByDefinition) {
   for (const auto optimizer : {OptimizerChoice::muon, OptimizerChoice::adamw}) {
     for (const bool tied : {true, false}) {
@@ -162,6 +188,8 @@ TEST_P(DeviceOptim, EveryGroupIsSteppedAsByDefinition) {
       OptimConfig config;
       config.optimizer = optimizer;
       config.weight_decay = 0.1;
+      config.muon_wd = config.embed_wd = config.adam_wd = 0.2;
+      config.muon_row_normalize = true;
       Gpt expected = make_random_model(model_config), got = make_model(model_config, 6, OpsPath::fast);
       load_state_dict(got, state_dict(expected), "the same weights");
       got->to(device());

@@ -291,6 +291,29 @@ TEST(Optimizers, AdamwStepsTheMatricesAndDecaysMatricesAndEmbeddingsOnly) {
   EXPECT_EQ(optimizers.state().size(), 3 * before.size());
 }
 
+TEST(Optimizers, EveryGroupButTheHeadHasItsOwnDecay) {
+  ModelConfig model_config = tiny_config();
+  model_config.tie_embeddings = false;
+  OptimConfig config;
+  config.muon_wd = 0.1;
+  config.embed_wd = 0.2;
+  config.adam_wd = 0.3;
+  config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.5;
+  Gpt model = make_random_model(model_config);
+  Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
+  const StateDict before = clone_state(state_dict(model));
+  for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
+  optimizers.schedule(0.5, 0.95);
+  optimizers.step();
+  const StateDict after = state_dict(model);
+  for (size_t i = 0; i < before.size(); ++i) {
+    const auto& name = before[i].first;
+    const bool matrix = name.starts_with("blocks.") && name.ends_with(".weight");
+    const double decay = name == "lm_head.weight" ? 0 : name == "tok_emb.weight" ? 0.2 : matrix ? 0.1 : 0.3;
+    EXPECT_LE(distance(after[i].second, before[i].second * (1 - 0.25 * decay)), 1e-6) << name;
+  }
+}
+
 TEST(Optimizers, StateCoversEveryParameterOnce) {
   Gpt model = make_model(tiny_config());
   const Optimizers optimizers(model, OptimConfig(), at::kFloat, Process(), OpsPath::reference);

@@ -62,8 +62,32 @@ TEST(LrScale, AFractionIsOfTheBudgetThatLimits) {
   EXPECT_DOUBLE_EQ(lr_scale(counted, 149, 0), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 150, 0), 1.0);
   EXPECT_DOUBLE_EQ(lr_scale(counted, 175, 0), 0.5);
-  EXPECT_DOUBLE_EQ(lr_scale(counted, 199, 0), 1.0 / 50);
+  EXPECT_NEAR(lr_scale(counted, 199, 0), 1.0 / 50, 1e-15);
   EXPECT_DOUBLE_EQ(lr_scale(schedule_of(200, 1200, 10, 1.0), 3, 2500), 0.75);
+}
+
+TEST(LrScale, StaysAboveItsMinimumWhileItDecays) {
+  for (auto schedule :
+       {schedule_of(100, 20, 0), schedule_of(100, 1200, 0, 0.2), schedule_of(100, 20, 10), schedule_of(1, 0, 10, 0.2)}) {
+    schedule.min_lr = 0.25;
+    EXPECT_DOUBLE_EQ(lr_scale(schedule, 50, 5000), 1.0);
+    EXPECT_NEAR(lr_scale(schedule, 92, 9200), 0.4, 1e-9);
+    EXPECT_DOUBLE_EQ(lr_scale(schedule, 97, 9700), 0.25);
+  }
+}
+
+TEST(LrScale, TimeInReserveIsNotForTraining) {
+  ScheduleConfig schedule = schedule_of(1000, 1200, 32, 0.5);
+  schedule.gptq_reserve_seconds = 12;
+  EXPECT_DOUBLE_EQ(used_fraction(schedule, 3, 5000), 0.25);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 10'000), 1.0);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 15'000), 0.5);
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 3, 20'000), 0.0);
+  schedule.warmdown_frac = -1;
+  schedule.warmdown_iters = 4;
+  EXPECT_DOUBLE_EQ(lr_scale(schedule, 18, 18'000), 0.5);
+  schedule.max_wallclock_seconds = 0;
+  EXPECT_DOUBLE_EQ(used_fraction(schedule, 250, 5000), 0.25) << "without a cap there is nothing to reserve from";
 }
 
 TEST(LrScale, CosineRisesThenFallsToItsLastValue) {

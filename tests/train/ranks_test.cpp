@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "../../src/train/gradient_average.h"
+#include "pgolf/data/shuffled_loader.h"
 #include "support/training.h"
 
 namespace pgolf::testing {
@@ -88,8 +89,43 @@ void average(Group& group) {
   }
 }
 
+/// Each rank trains on the windows of its own shard, also after a restart.
+void shuffled_windows(Group& group) {
+  const Variables settings{
+      {"LOADER", "shuffled"}, {"ITERATIONS", "4"}, {"SAVE_EVERY", "2"}, {"CHECK_RANKS", "1"}, {"MICRO_BATCH_TOKENS", "16"}};
+  RankRun whole(group, settings), continued(group, settings);
+  std::vector<std::vector<double>> losses;
+  whole.trainer.on_step = [&](const StepRecord& record) { losses.push_back(record.micro_losses); };
+  // Micro-step by micro-step, rank 0's and rank 1's.
+  std::vector<double> expected;
+  std::vector<ShuffledLoader> loaders;
+  for (int rank = 0; rank < 2; ++rank) loaders.emplace_back(Dataset::get().data_path() + "/fineweb_train_*.bin", 16, rank, 2);
+  whole.trainer.share_weights();
+  for (int i = 0; i < 4; ++i) {
+    for (auto& loader : loaders) {
+      const auto chunk = loader.next(128, 4);
+      const auto tokens = torch::tensor(std::vector<int64_t>(chunk.begin(), chunk.end())).view({1, 17});
+      torch::NoGradGuard no_grad;
+      expected.push_back(whole.trainer.model()(tokens.narrow(1, 0, 16), tokens.narrow(1, 1, 16)).item<double>());
+    }
+  }
+  whole.trainer.train(whole.run);
+  for (size_t i = 0; i < expected.size(); ++i)
+    require(std::abs(losses[0].at(i) - expected[i]) < 1e-6, format("the loss of micro-step %zu", i));
+  require(std::abs(expected[0] - expected[1]) > 1e-4, "both ranks have the same windows");
+  const auto path = group.broadcast((whole.run.checkpoints() / "step_00000002.safetensors").string());
+  if (group.is_master()) continued.trainer.restore(load_checkpoint(path));
+  size_t step = 2;
+  continued.trainer.on_step = [&](const StepRecord& record) {
+    require(record.micro_losses == losses[step], format("the losses after step %zu", step));
+    ++step;
+  };
+  continued.trainer.train(continued.run);
+  require(step == 4, "not all steps were done");
+}
+
 const bool kAdded = add_scenario("gradient_of_one_rank", gradient_of_one_rank) && add_scenario("first_weights", first_weights) &&
-                    add_scenario("average", average);
+                    add_scenario("average", average) && add_scenario("shuffled_windows", shuffled_windows);
 
 TEST(TrainerRanks, ANonFiniteGradientOfOneStopsAllBeforeTheWeightsChange) {
   const auto results = Ranks(2, "gradient_of_one_rank").wait();
@@ -107,6 +143,10 @@ TEST(TrainerRanks, AverageTheirGradients) {
 
 TEST(TrainerRanks, BeginWithTheWeightsOfRank0) {
   for (const auto& result : Ranks(2, "first_weights").wait()) EXPECT_EQ(result.code, 0) << result.err;
+}
+
+TEST(TrainerRanks, ShuffleTheWindowsOfTheirOwnShards) {
+  for (const auto& result : Ranks(2, "shuffled_windows").wait()) EXPECT_EQ(result.code, 0) << result.err;
 }
 
 }  // namespace

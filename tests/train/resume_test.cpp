@@ -20,9 +20,11 @@ void expect_same_state(const Checkpoint& actual, const Checkpoint& expected) {
   EXPECT_EQ(actual.state.model, expected.state.model);
 }
 
-TEST(Resume, ResumesBitForBit) {
+/// A run of six steps continued after the third.
+void expect_same_when_resumed(const Variables& changes) {
   Variables settings = kSixSteps;
   settings["RUN_ID"] = "six";
+  for (const auto& [name, value] : changes) settings[name] = value;
   TinyRun whole(settings), continued(settings);
   ASSERT_EQ(whole.train(), ExitCode::ok);
   // As left by a killed run: more lines than its last checkpoint covers, the last one truncated.
@@ -37,6 +39,24 @@ TEST(Resume, ResumesBitForBit) {
   expect_same_tensors(continued.weights(), whole.weights());
   expect_same_state(continued.checkpoint(6), whole.checkpoint(6));
   EXPECT_EQ(without_times(read_metrics(continued.folder().metrics())), without_times(read_metrics(whole.folder().metrics())));
+}
+
+TEST(Resume, ResumesBitForBit) {
+  expect_same_when_resumed({});
+}
+
+TEST(Resume, ResumesShuffledWindows) {
+  // The third step ends in the second round over all windows.
+  const int64_t batch = 8192, tokens = TokenStream(Dataset::get().data_path() + "/fineweb_train_*.bin").total_tokens();
+  EXPECT_GT(3 * batch, tokens);
+  EXPECT_LT(3 * batch, 2 * tokens - 100);
+  expect_same_when_resumed({{"LOADER", "shuffled"}, {"TRAIN_BATCH_TOKENS", std::to_string(batch)}});
+  TinyRun run({{"LOADER", "shuffled"}, {"SAVE_EVERY", "1"}}), again({{"LOADER", "shuffled"}, {"SAVE_EVERY", "1"}});
+  run.train();
+  Checkpoint of_two_processes = run.checkpoint(2);
+  EXPECT_EQ(of_two_processes.state.loader_position, 2 * 8);
+  of_two_processes.state.loader_position /= 2;
+  expect_error(ExitCode::usage, {"8 windows", "16", "WORLD_SIZE"}, [&] { again.trainer().restore(of_two_processes); });
 }
 
 TEST(Resume, AMissedValidationIsDoneOnResume) {

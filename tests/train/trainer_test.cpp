@@ -3,6 +3,7 @@
 
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
+#include "pgolf/data/shuffled_loader.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
@@ -139,6 +140,31 @@ TEST(Trainer, MicroBatchesDoNotChangeGradients) {
   }
   TinyRun reference({{"OPS", "reference"}, {"NUM_THREADS", "2"}});
   EXPECT_EQ(reference.trainer().forward_backward().micro_losses.size(), 8u) << "as upstream";
+}
+
+TEST(Trainer, MicroBatchesAreWholeShuffledWindows) {
+  const auto batches_of = [](const char* tokens) {
+    const TrainCommand command =
+        tiny_command({{"LOADER", "shuffled"}, {"MICRO_BATCH_TOKENS", tokens}, {"TRAIN_BATCH_TOKENS", "256"}});
+    return std::make_unique<MicroBatches>(command.config, start_runtime(command.config.runtime), Process());
+  };
+  const auto alone = batches_of("32"), together = batches_of("128");
+  ShuffledLoader loader(Dataset::get().data_path() + "/fineweb_train_*.bin", 16, 0, 1);
+  for (int step = 0; step < 3; ++step) {
+    alone->load();
+    together->load();
+    for (int64_t i = 0; i < 8; ++i) {
+      const auto chunk = loader.next(256, 8);
+      const auto tokens = torch::tensor(std::vector<int64_t>(chunk.begin(), chunk.end())).view({2, 17});
+      const auto expect_windows = [&](const at::Tensor& got, int64_t from) {
+        EXPECT_TRUE(at::equal(got, tokens.narrow(1, from, 16)));
+      };
+      expect_windows(alone->get(i).inputs, 0);
+      expect_windows(alone->get(i).targets, 1);
+      expect_windows(together->get(i / 4).inputs.narrow(0, i % 4 * 2, 2), 0);
+      expect_windows(together->get(i / 4).targets.narrow(0, i % 4 * 2, 2), 1);
+    }
+  }
 }
 
 TEST(Trainer, ParallelMicroBatchesSeeEveryUpdate) {

@@ -74,9 +74,16 @@ struct ModelConfig {
   int64_t parameter_count() const;
 };
 
+/// Order of the training tokens. stream: one after the other, as upstream. shuffled: in windows, as the record programs.
+enum class LoaderChoice { stream, shuffled };
+constexpr EnumTexts<LoaderChoice, 2> enum_texts(LoaderChoice) {
+  return {{{"stream", LoaderChoice::stream}, {"shuffled", LoaderChoice::shuffled}}};
+}
+
 struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  LoaderChoice loader = LoaderChoice::stream;
   int64_t train_batch_tokens = 524'288;  ///< per optimizer step, over all ranks
   int64_t micro_batch_tokens = 0;        ///< 0 = see plan_micro_batches()
   int parallel_passes = 0;               ///< micro-batches in parallel; 0 = see plan_micro_batches()
@@ -97,6 +104,8 @@ constexpr EnumTexts<OptimizerChoice, 2> enum_texts(OptimizerChoice) {
 struct OptimConfig {
   OptimizerChoice optimizer = OptimizerChoice::muon;
   double weight_decay = 0.0;  ///< adamw, of matrices and embeddings
+  // Decoupled decay, scaled by the learning rate: of Muon's matrices, of the token embedding, of all else but the head.
+  double muon_wd = 0.0, embed_wd = 0.0, adam_wd = 0.0;
   double embed_lr = 0.6;
   double head_lr = 0.008;
   double tied_embed_lr = 0.05;
@@ -106,6 +115,7 @@ struct OptimConfig {
   int muon_backend_steps = 5;
   double muon_momentum_warmup_start = 0.85;
   int muon_momentum_warmup_steps = 500;
+  bool muon_row_normalize = false;
   DtypeChoice muon_dtype = DtypeChoice::automatic;  ///< of Newton-Schulz and the update; automatic = DTYPE
   double beta1 = 0.9;
   double beta2 = 0.95;
@@ -130,9 +140,16 @@ struct ScheduleConfig {
   int iterations = 20'000;
   int warmdown_iters = 1200;
   double warmdown_frac = -1.0;           ///< fraction of the budget (time, or iterations without a cap); < 0 = use warmdown_iters
+  double min_lr = 0.0;                   ///< golf: lowest factor on the learning rates
   int warmup_steps = 20;                 ///< run before training, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
+  double gptq_reserve_seconds = 0.0;     ///< of the cap, for what follows training
   int min_steps = 0;                     ///< that should fit into the cap (train/min_steps.h); 0 = off
+
+  /// Training time after which the run ends; 0 = no cap.
+  double cap_ms() const {
+    return max_wallclock_seconds > 0 ? 1000.0 * max_wallclock_seconds - 1000.0 * gptq_reserve_seconds : 0.0;
+  }
 };
 
 struct RuntimeConfig {

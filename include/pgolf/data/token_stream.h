@@ -12,8 +12,8 @@
 
 namespace pgolf {
 
-/// A position in a TokenStream. position counts tokens inside the file; it equals the file's token count when
-/// the last take() ended exactly at the file's end, because the next file is opened only by the next take().
+/// A position in a TokenStream (of other loaders: what they say). position counts tokens inside the file; it equals the file's
+/// token count when the last take() ended exactly at the file's end, because the next file is opened only by the next take().
 struct TokenCursor {
   int64_t file_index = 0;
   int64_t position = 0;

@@ -17,7 +17,7 @@ namespace pgolf {
 struct TrainingState {
   int64_t step = 0;
   double training_time_ms = 0;
-  int64_t loader_file = 0;        ///< the training stream's shard ...
+  int64_t loader_file = 0;        ///< the loader's cursor, as a rule the training stream's shard ...
   int64_t loader_position = 0;    ///< ... and the next token in it
   int micro_steps = kMicroSteps;  ///< that the stream was divided into, per step
   double best_val_loss = 0;       ///< lowest so far; 0 = none measured yet

@@ -47,7 +47,8 @@ class Adam {
   at::Tensor device_lr_;  ///< on CUDA, see ops::MuonStep
 };
 
-/// Muon: Nesterov momentum, then an orthogonalized update scaled by sqrt(max(1, rows/cols)); no weight decay.
+/// Muon: Nesterov momentum, then an orthogonalized update scaled by sqrt(max(1, rows/cols)); with MUON_WD each step first
+/// subtracts lr * MUON_WD * matrix, also from a matrix without gradient.
 class Muon {
  public:
   /// update_dtype: of Newton-Schulz and of the update before it is added (bfloat16 in upstream).

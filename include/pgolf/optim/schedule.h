@@ -5,14 +5,18 @@
 
 namespace pgolf {
 
+/// The part of the budget that is used: of the time cap, else of the iterations.
+/// step: steps done. elapsed_ms: training time so far, validation excluded.
+double used_fraction(const ScheduleConfig& schedule, int step, double elapsed_ms);
+
 /// Factor on every base learning rate.
-/// golf (upstream's lr_mul): no warmup; 1, then linear decay to 0:
-///  - with a wall-clock cap: during the last warmdown_iters * (average step time) milliseconds of it, or the last
-///    warmdown_frac of it when that is set;
-///  - without: during the last warmdown_iters iterations, or the last warmdown_frac of them.
+/// golf (upstream's lr_mul): no warmup; 1, then linear decay to 0, but not below min_lr:
+///  - during the last warmdown_frac of the budget, if that is set;
+///  - else with a time cap: during its last warmdown_iters * (average step time) milliseconds;
+///  - else: during the last warmdown_iters iterations.
 /// cosine: depends on the fraction p of the budget (time with a cap, else iterations) that is used. Linear warmup to 1 while p is
 /// below lr_warmup_frac (by iterations: (step + 1) / warmup iterations), then half a cosine down to lr_min_scale.
-/// step: steps done. elapsed_ms: training time so far, validation excluded.
+/// step, elapsed_ms: as above.
 double lr_scale(const ScheduleConfig& schedule, int step, double elapsed_ms);
 
 /// Muon's momentum for the step after `step` finished ones: linear from muon_momentum_warmup_start to muon_momentum.

@@ -4,8 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <future>
+#include <memory>
 
-#include "pgolf/data/token_loader.h"
+#include "pgolf/data/batch_loader.h"
 #include "pgolf/dist/process.h"
 #include "pgolf/train/runtime.h"
 
@@ -22,6 +23,9 @@ struct MicroBatchPlan {
 /// Error(usage) for PARALLEL_PASSES > 1 unless on the CPU with OPS=fast.
 MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtime, const Process& process);
 
+/// A new loader of this process's training tokens, at their start.
+std::unique_ptr<BatchLoader> make_loader(const RunConfig& config, const Process& process);
+
 class MicroBatches {
  public:
   /// Opens the training shards.
@@ -34,10 +38,10 @@ class MicroBatches {
   /// then. Read errors are thrown here.
   void load();
 
-  /// Position of the first token not yet loaded.
+  /// Position of the first token not yet loaded; the loader's.
   TokenCursor cursor() const { return cursor_; }
   void seek(TokenCursor cursor);
-  size_t file_count() const { return loader_.stream().files().size(); }
+  size_t file_count() const { return loader_->file_count(); }
 
   const MicroBatchPlan& plan() const { return plan_; }
   int64_t count() const { return plan_.micro_batches; }
@@ -49,12 +53,12 @@ class MicroBatches {
  private:
   void read_ahead();
 
-  TokenLoader loader_;
+  std::unique_ptr<BatchLoader> loader_;
   TokenCursor cursor_;
-  int64_t train_batch_tokens_, seq_len_;
+  int64_t train_batch_tokens_, micro_steps_, seq_len_;
   MicroBatchPlan plan_;
-  at::Tensor host_;      ///< [2, micro-steps, tokens + 1], in pinned memory for a GPU
-  at::Tensor device_;    ///< [2, micro-steps, tokens]: inputs and targets
+  at::Tensor host_;      ///< [2, the loader's spans, their tokens + 1], in pinned memory for a GPU
+  at::Tensor device_;    ///< [2, spans, tokens]: inputs and targets
   int64_t reading_ = 0;  ///< index of the half of host_ being filled
   std::future<void> ahead_;
 };

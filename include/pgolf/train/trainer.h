@@ -99,6 +99,8 @@ class Trainer {
   /// This rank's, filled up with those of all others, in the order of the stream.
   std::vector<float> losses_of_all_ranks(const at::Tensor& losses);
   void check_ranks();
+  /// Error(usage) unless the checkpoint's processes have taken as many shuffled windows each as this job's.
+  void require_same_windows(const Checkpoint& checkpoint) const;
   void save(const RunFolder& folder);
   StateDict training_tensors() const;
 

@@ -7,6 +7,8 @@
 
 namespace pgolf::ops {
 
+constexpr float kMinRowNorm = 1e-7f;
+
 /// T: of Newton-Schulz and of the update before it is added.
 template <class T>
 struct MuonKernels {
@@ -17,6 +19,9 @@ struct MuonKernels {
 
   /// buffer = momentum * buffer + gradient; x = gradient + momentum * buffer, rounded. Returns the sum of the squares of x.
   double (*nesterov)(const float* gradient, float* buffer, float momentum, T* x, int64_t count);
+
+  /// The same, but each row of x is divided by max(its norm, 1e-7) before it is rounded.
+  double (*nesterov_rows)(const float* gradient, float* buffer, float momentum, T* x, int64_t rows, int64_t columns);
 
   /// x = x * factor, rounded.
   void (*scale)(T* x, float factor, int64_t count);

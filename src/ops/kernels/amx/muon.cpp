@@ -40,6 +40,41 @@ double nesterov(const float* gradient, float* buffer, float momentum, Bf16* x, i
   return total;
 }
 
+double nesterov_rows(const float* gradient, float* buffer, float momentum, Bf16* x, int64_t rows, int64_t columns) {
+  const __m512 m = _mm512_set1_ps(momentum);
+  double total = 0;
+  for (int64_t row = 0; row < rows; ++row, gradient += columns, buffer += columns, x += columns) {
+    __m512 squares = _mm512_setzero_ps();
+    for (int64_t i = 0; i < columns; i += 16) {
+      const __mmask16 mask = first_of_16(columns - i);
+      const __m512 g = _mm512_maskz_loadu_ps(mask, gradient + i);
+      const __m512 b = _mm512_add_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, buffer + i), m), g);
+      _mm512_mask_storeu_ps(buffer + i, mask, b);
+      const __m512 value = _mm512_fmadd_ps(m, b, g);
+      squares = _mm512_fmadd_ps(value, value, squares);
+    }
+    const float norm = __builtin_sqrtf(_mm512_reduce_add_ps(squares));
+    const __m512 divisor = _mm512_set1_ps(norm > kMinRowNorm ? norm : kMinRowNorm);
+    __m512 rounded_squares = _mm512_setzero_ps();
+    for (int64_t i = 0; i < columns; i += kVector) {
+      __m512 result[2];
+      for (int half = 0; half < 2; ++half) {
+        const int64_t at = i + 16 * half;
+        const __mmask16 mask = first_of_16(columns - at);
+        const __m512 g = _mm512_maskz_loadu_ps(mask, gradient + at), b = _mm512_maskz_loadu_ps(mask, buffer + at);
+        result[half] = _mm512_div_ps(_mm512_fmadd_ps(m, b, g), divisor);
+      }
+      const __m512i bits = to_bf16(result[0], result[1]);
+      _mm512_mask_storeu_epi16(x + i, first_of_32(columns - i), bits);
+      const Floats rounded = floats_of(bits);
+      rounded_squares = _mm512_fmadd_ps(rounded.low, rounded.low, rounded_squares);
+      rounded_squares = _mm512_fmadd_ps(rounded.high, rounded.high, rounded_squares);
+    }
+    total += static_cast<double>(_mm512_reduce_add_ps(rounded_squares));
+  }
+  return total;
+}
+
 void scale(Bf16* x, float factor, int64_t count) {
   const __m512 f = _mm512_set1_ps(factor);
   for (int64_t i = 0; i < count; i += kVector) {
@@ -114,7 +149,7 @@ void newton_schulz(Bf16* x, int64_t rows, int64_t columns, int steps, void* scra
   }
 }
 
-constexpr MuonKernels<Bf16> kernels{kPanel, nesterov, scale, newton_schulz, scratch_bytes, add_update};
+constexpr MuonKernels<Bf16> kernels{kPanel, nesterov, nesterov_rows, scale, newton_schulz, scratch_bytes, add_update};
 
 }  // namespace
 }  // namespace pgolf::ops::amx

@@ -32,6 +32,29 @@ double nesterov(const float* gradient, float* buffer, float momentum, T* x, int6
 }
 
 template <class T>
+double nesterov_rows(const float* gradient, float* buffer, float momentum, T* x, int64_t rows, int64_t columns) {
+  double total = 0;
+  for (int64_t row = 0; row < rows; ++row, gradient += columns, buffer += columns, x += columns) {
+    Floats squares{};
+    for_lanes(columns, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      const Floats g = load(gradient + i, part), b = load(buffer + i, part) * momentum + g;
+      store(buffer + i, b, part);
+      const Floats value = g + b * momentum;
+      squares += value * value;
+    });
+    const float norm = __builtin_sqrtf(sum_of(squares)), divisor = norm > kMinRowNorm ? norm : kMinRowNorm;
+    Floats rounded_squares{};
+    for_lanes(columns, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+      store(x + i, (load(gradient + i, part) + load(buffer + i, part) * momentum) / divisor, part);
+      const Floats rounded = load(x + i, part);
+      rounded_squares += rounded * rounded;
+    });
+    total += static_cast<double>(sum_of(rounded_squares));
+  }
+  return total;
+}
+
+template <class T>
 void scale(T* x, float factor, int64_t count) {
   for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(x + i, load(x + i, part) * factor, part); });
 }
@@ -160,11 +183,16 @@ void newton_schulz(T* x, int64_t rows, int64_t columns, int steps, void* scratch
 
 namespace PGOLF_ISA {
 extern const MuonKernels<float> float_muon_kernels;
-constexpr MuonKernels<float> float_muon_kernels{
-    1, nesterov<float>, scale<float>, newton_schulz<float>, Iteration<float>::scratch_bytes, add_update<float>};
+constexpr MuonKernels<float> float_muon_kernels{1,
+                                                nesterov<float>,
+                                                nesterov_rows<float>,
+                                                scale<float>,
+                                                newton_schulz<float>,
+                                                Iteration<float>::scratch_bytes,
+                                                add_update<float>};
 extern const MuonKernels<Bf16> bfloat16_muon_kernels;
 constexpr MuonKernels<Bf16> bfloat16_muon_kernels{
-    1, nesterov<Bf16>, scale<Bf16>, newton_schulz<Bf16>, Iteration<Bf16>::scratch_bytes, add_update<Bf16>};
+    1, nesterov<Bf16>, nesterov_rows<Bf16>, scale<Bf16>, newton_schulz<Bf16>, Iteration<Bf16>::scratch_bytes, add_update<Bf16>};
 }  // namespace PGOLF_ISA
 
 }  // namespace pgolf::ops
