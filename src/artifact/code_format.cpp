@@ -1,7 +1,9 @@
 #include "pgolf/artifact/code_format.h"
 
+#include <algorithm>
 #include <stdexcept>
 
+#include "gptq_file.h"
 #include "pgolf/artifact/layout.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -18,6 +20,11 @@ const Value& required(const Dict& object, const char* key, const std::string& na
 
 const Dict& required_dict(const Dict& object, const char* key, const std::string& name) {
   return required(object, key, name).as_dict(name + ": " + key);
+}
+
+const Dict* dict_in(const Dict& object, const char* key) {
+  const Value* value = object.find(key);
+  return value == nullptr ? nullptr : value->get_if<Dict>();
 }
 
 DType dtype_from_name(const std::string& dtype, const std::string& where) {
@@ -91,12 +98,36 @@ CodedTensors read_per_row(const Dict& object, const std::string& name) {
 
 Dict write_codes(CodeFormat format, const CodedTensors& tensors) {
   if (format == CodeFormat::int8_clean_per_row_v1) return write_per_row(tensors);
+  if (format == CodeFormat::gptq || format == CodeFormat::gptq_types)
+    return write_gptq_file(tensors, format == CodeFormat::gptq_types);
   throw std::invalid_argument("not a code format");
 }
 
+CodeFormat code_format_in(const Value& content) {
+  const Dict* object = content.get_if<Dict>();
+  if (object == nullptr) return CodeFormat::none;
+  if (const Value* format = object->find(layout::code_format)) {
+    const Text* stored = format->get_if<Text>();
+    return stored == nullptr ? CodeFormat::unknown : code_format_of(**stored);
+  }
+  const Dict *weights = dict_in(*object, layout::gptq_weights), *methods = dict_in(*object, layout::gptq_methods);
+  if (weights == nullptr || methods == nullptr) return CodeFormat::none;
+  const bool types = std::any_of(methods->entries().begin(), methods->entries().end(),
+                                 [](const DictEntry& method) { return method.value.get_if<Dict>() != nullptr; });
+  return types ? CodeFormat::gptq_types : CodeFormat::gptq;
+}
+
 CodedTensors read_codes(const Dict& object, const std::string& name) {
+  switch (code_format_in(object)) {
+    case CodeFormat::int8_clean_per_row_v1:
+      return read_per_row(object, name);
+    case CodeFormat::gptq:
+    case CodeFormat::gptq_types:
+      return read_gptq_file(*dict_in(object, layout::gptq_weights), *dict_in(object, layout::gptq_methods), name);
+    default:
+      break;
+  }
   const std::string& found = required(object, layout::code_format, name).as_text(name + ": " + layout::code_format);
-  if (code_format_of(found) == CodeFormat::int8_clean_per_row_v1) return read_per_row(object, name);
   throw Error(ExitCode::bad_input, format("%s: unknown quantization format \"%s\"; supported: %s", name.c_str(),
                                           printable(found).c_str(), code_format_name(CodeFormat::int8_clean_per_row_v1)));
 }

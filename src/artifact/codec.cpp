@@ -18,19 +18,6 @@ const char* codec_name(Codec codec) {
   return codec == Codec::none ? "" : entry(codec).name;
 }
 
-Codec codec_of_suffix(std::string_view suffix) {
-  for (const CodecEntry& candidate : codecs) {
-    if (suffix == candidate.suffix) return candidate.codec;
-  }
-  return Codec::none;
-}
-
-std::vector<std::string> codec_suffixes() {
-  std::vector<std::string> suffixes;
-  for (const CodecEntry& candidate : codecs) suffixes.emplace_back(candidate.suffix);
-  return suffixes;
-}
-
 Codec codec_of(BytesView file) {
   for (const CodecEntry& candidate : codecs) {
     if (candidate.starts(file)) return candidate.codec;
@@ -43,7 +30,7 @@ Bytes compress(Codec codec, BytesView bytes) {
 }
 
 Bytes decompress(Codec codec, BytesView bytes, size_t max_bytes, const std::string& name) {
-  return entry(codec).decompress(bytes, max_bytes, name);
+  return byte_unshuffle(entry(codec).decompress(bytes, max_bytes, name));
 }
 
 }  // namespace pgolf

@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
+#include "gptq_file.h"
 #include "pgolf/artifact/code_format.h"
 #include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/torch_file.h"
@@ -40,6 +42,33 @@ class Lister {
     }
     for (const auto& [key, value] : object.entries()) {
       if (value.get_if<Dict>() == nullptr && *key != layout::code_format) walk(*key, value);
+    }
+  }
+
+  void gptq_file(const Dict& object) {
+    const Dict &weights = *part(object, layout::gptq_weights), &methods = *part(object, layout::gptq_methods);
+    std::unordered_set<std::string> listed;
+    const auto tensor_in = [&](const std::string& key) -> const RawTensor* {
+      const Value* value = weights.find(key);
+      const RawTensor* tensor = value == nullptr ? nullptr : value->get_if<RawTensor>();
+      if (tensor != nullptr) listed.insert(key);
+      return tensor;
+    };
+    for (const auto& [key, value] : methods.entries()) {
+      const std::string method = describe_gptq_method(value);
+      if (const RawTensor* kept = tensor_in(*key)) {
+        out_->tensors.push_back({*key, *kept, {}, dtype_name(loaded_dtype(*kept)), method});
+      } else if (const RawTensor* codes = tensor_in(*key + layout::gptq_codes_suffix)) {
+        const RawTensor* scale = tensor_in(*key + layout::gptq_scale_suffix);
+        out_->tensors.push_back(
+            {*key, *codes, scale == nullptr ? std::nullopt : std::optional(*scale), dtype_name(DType::float32), method});
+      }
+    }
+    for (const auto& [key, value] : weights.entries()) {
+      if (listed.count(*key) == 0) walk(*key, value);
+    }
+    for (const auto& [key, value] : object.entries()) {
+      if (value.get_if<Dict>() == nullptr) walk(*key, value);
     }
   }
 
@@ -128,14 +157,19 @@ FileContents list_contents(const ModelContainer& container, const std::string& n
   }
   const Value& value = std::get<Value>(container.content);
   const Dict* dict = value.get_if<Dict>();
-  const Value* format = dict == nullptr ? nullptr : dict->find(layout::code_format);
-  if (format == nullptr) {
-    lister.walk("", value);
-    if (dict != nullptr) out.config = state_dict_config(value, name);
-    return out;
+  switch (code_format_in(value)) {
+    case CodeFormat::none:
+      lister.walk("", value);
+      if (dict != nullptr) out.config = state_dict_config(value, name);
+      return out;
+    case CodeFormat::gptq:
+    case CodeFormat::gptq_types:
+      lister.gptq_file(*dict);
+      break;
+    default:
+      if (const Text* text = dict->find(layout::code_format)->get_if<Text>()) out.quant_format = **text;
+      lister.artifact(*dict);
   }
-  if (const Text* text = format->get_if<Text>()) out.quant_format = **text;
-  lister.artifact(*dict);
   out.config = artifact_config(*dict, name);
   return out;
 }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pgolf/artifact/code_format.h"
 #include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/torch_file.h"
+#include "pgolf/artifact/zip.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
@@ -14,10 +16,6 @@ namespace {
 // Artifacts of trained weights stay far below both limits, which bound the memory that a small file can claim.
 constexpr size_t unpacked_per_byte = 64;
 constexpr size_t always_unpacked = size_t{256} << 20;
-
-bool starts_like_zip(BytesView file) {
-  return file.size() >= 4 && std::memcmp(file.data(), "PK\x03\x04", 4) == 0;
-}
 
 /// Check before codec_of: a header length may start like a zlib stream, but no zlib stream continues like a header length.
 bool starts_like_safetensors(BytesView file) {
@@ -31,17 +29,13 @@ bool starts_like_safetensors(BytesView file) {
   const std::string kind = describe_foreign(bytes);
   throw Error(ExitCode::bad_input,
               name + ": not a model file: " + where + (kind.empty() ? "neither a torch.save archive nor safetensors" : kind),
-              "a model is a run folder, a .pt, an .int8.ptz (zlib) or a .safetensors file");
+              "a model is a run folder, a .pt, a .ptz (under zlib, xz or Brotli) or a .safetensors file");
 }
 
 ModelContainer from_torch(BytesView archive, const std::string& name) {
   ModelContainer container;
   Value value = load_torch(archive, name);
-  const Dict* dict = value.get_if<Dict>();
-  if (const Value* codes = dict == nullptr ? nullptr : dict->find(layout::code_format)) {
-    const Text* stored = codes->get_if<Text>();
-    container.format.codes = stored == nullptr ? CodeFormat::unknown : code_format_of(**stored);
-  }
+  container.format.codes = code_format_in(value);
   container.content = std::move(value);
   container.unpacked_bytes = archive.size();
   return container;

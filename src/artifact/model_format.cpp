@@ -11,7 +11,9 @@ struct CodeFormatInfo {
 };
 constexpr CodeFormatInfo code_formats[] = {
     {CodeFormat::int8_clean_per_row_v1, "int8_clean_per_row_v1", "int8"},
-    {CodeFormat::unknown, "", "int8"},  // derived from the one above, since it has the same key
+    {CodeFormat::gptq, "", "gptq"},
+    {CodeFormat::gptq_types, "", "gptq"},
+    {CodeFormat::unknown, "", "int8"},  // derived from the first one, since it has the same key
 };
 
 }  // namespace
@@ -33,7 +35,7 @@ const char* code_format_name(CodeFormat codes) {
 
 CodeFormat code_format_of(const std::string& name) {
   for (const auto& info : code_formats) {
-    if (name == info.stored) return info.codes;
+    if (!name.empty() && name == info.stored) return info.codes;
   }
   return CodeFormat::unknown;
 }

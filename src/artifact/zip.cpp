@@ -173,6 +173,10 @@ uint64_t hash_combine(uint64_t seed, uint64_t value) {
 
 }  // namespace
 
+bool starts_like_zip(BytesView file) {
+  return file.size() >= sizeof local_signature && std::memcmp(file.data(), &local_signature, sizeof local_signature) == 0;
+}
+
 ZipReader::ZipReader(BytesView archive, std::string name) {
   const DirectoryParser parser(archive, name);
   const DirectoryParser::Directory directory = parser.locate();

@@ -5,8 +5,8 @@
 #include <new>
 #include <stdexcept>
 
+#include "decode_stream.h"
 #include "pgolf/artifact/codec.h"
-#include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
 namespace pgolf {
@@ -46,40 +46,20 @@ Bytes zlib_compress(BytesView bytes, int level) {
 }
 
 Bytes zlib_decompress(BytesView bytes, size_t max_bytes, const std::string& name) {
-  const auto fail = [&](const std::string& what) { throw Error(ExitCode::bad_input, name + ": " + what); };
   Inflater inflater;
-  z_stream& stream = inflater.stream;
-  Bytes out;
-  size_t consumed = 0, produced = 0;
-  int status = Z_OK;
-  while (status != Z_STREAM_END) {
-    if (produced == out.size()) {
-      // One byte beyond the limit distinguishes "exactly max_bytes" from "more".
-      if (produced > max_bytes) fail(format("unpacks to more than the limit of %zu bytes", max_bytes));
-      const size_t wanted = std::max<size_t>(2 * out.size(), bytes.size() + 4096);
-      out.resize(wanted > max_bytes ? max_bytes + 1 : wanted);
-    }
-    const uInt in = piece(bytes.size() - consumed), room = piece(out.size() - produced);
-    stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(bytes.data() + consumed));
+  return decode_stream("zlib", bytes, max_bytes, name, [&stream = inflater.stream](DecodeBuffers& buffers) -> DecodeStep {
+    const uInt in = piece(buffers.in.size()), room = piece(buffers.out.size());
+    stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(buffers.in.data()));
     stream.avail_in = in;
-    stream.next_out = reinterpret_cast<Bytef*>(out.data() + produced);
+    stream.next_out = reinterpret_cast<Bytef*>(buffers.out.data());
     stream.avail_out = room;
-    status = ::inflate(&stream, Z_NO_FLUSH);
-    consumed += in - stream.avail_in;
-    produced += room - stream.avail_out;
+    const int status = ::inflate(&stream, Z_NO_FLUSH);
+    buffers.advance(in - stream.avail_in, room - stream.avail_out);
     if (status == Z_MEM_ERROR) throw std::bad_alloc();
-    if (status == Z_BUF_ERROR || (status == Z_OK && consumed == bytes.size() && stream.avail_out > 0)) {
-      fail("the zlib stream ends early; the file is truncated");
-    }
-    if (status != Z_OK && status != Z_STREAM_END) {
-      fail(format("not a zlib stream, or damaged, near byte %zu (%s)", consumed,
-                  stream.msg != nullptr ? stream.msg : "no detail"));
-    }
-  }
-  if (produced > max_bytes) fail(format("unpacks to more than the limit of %zu bytes", max_bytes));
-  if (consumed != bytes.size()) fail(format("%zu bytes follow the end of the zlib stream", bytes.size() - consumed));
-  out.resize(produced);
-  return out;
+    if (status == Z_STREAM_END) return {DecodeStep::end};
+    if (status == Z_OK || status == Z_BUF_ERROR) return {DecodeStep::more};
+    return {DecodeStep::damaged, stream.msg};
+  });
 }
 
 }  // namespace pgolf

@@ -109,6 +109,44 @@ void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOp
   }
 }
 
+void check_artifact(const RunConfig& config, const std::vector<ResolvedOption>& options) {
+  const GptqConfig &gptq = config.output.gptq, defaults;
+  const auto must_be_default = [&](const char* name, bool is_default, const char* chooser, const char* value) {
+    if (!is_default)
+      refuse(options, {name, chooser}, format("no effect with this %s", chooser),
+             format("remove it, or set %s=%s", chooser, value));
+  };
+  const bool is_gptq = config.output.artifact.quantizer == Quantizer::gptq;
+  const auto needs_gptq = [&](const char* name, bool is_default) {
+    must_be_default(name, is_gptq || is_default, "QUANTIZER", "gptq");
+  };
+  needs_gptq("MATRIX_BITS", gptq.matrix_bits == defaults.matrix_bits);
+  needs_gptq("GPTQ_CLIP", gptq.clip == defaults.clip);
+  needs_gptq("GPTQ_CALIBRATION", gptq.calibration == defaults.calibration);
+  needs_gptq("GPTQ_CALIBRATION_BATCHES", gptq.calibration_batches == defaults.calibration_batches);
+  const bool sigmas = is_gptq && gptq.clip == GptqClip::sigmas;
+  const auto needs_sigmas = [&](const char* name, bool is_default) {
+    must_be_default(name, sigmas || is_default, is_gptq ? "GPTQ_CLIP" : "QUANTIZER", is_gptq ? "sigmas" : "gptq");
+  };
+  needs_sigmas("EMBED_BITS", gptq.embed_bits == defaults.embed_bits);
+  needs_sigmas("MATRIX_CLIP_SIGMAS", gptq.matrix_clip_sigmas == defaults.matrix_clip_sigmas);
+  needs_sigmas("EMBED_CLIP_SIGMAS", gptq.embed_clip_sigmas == defaults.embed_clip_sigmas);
+  needs_sigmas("HESSIAN_CLIP_LAMBDA", gptq.hessian_clip_lambda == defaults.hessian_clip_lambda);
+  needs_sigmas("FIT_BUDGET", !config.output.fit_budget);
+  if (!is_gptq) return;
+  if (!config.model.tie_embeddings) {
+    refuse(options, {"TIE_EMBEDDINGS", "QUANTIZER"}, "a separate output head cannot be quantized by gptq",
+           "set TIE_EMBEDDINGS=1 or QUANTIZER=int8");
+  }
+  const char* patterns = "INT8_KEEP_FLOAT_FP32_NAME_PATTERNS";
+  must_be_default(patterns, find_option(options, patterns).source == Source::default_value, "QUANTIZER", "int8");
+}
+
+void resolve_code_format(OutputConfig& output) {
+  if (output.artifact.quantizer == Quantizer::gptq)
+    output.artifact.codes = output.gptq.clip == GptqClip::search ? CodeFormat::gptq_types : CodeFormat::gptq;
+}
+
 void resolve_warmdown(std::vector<ResolvedOption>& options) {
   const bool iters_given = find_option(options, "WARMDOWN_ITERS").source != Source::default_value;
   if (find_option(options, "WARMDOWN_FRAC").text == "none") return;
@@ -193,9 +231,11 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_optim(command.config.optim, command.warnings, command.resolved);
   check_schedule(command.config.schedule, command.resolved);
   check_runtime(command.config.runtime, command.resolved);
+  check_artifact(command.config, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);
+  resolve_code_format(command.config.output);
   resolve_run_id(command);
   return command;
 }

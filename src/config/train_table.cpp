@@ -198,6 +198,33 @@ void add_output(OptionTable& table, OutputConfig& output) {
             "Small tensors whose names contain any of these are stored as float32 in the artifact.");
 }
 
+void add_artifact(OptionTable& table, OutputConfig& output) {
+  table.group("Artifact");
+  GptqConfig& gptq = output.gptq;
+  table.add("QUANTIZER", bind::choice(&output.artifact.quantizer), "",
+            "int8: each row by itself. gptq: with fewer bits, making up for rounding errors by what the matrices' inputs are "
+            "(arXiv 2210.17323).");
+  table.add("COMPRESSOR", bind::choice(&output.artifact.codec), "",
+            "Compression of the artifact. Brotli makes the smallest files, and takes minutes for the largest.");
+  table.add("MATRIX_BITS", bind::integer(&gptq.matrix_bits, 2, 8), "bits", "QUANTIZER=gptq: of a code, for matrices.");
+  table.add("EMBED_BITS", bind::integer(&gptq.embed_bits, 2, 8), "bits", "The same for the token embedding.");
+  table.add("GPTQ_CLIP", bind::choice(&gptq.clip), "",
+            "Largest weight that a row's codes reach. sigmas: MATRIX_CLIP_SIGMAS times its standard deviation. search: the best "
+            "of five quantiles; the embedding is quantized as by int8.");
+  const Interval positive{.low = 0, .low_open = true};
+  table.add("MATRIX_CLIP_SIGMAS", bind::number(&gptq.matrix_clip_sigmas, positive), "",
+            "GPTQ_CLIP=sigmas, for matrices. A larger value makes a smaller artifact.");
+  table.add("EMBED_CLIP_SIGMAS", bind::number(&gptq.embed_clip_sigmas, positive), "", "The same for the token embedding.");
+  table.add("HESSIAN_CLIP_LAMBDA", bind::number(&gptq.hessian_clip_lambda, kFrom0To1), "",
+            "GPTQ_CLIP=sigmas: how far the reach of a row's codes follows the size of its inputs; 0 = not.");
+  table.add("GPTQ_CALIBRATION", bind::choice(&gptq.calibration), "",
+            "Text for the matrices' inputs. train: the first of the training data. self: sampled from the model.");
+  table.add("GPTQ_CALIBRATION_BATCHES", bind::integer(&gptq.calibration_batches, 1, 1 << 20), "batches",
+            "Length of that text: micro-steps of training data, or sequences of TRAIN_SEQ_LEN.");
+  table.add("FIT_BUDGET", bind::boolean(&output.fit_budget), "",
+            "QUANTIZER=gptq: raise both clips by the same factor until artifact and code fit into BUDGET_BYTES.");
+}
+
 }  // namespace
 
 OptionTable train_table(TrainCommand* command, RopeRequest* rope) {
@@ -214,6 +241,7 @@ OptionTable train_table(TrainCommand* command, RopeRequest* rope) {
   add_machine(table, config.runtime);
   add_dist(table, config.dist);
   add_output(table, config.output);
+  add_artifact(table, config.output);
   return table;
 }
 

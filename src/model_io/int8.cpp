@@ -38,7 +38,7 @@ Codes quantize_whole(const at::Tensor& values) {
 
 }  // namespace
 
-Codes quantize_int8(const at::Tensor& weights) {
+Codes int8_codes(const at::Tensor& weights) {
   return weights.dim() == 2 ? quantize_rows(weights) : quantize_whole(weights);
 }
 

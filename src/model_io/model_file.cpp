@@ -98,7 +98,7 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
 
 void read_torch(const Value& value, const std::string& name, ModelFile* file) {
   const Dict& dict = value.as_dict(name);
-  if (dict.find(layout::code_format) != nullptr) {
+  if (code_format_in(value) != CodeFormat::none) {
     file->state = dequantize(read_codes(dict, name));
     file->metadata = artifact_config(dict, name);
   } else {

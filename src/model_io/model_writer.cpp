@@ -19,13 +19,13 @@ NamedTensors raw_tensors(const StateDict& state) {
 
 }  // namespace
 
-ModelFormat model_format(const std::filesystem::path& path) {
+ModelFormat model_format(const std::filesystem::path& path, const ArtifactFormat& made) {
   const std::string suffix = path.extension().string();
   if (suffix == ".pt") return {};
   if (suffix == ".safetensors") return {.container = Container::safetensors};
-  if (const Codec codec = codec_of_suffix(suffix); codec != Codec::none) return ArtifactFormat{.codec = codec}.file();
+  if (suffix == ".ptz") return made.file();
   throw Error(ExitCode::usage, format("%s: the suffix is not that of a known model format", path.c_str()),
-              "use .safetensors, .pt or " + join(codec_suffixes(), " or "));
+              "use .safetensors, .pt or .ptz");
 }
 
 Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelMetadata& metadata,
@@ -33,10 +33,9 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
   return save_torch(state_dict_value(raw_tensors(state), upstream_module_paths(model), metadata), path.stem().string());
 }
 
-Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
-                       const ArtifactFormat& made) {
+Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadata, const ArtifactFormat& made) {
   Artifact artifact;
-  Dict object = write_codes(made.codes, quantize(made.quantizer, state, keep_float_patterns, &artifact.stats));
+  Dict object = write_codes(made.codes, model.tensors);
   if (!metadata.empty()) set_artifact_config(&object, metadata);
   const Bytes archive = save_torch(std::move(object));
   artifact.unpacked_bytes = archive.size();
@@ -45,15 +44,14 @@ Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, co
 }
 
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
-                 const ModelMetadata& metadata) {
-  const ModelFormat form = model_format(path);
+                 const ModelMetadata& metadata, const ArtifactFormat& made) {
+  const ModelFormat form = model_format(path, made);
   if (form.container == Container::safetensors) {
     save_safetensors(path, {raw_tensors(state), safetensors_metadata(metadata)});
   } else if (form.codes == CodeFormat::none) {
     write_atomic(path, torch_model(state, model, metadata, path));
   } else {
-    const ArtifactFormat made{.codes = form.codes, .codec = form.codec};
-    write_atomic(path, make_artifact(state, metadata, OptimConfig().control_patterns, made).file);
+    write_atomic(path, make_artifact(quantize_int8(state, OptimConfig().control_patterns), metadata, made).file);
   }
 }
 

@@ -1,49 +1,77 @@
 #include "pgolf/model_io/quantizer.h"
 
+#include <ATen/Parallel.h>
 #include <torch/types.h>
 
 #include <algorithm>
+#include <atomic>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
 
-#include "pgolf/base/error.h"
+#include "pgolf/config/parameters.h"
+#include "pgolf/model_io/gptq.h"
 #include "pgolf/model_io/tensors.h"
 
 namespace pgolf {
 namespace {
 
-struct Entry {
-  Quantizer quantizer;
-  Codes (*quantize)(const at::Tensor& weights);
-};
-
-constexpr Entry entries[] = {{Quantizer::int8, quantize_int8}};
-
-Codes quantize_weights(Quantizer quantizer, const at::Tensor& weights) {
-  for (const Entry& entry : entries) {
-    if (entry.quantizer == quantizer) return entry.quantize(weights);
+/// Calls f(0) .. f(count-1) on as many threads as LibTorch uses, each on one. LibTorch itself is held to one thread meanwhile:
+/// the sums of its Cholesky factors depend on the number, also within a parallel region.
+void share_out(size_t count, const std::function<void(size_t)>& f) {
+  const int threads = at::get_num_threads();
+  std::atomic<size_t> next = 0;
+  std::exception_ptr error;
+  std::mutex error_mutex;
+  const auto work = [&] {
+    try {
+      for (size_t i = next++; i < count; i = next++) f(i);
+    } catch (...) {
+      const std::lock_guard lock(error_mutex);
+      if (error == nullptr) error = std::current_exception();
+      next = count;
+    }
+  };
+  at::set_num_threads(1);
+  {
+    std::vector<std::jthread> others(static_cast<size_t>(threads - 1));
+    for (auto& thread : others) thread = std::jthread(work);
+    work();
   }
-  throw Error(ExitCode::internal, "unknown quantizer");
+  at::set_num_threads(threads);
+  if (error != nullptr) std::rethrow_exception(error);
 }
 
-int64_t byte_count(const RawTensor& tensor) {
-  return static_cast<int64_t>(tensor.bytes->size());
+at::Tensor host_values(const at::Tensor& tensor) {
+  return tensor.detach().to(at::kCPU).contiguous();
+}
+
+void set_codes(CodedTensor* coded, const Codes& codes) {
+  coded->data = to_raw(codes.codes);
+  coded->scale = to_raw(codes.scale);
+}
+
+QuantStats count_bytes(const StateDict& state, const CodedTensors& tensors) {
+  QuantStats stats;
+  for (const auto& [name, tensor] : state) stats.baseline_tensor_bytes += static_cast<int64_t>(tensor.nbytes());
+  for (const CodedTensor& coded : tensors)
+    stats.payload_bytes += static_cast<int64_t>(coded.data.bytes->size() + (coded.scale ? coded.scale->bytes->size() : 0));
+  return stats;
 }
 
 }  // namespace
 
-CodedTensors quantize(Quantizer quantizer, const StateDict& state, const std::vector<std::string>& keep_float_patterns,
-                      QuantStats* stats) {
-  CodedTensors out;
+QuantizedModel quantize_int8(const StateDict& state, const std::vector<std::string>& keep_float_patterns) {
+  QuantizedModel out;
   for (const auto& [name, tensor] : state) {
-    const auto value = tensor.detach().to(at::kCPU).contiguous();
-    stats->baseline_tensor_bytes += static_cast<int64_t>(value.nbytes());
+    const auto value = host_values(tensor);
     const auto dtype = value.scalar_type();
     CodedTensor coded{name, {}, {}, to_dtype(dtype)};
     if (!value.is_floating_point()) {
       coded.data = to_raw(value);
     } else if (value.numel() > keep_float_max_numel) {
-      const Codes codes = quantize_weights(quantizer, value.to(at::kFloat));
-      coded.data = to_raw(codes.codes);
-      coded.scale = to_raw(codes.scale);
+      set_codes(&coded, int8_codes(value.to(at::kFloat)));
     } else if (std::any_of(keep_float_patterns.begin(), keep_float_patterns.end(),
                            [&key = name](const std::string& pattern) { return key.find(pattern) != std::string::npos; })) {
       coded.data = to_raw(value.to(at::kFloat));
@@ -51,9 +79,53 @@ CodedTensors quantize(Quantizer quantizer, const StateDict& state, const std::ve
     } else {
       coded.data = to_raw(dtype == at::kFloat || dtype == at::kBFloat16 ? value.to(at::kHalf) : value);
     }
-    stats->payload_bytes += byte_count(coded.data) + (coded.scale ? byte_count(*coded.scale) : 0);
-    out.push_back(std::move(coded));
+    out.tensors.push_back(std::move(coded));
   }
+  out.stats = count_bytes(state, out.tensors);
+  return out;
+}
+
+PreparedHessians prepare_hessians(const Hessians& hessians) {
+  std::vector<std::shared_ptr<const PreparedHessian>> prepared(hessians.size());
+  share_out(hessians.size(), [&](size_t i) {
+    const Hessian& hessian = hessians[i];
+    prepared[i] = std::make_shared<const PreparedHessian>(prepare_hessian(hessian.products, hessian.matrices.front()));
+  });
+  PreparedHessians out;
+  for (size_t i = 0; i < hessians.size(); ++i) {
+    for (const auto& name : hessians[i].matrices) out[name] = prepared[i];
+  }
+  return out;
+}
+
+QuantizedModel quantize_gptq(const StateDict& state, const PreparedHessians& hessians, const GptqConfig& config) {
+  QuantizedModel out;
+  out.tensors.resize(state.size());
+  share_out(state.size(), [&](size_t i) {
+    const auto& [name, tensor] = state[i];
+    const auto value = host_values(tensor);
+    CodedTensor& coded = out.tensors[i];
+    coded.name = name;
+    if (!value.is_floating_point() || value.numel() <= keep_float_max_numel) {
+      coded.data = to_raw(value.is_floating_point() ? value.to(at::kHalf) : value);
+      coded.dtype = value.is_floating_point() ? DType::float32 : coded.data.dtype;
+      return;
+    }
+    const bool embedding = name == parameter_name::token_embedding;
+    const auto hessian = hessians.find(name);
+    if (hessian == hessians.end() || (embedding && config.clip == GptqClip::search)) {
+      set_codes(&coded, int8_codes(value.to(at::kFloat)));
+      return;
+    }
+    const GptqSettings settings{.bits = embedding ? config.embed_bits : config.matrix_bits,
+                                .clip = config.clip,
+                                .clip_sigmas = embedding ? config.embed_clip_sigmas : config.matrix_clip_sigmas,
+                                .hessian_clip_lambda = config.hessian_clip_lambda};
+    set_codes(&coded, gptq_codes(value, *hessian->second, settings, name));
+    coded.quantizer = Quantizer::gptq;
+    coded.bits = settings.bits;
+  });
+  out.stats = count_bytes(state, out.tensors);
   return out;
 }
 

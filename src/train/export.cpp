@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "pgolf/base/format.h"
@@ -39,10 +40,11 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
 
   const ArtifactFormat& made = trainer.config().output.artifact;
   const std::string form = format_text(made.file());
-  const Artifact artifact = make_artifact(state, trainer.metadata(), trainer.config().output.int8_keep_float_patterns, made);
+  const QuantizedModel quantized = quantize_int8(state, trainer.config().output.int8_keep_float_patterns);
+  const Artifact artifact = make_artifact(quantized, trainer.metadata(), made);
   write_atomic(folder.artifact(), artifact.file);
   const auto artifact_bytes = static_cast<int64_t>(artifact.file.size());
-  const QuantStats& stats = artifact.stats;
+  const QuantStats& stats = quantized.stats;
   const double ratio =
       static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.payload_bytes, 1));
   log::info(format("Serialized model %s: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)", form.c_str(),
@@ -62,9 +64,10 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   trainer.share_weights();
   const EvalResult result = trainer.validate();
   const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  log::info(
-      format("final_int8_zlib_roundtrip val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", result.val_loss, result.val_bpb, eval_ms));
-  log::info(format("final_int8_zlib_roundtrip_exact val_loss:%.8f val_bpb:%.8f", result.val_loss, result.val_bpb));
+  std::string label = "final_" + form + "_roundtrip";  // by default upstream's final_int8_zlib_roundtrip
+  std::replace(label.begin(), label.end(), '+', '_');
+  log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result.val_loss, result.val_bpb, eval_ms));
+  log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result.val_loss, result.val_bpb));
   RecordFile(folder.metrics())
       .write(FinalRecord{.val_loss = result.val_loss,
                          .val_bpb = result.val_bpb,

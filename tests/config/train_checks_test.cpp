@@ -48,6 +48,31 @@ TEST(TrainChecks, TheOtherOptimizerScheduleAndInitialization) {
   EXPECT_TRUE(train(with_rate).warnings.empty());
 }
 
+TEST(TrainChecks, OptionsOfTheQuantizer) {
+  EXPECT_CONTAINS(train_error({"--matrix-bits=5"}),
+                  "MATRIX_BITS=5 (flag --matrix-bits), QUANTIZER=int8 (default): no effect with this QUANTIZER");
+  for (const char* flag :
+       {"--embed-bits=7", "--gptq-clip=search", "--matrix-clip-sigmas=10", "--embed-clip-sigmas=10", "--hessian-clip-lambda=0.1",
+        "--gptq-calibration=self", "--gptq-calibration-batches=3", "--fit-budget=1"}) {
+    EXPECT_CONTAINS(train_error({flag}), "QUANTIZER=int8 (default)");
+    EXPECT_NO_THROW(train({"--quantizer=gptq", flag})) << flag;
+  }
+  for (const char* flag :
+       {"--embed-bits=7", "--matrix-clip-sigmas=10", "--embed-clip-sigmas=10", "--hessian-clip-lambda=0.1", "--fit-budget=1"}) {
+    EXPECT_CONTAINS(train_error({"--quantizer=gptq", "--gptq-clip=search", flag}), "GPTQ_CLIP=search (flag --gptq-clip)");
+  }
+  EXPECT_CONTAINS(train_error({"--quantizer=gptq", "--tie-embeddings=0"}), "a separate output head");
+  EXPECT_CONTAINS(train_error({"--quantizer=gptq", "--int8-keep-float-fp32-name-patterns=x"}), "QUANTIZER=gptq");
+  for (const char* flag : {"--matrix-bits=1", "--matrix-bits=9", "--matrix-clip-sigmas=0", "--hessian-clip-lambda=1.5",
+                           "--gptq-calibration-batches=0", "--compressor=zstd", "--quantizer=int4"}) {
+    EXPECT_NE(train_error({"--quantizer=gptq", flag}), "") << flag;
+  }
+  EXPECT_EQ(train({}).config.output.artifact.file(), ArtifactFormat().file());
+  EXPECT_EQ(format_text(train({"--quantizer=gptq", "--compressor=brotli"}).config.output.artifact.file()), "gptq+brotli");
+  EXPECT_EQ(train({"--quantizer=gptq"}).config.output.artifact.codes, CodeFormat::gptq);
+  EXPECT_EQ(train({"--quantizer=gptq", "--gptq-clip=search"}).config.output.artifact.codes, CodeFormat::gptq_types);
+}
+
 TEST(TrainChecks, ShapeConflicts) {
   EXPECT_CONTAINS(train_error({"--num-heads=7"}),
                   "MODEL_DIM=512 (default), NUM_HEADS=7 (flag --num-heads): the number of heads must divide");

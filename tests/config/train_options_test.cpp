@@ -185,14 +185,15 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"SAVE_EVERY", "30"},
                                                      {"KEEP_LAST", "4"},
                                                      {"PROFILE", "6"},
+                                                     {"COMPRESSOR", "brotli"},
                                                      {"BUDGET_BYTES", "1000"},
                                                      {"INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", "c"}};
   std::vector<std::string> flags;
   for (const auto& [name, text] : values) flags.push_back(flag_of(name) + "=" + text);
   for (const TrainCommand& command : {train(flags), train({}, Environment(values.begin(), values.end()))}) {
     // These conflict with others: SKIP_GATES_ENABLED, WARMDOWN_ITERS, ROPE_LAYERS, INIT_STD, OPTIMIZER, WEIGHT_DECAY, LR_SCHEDULE
-    // and its two.
-    ASSERT_EQ(command.resolved.size(), values.size() + 9);
+    // and its two, QUANTIZER and its nine.
+    ASSERT_EQ(command.resolved.size(), values.size() + 19);
     for (const auto& [name, text] : values) EXPECT_EQ(find_option(command.resolved, name).text, text) << name;
     const RunConfig& c = command.config;
     EXPECT_EQ(c.model.vocab_size, 2048);
@@ -283,6 +284,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.output.save_every, 30);
     EXPECT_EQ(c.output.keep_last, 4);
     EXPECT_EQ(c.output.profile_steps, 6);
+    EXPECT_EQ(c.output.artifact.codec, Codec::brotli);
     EXPECT_EQ(c.output.budget_bytes, 1000);
     EXPECT_EQ(c.output.int8_keep_float_patterns, (std::vector<std::string>{"c"}));
   }

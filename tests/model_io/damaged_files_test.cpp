@@ -93,9 +93,8 @@ TEST_F(DamagedFiles, Checkpoint) {
 
 /// Damage that checksums catch in the tests above: a damaged pickle in an artifact with valid checksums.
 TEST_F(DamagedFiles, PickleOfAnArtifact) {
-  QuantStats stats;
-  Dict object = write_codes(CodeFormat::int8_clean_per_row_v1,
-                            quantize(Quantizer::int8, state_dict(model_), OptimConfig().control_patterns, &stats));
+  Dict object =
+      write_codes(CodeFormat::int8_clean_per_row_v1, quantize_int8(state_dict(model_), OptimConfig().control_patterns).tensors);
   set_artifact_config(&object, metadata_);
   // Small tensors are not quantized; this one is, by hand.
   const auto set = [&](const char* part, RawTensor tensor) {
@@ -159,8 +158,7 @@ TEST_F(DamagedFiles, IntegerTensorsAreNotWeights) {
 }
 
 TEST_F(DamagedFiles, ForeignArtifactsAreRejectedWithAReason) {
-  QuantStats stats;
-  Dict object = write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state_dict(model_), {}, &stats));
+  Dict object = write_codes(CodeFormat::int8_clean_per_row_v1, quantize_int8(state_dict(model_), {}).tensors);
   object.set(text("__quant_format__"), text("int6_gptq\n"));
   write_atomic(folder_ / "m.ptz", zlib_compress(save_torch(object), 9));
   expect_error(ExitCode::bad_input, {"unknown quantization format \"int6_gptq?\""}, [&] { read_model_file(folder_ / "m.ptz"); });

@@ -30,8 +30,7 @@ at::Tensor find_tensor(const StateDict& state, const std::string& name) {
 }
 
 Dict quantized(const StateDict& state, const std::vector<std::string>& patterns = {}) {
-  QuantStats stats;
-  return write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state, patterns, &stats));
+  return write_codes(CodeFormat::int8_clean_per_row_v1, quantize_int8(state, patterns).tensors);
 }
 
 TEST(Int8, RowErrorIsHalfAStep) {
@@ -124,10 +123,11 @@ TEST(Int8, ZeroRowsStayZero) {
 }
 
 TEST(Int8, StatisticsCountBytes) {
-  QuantStats stats;
-  quantize(Quantizer::int8,
-           {{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}},
-           {"q_gain"}, &stats);
+  const QuantStats stats =
+      quantize_int8(
+          {{"w", torch::randn({300, 256})}, {"q_gain", torch::ones({8})}, {"small", torch::ones({10})}, {"n", torch::arange(3)}},
+          {"q_gain"})
+          .stats;
   EXPECT_EQ(stats.baseline_tensor_bytes, 4 * (300 * 256 + 8 + 10) + 8 * 3);
   EXPECT_EQ(stats.payload_bytes, 300 * 256 + 2 * 300 + 4 * 8 + 2 * 10 + 8 * 3);
 }

@@ -28,7 +28,7 @@ void write_pt(const fs::path& path, const StateDict& state, const ModelMetadata&
 }
 
 void write_ptz(const fs::path& path, const StateDict& state, const ModelMetadata& metadata) {
-  write_atomic(path, make_artifact(state, metadata, OptimConfig().control_patterns).file);
+  write_atomic(path, make_artifact(quantize_int8(state, OptimConfig().control_patterns), metadata).file);
 }
 
 fs::path write_checkpoint(const fs::path& folder, const StateDict& state, int64_t step) {

@@ -19,9 +19,9 @@ void check_quantized(const StateDict& state, const std::string& name) {
   const auto tensor_file = "int8/" + name + ".safetensors";
   const auto tensors = std::filesystem::exists(shared_folder() / "reference" / tensor_file) ? load_tensors(tensor_file)
                                                                                             : std::map<std::string, at::Tensor>();
-  QuantStats stats;
-  const Dict object =
-      write_codes(CodeFormat::int8_clean_per_row_v1, quantize(Quantizer::int8, state, control_patterns(), &stats));
+  const QuantizedModel quantized = quantize_int8(state, control_patterns());
+  const QuantStats& stats = quantized.stats;
+  const Dict object = write_codes(CodeFormat::int8_clean_per_row_v1, quantized.tensors);
   EXPECT_EQ(stats.baseline_tensor_bytes, described.at("quant_stats").at("baseline_tensor_bytes").get<int64_t>());
   EXPECT_EQ(stats.payload_bytes, described.at("quant_stats").at("int8_payload_bytes").get<int64_t>());
 

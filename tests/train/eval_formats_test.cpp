@@ -118,7 +118,8 @@ TEST_F(EvalFormats, InspectListsModelsItCannotUse) {
   write_atomic(own_ / "other.ptz", zlib_compress(save_torch(object), 9));
   const auto table = eval_gpt({"inspect", (own_ / "other.ptz").string()});
   EXPECT_EQ(table.code, 0) << table.err;
-  expect_parts(table.out, {"int8+zlib (int4_packed)", "not usable: ", "unknown quantization format \"int4_packed\"", "w?[2J", "[4, 4]"});
+  expect_parts(table.out,
+               {"int8+zlib (int4_packed)", "not usable: ", "unknown quantization format \"int4_packed\"", "w?[2J", "[4, 4]"});
   const auto lines = json_lines_of(eval_gpt({"inspect", (own_ / "other.ptz").string(), "--format", "jsonl"}).out);
   expect_parts(lines.at(0).at("no_model"), {"int4_packed"});
   EXPECT_EQ(lines.at(1).at("name"), "w\x1b[2J");
@@ -153,6 +154,17 @@ TEST_F(EvalFormats, ExportWritesTheRunsOwnBytes) {
   EXPECT_EQ(read_bytes(pt), read_bytes(run().model()));
   expect_parts(overwritten.out, {"final_model.pt: ", " bytes, ", " tensors, configuration, from ", "(safetensors)"});
   EXPECT_EQ(overwritten.err, "");
+}
+
+TEST_F(EvalFormats, ExportCompressesByAnyCodec) {
+  for (const char* codec : {"zlib", "lzma", "brotli"}) {
+    const fs::path path = own_ / (std::string(codec) + ".ptz");
+    ASSERT_EQ(exported(run().model(), path, {"--compressor", codec}).code, 0);
+    EXPECT_EQ(format_text(read_model_file(path).format), std::string("int8+") + codec);
+    expect_same_tensors(read_model_file(path).state, read_model_file(run().artifact()).state);
+    expect_parts(eval_gpt({"inspect", path.string()}).out, {std::string("int8+") + codec + " (int8_clean_per_row_v1)"});
+  }
+  expect_mistake(exported(run().model(), own_ / "m.pt", {"--compressor", "brotli"}), 2, {"COMPRESSOR=brotli", ".ptz"});
 }
 
 TEST_F(EvalFormats, ExportDoesNotInventAConfiguration) {

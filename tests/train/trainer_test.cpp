@@ -348,6 +348,22 @@ TEST(Export, BothFilesScoreWhatTheRunLogged) {
   }
 }
 
+TEST(Export, AnyCompressorHoldsTheSameModel) {
+  StateDict expected;
+  for (const char* codec : {"zlib", "lzma", "brotli"}) {
+    TinyRun other({{"ITERATIONS", "1"}, {"COMPRESSOR", codec}});
+    ASSERT_EQ(other.train(), ExitCode::ok);
+    ::testing::internal::CaptureStdout();
+    ASSERT_EQ(export_model(other.trainer(), other.folder(), 500), ExitCode::ok);
+    EXPECT_NE(::testing::internal::GetCapturedStdout().find(std::string("final_int8_") + codec + "_roundtrip_exact val_loss:"),
+              std::string::npos);
+    const ModelFile file = read_model_file(other.folder().artifact());
+    EXPECT_EQ(format_text(file.format), std::string("int8+") + codec);
+    if (expected.empty()) expected = file.state;
+    expect_same_tensors(file.state, expected);
+  }
+}
+
 TEST(Export, OverBudgetWarnsAndKeepsTheFiles) {
   TinyRun run({{"BUDGET_BYTES", "2000"}, {"ITERATIONS", "1"}});
   run.train();

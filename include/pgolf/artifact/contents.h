@@ -17,12 +17,13 @@ struct StoredTensor {
   RawTensor data;                  ///< the codes of a quantized tensor
   std::optional<RawTensor> scale;  ///< of a quantized tensor: one per row, or a single one
   std::string dtype;               ///< dtype after loading, "bfloat16"
+  std::string method = {};         ///< "gptq (int6)": how it was quantized, where the file says so for each tensor
 
   int64_t bytes() const;
 };
 
 struct FileContents {
-  std::string quant_format;                                ///< "int8_clean_per_row_v1"; empty if nothing is quantized
+  std::string quant_format;                                ///< "int8_clean_per_row_v1"; empty if the file names none
   std::vector<StoredTensor> tensors;                       ///< in file order
   std::map<std::string, std::string> config;               ///< layout::config, or the model of a training checkpoint
   std::vector<std::pair<std::string, std::string>> notes;  ///< everything else: numbers, texts, other metadata

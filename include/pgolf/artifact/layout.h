@@ -4,7 +4,7 @@
 namespace pgolf::layout {
 
 /// The model's configuration, a table of option names and values: an attribute of a state dict, an entry of an artifact, and a
-/// JSON object in the metadata of a safetensors file. Upstream ignores all three.
+/// JSON object in the metadata of a safetensors file. Upstream and the record programs ignore all three.
 inline constexpr const char* config = "pgolf_config";
 
 /// An artifact's entries. The first identifies a dictionary as an artifact.
@@ -15,6 +15,13 @@ inline constexpr const char* dtypes = "dtypes";
 inline constexpr const char* passthrough = "passthrough";
 inline constexpr const char* passthrough_dtypes = "passthrough_orig_dtypes";
 inline constexpr const char* schemes = "qmeta";
+
+/// The entries of an artifact of the record programs: two dictionaries, and what their names are made of.
+inline constexpr const char* gptq_weights = "w";
+inline constexpr const char* gptq_methods = "m";
+inline constexpr const char* gptq_codes_suffix = ".q";
+inline constexpr const char* gptq_scale_suffix = ".scale";
+inline constexpr const char* gptq_type = "type";
 
 /// The metadata of a safetensors file.
 inline constexpr const char* metadata = "__metadata__";

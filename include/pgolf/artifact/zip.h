@@ -12,6 +12,8 @@
 
 namespace pgolf {
 
+bool starts_like_zip(BytesView file);
+
 struct ZipRecord {
   std::string name;
   BytesView bytes;  ///< within the reader's archive

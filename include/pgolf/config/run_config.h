@@ -176,6 +176,40 @@ struct DistConfig {
   int check_ranks = 0;                                  ///< compare all weights every so many steps; 0 = never
 };
 
+/// How GPTQ limits the weights of a row. sigmas: at a multiple of the row's standard deviation. search: at one of five quantiles.
+enum class GptqClip { sigmas, search };
+constexpr EnumTexts<GptqClip, 2> enum_texts(GptqClip) {
+  return {{{"sigmas", GptqClip::sigmas}, {"search", GptqClip::search}}};
+}
+
+/// The text on which GPTQ sees a matrix's inputs: of the training data, or sampled from the model itself.
+enum class GptqCalibration { train, self };
+constexpr EnumTexts<GptqCalibration, 2> enum_texts(GptqCalibration) {
+  return {{{"train", GptqCalibration::train}, {"self", GptqCalibration::self}}};
+}
+
+/// QUANTIZER=gptq.
+struct GptqConfig {
+  GptqCalibration calibration = GptqCalibration::train;
+  int calibration_batches = 64;
+  GptqClip clip = GptqClip::sigmas;
+  int matrix_bits = 6;
+  int embed_bits = 8;
+  double matrix_clip_sigmas = 12.85;
+  double embed_clip_sigmas = 20;
+  double hessian_clip_lambda = 0;
+};
+
+/// QUANTIZER.
+constexpr EnumTexts<Quantizer, 2> enum_texts(Quantizer) {
+  return {{{"int8", Quantizer::int8}, {"gptq", Quantizer::gptq}}};
+}
+
+/// COMPRESSOR.
+constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
+  return {{{"zlib", Codec::zlib}, {"lzma", Codec::lzma}, {"brotli", Codec::brotli}}};
+}
+
 struct OutputConfig {
   std::string out_dir = "runs";
   std::string run_id;  ///< set by the resolver: given, or time plus a short hash
@@ -186,7 +220,9 @@ struct OutputConfig {
   int keep_last = 2;          ///< training checkpoints kept
   int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
   int64_t budget_bytes = 16'000'000;
-  ArtifactFormat artifact;
+  bool fit_budget = false;  ///< raise GPTQ's clips until the artifact fits
+  ArtifactFormat artifact;  ///< artifact.codes: set by the resolver
+  GptqConfig gptq;
   std::vector<std::string> int8_keep_float_patterns;  ///< stored as float32; set by the resolver
 };
 

@@ -11,9 +11,8 @@
 
 namespace pgolf {
 
-/// The format for a file suffix: .pt, .safetensors, or an artifact in the codec with that suffix (.ptz).
-/// Error(usage) for any other.
-ModelFormat model_format(const std::filesystem::path& path);
+/// The format for a file suffix: .pt, .safetensors, or .ptz for an artifact made that way. Error(usage) for any other.
+ModelFormat model_format(const std::filesystem::path& path, const ArtifactFormat& made = {});
 
 /// A torch.save archive of the state dict, as torch.save(model.state_dict(), path) writes it. model determines the module
 /// paths in it. Empty metadata: no configuration is stored, as in upstream's files.
@@ -23,13 +22,11 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
 struct Artifact {
   Bytes file;
   size_t unpacked_bytes = 0;  ///< before the codec
-  QuantStats stats;
 };
-Artifact make_artifact(const StateDict& state, const ModelMetadata& metadata, const std::vector<std::string>& keep_float_patterns,
-                       const ArtifactFormat& made = {});
+Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadata, const ArtifactFormat& made = {});
 
 /// Writes the model in the format of the path's suffix. Atomic.
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
-                 const ModelMetadata& metadata);
+                 const ModelMetadata& metadata, const ArtifactFormat& made = {});
 
 }  // namespace pgolf

@@ -15,8 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_output(const fs::path& output, bool overwrite) {
-  model_format(output);
+void check_output(const fs::path& output, bool overwrite, const ArtifactFormat& made) {
+  if (model_format(output, made).codec == Codec::none && made.codec != Codec::zlib)
+    throw Error(ExitCode::usage, format("COMPRESSOR=%s: only .ptz files are compressed", codec_name(made.codec)));
   std::error_code none;  // a path that cannot be inspected fails when it is written
   if (fs::is_directory(output, none)) throw Error(ExitCode::usage, format("OUTPUT=%s is a folder", output.c_str()));
   const fs::path folder = output.has_parent_path() ? output.parent_path() : fs::path(".");
@@ -35,7 +36,7 @@ ModelMetadata metadata_to_store(const ModelFile& file, bool store_assumed, const
   }
   if (store_assumed) return metadata_for_file(file.stored.model, file.stored.train_seq_len);
   for (const auto& option : options) {
-    const bool own = option.name == "OUTPUT" || option.name == "OVERWRITE" || option.name == "STORE_ASSUMED";
+    const bool own = option.name == "OUTPUT" || option.name == "COMPRESSOR" || option.name == "STORE_ASSUMED";
     if (option.source == Source::flag && !own) {
       throw Error(ExitCode::usage,
                   format("%s would have no effect: %s stores no configuration, and neither would the output",
@@ -52,6 +53,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   Common common;
   std::string output;
   bool overwrite = false, store_assumed = false;
+  ArtifactFormat made;
   OptionTable table(
       "eval_gpt export CHECKPOINT --output FILE [--OPTION VALUE]...",
       "Converts a stored model to the format of the output's suffix: .safetensors, .pt (a state dict for torch.load)\n"
@@ -61,6 +63,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   table.add_action({.name = "overwrite", .field = &overwrite, .help = "Replace the output if it exists."});
   table.group("Export");
   table.add_required("OUTPUT", bind::text(&output), "", "File to write: *.safetensors, *.pt or *.ptz.");
+  table.add("COMPRESSOR", bind::choice(&made.codec), "", "Compression of a .ptz.");
   table.add("STORE_ASSUMED", bind::boolean(&store_assumed), "",
             "For a file without a configuration: store the inferred and assumed values and those of the flags below.");
   add_file_defaults(table, common.file_defaults);
@@ -71,12 +74,12 @@ ExitCode run_export(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 1)
     throw Error(ExitCode::usage, "export takes exactly one checkpoint", "see eval_gpt export --help");
-  check_output(output, overwrite);
+  check_output(output, overwrite, made);
   const ModelFile file = read_model(common.positional[0], common, options);
   const ModelMetadata metadata = metadata_to_store(file, store_assumed, options);
   if (file.format.codes != CodeFormat::none && model_format(output).codes != CodeFormat::none)
     log::warn(format("%s is already quantized; quantizing it again may change its weights slightly", file.path.c_str()));
-  write_model(output, file.state, file.stored.model, metadata);
+  write_model(output, file.state, file.stored.model, metadata, made);
   const char* stored =
       file.metadata.empty() ? (metadata.empty() ? "no configuration" : "assumed configuration") : "configuration";
   log::info(format("%s: %s bytes, %zu tensors, %s, from %s (%s)%s", output.c_str(),

@@ -129,8 +129,10 @@ std::string overview(const Inspected& file, const fs::path& path, int64_t budget
   for (const auto& [key, value] : contents.notes) line(printable(key, 60), printable(value, 100));
   Table table({"tensor", "shape", "stored", "read as", {"bytes", true}, "scales", "codes", {"bits", true}});
   for (const auto& tensor : contents.tensors) {
-    table.add({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype), printable(tensor.dtype, 40),
-               with_commas(tensor.bytes()), scale_text(tensor), has_codes(tensor) ? range_text(tensor.data) : "",
+    const std::string method = tensor.method.empty() ? "" : ", " + printable(tensor.method, 40);
+    table.add({printable(tensor.name), shape_text(tensor.data.shape), dtype_name(tensor.data.dtype) + method,
+               printable(tensor.dtype, 40), with_commas(tensor.bytes()), scale_text(tensor),
+               has_codes(tensor) ? range_text(tensor.data) : "",
                has_codes(tensor) ? format("%.3f", code_entropy(tensor.data)) : ""});
   }
   return out + "\n" + table.aligned();
@@ -163,6 +165,7 @@ JsonRows json_rows(const Inspected& file, const fs::path& path, int64_t budget) 
     ordered_json row{{"kind", "tensor"},           {"name", tensor.name},
                      {"shape", tensor.data.shape}, {"stored", dtype_name(tensor.data.dtype)},
                      {"dtype", tensor.dtype},      {"bytes", tensor.bytes()}};
+    if (!tensor.method.empty()) row["method"] = tensor.method;
     if (tensor.scale) {
       row["scale_dtype"] = dtype_name(tensor.scale->dtype);
       row["scale_shape"] = tensor.scale->shape;
