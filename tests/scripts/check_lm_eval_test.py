@@ -30,7 +30,7 @@ class CheckLmEvalTest(SandboxTest):
         self.refused("--limit needs a value", "model", "tokenizer", "task", "--limit")
         program = ("--eval-gpt", "/bin/true")
         self.refused("--limit takes a number", "model", "tokenizer", "task", "--limit", "-1", *program)
-        self.refused("--delimiter is space or none", "model", "tokenizer", "task", "--delimiter", "auto", *program)
+        self.refused("--delimiter must be space or none", "model", "tokenizer", "task", "--delimiter", "auto", *program)
         self.refused("/no/program is missing", "model", "tokenizer", "task", "--eval-gpt", "/no/program")
 
     def compare(self, answers, theirs=ACCURACIES):
