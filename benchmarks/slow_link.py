@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Times training by two processes whose link has a given rate, as two hosts have.
+"""Times training by two processes, as if on two hosts that are joined by a link of a given rate.
 
-Two network namespaces of this machine, joined by a pair of virtual interfaces; takes root, iproute2 and the kernel's token bucket
-filter. Several programs (builds of train_gpt) are timed in turn, and the last is compared with the first.
+The hosts are two network namespaces of this machine, joined by a pair of virtual interfaces. This takes root, iproute2 and the
+kernel's token bucket filter. Several programs (builds of train_gpt) are timed in turn. The ratio is the time of the last program
+over that of the first.
 
   DATA_PATH=... TOKENIZER_PATH=... benchmarks/slow_link.py 200mbit build/bin/train_gpt ... -- --config configs/cpu_small.env
 """
@@ -45,8 +46,8 @@ def main():
         at = arguments.index("--")
         arguments, options = arguments[:at], arguments[at + 1 :]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rate", help="of the link each way, as tc writes it: 1gbit")
-    parser.add_argument("program", nargs="+")
+    parser.add_argument("rate", help="rate of the link in each direction, as tc writes it, such as 1gbit")
+    parser.add_argument("program", nargs="+", help="a build of train_gpt")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", default="10")
     args = parser.parse_args(arguments)

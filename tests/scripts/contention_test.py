@@ -169,7 +169,7 @@ class Contention(SandboxTest):
         self.fake("bench_step", BENCH)
         for options, reason in (
             (["--neighbors", "1,-1"], "--neighbors"),
-            (["--rounds", "0"], "at least one round"),
+            (["--rounds", "0"], "at least one round and one step"),
             (["--env", "PASSIVE"], "PASSIVE is not NAME=VALUE"),
             (["--vs", "nowhere"], "nowhere is not a program"),
         ):
