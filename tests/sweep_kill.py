@@ -63,7 +63,7 @@ def prove(sweep):
         give_up = time.monotonic() + 10
         while running_in(killed):
             if time.monotonic() > give_up:
-                return [f"train_gpt outlived its killed sweep: {running_in('killed')}"]
+                return [f"train_gpt outlived its killed sweep: {running_in(killed)}"]
             time.sleep(0.01)
         print(f"kill {number} after one more of {kind}: {state(killed)}", flush=True)
 
