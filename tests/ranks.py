@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Checks jobs of several processes of train_gpt on this machine, started by scripts/launch.sh, on the CPU.
+"""Checks jobs of several train_gpt processes on this machine's CPU, started by scripts/launch.sh.
 
-The same small run is trained by one, two and four processes (losses equal up to float32's summation, weights equal on all ranks);
-killed, one random rank at a time, and resumed by as many processes (the same bytes at the end) and by another number (the same
-losses up to summation); interrupted; and started wrongly. Called with --torchrun PYTHON, torchrun starts it once, too.
+The same small run is:
+- trained by one, two and four processes, with equal losses up to the order of float32 sums, and equal weights on all ranks;
+- killed, one random rank at a time, and resumed by as many processes, with the same bytes at the end, or by another number of
+  processes, with the same losses up to the order of sums;
+- interrupted;
+- started with invalid options.
+With --torchrun PYTHON, it is also started once by torchrun.
 """
 
 import argparse
@@ -76,7 +80,7 @@ def max_difference(expected, got):
 def compare_losses(name, expected, got):
     steps = max(step or 0 for _, step in expected)
     if expected.keys() != got.keys():
-        return [f"{name}: other lines in metrics.jsonl: {sorted(map(str, expected.keys() ^ got.keys()))}"]
+        return [f"{name}: different lines in metrics.jsonl: {sorted(map(str, expected.keys() ^ got.keys()))}"]
     problems, said, after = [], [], 0
     for up_to, tolerance in TOLERANCES:
         # The score of the artifact has no step and belongs to the last one.
@@ -126,7 +130,7 @@ def kill_and_resume(job, rng, out_dir, sizes, kills):
         if status != 128 + signal.SIGKILL:
             problems.append(f"kill {number}: exit status {status}, not that of the killed rank:\n{run.text()}")
         if not named:
-            problems.append(f"kill {number}: nothing names rank {rank}:\n{run.text()}")
+            problems.append(f"kill {number}: no message names rank {rank}:\n{run.text()}")
     job.finish(sizes[0], out_dir, "--resume", "auto")
     return problems
 
@@ -158,7 +162,7 @@ def check_mistakes(job, size):
         if status != expected or len(errors) != 1 or said not in errors[0]:
             problems.append(f"{what}: exit status {status}:\n{run.text()}")
     if (job.work / "mistakes").exists():
-        problems.append("a folder was made for a run that never began")
+        problems.append("a folder was created for a run that never started")
     return problems
 
 
@@ -223,7 +227,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--torchrun", help="a Python with PyTorch")
+    parser.add_argument("--torchrun", help="also start the run by the torchrun of this Python with PyTorch")
     args = parser.parse_args()
 
     return report(lambda work: prove(args, work, random.Random(args.seed)))

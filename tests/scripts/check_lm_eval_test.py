@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/check_lm_eval.sh: what it refuses before it installs anything, and that its comparison finds every difference."""
+"""scripts/check_lm_eval.sh: what it rejects before it installs anything, and that its comparison finds every difference."""
 
 import json
 import sys

@@ -376,7 +376,7 @@ class PackTest(SandboxTest):
         scripts = {"gpu_check.sh", "gpu_run.py", "gpu_stages.py", "gpu_report.py", "time_upstream.py"}
         self.assertEqual(names, {"data", "programs.tar.xz", *scripts})
         self.assertEqual(self.called("cmake --build")[0].split()[-1], "gpu_check_programs")
-        self.assertEqual(self.pack("package").returncode, 0, "a package makes room for the next one")
+        self.assertEqual(self.pack("package").returncode, 0, "a new package replaces the old one")
 
     def test_what_fineweb_needs(self):
         del self.environment["DATA_PATH"], self.environment["TOKENIZER_PATH"]

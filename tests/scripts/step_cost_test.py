@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""benchmarks/step_cost.py: its sums against formulas of their own, and what it refuses. tests/step_cost_calls.py compares its
-calls with a run."""
+"""benchmarks/step_cost.py: its sums against independent formulas, and what it rejects. tests/step_cost_calls.py compares its
+calls with those of a run."""
 
 import json
 import pathlib
