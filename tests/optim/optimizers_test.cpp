@@ -300,11 +300,12 @@ TEST(Optimizers, EveryGroupButTheHeadHasItsOwnDecay) {
   config.adam_wd = 0.3;
   config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.5;
   Gpt model = make_random_model(model_config);
+  Group group;
   Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
   const StateDict before = clone_state(state_dict(model));
   for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
   optimizers.schedule(0.5, 0.95);
-  optimizers.step();
+  optimizers.step(group);
   const StateDict after = state_dict(model);
   for (size_t i = 0; i < before.size(); ++i) {
     const auto& name = before[i].first;
