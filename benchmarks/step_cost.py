@@ -36,14 +36,16 @@ RATES = {
 }
 LAUNCH_US = 2.0
 
-COUNTS = {"VOCAB_SIZE": 1024, "NUM_LAYERS": 9, "MODEL_DIM": 512, "NUM_HEADS": 8, "NUM_KV_HEADS": 4, "MLP_MULT": 2,
+COUNTS = {"VOCAB_SIZE": 1024, "NUM_LAYERS": 9, "MODEL_DIM": 512, "NUM_HEADS": 8, "NUM_KV_HEADS": 4,
           "TRAIN_SEQ_LEN": 1024, "TRAIN_BATCH_TOKENS": 524288, "MICRO_BATCH_TOKENS": 0, "MUON_BACKEND_STEPS": 5}
 SWITCHES = {"TIE_EMBEDDINGS": True, "UNET_SKIPS": True, "RESID_MIX": True, "PARALLEL_BLOCK": False}
-NUMBERS = {"GRAD_CLIP_NORM": 0.0}
+NUMBERS = {"GRAD_CLIP_NORM": 0.0, "MLP_MULT": 2.0}
 CHOICES = {"MLP_KIND": ("relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUDA_GRAPHS": ("auto", "on", "off")}
 # Other values change the operations in ways that are not counted here.
 FIXED = {"OPS": ("fast",), "DEVICE": ("auto", "cuda"), "DTYPE": ("auto", "bfloat16"), "MUON_DTYPE": ("auto", "bfloat16"),
          "NORM_WEIGHTS": ("0", "false"), "PARALLEL_PASSES": ("0", "1"), "MIN_STEPS": ("0",),
+         "NUM_LOOPS": ("0",), "PARALLEL_RESIDUAL_START": ("-1",), "XSA_LAST_N": ("0",), "LN_SCALE": ("0", "false"),
+         "SKIP_GATES_ENABLED": ("0", "false"),
          "CONTROL_TENSOR_NAME_PATTERNS": ()}
 MICRO_STEPS = 8  # kMicroSteps; a micro-batch is one or several
 BF16, FLOAT, LONG = 2, 4, 8  # bytes
@@ -172,6 +174,8 @@ def check(options):
     for name, limit in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
         if options[name] > limit:
             raise UsageError(f"{name}={options[name]} is more than the fused kernels support ({limit})")
+    if int(options["MLP_MULT"] * dim) < 1:
+        raise UsageError(f"MLP_MULT={options['MLP_MULT']} of MODEL_DIM={dim} is less than one unit")
     if dim // heads > 256:
         raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels support (256)")
 
@@ -245,7 +249,7 @@ class Step:
         self.tokens = options["TRAIN_BATCH_TOKENS"] // micro_batches  # of a micro-batch
         self.dim, self.layers, self.vocab = options["MODEL_DIM"], options["NUM_LAYERS"], options["VOCAB_SIZE"]
         self.heads, self.kv_heads = options["NUM_HEADS"], options["NUM_KV_HEADS"]
-        self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, options["MLP_MULT"] * self.dim
+        self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, int(options["MLP_MULT"] * self.dim)
         self.skips = self.layers // 2 if options["UNET_SKIPS"] else 0
         self.stream = BF16 * self.tokens * self.dim  # bytes of a [tokens, dim] activation
         self.rstd = FLOAT * self.tokens

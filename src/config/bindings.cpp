@@ -105,6 +105,27 @@ Binding list(std::vector<std::string>* field) {
           }};
 }
 
+Binding integers(std::vector<int>* field, int low, int high) {
+  const std::string range = std::to_string(low) + " to " + std::to_string(high);
+  const auto text_of = [](const std::vector<int>& values) {
+    std::vector<std::string> texts;
+    for (const int value : values) texts.push_back(std::to_string(value));
+    return join(texts, ",");
+  };
+  return {"list", range + ", comma-separated", text_of(*field), [=](std::string_view text) {
+            std::vector<std::string> entries;
+            list(&entries).assign(text);
+            std::vector<int> values;
+            for (const std::string& entry : entries) {
+              const auto value = parse_integer(entry);
+              if (!value || *value < low || *value > high) refuse("is not a list of integers from " + range);
+              values.push_back(static_cast<int>(*value));
+            }
+            *field = values;
+            return text_of(values);
+          }};
+}
+
 Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store) {
   const std::string range = join(names, "|"), wanted = join(names, ", "), default_text = names[chosen];
   return {"choice", range, default_text, [=](std::string_view text) {

@@ -1,4 +1,6 @@
 // Model options that contradict each other, or have no effect on the model that the others describe.
+#include <set>
+
 #include "pgolf/base/format.h"
 #include "pgolf/config/model_options.h"
 
@@ -21,6 +23,20 @@ std::optional<Conflict> find_conflict(const ModelConfig& model) {
   }
   if (model.skip_gates && !model.unet_skips)
     return Conflict{{"SKIP_GATES_ENABLED", "UNET_SKIPS"}, "there are no skip connections to gate", "set UNET_SKIPS=1"};
+  if (model.bigram_vocab_size == 1)
+    return Conflict{{"BIGRAM_VOCAB_SIZE"}, "one row is for the first position, so pairs need another", "use 0, or at least 2"};
+  if (model.bigram_vocab_size > 0 && model.vocab_size > kMaxBigramVocabSize) {
+    return Conflict{{"BIGRAM_VOCAB_SIZE", "VOCAB_SIZE"},
+                    format("the hash of a pair of tokens fits into 32 bits up to a vocabulary of %d", kMaxBigramVocabSize),
+                    "set BIGRAM_VOCAB_SIZE=0"};
+  }
+  std::set<int> seen;
+  for (const int layer : model.ve_layers) {
+    if (layer < model.num_layers && seen.insert(layer).second) continue;
+    return Conflict{{"VE_LAYERS", "NUM_LAYERS"},
+                    format("block %d is %s", layer, layer < model.num_layers ? "listed twice" : "not in the model"),
+                    format("list blocks from 0 to %d", model.num_layers - 1)};
+  }
   return std::nullopt;
 }
 

@@ -181,6 +181,44 @@ std::vector<ModelOption> block_options(ModelConfig* model) {
   };
 }
 
+std::vector<ModelOption> token_options(ModelConfig* model) {
+  return {
+      {.name = "SMEAR_GATE",
+       .value = bind::boolean(&model->smear_gate),
+       .help = "Mix each normalized embedding with that of the position before, with a learned gate per channel.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .shown_by = parameter_name::smear_gate},
+      {.name = "BIGRAM_VOCAB_SIZE",
+       .value = bind::integer(&model->bigram_vocab_size, 0, 1 << 24),
+       .unit = "rows",
+       .help =
+           "Rows of a table that is added to the embedding, looked up by a hash of each token and the one before it. 0: none.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .inferable = true},
+      {.name = "BIGRAM_DIM",
+       .value = bind::integer(&model->bigram_dim, 1, kMaxDim),
+       .unit = "dims",
+       .help = "Width of that table; projected to MODEL_DIM if it is another.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "128",
+       .inferable = true},
+      {.name = "VE_LAYERS",
+       .value = bind::integers(&model->ve_layers, 0, 1023),
+       .unit = "blocks",
+       .help = "Blocks, counted from 0, where attention's values get an embedding of the token, from a table that they share.",
+       .stored = Stored::if_not_default},
+      {.name = "VE_DIM",
+       .value = bind::integer(&model->ve_dim, 1, kMaxDim),
+       .unit = "dims",
+       .help = "Width of that table; projected to the width of the values if it is another.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "128",
+       .inferable = true},
+  };
+}
+
 void append(std::vector<ModelOption>& options, std::vector<ModelOption> more) {
   std::move(more.begin(), more.end(), std::back_inserter(options));
 }
@@ -192,6 +230,7 @@ std::vector<ModelOption> shape_options(ModelConfig* model) {
   append(options, init_options(model));
   append(options, block_options(model));
   append(options, loop_options(model));
+  append(options, token_options(model));
   return options;
 }
 
@@ -279,6 +318,11 @@ std::vector<std::string> listed_options(int ListPlaces::*list) {
 std::string shape_summary(const std::vector<ResolvedOption>& options) {
   std::vector<std::string> parts;
   for (const auto& name : listed_options(&ListPlaces::log)) parts.push_back(name + "=" + find_option(options, name).text);
+  ModelConfig model;
+  for (const auto& option : shape_options(&model)) {
+    const std::string& text = find_option(options, option.name).text;
+    if (option.stored == Stored::if_not_default && option.goes_into_files(text)) parts.push_back(option.name + "=" + text);
+  }
   return join(parts, " ");
 }
 

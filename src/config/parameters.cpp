@@ -5,7 +5,7 @@
 namespace pgolf {
 namespace {
 
-/// ORTHOGONAL_INIT leaves a matrix with a shorter side as it was constructed.
+/// A matrix with a shorter side does not start as an orthogonal one.
 constexpr int64_t min_orthogonal_size = 64;
 
 }  // namespace
@@ -37,12 +37,25 @@ std::vector<Parameter> model_parameters(const ModelConfig& model) {
                    all_normal ? Initialization::normal : default_init,
                    all_normal ? model.init_std : default_std});
   };
-  const int64_t dim = model.model_dim, kv_dim = int64_t{model.num_kv_heads} * model.head_dim();
+  const int64_t dim = model.model_dim, kv_dim = model.kv_dim();
   const int64_t hidden = model.mlp_hidden();
   if (model.unet_skips) control(parameter_name::skip_weights, {model.skip_count(), dim});
   if (model.skip_gates) control(parameter_name::skip_gates, {model.skip_count(), dim});
   weight(parameter_name::token_embedding, model.vocab_size, dim, ParameterRole::embedding,
          model.tie_embeddings ? Initialization::normal : Initialization::as_constructed, model.tied_embed_init_std);
+  // A table and its projection to `width`.
+  const auto scaled_embedding = [&](const std::string& name, int64_t rows, int64_t columns, int64_t width,
+                                    Initialization table_init, double table_std) {
+    control(name + ".scale", {});
+    weight(name + ".embed.weight", rows, columns, ParameterRole::embedding, table_init, table_std);
+    if (columns == width) return;
+    const bool orthogonal = std::min(columns, width) >= min_orthogonal_size;
+    weight(name + ".proj.weight", width, columns, ParameterRole::matrix,
+           orthogonal ? Initialization::orthogonal : Initialization::zeros);
+  };
+  if (model.bigram_vocab_size > 0)
+    scaled_embedding("bigram", model.bigram_vocab_size, model.bigram_dim, dim, Initialization::zeros, 0);
+  if (model.smear_gate) control(parameter_name::smear_gate, {dim});
   for (int i = 0; i < model.num_layers; ++i) {
     const auto named = [i](const char* name) { return parameter_name::in_block(i, name); };
     const auto matrix = [&](const char* name, int64_t rows, int64_t columns) {
@@ -68,6 +81,10 @@ std::vector<Parameter> model_parameters(const ModelConfig& model) {
     matrix(parameter_name::mlp_up, hidden, dim);
     if (model.mlp_kind == MlpKind::swiglu) matrix(parameter_name::mlp_gate, hidden, dim);
     projection("mlp.proj.weight", dim, hidden);
+  }
+  if (!model.ve_layers.empty()) {
+    scaled_embedding("ve_shared", model.vocab_size, model.ve_dim, kv_dim, Initialization::normal, 0.01);
+    for (size_t i = 0; i < model.ve_layers.size(); ++i) control(parameter_name::value_scales + std::to_string(i), {1});
   }
   if (model.norm_weights) control(parameter_name::final_norm, {dim});
   if (!model.tie_embeddings) weight(parameter_name::head, model.vocab_size, dim, ParameterRole::head, Initialization::zeros);

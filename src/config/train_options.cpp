@@ -13,6 +13,7 @@
 #include "pgolf/base/hash.h"
 #include "pgolf/config/micro_steps.h"
 #include "pgolf/config/model_options.h"
+#include "pgolf/config/parameters.h"
 #include "train_table.h"
 
 namespace pgolf {
@@ -23,6 +24,14 @@ std::string nearest_multiples(int64_t value, int64_t unit) {
   const int64_t below = value / unit * unit;
   const std::string above = std::to_string(below + unit);
   return below > 0 ? "values are " + std::to_string(below) + " and " + above : "value is " + above;
+}
+
+/// Whether the gradients of both the table and its projection are zero, as they themselves are.
+bool bigram_stays_zero(const ModelConfig& model) {
+  const auto parameters = model_parameters(model);
+  return std::any_of(parameters.begin(), parameters.end(), [](const Parameter& parameter) {
+    return parameter.name == parameter_name::bigram_projection && parameter.initialization == Initialization::zeros;
+  });
 }
 
 void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& options) {
@@ -42,6 +51,10 @@ void check_model(const ModelConfig& model, const std::vector<ResolvedOption>& op
   check_shape(model, options);
   if (model.init_std > 0 && model.tied_embed_init_std != ModelConfig().tied_embed_init_std)
     refuse(options, {"TIED_EMBED_INIT_STD", "INIT_STD"}, "both set the initial embedding", "set only one of them");
+  if (bigram_stays_zero(model)) {
+    refuse(options, {"BIGRAM_DIM", "MODEL_DIM"}, "table and projection would both start at zero and never change",
+           "use at least 64 for both, or the same for both");
+  }
   if (model.init_std > 0 && model.orthogonal_init)
     refuse(options, {"ORTHOGONAL_INIT", "INIT_STD"}, "both set the initial matrices", "set only one of them");
 }

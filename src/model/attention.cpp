@@ -27,9 +27,11 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int 
   rotary = register_module("rotary", Rotary(config.rope_of(layer), std::move(tables)));
 }
 
-CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& x, const ops::RopeTable* table) {
+CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& x, const ops::RopeTable* table,
+                                                              const at::Tensor& more_values) {
   const auto [q, k, v] = ops::qkv_heads(x, c_q->prepared(), c_k->prepared(), c_v->prepared(), q_gain, table, path_, qk_norm_);
-  return {q, k, v};
+  if (!more_values.defined()) return {q, k, v};
+  return {q, k, v + more_values.unflatten(-1, {num_kv_heads_, head_dim_}).transpose(1, 2)};
 }
 
 at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, const BlockPass& pass) {
@@ -39,12 +41,12 @@ at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, const BlockPass&
   };
   KvCache* const cache = pass.cache;
   if (cache == nullptr) {
-    const auto own = heads(x, rotary->table(x.size(1), x.device()).get());
+    const auto own = heads(x, rotary->table(x.size(1), x.device()).get(), pass.values);
     return attended(own, own.k, own.v);
   }
   const auto table = rotary->table(cache->capacity(), x.device());
   const auto here = table != nullptr ? table->positions(cache->length(), x.size(1)) : ops::RopeTable();
-  const auto own = heads(x, table != nullptr ? &here : nullptr);
+  const auto own = heads(x, table != nullptr ? &here : nullptr, pass.values);
   const auto all = cache->append(pass.index, own.k, own.v);
   return attended(own, all.keys, all.values);
 }

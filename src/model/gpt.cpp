@@ -24,12 +24,23 @@ GptImpl::GptImpl(const ModelConfig& config, OpsPath path)
   if (config.skip_gates) skip_gates = register_parameter("skip_gates", torch::zeros({config.skip_count(), dim}));
   tok_emb = register_module("tok_emb", torch::nn::Embedding(config.vocab_size, dim));
   if (config.tie_embeddings) tied_head_.emplace(tok_emb->weight);
+  if (config.bigram_vocab_size > 0) {
+    constexpr double initial_scale = 0.05;
+    bigram = register_module("bigram", ScaledEmbedding(config.bigram_vocab_size, config.bigram_dim, dim, initial_scale));
+  }
+  if (config.smear_gate) smear = register_module("smear", SmearGate(dim));
   torch::nn::ModuleList list;
   for (int i = 0; i < config.num_layers; ++i) {
     blocks.push_back(Block(config, i, path, tables_));
     list->push_back(blocks.back());
   }
   register_module("blocks", list);
+  if (!config.ve_layers.empty()) {
+    constexpr double initial_scale = 0.1;
+    ve_shared = register_module("ve_shared", ScaledEmbedding(config.vocab_size, config.ve_dim, config.kv_dim(), initial_scale));
+    ve_layer_scales = register_module("ve_layer_scales", torch::nn::ParameterList());
+    for (size_t i = 0; i < config.ve_layers.size(); ++i) ve_layer_scales->append(torch::ones({1}, torch::requires_grad()));
+  }
   if (config.norm_weights) final_norm = register_module("final_norm", NormWeight(dim));
   if (!config.tie_embeddings) lm_head = register_module("lm_head", CastedLinear(dim, config.vocab_size));
 
@@ -54,11 +65,33 @@ at::Tensor GptImpl::with_skip(const at::Tensor& x, const at::Tensor& skip, int64
   return ops::scaled_add(x, skip_weights[row], skip, path_);
 }
 
+at::Tensor GptImpl::embedded(const at::Tensor& input_ids, KvCache* cache) {
+  if (!bigram && !smear) return ops::rms_norm(tok_emb(input_ids), path_);
+  // The first new position takes the embedding of the position before, and that one its own token before it.
+  constexpr int64_t tokens_before = 2;
+  const auto ids = cache != nullptr ? cache->append_tokens(input_ids, tokens_before) : input_ids;
+  auto x = tok_emb(ids);
+  if (bigram) x = x + bigram(bigram_rows(ids, config_.bigram_vocab_size), path_);
+  x = ops::rms_norm(x, path_);
+  if (smear) x = smear(x, path_);
+  const int64_t before = ids.size(1) - input_ids.size(1);
+  return before == 0 ? x : x.slice(1, before);
+}
+
+at::Tensor GptImpl::values_of(int layer, const at::Tensor& values) {
+  const auto& layers = config_.ve_layers;
+  const auto found = std::find(layers.begin(), layers.end(), layer);
+  if (found == layers.end()) return {};
+  return values * ve_layer_scales->at(static_cast<size_t>(found - layers.begin())).to(values.scalar_type());
+}
+
 at::Tensor GptImpl::hidden(const at::Tensor& input_ids, KvCache* cache) {
-  auto x = ops::rms_norm(tok_emb(input_ids), path_);
+  auto x = embedded(input_ids, cache);
   const auto x0 = x;
+  const auto values = ve_shared ? ve_shared(input_ids, path_) : at::Tensor();
   BlockPass pass{cache};
   const auto run = [&](int layer) {
+    pass.values = values_of(layer, values);
     x = blocks[static_cast<size_t>(layer)](x, x0, pass);
     ++pass.index;
   };
@@ -122,11 +155,12 @@ bool is_control_tensor(const std::string& name, const std::vector<std::string>& 
 void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vector<std::string>& control_patterns) {
   if (compute != at::kBFloat16) return;
   torch::NoGradGuard no_grad;
-  for (auto& item : model->named_parameters()) {
-    auto& parameter = item.value();
-    const auto rounded = parameter.to(at::kBFloat16);
-    const bool stays = item.key() == parameter_name::token_embedding && !is_control_tensor(item.key(), control_patterns);
-    parameter.set_data(stays ? rounded : rounded.to(at::kFloat));
+  auto made = model->named_parameters();
+  for (const Parameter& parameter : model_parameters(model->config())) {
+    auto& tensor = made[parameter.name];
+    const auto rounded = tensor.to(at::kBFloat16);
+    const bool stays = parameter.role == ParameterRole::embedding && !is_control_tensor(parameter.name, control_patterns);
+    tensor.set_data(stays ? rounded : rounded.to(at::kFloat));
   }
 }
 
@@ -159,13 +193,25 @@ void load_state_dict(Gpt& model, const StateDict& state, const std::string& wher
 }
 
 std::vector<std::string> upstream_module_paths(const ModelConfig& config) {
-  std::vector<std::string> paths{"", "tok_emb", "blocks"};
+  std::vector<std::string> paths{"", "tok_emb"};
+  const auto add_scaled_embedding = [&](const std::string& name, int64_t dim, int64_t width) {
+    for (const char* child : {"", ".embed", ".proj"}) {
+      if (dim != width || child != std::string_view(".proj")) paths.push_back(name + child);
+    }
+  };
+  if (config.bigram_vocab_size > 0) add_scaled_embedding("bigram", config.bigram_dim, config.model_dim);
+  if (config.smear_gate) paths.emplace_back("smear");
+  paths.emplace_back("blocks");
   for (int i = 0; i < config.num_layers; ++i) {
     const std::string block = format("blocks.%d", i);
     for (const char* child : {"", ".attn_norm", ".mlp_norm", ".attn", ".attn.c_q", ".attn.c_k", ".attn.c_v", ".attn.proj",
                               ".attn.rotary", ".mlp", ".mlp.fc", ".mlp.gate", ".mlp.proj"}) {
       if (config.mlp_kind == MlpKind::swiglu || child != std::string_view(".mlp.gate")) paths.push_back(block + child);
     }
+  }
+  if (!config.ve_layers.empty()) {
+    add_scaled_embedding("ve_shared", config.ve_dim, config.kv_dim());
+    paths.emplace_back("ve_layer_scales");
   }
   paths.push_back("final_norm");
   if (!config.tie_embeddings) paths.push_back("lm_head");

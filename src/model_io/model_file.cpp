@@ -61,6 +61,31 @@ void infer_parallel_blocks(const StateDict& state, ModelConfig* model) {
   if (start > 0 && start < model->num_layers) model->parallel_residual_start = start;
 }
 
+/// Of VE_LAYERS only the number shows.
+void require_value_scales(const ModelFile& file) {
+  const auto scales = std::count_if(file.state.begin(), file.state.end(),
+                                    [](const auto& entry) { return entry.first.starts_with(parameter_name::value_scales); });
+  const auto layers = static_cast<std::ptrdiff_t>(file.stored.model.ve_layers.size());
+  if (scales == layers) return;
+  throw Error(ExitCode::bad_input,
+              format("%s: %lld blocks have value embeddings, VE_LAYERS lists %lld", file.path.c_str(),
+                     static_cast<long long>(scales), static_cast<long long>(layers)),
+              "the file does not say which blocks: pass --ve-layers");
+}
+
+/// Loops show only in their number.
+void require_skip_rows(const ModelFile& file) {
+  const ModelConfig& model = file.stored.model;
+  const at::Tensor* skips = find(file.state, parameter_name::skip_weights);
+  const int64_t rows = skips != nullptr && skips->dim() > 0 ? skips->size(0) : 0;
+  if (rows == model.skip_count()) return;
+  throw Error(ExitCode::bad_input,
+              format("%s: %s has %lld rows, but %d blocks with NUM_LOOPS=%d have %lld skip connections", file.path.c_str(),
+                     parameter_name::skip_weights, static_cast<long long>(rows), model.num_layers, model.num_loops,
+                     static_cast<long long>(model.skip_count())),
+              "the file does not say which blocks run several times: pass --num-loops, --loop-start and --loop-end");
+}
+
 StoredModel infer_model(const StateDict& state, const fs::path& path, std::vector<std::string>* assumed) {
   const auto misfit = [&](const char* what) { return Error(ExitCode::bad_input, format("%s: %s", path.c_str(), what)); };
   const auto first = [](const char* name) { return parameter_name::in_block(0, name); };
@@ -87,6 +112,13 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   model.mlp_mult = static_cast<double>(hidden) / model.model_dim;
   while (model.mlp_hidden() < hidden) model.mlp_mult = std::nextafter(model.mlp_mult, kWidestMlp);  // the quotient is rounded
   model.tie_embeddings = find(state, parameter_name::head) == nullptr;
+  if (find(state, parameter_name::bigram_table) != nullptr) {
+    const auto& table = need(state, parameter_name::bigram_table, 2, path);
+    model.bigram_vocab_size = static_cast<int>(table.size(0));
+    model.bigram_dim = static_cast<int>(table.size(1));
+  }
+  if (find(state, parameter_name::value_table) != nullptr)
+    model.ve_dim = static_cast<int>(need(state, parameter_name::value_table, 2, path).size(1));
   if (find(state, first(parameter_name::mlp_gate)) != nullptr) model.mlp_kind = MlpKind::swiglu;
   for (const auto& option : shape_options(&model)) {
     if (!option.shown_by.empty()) option.value.assign(find(state, option.shown_by) != nullptr ? "1" : "0");
@@ -140,7 +172,7 @@ fs::path model_path(const fs::path& given) {
                                           run.artifact().filename().c_str(), run.model().filename().c_str()));
 }
 
-ModelFile read_model_file(const fs::path& given) {
+ModelFile read_model_file(const fs::path& given, const Adjust& adjust) {
   ModelFile file;
   file.path = model_path(given);
   const std::string name = file.path.string();
@@ -159,6 +191,11 @@ ModelFile read_model_file(const fs::path& given) {
   require_floating_point(file.state, name);
   file.stored =
       file.metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(file.metadata, name);
+  if (adjust) adjust(file);
+  if (file.metadata.empty()) {
+    require_skip_rows(file);
+    require_value_scales(file);
+  }
   file.state = in_model_order(std::move(file.state), file.stored.model, name);
   return file;
 }

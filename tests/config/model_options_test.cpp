@@ -101,7 +101,12 @@ TEST(ModelOptions, MetadataReadsBack) {
                                       "--num-loops=2",
                                       "--loop-start=1",
                                       "--loop-end=3",
-                                      "--parallel-residual-start=0"});
+                                      "--parallel-residual-start=0",
+                                      "--smear-gate",
+                                      "--bigram-vocab-size=99",
+                                      "--bigram-dim=80",
+                                      "--ve-layers=2,5",
+                                      "--ve-dim=16"});
   const ModelMetadata metadata = model_metadata(command.config.model, 77);
   for (const auto& [name, text] : metadata) {
     EXPECT_EQ(name == "TRAIN_SEQ_LEN" ? "77" : find_option(command.resolved, name).text, text) << name;
@@ -109,6 +114,14 @@ TEST(ModelOptions, MetadataReadsBack) {
   const StoredModel read = read_model_metadata(metadata, "file");
   EXPECT_EQ(read.train_seq_len, 77);
   EXPECT_EQ(model_metadata(read.model, 77), metadata);
+}
+
+TEST(ModelOptions, TheLogNamesNewerOptionsIfTheyAreSet) {
+  EXPECT_EQ(shape_summary(train({}).resolved),
+            "MLP_KIND=relu2 PARALLEL_BLOCK=0 NORM_WEIGHTS=0 UNET_SKIPS=1 RESID_MIX=1 LOGIT_SOFTCAP=30.0 INIT_STD=none");
+  EXPECT_EQ(shape_summary(train({"--num-loops=1", "--loop-start=0", "--loop-end=2", "--ln-scale"}).resolved),
+            "MLP_KIND=relu2 PARALLEL_BLOCK=0 NORM_WEIGHTS=0 UNET_SKIPS=1 RESID_MIX=1 LOGIT_SOFTCAP=30.0 INIT_STD=none LN_SCALE=1 "
+            "NUM_LOOPS=1 LOOP_START=0 LOOP_END=2");
 }
 
 TEST(ModelOptions, FilesThatContradictThemselvesAreRefused) {

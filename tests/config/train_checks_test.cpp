@@ -110,6 +110,24 @@ TEST(TrainChecks, BlocksAreParallelFromOneOn) {
   EXPECT_CONTAINS(train_error({"--parallel-block=1", "--parallel-residual-start=-1"}), "both say which blocks are parallel");
 }
 
+TEST(TrainChecks, TokenExtras) {
+  EXPECT_CONTAINS(train_error({"--bigram-vocab-size=3072", "--bigram-dim=63"}),
+                  "BIGRAM_DIM=63 (flag --bigram-dim), MODEL_DIM=512 (default): table and projection would both start at zero");
+  EXPECT_CONTAINS(train_error({"--bigram-vocab-size=3072", "--model-dim=32", "--num-heads=4"}), "never change");
+  EXPECT_NO_THROW(train({"--bigram-vocab-size=3072", "--bigram-dim=32", "--model-dim=32", "--num-heads=4"}));
+  EXPECT_NO_THROW(train({"--bigram-vocab-size=3072", "--bigram-dim=32", "--init-std=0.02"}));
+  EXPECT_CONTAINS(train_error({"--bigram-vocab-size=3072", "--vocab-size=59139"}),
+                  "the hash of a pair of tokens fits into 32 bits up to a vocabulary of 59138");
+  EXPECT_NO_THROW(train({"--bigram-vocab-size=3072", "--vocab-size=59138"}));
+  EXPECT_CONTAINS(train_error({"--bigram-vocab-size=1"}), "BIGRAM_VOCAB_SIZE=1");
+  EXPECT_CONTAINS(train_error({"--ve-layers=3,9"}),
+                  "VE_LAYERS=3,9 (flag --ve-layers), NUM_LAYERS=9 (default): block 9 is not in");
+  EXPECT_CONTAINS(train_error({"--ve-layers=3,3"}), "block 3 is listed twice");
+  EXPECT_CONTAINS(train_error({"--ve-layers=3,x"}), "is not a list of integers from 0 to 1023");
+  EXPECT_TRUE(train({"--ve-layers="}).config.model.ve_layers.empty());
+  EXPECT_EQ(find_option(train({"--ve-layers=3, 4,"}).resolved, "VE_LAYERS").text, "3,4");
+}
+
 TEST(TrainChecks, TheHiddenWidthIsRoundedDown) {
   EXPECT_EQ(train({"--mlp-mult=4.0625", "--model-dim=128"}).config.model.mlp_hidden(), 520);
   EXPECT_EQ(train({"--mlp-mult=2.999", "--model-dim=64", "--num-heads=4"}).config.model.mlp_hidden(), 191);

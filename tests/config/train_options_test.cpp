@@ -116,6 +116,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"NUM_LOOPS", "4"},
                                                      {"LOOP_START", "1"},
                                                      {"LOOP_END", "2"},
+                                                     {"SMEAR_GATE", "1"},
+                                                     {"BIGRAM_VOCAB_SIZE", "3072"},
+                                                     {"BIGRAM_DIM", "112"},
+                                                     {"VE_LAYERS", "0,2"},
+                                                     {"VE_DIM", "96"},
                                                      {"MLP_KIND", "leaky_relu2"},
                                                      {"MLP_LEAKY_SLOPE", "0.25"},
                                                      {"NORM_WEIGHTS", "1"},
@@ -209,6 +214,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.model.num_loops, 4);
     EXPECT_EQ(c.model.loop_start, 1);
     EXPECT_EQ(c.model.loop_end, 2);
+    EXPECT_TRUE(c.model.smear_gate);
+    EXPECT_EQ(c.model.bigram_vocab_size, 3072);
+    EXPECT_EQ(c.model.bigram_dim, 112);
+    EXPECT_EQ(c.model.ve_layers, (std::vector<int>{0, 2}));
+    EXPECT_EQ(c.model.ve_dim, 96);
     EXPECT_FALSE(c.model.tie_embeddings);
     EXPECT_EQ(c.model.tied_embed_init_std, 0.01);
     EXPECT_EQ(c.model.logit_softcap, 15.0);

@@ -163,6 +163,7 @@ TEST(Forward, OnlyTheLastBlocksAreExclusiveAndNormsShrinkWithTheLayer) {
     auto& attention = model->blocks[layer]->attn;
     attention->observer = [&](const at::Tensor& seen) { input = seen; };
     model->blocks[layer](x, x);
+    attention->observer = nullptr;
     return std::pair(input, attention(x));
   };
   const auto nothing = [](ModelConfig&) {};
@@ -253,6 +254,16 @@ void like_a_record(ModelConfig& config) {
   config.rope_dims = 4;
 }
 
+/// The record of 2026-03-25, whose tokens contribute more than their embedding.
+void with_token_extras(ModelConfig& config) {
+  config.smear_gate = true;
+  config.bigram_vocab_size = 40;
+  config.bigram_dim = 12;
+  config.ve_layers = {0, 1};
+  config.ve_dim = 20;
+  config.xsa_last_n = 1;
+}
+
 std::vector<Shape> shapes() {
   std::vector<Shape> all;
   for (const OpsPath path : both_paths) {
@@ -265,6 +276,7 @@ std::vector<Shape> shapes() {
     all.push_back({prefix + "llama", path, like_llama});
     all.push_back({prefix + "pythia", path, like_pythia});
     all.push_back({prefix + "record", path, like_a_record});
+    all.push_back({prefix + "token_extras", path, with_token_extras});
   }
   return all;
 }
@@ -274,7 +286,7 @@ INSTANTIATE_TEST_SUITE_P(AllParts, Gradients, ::testing::ValuesIn(shapes()), [](
 TEST(Forward, FastAndReferencePathsAgree) {
   const auto ids = random_ids(2, 17, 48);
   std::map<std::string, std::function<void(ModelConfig&)>> changes{
-      {"llama", like_llama}, {"pythia", like_pythia}, {"record", like_a_record}};
+      {"llama", like_llama}, {"pythia", like_pythia}, {"record", like_a_record}, {"token extras", with_token_extras}};
   for (const int rope_dims : {0, 2, 6, 8})
     changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope_dims = rope_dims; };
   for (const auto kind : {MlpKind::relu3, MlpKind::leaky_relu, MlpKind::leaky_relu2, MlpKind::gelu, MlpKind::swiglu})

@@ -55,6 +55,18 @@ const std::vector<Case>& cases() {
       {"a loop of everything", [](ModelConfig& c) { c.num_loops = 1, c.loop_start = 0, c.loop_end = 2; }},
       {"parallel from the second", [](ModelConfig& c) { c.parallel_residual_start = 1; }},
       {"exclusive", [](ModelConfig& c) { c.xsa_last_n = 3; }},
+      {"smear", [](ModelConfig& c) { c.smear_gate = true; }},
+      {"pairs", [](ModelConfig& c) { c.bigram_vocab_size = 31, c.bigram_dim = 20; }},
+      {"pairs as wide as the model", [](ModelConfig& c) { c.bigram_vocab_size = 31, c.bigram_dim = 64; }},
+      {"values",
+       [](ModelConfig& c) {
+         c.ve_layers = {0, 2}, c.ve_dim = 12;
+       }},
+      {"all token extras",
+       [](ModelConfig& c) {
+         c.smear_gate = true, c.bigram_vocab_size = 31, c.ve_layers = {1, 2}, c.ve_dim = 32;
+         c.num_loops = 1, c.loop_start = c.loop_end = 1, c.xsa_last_n = 2, c.ln_scale = true;
+       }},
       {"like a record",
        [](ModelConfig& c) {
          c.num_loops = 2, c.loop_start = 0, c.loop_end = 1, c.parallel_residual_start = 2, c.xsa_last_n = 11;

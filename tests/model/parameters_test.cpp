@@ -135,6 +135,35 @@ TEST(Parameters, OrthogonalInitIsOfBlockMatricesThatAreLargeEnough) {
   }
 }
 
+TEST(Parameters, TablesStartSoThatTheyCanMove) {
+  ModelConfig config = tiny_config();
+  config.model_dim = 128;
+  config.num_heads = config.num_kv_heads = 4;
+  config.bigram_vocab_size = 50, config.bigram_dim = 96;
+  config.smear_gate = true;
+  config.ve_layers = {1}, config.ve_dim = 64;
+  Gpt model = make_model(config);
+  EXPECT_EQ(model->bigram->embed->weight.abs().max().item<float>(), 0);
+  for (const auto& proj : {model->bigram->proj->weight, model->ve_shared->proj->weight}) {
+    EXPECT_LT(distance(at::mm(proj.t(), proj), at::eye(proj.size(1))), 1e-5) << "orthogonal";
+  }
+  EXPECT_NEAR(model->ve_shared->embed->weight.std().item<float>(), 0.01, 0.001);
+  EXPECT_EQ(model->bigram->scale.item<float>(), 0.05f);
+  EXPECT_EQ(model->ve_shared->scale.item<float>(), 0.1f);
+  EXPECT_EQ(model->ve_layer_scales->at(0).item<float>(), 1);
+  EXPECT_EQ(model->smear->gate.abs().max().item<float>(), 0);
+  for (const auto& item : model->named_parameters()) EXPECT_TRUE(item.value().requires_grad()) << item.key();
+  set_parameter_precision(model, at::kBFloat16, default_patterns());
+  for (const auto& [name, tensor] : state_dict(model)) {
+    const bool table = name == "tok_emb.weight" || name.ends_with(".embed.weight");
+    EXPECT_EQ(tensor.scalar_type(), table ? at::kBFloat16 : at::kFloat) << name;
+  }
+  const auto paths = upstream_module_paths(config);
+  for (const char* path : {"bigram.embed", "bigram.proj", "smear", "ve_shared.proj", "ve_layer_scales"}) {
+    EXPECT_EQ(std::count(paths.begin(), paths.end(), path), 1) << path;
+  }
+}
+
 TEST(Parameters, RopeDimsChangesNeitherNamesNorInitialBits) {
   Gpt full = make_model(tiny_config());
   for (const int rope_dims : {0, 2, 4, 6}) {
@@ -253,6 +282,11 @@ TEST(Parameters, AreDescribedInOrder) {
       config.parallel_residual_start = 1;
       config.num_loops = 2;
       config.loop_start = config.loop_end = 0;
+      config.smear_gate = (bits & 1) != 0;
+      config.bigram_vocab_size = (bits & 2) != 0 ? 20 : 0;
+      config.bigram_dim = (bits & 4) != 0 ? 32 : 9;
+      if ((bits & 8) != 0) config.ve_layers = {0};
+      config.ve_dim = (bits & 16) != 0 ? 16 : 9;
     }
     Gpt model = make_model(config);
     const auto expected = model_parameters(config);

@@ -168,6 +168,89 @@ TEST_F(ModelFiles, WithoutStoredConfigurationTheModelIsInferred) {
   }
 }
 
+TEST_F(ModelFiles, LoopsAreNotInferredButAsked) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.num_layers = 4;
+  config.mlp_mult = 100 / 32.0;
+  config.num_loops = 2, config.loop_start = 1, config.loop_end = 2;
+  config.skip_gates = true;
+  Gpt source = make_random_model(config);
+  write_pt(folder_ / "python.pt", state_dict(source), {});
+  expect_error(ExitCode::bad_input, {"skip_weights has 4 rows, but 4 blocks with NUM_LOOPS=0 have 2 skip connections"},
+               [&] { read_model_file(folder_ / "python.pt"); });
+  const auto looped = [](ModelFile& file) {
+    EXPECT_EQ(std::count(file.assumed.begin(), file.assumed.end(), "NUM_LOOPS=0"), 1);
+    ModelConfig& model = file.stored.model;
+    model.num_loops = 2, model.loop_start = 1, model.loop_end = 2;
+  };
+  const auto file = read_model_file(folder_ / "python.pt", looped);
+  EXPECT_EQ(file.stored.model.mlp_hidden(), 100);
+  EXPECT_TRUE(file.stored.model.skip_gates);
+  Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_EQ(built->extra_passes(), 2);
+  EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
+}
+
+TEST_F(ModelFiles, LoopsAndPartsOfTheBlocksAreStored) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.num_layers = 4;
+  config.mlp_mult = 1.7;
+  config.num_loops = 2, config.loop_start = 1, config.loop_end = 2;
+  config.ln_scale = config.skip_gates = true;
+  config.xsa_last_n = 2;
+  config.parallel_residual_start = 3;
+  Gpt source = make_random_model(config);
+  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file(config, 24));
+  Gpt built = build_model(read_model_file(folder_ / "ours.pt"), at::kFloat, OpsPath::reference, at::kCPU);
+  EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
+}
+
+TEST_F(ModelFiles, TokenExtrasAreInferredExceptTheirBlocks) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.smear_gate = true;
+  config.bigram_vocab_size = 20, config.bigram_dim = 12;
+  config.ve_layers = {1}, config.ve_dim = 8;
+  Gpt source = make_random_model(config);
+  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file(config, 24));
+  write_pt(folder_ / "python.pt", state_dict(source), {});
+  expect_error(ExitCode::bad_input, {"1 blocks have value embeddings, VE_LAYERS lists 0"},
+               [&] { read_model_file(folder_ / "python.pt"); });
+  const auto second = [](ModelFile& file) { file.stored.model.ve_layers = {1}; };
+  for (const auto& file : {read_model_file(folder_ / "ours.pt"), read_model_file(folder_ / "python.pt", second)}) {
+    Gpt built = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+    EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
+  }
+}
+
+TEST_F(ModelFiles, TheHiddenWidthIsInferredExactly) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();
+  config.model_dim = 52, config.num_heads = config.num_kv_heads = 2;
+  for (const int64_t hidden : {1, 15, 51, 52, 107}) {  // 15 / 52. * 52 is less than 15, and so is it with 107
+    config.mlp_mult = (static_cast<double>(hidden) + 0.5) / 52;
+    ASSERT_EQ(config.mlp_hidden(), hidden);
+    Gpt source = make_model(config);
+    write_pt(folder_ / "python.pt", state_dict(source), {});
+    EXPECT_EQ(read_model_file(folder_ / "python.pt").stored.model.mlp_hidden(), hidden);
+  }
+}
+
+TEST_F(ModelFiles, ParallelBlocksShowInTheirNorms) {
+  ModelConfig config = tiny_config();
+  config.num_layers = 3;
+  config.norm_weights = true;
+  for (const int start : {-1, 1, 2, 0}) {
+    config.parallel_residual_start = start;
+    Gpt source = make_model(config);
+    write_pt(folder_ / "python.pt", state_dict(source), {});
+    const ModelConfig model = read_model_file(folder_ / "python.pt").stored.model;
+    for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(model.parallel(layer), config.parallel(layer)) << start << " " << layer;
+  }
+}
+
 /// Every Llama-like shape option that can be inferred from tensors.
 ModelConfig plain_config() {
   ModelConfig config = tiny_config();
@@ -256,7 +339,7 @@ TEST_F(ModelFiles, ImpossibleShapesAreRejected) {
   refused("blocks.0.attn.c_k.weight", torch::zeros({24, 32}), "key/value heads");
   refused("blocks.0.attn.c_k.weight", torch::zeros({int64_t{8} << 32, 0}), "c_k");
   refused("blocks.0.mlp.fc.weight", torch::zeros({int64_t{32} << 32, 0}), "MLP");
-  refused("blocks.0.mlp.fc.weight", torch::zeros({33, 32}), "MLP");
+  refused("blocks.0.mlp.fc.weight", torch::zeros({33, 32}), "blocks.0.mlp.proj.weight");
 }
 
 TEST_F(ModelFiles, AMissingTensorIsNamed) {

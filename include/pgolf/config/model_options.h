@@ -57,7 +57,8 @@ std::vector<ModelOption> rotary_options(ModelConfig* model, RopeRequest* request
 /// Names of the options in a list, in list order.
 std::vector<std::string> listed_options(int ListPlaces::*list);
 
-/// "MLP_KIND=relu2 PARALLEL_BLOCK=0 ...": the shape of the blocks, for the log.
+/// "MLP_KIND=relu2 PARALLEL_BLOCK=0 ...": the shape of the blocks, for the log; of the options that files store if they are not
+/// the default, those.
 std::string shape_summary(const std::vector<ResolvedOption>& options);
 
 /// Values that contradict each other.

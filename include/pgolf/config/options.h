@@ -61,6 +61,7 @@ Binding boolean(bool* field);
 Binding text(std::string* field);  ///< not empty
 /// Comma-separated; whitespace around entries and empty entries are dropped. Empty text is the empty list.
 Binding list(std::vector<std::string>* field);
+Binding integers(std::vector<int>* field, int low, int high);  ///< the same, of integers
 
 /// The untyped part of choice(): names, index of the default, callback for the chosen index.
 Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store);

@@ -45,6 +45,11 @@ inline constexpr const char* q_gain = "attn.q_gain";
 inline constexpr const char* key = "attn.c_k.weight";
 inline constexpr const char* mlp_up = "mlp.fc.weight";
 inline constexpr const char* mlp_gate = "mlp.gate.weight";
+inline constexpr const char* smear_gate = "smear.gate";
+inline constexpr const char* bigram_table = "bigram.embed.weight";
+inline constexpr const char* bigram_projection = "bigram.proj.weight";
+inline constexpr const char* value_table = "ve_shared.embed.weight";
+inline constexpr const char* value_scales = "ve_layer_scales.";  ///< prefix of one for each of VE_LAYERS
 /// "blocks.3.attn.q_gain".
 std::string in_block(int layer, const char* name);
 }  // namespace parameter_name

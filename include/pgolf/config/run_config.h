@@ -30,6 +30,9 @@ constexpr EnumTexts<SwitchChoice, 3> enum_texts(SwitchChoice) {
   return {{{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}};
 }
 
+/// Up to here the hash of a pair of tokens fits into 32 bits (model/token_extras.h).
+constexpr int kMaxBigramVocabSize = 59'138;
+
 struct ModelConfig {
   int vocab_size = 1024;
   int num_layers = 9;
@@ -50,6 +53,11 @@ struct ModelConfig {
   bool unet_skips = true;        ///< from the first half of the blocks to the second
   bool skip_gates = false;       ///< interpolate between a skip connection and the stream, instead of adding
   bool resid_mix = true;         ///< each block starts with a learned mix of its input and the embedding
+  bool smear_gate = false;       ///< mix the embedding with that of the position before
+  int bigram_vocab_size = 0;     ///< rows of a table for pairs of tokens, added to the embedding; 0 = none
+  int bigram_dim = 128;          ///< its columns
+  std::vector<int> ve_layers;    ///< whose values get an embedding of the token
+  int ve_dim = 128;              ///< columns of its table
   RopeSettings rope;
   RopeDims rope_dims;
   bool qk_norm = true;
@@ -63,6 +71,7 @@ struct ModelConfig {
   RopeSpec widest_rope() const;  ///< of the layer with the most rotated dimensions
   int head_dim() const { return model_dim / num_heads; }
   int mlp_matrices() const { return mlp_kind == MlpKind::swiglu ? 3 : 2; }
+  int64_t kv_dim() const { return int64_t{num_kv_heads} * head_dim(); }
   int64_t mlp_hidden() const { return static_cast<int64_t>(mlp_mult * model_dim); }
   bool parallel(int layer) const { return parallel_block || (parallel_residual_start >= 0 && layer >= parallel_residual_start); }
   bool exclusive(int layer) const { return layer >= num_layers - xsa_last_n; }

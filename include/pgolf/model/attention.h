@@ -15,6 +15,7 @@ namespace pgolf {
 struct BlockPass {
   KvCache* cache = nullptr;  ///< if given, x continues the cached positions (the caller calls KvCache::advance())
   int64_t index = 0;         ///< among the passes through all blocks, which have cache entries of their own
+  at::Tensor values;         ///< [B, T, num_kv_heads * head_dim], added to attention's values; undefined: nothing
 };
 
 class CausalSelfAttentionImpl : public torch::nn::Module {
@@ -31,8 +32,9 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   struct Heads {
     at::Tensor q, k, v;
   };
-  /// table: of the rotary's spec, for x's T positions starting anywhere; nullptr if nothing rotates.
-  Heads heads(const at::Tensor& x, const ops::RopeTable* table);
+  /// table: of the rotary's spec, for x's T positions starting anywhere; nullptr if nothing rotates. more_values:
+  /// BlockPass::values.
+  Heads heads(const at::Tensor& x, const ops::RopeTable* table, const at::Tensor& more_values = {});
 
   /// Called with forward()'s input, for measurements; must not change it.
   std::function<void(const at::Tensor& x)> observer;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <torch/nn/modules/container/modulelist.h>
+#include <torch/nn/modules/container/parameterlist.h>
 #include <torch/nn/modules/embedding.h>
 
 #include <optional>
@@ -10,6 +11,7 @@
 
 #include "pgolf/model/block.h"
 #include "pgolf/model/state_dict.h"
+#include "pgolf/model/token_extras.h"
 
 namespace pgolf {
 
@@ -49,15 +51,22 @@ class GptImpl : public torch::nn::Module {
   at::Tensor skip_weights;  ///< [skip_count, model_dim] float32; undefined without unet_skips
   at::Tensor skip_gates;    ///< the same; undefined without ModelConfig::skip_gates
   torch::nn::Embedding tok_emb{nullptr};
+  ScaledEmbedding bigram{nullptr};  ///< null without bigram_vocab_size
+  SmearGate smear{nullptr};         ///< null without smear_gate
   std::vector<Block> blocks;
-  NormWeight final_norm{nullptr};  ///< null without norm_weights
-  CastedLinear lm_head{nullptr};   ///< null when tied
+  ScaledEmbedding ve_shared{nullptr};                 ///< null without ve_layers
+  torch::nn::ParameterList ve_layer_scales{nullptr};  ///< [1] float32, ones, for each of ve_layers
+  NormWeight final_norm{nullptr};                     ///< null without norm_weights
+  CastedLinear lm_head{nullptr};                      ///< null when tied
 
  private:
   at::Tensor hidden(const at::Tensor& input_ids, KvCache* cache = nullptr);  ///< [B, T] -> [B, T, C], after the final norm
   at::Tensor raw_logits(const at::Tensor& features);                         ///< [N, C] -> [N, V], before the soft cap
   at::Tensor capped_logits(const at::Tensor& features);                      ///< [B, T, C] -> [B, T, V]
 
+  at::Tensor embedded(const at::Tensor& input_ids, KvCache* cache);  ///< [B, T] -> [B, T, C], normalized
+  /// What is added to a layer's values, from the output of ve_shared; undefined: nothing.
+  at::Tensor values_of(int layer, const at::Tensor& values);
   at::Tensor with_skip(const at::Tensor& x, const at::Tensor& skip, int64_t row);
 
   ModelConfig config_;
@@ -73,8 +82,8 @@ TORCH_MODULE(Gpt);
 bool is_control_tensor(const std::string& name, const std::vector<std::string>& patterns);
 
 /// Gives the parameters the dtypes of upstream's main(). compute = bfloat16: every parameter goes through
-/// bfloat16 (the rounding stays), then linear weights, control tensors and vectors become float32 again; tok_emb
-/// alone stays bfloat16. compute = float32: nothing changes.
+/// bfloat16 (the rounding stays), then linear weights, control tensors and vectors become float32 again; embeddings
+/// alone stay bfloat16. compute = float32: nothing changes.
 void set_parameter_precision(Gpt& model, at::ScalarType compute, const std::vector<std::string>& control_patterns);
 
 /// All parameters, detached, in upstream's order. The tensors share the model's memory.

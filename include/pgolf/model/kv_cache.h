@@ -1,4 +1,5 @@
-// Cached keys and values of the tokens seen so far, so that each new token costs one position.
+// Cached keys and values of the tokens seen so far, so that each new token costs one position; and the tokens themselves, for
+// models that look at those before the new ones.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -31,8 +32,16 @@ class KvCache {
   Entries append(int64_t pass, const at::Tensor& keys, const at::Tensor& values);
   void advance(int64_t t) { length_ += t; }
 
+  /// The last `count` tokens held, or all if there are fewer, and then ids [B, t], the tokens of the next positions, which it
+  /// appends. Before advance().
+  at::Tensor append_tokens(const at::Tensor& ids, int64_t count);
+
  private:
+  int64_t end_after(int64_t t) const;  ///< t more positions, which must fit
+  int64_t grown(int64_t allocated, int64_t end) const;
+
   std::vector<Entries> passes_;  ///< [B, Hkv, allocated, D]
+  at::Tensor tokens_;            ///< [B, allocated]; undefined without append_tokens()
   int64_t length_ = 0, capacity_;
 };
 

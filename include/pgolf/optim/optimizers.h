@@ -17,7 +17,7 @@ namespace pgolf {
 /// Which optimizer owns which parameter, by upstream's rules: names first, shapes second.
 /// The tensors are the model's own parameters, not copies.
 struct ParameterGroups {
-  StateDict tok_emb;  ///< Adam, EMBED_LR or TIED_EMBED_LR
+  StateDict tok_emb;  ///< Adam, EMBED_LR or TIED_EMBED_LR: the token embedding, and tables that are added to it or to values
   StateDict lm_head;  ///< Adam, HEAD_LR; empty when tied
   StateDict matrix;   ///< Muon or AdamW, MATRIX_LR: 2-D parameters of the blocks except control tensors
   StateDict scalar;   ///< Adam, SCALAR_LR: the blocks' other parameters, then skip_weights, then the final norm's

@@ -158,8 +158,7 @@ void add_file_defaults(OptionTable& table, FileDefaults& defaults) {
 }
 
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {
-  ModelFile file = read_model_file(path);
-  apply_flags(file, common, std::move(options));
+  ModelFile file = read_model_file(path, [&](ModelFile& known) { apply_flags(known, common, options); });
   override_rope_dims(file, common);
   override_scaling(file, common);
   return file;

@@ -97,9 +97,11 @@ std::string rope_text(const ModelConfig& model) {
 
 std::string model_text(const ModelFile& file) {
   const ModelConfig& model = file.stored.model;
-  return format("%d layers of width %d, %d heads (%d key/value), MLP %gx, vocabulary %d, embeddings %s", model.num_layers,
-                model.model_dim, model.num_heads, model.num_kv_heads, model.mlp_mult, model.vocab_size,
-                model.tie_embeddings ? "tied" : "not tied");
+  std::string layers = format("%d layers", model.num_layers);
+  if (model.num_loops > 0) layers += format(" (%d to %d run %d times)", model.loop_start, model.loop_end, model.num_loops + 1);
+  return layers + format(" of width %d, %d heads (%d key/value), MLP %gx, vocabulary %d, embeddings %s", model.model_dim,
+                         model.num_heads, model.num_kv_heads, model.mlp_mult, model.vocab_size,
+                         model.tie_embeddings ? "tied" : "not tied");
 }
 
 std::string overview(const Inspected& file, const fs::path& path, int64_t budget) {

@@ -1,5 +1,6 @@
 // The record programs' logits, loss, block outputs, attention operands and gradients, at a given state, on both paths.
 #include "pgolf/base/format.h"
+#include "pgolf/data/shard.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/exclusive.h"
 #include "pgolf/ops/residual.h"
@@ -71,18 +72,29 @@ class RecordForward : public ReferenceTest, public ::testing::WithParamInterface
   void expect_blocks(Gpt& model, const at::Tensor& ids, const std::map<std::string, at::Tensor>& recorded, double tolerance) {
     torch::NoGradGuard no_grad;
     constexpr auto path = OpsPath::reference;
-    const auto x0 = ops::rms_norm(model->tok_emb(ids), path);
+    const ModelConfig& config = model->config();
+    auto embedding = model->tok_emb(ids);
+    if (model->bigram) embedding = embedding + model->bigram(bigram_rows(ids, config.bigram_vocab_size), path);
+    const auto normed = ops::rms_norm(embedding, path), x0 = model->smear ? model->smear(normed, path) : normed;
+    const auto all_values = model->ve_shared ? model->ve_shared(ids, path) : at::Tensor();
     auto x = x0;
     int call = 0;
     const auto run = [&](int layer) {
       auto& block = model->blocks[static_cast<size_t>(layer)];
       at::Tensor attention_input;
       block->attn->observer = [&](const at::Tensor& input) { attention_input = input; };
-      x = block(x, x0);
+      BlockPass pass;
+      const auto with_values = std::find(config.ve_layers.begin(), config.ve_layers.end(), layer);
+      if (with_values != config.ve_layers.end()) {
+        const auto scale = model->ve_layer_scales->at(static_cast<size_t>(with_values - config.ve_layers.begin()));
+        pass.values = all_values * scale.to(all_values.scalar_type());
+      }
+      x = block(x, x0, pass);
       block->attn->observer = nullptr;
       const std::string prefix = format("call%d.", call++);
       expect_parts(x, recorded, prefix + "block_output", tolerance);
-      const auto [q, k, v] = block->attn->heads(attention_input, block->attn->rotary->table(ids.size(1), ids.device()).get());
+      const auto [q, k, v] =
+          block->attn->heads(attention_input, block->attn->rotary->table(ids.size(1), ids.device()).get(), pass.values);
       const auto y = ops::causal_attention(q, k, v, path).transpose(1, 2), values = v.transpose(1, 2);
       expect_parts(q.transpose(1, 2), recorded, prefix + "attn.q", tolerance);
       expect_parts(k.transpose(1, 2), recorded, prefix + "attn.k", tolerance);
@@ -116,34 +128,76 @@ class RecordForward : public ReferenceTest, public ::testing::WithParamInterface
       expect_near_description(logits, described.at("logits"), tolerance.value, "logits");
     }
     loss.backward();
-    const auto parameters = model->named_parameters();
-    for (const auto& [name, rows] : described.at("zero_rows").items()) {
+    std::map<std::string, at::Tensor> gradients;
+    for (const auto& item : model->named_parameters()) {
+      ASSERT_TRUE(item.value().grad().defined()) << item.key();
+      gradients[item.key()] = item.value().grad();
+    }
+    const json zero_rows = described.value("zero_rows", json::object());
+    for (const auto& [name, rows] : zero_rows.items()) {
       for (const int64_t row : rows.get<std::vector<int64_t>>()) {
-        EXPECT_EQ(parameters[name].grad()[row].abs().max().item<double>(), 0) << name << " row " << row;
+        EXPECT_EQ(gradients.at(name)[row].abs().max().item<double>(), 0) << name << " row " << row;
       }
     }
-    EXPECT_EQ(parameters.size(), described.at("grads").size());
-    for (const auto& item : parameters) {
-      const auto& gradient = item.value().grad();
-      ASSERT_TRUE(gradient.defined()) << item.key();
-      expect_near_description(gradient, described.at("grads").at(item.key()), tolerance.gradient, "gradient of " + item.key());
-      expect_parts(gradient, recorded, "grad." + item.key(), tolerance.gradient);
+    for (const auto& [name, gradient] : gradients) expect_parts(gradient, recorded, "grad." + name, tolerance.gradient);
+    if (described.at("grads").contains(banks[0].name)) collect_banks(&gradients, model->config().num_layers);
+    EXPECT_EQ(gradients.size(), described.at("grads").size());
+    for (const auto& [name, gradient] : gradients) {
+      expect_near_description(gradient, described.at("grads").at(name), tolerance.gradient, "gradient of " + name);
     }
   }
 
  private:
+  static void collect_banks(std::map<std::string, at::Tensor>* tensors, int num_layers) {
+    for (const Bank& bank : banks) {
+      std::vector<at::Tensor> matrices;
+      for (int64_t i = 0; i < (bank.second == nullptr ? 1 : 2) * num_layers; ++i) {
+        const auto found = tensors->find(unbanked_name(bank, i, num_layers));
+        matrices.push_back(found->second);
+        tensors->erase(found);
+      }
+      (*tensors)[bank.name] = at::stack(matrices);
+    }
+  }
+
   std::map<std::string, double> worst_;
 };
 
-/// The cases' inputs: two windows, or one of twice the length.
+/// The first tokens of the training data and those after them, in this shape.
 struct Inputs {
   explicit Inputs(const std::vector<int64_t>& shape) {
-    const auto recorded = load_tensors("records/common/inputs.safetensors");
-    ids = recorded.at("input_ids").to(at::kLong).view(shape);
-    targets = recorded.at("target_ids").to(at::kLong).view(shape);
+    const Shard shard(shared_folder() / "fineweb/sp1024/fineweb_train_head.bin");
+    const int64_t count = shape[0] * shape[1];
+    const auto tokens = at::empty({count + 1}, at::kLong);
+    std::copy_n(shard.tokens().begin(), count + 1, tokens.mutable_data_ptr<int64_t>());
+    ids = tokens.narrow(0, 0, count).view(shape);
+    targets = tokens.narrow(0, 1, count).view(shape);
   }
   at::Tensor ids, targets;
 };
+
+/// C's names of blocks and banks as those of the others.
+std::map<std::string, at::Tensor> as_calls_and_matrices(const std::map<std::string, at::Tensor>& recorded, int num_layers) {
+  std::map<std::string, at::Tensor> renamed;
+  for (const auto& [name, tensor] : recorded) {
+    std::string other = name;
+    const auto replace = [&](const std::string& prefix, const std::string& with) {
+      if (name.starts_with(prefix)) other = with + name.substr(prefix.size());
+    };
+    for (int layer = 0; layer < num_layers; ++layer) {
+      replace(format("blocks.%d.output", layer), format("call%d.block_output", layer));
+      replace(format("blocks.%d.attn.", layer), format("call%d.attn.", layer));
+    }
+    for (const Bank& bank : banks) {
+      for (int64_t i = 0; i < 2 * num_layers && (bank.second != nullptr || i < num_layers); ++i) {
+        const std::string banked = "grad." + std::string(bank.name) + "." + std::to_string(i);
+        if (name == banked || name.starts_with(banked + ".")) replace(banked, "grad." + unbanked_name(bank, i, num_layers));
+      }
+    }
+    renamed[other] = tensor;
+  }
+  return renamed;
+}
 
 TEST_P(RecordForward, LossLogitsBlocksAndGradients) {
   const auto& [tested, path] = GetParam();
@@ -151,8 +205,9 @@ TEST_P(RecordForward, LossLogitsBlocksAndGradients) {
   const auto described = load_json(folder + "forward.json").at("cases").at(tested.name);
   ModelConfig config = record_model(tested.program, described.at("env"));
   const auto shape = described.at("input_shape").get<std::vector<int64_t>>();
-  // The program scales the base for windows that are longer than in training.
-  if (const auto factor = static_cast<double>(shape[1]) / 128; factor > 1)
+  // The programs scale the base for windows that are longer than in training; C takes 1024 for that length.
+  const bool c = tested.program == 'C';
+  if (const auto factor = static_cast<double>(shape[1]) / (c ? 1024 : 128); factor > 1)
     config.rope.scaling = RopeScaling::ntk, config.rope.scaling_factor = factor;
   const bool rounded = described.at("mode") == "bf16", initial = tested.name == "init_unlooped";
   if (rounded) config.rope.table_dtype = RopeTableDtype::bfloat16;
@@ -160,9 +215,10 @@ TEST_P(RecordForward, LossLogitsBlocksAndGradients) {
   Gpt model(config, path);
   if (!initial) {
     if (rounded) set_parameter_precision(model, at::kBFloat16, control_patterns());
-    load_state_dict(model, state_for(config, load_tensors("records/common/perturbed_state.safetensors")), "recording");
+    const auto state = load_tensors(c ? folder + "perturbed_state.safetensors" : "records/common/perturbed_state.safetensors");
+    load_state_dict(model, state_for(config, unbanked(state, config.num_layers)), "recording");
   }
-  model->set_extra_passes(extra_passes(config, described.at("phase").get<int>()));
+  model->set_extra_passes(extra_passes(config, described.value("phase", 2)));
   const Inputs inputs(shape);
   // D's unlooped case has B's bits, and no tensors of its own.
   const bool has_tensors = tested.program != 'D' || tested.name != "unlooped";
@@ -173,6 +229,7 @@ TEST_P(RecordForward, LossLogitsBlocksAndGradients) {
     recorded.erase("grad.skip_weights");
     recorded.erase("grad.skip_gates");
   }
+  if (c) recorded = as_calls_and_matrices(recorded, config.num_layers);
   const Tolerance& tolerance = rounded ? bfloat16 : float32;
   check(model, inputs.ids, inputs.targets, recorded, described, tolerance);
   if (path == OpsPath::reference) expect_blocks(model, inputs.ids, recorded, tolerance.value);
@@ -195,10 +252,23 @@ const std::vector<Case> cases{{'A', "unlooped"},
                               {'B', "phase2_no_parallel"},
                               {'D', "unlooped"},
                               {'D', "looped"},
-                              {'D', "looped_bf16"}};
+                              {'D', "looped_bf16"},
+                              {'C', "main"},
+                              {'C', "no_bigram"},
+                              {'C', "no_ve"},
+                              {'C', "xsa_last2"},
+                              {'C', "seq1280_ntk"},
+                              {'C', "bf16"}};
 INSTANTIATE_TEST_SUITE_P(Programs, RecordForward,
                          ::testing::Combine(::testing::ValuesIn(cases), ::testing::Values(OpsPath::reference, OpsPath::fast)),
                          test_name);
+
+TEST_F(ReferenceTest, RecordForwardRowsOfPairs) {
+  const auto recorded = load_tensors("records/C_valcalib_gptq_xsa/forward_main.safetensors");
+  const auto rows = [](const at::Tensor& ids, int64_t count) { return bigram_rows(ids.to(at::kLong), count).to(at::kInt); };
+  EXPECT_TRUE(at::equal(rows(Inputs({2, 128}).ids, 768), recorded.at("bigram_hash")));
+  EXPECT_TRUE(at::equal(rows(recorded.at("hash3072.tokens"), 3072), recorded.at("hash3072.bigram")));
+}
 
 class RecordVariants : public RecordForward {};
 

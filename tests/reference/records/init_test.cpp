@@ -1,4 +1,6 @@
 // What the record programs construct: block orders, tensors, initial values, and the generator's state afterwards.
+#include <set>
+
 #include "pgolf/config/parameters.h"
 #include "record_models.h"
 
@@ -124,6 +126,39 @@ TEST_P(RecordInit, OrderOfEveryPhase) {
 
 INSTANTIATE_TEST_SUITE_P(Programs, RecordInit, ::testing::Values('A', 'B', 'D'),
                          [](const auto& info) { return std::string(1, info.param); });
+
+TEST_F(ReferenceTest, RecordInitTokenExtras) {
+  const auto size = load_json("records/C_valcalib_gptq_xsa/record_size.json");
+  const ModelConfig full = record_model('C', size.at("env"));
+  EXPECT_EQ(full.parameter_count(), size.at("n_params").get<int64_t>());
+  const auto sorted = [](const std::vector<std::string>& names) { return std::set<std::string>(names.begin(), names.end()); };
+  std::vector<std::string> names;
+  for (const Parameter& parameter : model_parameters(full)) names.push_back(parameter.name);
+  EXPECT_EQ(sorted(names), sorted(size.at("unbanked_order").get<std::vector<std::string>>()));
+
+  // C draws its weights in another order: they are recorded, and the model's have the same distribution.
+  const auto recorded = load_json("records/c_init/initial_state.json");
+  auto tensors = load_tensors("records/c_init/initial_state.safetensors");
+  const ModelConfig config = record_model('C', recorded.at("env"));
+  torch::manual_seed(1337);
+  Gpt model(config, OpsPath::reference);
+  auto parameters = model->named_parameters();
+  for (const auto& zero : recorded.at("all_zero")) {
+    const auto name = zero.get<std::string>();
+    EXPECT_EQ(parameters[name].abs().max().item<float>(), 0) << name;
+    tensors[name] = at::zeros_like(parameters[name]);
+  }
+  for (const auto& item : parameters) {
+    ASSERT_TRUE(tensors.contains(item.key())) << item.key();
+    auto& expected = tensors[item.key()];
+    ASSERT_EQ(expected.numel(), item.value().numel()) << item.key();
+    expected = expected.view(item.value().sizes());  // scalars are recorded as vectors
+    if (expected.numel() == 1) EXPECT_EQ(item.value().item<float>(), expected.item<float>()) << item.key();
+    const double norm = expected.norm().item<double>();
+    EXPECT_NEAR(item.value().norm().item<double>(), norm, 0.02 * norm) << item.key();
+  }
+  load_state_dict(model, state_for(config, tensors), "recording");
+}
 
 TEST_F(ReferenceTest, RecordInitOrthogonalMatricesInFull) {
   const auto recorded = load_tensors("records/A_sdclip_loop/init.safetensors");

@@ -23,12 +23,20 @@ inline const char* record_folder(char program) {
 
 /// The programs' defaults that are not ours.
 inline std::map<std::string, std::string> record_defaults(char program) {
-  std::map<std::string, std::string> values{
-      {"NUM_LAYERS", "11"},     {"MODEL_DIM", "512"},        {"NUM_HEADS", "8"},   {"NUM_KV_HEADS", "4"},
-      {"ROPE_DIMS", "16"},      {"MLP_KIND", "leaky_relu2"}, {"XSA_LAST_N", "11"}, {"LN_SCALE", "1"},
-      {"ORTHOGONAL_INIT", "1"}, {"VOCAB_SIZE", "8192"},      {"MLP_MULT", "4.0"},  {"SKIP_GATES_ENABLED", "1"},
-      {"NUM_LOOPS", "2"},       {"QK_GAIN_INIT", "4.0"},     {"LOOP_START", "4"},  {"LOOP_END", "5"}};
-  if (program == 'D') values["LOOP_START"] = "3", values["PARALLEL_RESIDUAL_START"] = "7", values["QK_GAIN_INIT"] = "5.0";
+  std::map<std::string, std::string> values{{"NUM_LAYERS", "11"},  {"MODEL_DIM", "512"}, {"NUM_HEADS", "8"},
+                                            {"NUM_KV_HEADS", "4"}, {"ROPE_DIMS", "16"},  {"MLP_KIND", "leaky_relu2"},
+                                            {"XSA_LAST_N", "11"},  {"LN_SCALE", "1"},    {"ORTHOGONAL_INIT", "1"}};
+  const auto add = [&](const std::map<std::string, std::string>& more) { values.insert(more.begin(), more.end()); };
+  if (program == 'C') {
+    add({{"MLP_MULT", "3.0"}, {"SMEAR_GATE", "1"}, {"BIGRAM_VOCAB_SIZE", "2048"}, {"VE_LAYERS", "9,10"}});
+    return values;
+  }
+  add({{"VOCAB_SIZE", "8192"}, {"MLP_MULT", "4.0"}, {"SKIP_GATES_ENABLED", "1"}, {"NUM_LOOPS", "2"}, {"LOOP_END", "5"}});
+  if (program == 'D') {
+    add({{"LOOP_START", "3"}, {"PARALLEL_RESIDUAL_START", "7"}, {"QK_GAIN_INIT", "5.0"}});
+  } else {
+    add({{"LOOP_START", "4"}, {"QK_GAIN_INIT", "4.0"}});
+  }
   return values;
 }
 
@@ -36,6 +44,7 @@ inline std::map<std::string, std::string> record_defaults(char program) {
 inline ModelConfig record_model(char program, const json& environment) {
   auto values = record_defaults(program);
   for (const auto& [name, value] : environment.items()) values[name] = value.get<std::string>();
+  if (values["VE_ENABLED"] == "0") values["VE_LAYERS"] = "";
   ModelConfig model;
   RopeRequest rope;
   auto options = shape_options(&model);
@@ -62,6 +71,31 @@ inline StateDict state_for(const ModelConfig& model, const std::map<std::string,
     state.emplace_back(parameter.name, (tensor.dim() > 0 ? tensor.narrow(0, 0, rows) : tensor).to(at::kFloat));
   }
   return state;
+}
+
+/// The matrices that C keeps in a bank: those of layer i at [i], or [num_layers + i] in the banks of two kinds.
+struct Bank {
+  const char *name, *first, *second;
+};
+inline constexpr Bank banks[] = {{"qo_bank", "attn.c_q.weight", "attn.proj.weight"},
+                                 {"kv_bank", "attn.c_k.weight", "attn.c_v.weight"},
+                                 {"mlp_up_bank", "mlp.fc.weight", nullptr},
+                                 {"mlp_down_bank", "mlp.proj.weight", nullptr}};
+
+/// The name of a matrix in a bank.
+inline std::string unbanked_name(const Bank& bank, int64_t index, int num_layers) {
+  return parameter_name::in_block(static_cast<int>(index % num_layers), index < num_layers ? bank.first : bank.second);
+}
+
+/// Banks as the matrices in them.
+inline std::map<std::string, at::Tensor> unbanked(std::map<std::string, at::Tensor> tensors, int num_layers) {
+  for (const Bank& bank : banks) {
+    const auto found = tensors.find(bank.name);
+    if (found == tensors.end()) continue;
+    for (int64_t i = 0; i < found->second.size(0); ++i) tensors[unbanked_name(bank, i, num_layers)] = found->second[i];
+    tensors.erase(found);
+  }
+  return tensors;
 }
 
 /// Compares with a description, relative to the largest entry: {l2, abs_max} and perhaps {shape, first}.
