@@ -42,7 +42,7 @@ class Job:
             "VAL_BATCH_SIZE": 2048, "EVAL_TOKENS": 1000, "ITERATIONS": args.steps, "WARMDOWN_ITERS": 4, "WARMUP_STEPS": 1,
             "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 4, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": 4, "KEEP_LAST": 100, "DEVICE": "cpu",
             "DTYPE": "float32", "OPS": "reference", "NUM_THREADS": 1, "RUN_ID": RUN_ID, "DIST_TIMEOUT_SECONDS": 20,
-            "CHECK_RANKS": 4,
+            "CHECK_RANKS": 4, "EMA_DECAY": 0.8, "MUON_WD": 0.1, "MUON_ROW_NORMALIZE": 1,
         }  # fmt: skip
         kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "PGOLF_CPU_LEVEL")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ}

@@ -111,6 +111,8 @@ void add_optimizers(OptionTable& table, OptimConfig& optim) {
   table.add("ADAM_EPS", bind::number(&optim.adam_eps, kAtLeast0), "", "Adam epsilon, added to the denominator.");
   table.add("GRAD_CLIP_NORM", bind::number(&optim.grad_clip_norm, kAtLeast0), "",
             "Clip the global gradient norm to this value; 0 = off.");
+  table.add("EMA_DECAY", bind::number(&optim.ema_decay, kFrom0Below1), "",
+            "Decay per step of a running mean of the weights, which becomes the model at the end of training; 0 = off.");
   table.add("CONTROL_TENSOR_NAME_PATTERNS", bind::list(&optim.control_patterns), "",
             "Parameters whose names contain any of these stay float32 and are trained with Adam.");
 }

@@ -34,6 +34,7 @@ RunEstimate estimate_run(const RunConfig& config, bool bfloat16, int world_size,
   const int64_t copies = config.optim.optimizer == OptimizerChoice::muon ? 1 : 2;
   out.optimizer_bytes =
       plan.parallel * out.weight_bytes + copies * 4 * matrices + 2 * (4 * controls + embedding_size * embedding);
+  if (config.optim.ema_decay > 0) out.optimizer_bytes += 4 * out.parameters;
   const int64_t tokens = config.data.train_batch_tokens / (int64_t{world_size} * plan.micro_batches);
   const int64_t element = bfloat16 ? 2 : 4;
   // Kept per pass of a block and token: residual twice, two norms' inputs, q, k, v before and after their norms, attention's

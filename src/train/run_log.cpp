@@ -87,4 +87,14 @@ void RunLog::ended(const TrainingState& state, const PeakMemory& memory, int64_t
                   static_cast<long long>(memory.reserved / mebibyte)));
 }
 
+void RunLog::averaging() const {
+  log_line("ema:applying EMA weights");
+}
+
+void RunLog::scored(const char* name, const EvalResult& result, double eval_ms) {
+  log_line(format("%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms", name, result.val_loss, result.val_bpb, eval_ms));
+  write(ScoreRecord{
+      .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
+}
+
 }  // namespace pgolf

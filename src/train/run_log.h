@@ -26,6 +26,9 @@ class RunLog {
   void interrupted(int signal, int64_t step);
   void stopped_early(const TrainingState& state);
   void ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes);
+  void averaging() const;
+  /// A score after training.
+  void scored(const char* name, const EvalResult& result, double eval_ms);
 
  private:
   template <class Record>

@@ -5,6 +5,7 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 
@@ -81,9 +82,10 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
+      average_(model_, config.optim.ema_decay),
       micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
-      average_(std::make_unique<GradientAverage>(model_, group, sum_dtype(config.dist.gradient_dtype))),
+      gradient_average_(std::make_unique<GradientAverage>(model_, group, sum_dtype(config.dist.gradient_dtype))),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
                            at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
       losses_(report_.narrow(0, 0, micro_batches_.count())) {
@@ -176,14 +178,14 @@ void Trainer::accumulate_gradients() {
   clear_gradients();
   const bool in_order = micro_batches_.plan().parallel == 1;
   replicas_->run(micro_batches_.count(), [&](Gpt& model, int64_t i) {
-    if (in_order && i == micro_batches_.count() - 1) average_->start();
+    if (in_order && i == micro_batches_.count() - 1) gradient_average_->start();
     const auto [inputs, targets] = micro_batches_.get(i);
     const double weight = 1.0 / static_cast<double>(micro_batches_.count());
     const auto loss = model(inputs, targets, weight);
     losses_[i].copy_(loss.detach());
     (loss * weight).backward();
   });
-  average_->finish();
+  gradient_average_->finish();
 }
 
 /// Stores the norms after the losses, so that both are copied to the host together.
@@ -261,6 +263,7 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   update_graph_->run([this] {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
     optimizers_.step(group_);
+    average_.update();
   });
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
@@ -293,6 +296,7 @@ StateDict Trainer::training_tensors() const {
   for (const auto& item : model_->named_parameters())
     tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
   for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
+  for (auto& entry : average_.state()) tensors.push_back(std::move(entry));
   return tensors;
 }
 
@@ -437,7 +441,16 @@ ExitCode Trainer::train(const RunFolder& folder) {
   if (stop.stopped_early(state_.step)) log.stopped_early(state_);
   profiler.finish();
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
+  if (average_.enabled()) average_weights(log);
   return ExitCode::ok;
+}
+
+void Trainer::average_weights(RunLog& log) {
+  log.averaging();
+  average_.copy_to_model();
+  const auto start = std::chrono::steady_clock::now();
+  const EvalResult result = validate();
+  log.scored("post_ema", result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
 }
 
 StepRecord Trainer::step(double elapsed_ms) {

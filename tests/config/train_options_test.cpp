@@ -150,6 +150,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"EMBED_WD", "0.02"},
                                                      {"ADAM_WD", "0.03"},
                                                      {"MUON_ROW_NORMALIZE", "1"},
+                                                     {"EMA_DECAY", "0.9"},
                                                      {"MIN_LR", "0.1"},
                                                      {"GPTQ_RESERVE_SECONDS", "3.0"},
                                                      {"HEAD_LR", "0.2"},
@@ -252,6 +253,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.optim.embed_wd, 0.02);
     EXPECT_EQ(c.optim.adam_wd, 0.03);
     EXPECT_TRUE(c.optim.muon_row_normalize);
+    EXPECT_EQ(c.optim.ema_decay, 0.9);
     EXPECT_EQ(c.optim.embed_lr, 0.1);
     EXPECT_EQ(c.optim.head_lr, 0.2);
     EXPECT_EQ(c.optim.tied_embed_lr, 0.3);

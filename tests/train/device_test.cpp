@@ -200,6 +200,9 @@ TEST_P(DeviceTrainer, CudaGraphsChangeNothingInManySteps) {
             {"VAL_LOSS_EVERY", "4"}};
         if (optimizer == "muon") {
           settings["MUON_MOMENTUM_WARMUP_STEPS"] = "10";
+          settings["MUON_ROW_NORMALIZE"] = "1";
+          settings["MUON_WD"] = settings["EMBED_WD"] = settings["ADAM_WD"] = "0.1";
+          settings["EMA_DECAY"] = "0.8";
         } else {
           // Adam's first steps are the learning rate times the gradient's sign, so large rates soon amplify rounding.
           settings["MATRIX_LR"] = settings["TIED_EMBED_LR"] = settings["SCALAR_LR"] = "0.004";

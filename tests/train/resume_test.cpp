@@ -59,6 +59,10 @@ TEST(Resume, ResumesShuffledWindows) {
   expect_error(ExitCode::usage, {"8 windows", "16", "WORLD_SIZE"}, [&] { again.trainer().restore(of_two_processes); });
 }
 
+TEST(Resume, ResumesTheMeanOfTheWeights) {
+  expect_same_when_resumed({{"EMA_DECAY", "0.8"}, {"MUON_WD", "0.1"}, {"EMBED_WD", "0.1"}, {"ADAM_WD", "0.1"}});
+}
+
 TEST(Resume, AMissedValidationIsDoneOnResume) {
   TinyRun whole(kSixSteps), continued(kSixSteps);
   whole.train();

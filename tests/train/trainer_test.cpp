@@ -5,6 +5,7 @@
 #include "pgolf/base/version.h"
 #include "pgolf/data/shuffled_loader.h"
 #include "pgolf/model_io/model_file.h"
+#include "pgolf/train/estimate.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
 
@@ -214,6 +215,45 @@ TEST(Trainer, WarmUpLeavesNoTrace) {
   }
   EXPECT_EQ(without_times(read_metrics(warm.folder().metrics())).back(),
             without_times(read_metrics(cold.folder().metrics())).back());
+}
+
+TEST(Trainer, TheMeanOfTheWeightsBecomesTheModel) {
+  TinyRun plain({{"ITERATIONS", "4"}, {"VAL_LOSS_EVERY", "2"}}),
+      run({{"ITERATIONS", "4"}, {"VAL_LOSS_EVERY", "2"}, {"WARMUP_STEPS", "1"}, {"EMA_DECAY", "0.75"}});
+  plain.train();
+  std::vector<at::Tensor> mean;
+  for (const auto& [name, tensor] : run.weights()) mean.push_back(tensor.to(at::kDouble));
+  run.trainer().on_step = [&](const StepRecord&) {
+    const StateDict weights = run.weights();
+    for (size_t i = 0; i < mean.size(); ++i) mean[i] = 0.75 * mean[i] + 0.25 * weights[i].second.to(at::kDouble);
+  };
+  ASSERT_EQ(run.train(), ExitCode::ok);
+  const StateDict weights = run.weights();
+  for (size_t i = 0; i < mean.size(); ++i) EXPECT_LE(distance(weights[i].second, mean[i]), 1e-6) << weights[i].first;
+  // Training itself, and the validations during it, are of the weights as they are.
+  auto lines = without_times(read_metrics(run.folder().metrics())),
+       expected = without_times(read_metrics(plain.folder().metrics()));
+  ASSERT_EQ(lines.size(), expected.size() + 1);
+  const auto score = lines.back();
+  for (size_t i = 1; i < expected.size(); ++i) EXPECT_EQ(lines[i], expected[i]);
+  const EvalResult again = run.trainer().validate();
+  EXPECT_EQ(score.at("kind"), "score");
+  EXPECT_EQ(score.at("name"), "post_ema");
+  EXPECT_EQ(score.at("val_loss"), again.val_loss);
+  EXPECT_EQ(score.at("val_bpb"), again.val_bpb);
+  EXPECT_NE(again.val_loss, plain.trainer().validate().val_loss);
+  export_model(run.trainer(), run.folder(), 0);
+  expect_same_tensors(read_model_file(run.folder().model()).state, weights);
+}
+
+TEST(Estimate, CountsTheMeanOfTheWeights) {
+  const auto optimizer_bytes = [](const char* decay) {
+    const RunConfig config = tiny_command({{"EMA_DECAY", decay}}).config;
+    const RunEstimate estimate = estimate_run(config, /*bfloat16=*/true, 1, {8, 1});
+    EXPECT_EQ(estimate.parameters, config.model.parameter_count());
+    return estimate.optimizer_bytes;
+  };
+  EXPECT_EQ(optimizer_bytes("0.9"), optimizer_bytes("0") + 4 * tiny_command().config.model.parameter_count());
 }
 
 TEST(Trainer, OnlyTheNewestCheckpointsAreKept) {

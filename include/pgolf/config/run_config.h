@@ -130,6 +130,7 @@ struct OptimConfig {
   double beta2 = 0.95;
   double adam_eps = 1e-8;
   double grad_clip_norm = 0.0;  ///< 0 = off
+  double ema_decay = 0.0;       ///< of the running mean of the weights; 0 = none
   /// A parameter whose name contains one of these stays float32 and is trained with Adam, whatever its shape.
   std::vector<std::string> control_patterns = {"attn_scale",  "attn_scales", "mlp_scale",   "mlp_scales",  "resid_mix",
                                                "resid_mixes", "q_gain",      "skip_weight", "skip_weights"};

@@ -100,6 +100,23 @@ struct EndRecord {
   }
 };
 
+/// Another score of the model after training: its name says of which weights and how.
+struct ScoreRecord {
+  static constexpr const char* kKind = "score";
+  std::string name = {};
+  double val_loss = 0, val_bpb = 0;
+  int64_t tokens = 0, bytes = 0;
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("name", self.name);
+    visit("val_loss", self.val_loss);
+    visit("val_bpb", self.val_bpb);
+    visit("tokens", self.tokens, Need::optional);
+    visit("bytes", self.bytes, Need::optional);
+  }
+};
+
 /// The exported artifact, loaded and scored: the last line of a finished run.
 struct FinalRecord {
   static constexpr const char* kKind = "final";

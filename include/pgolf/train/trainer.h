@@ -11,6 +11,7 @@
 #include "pgolf/config/options.h"
 #include "pgolf/dist/group.h"
 #include "pgolf/model_io/checkpoint.h"
+#include "pgolf/optim/ema.h"
 #include "pgolf/optim/optimizers.h"
 #include "pgolf/run/run_folder.h"
 #include "pgolf/train/micro_batches.h"
@@ -48,7 +49,8 @@ class Trainer {
   /// Resumes from a checkpoint with the same settings.
   void restore(const Checkpoint& checkpoint);
 
-  /// Trains until iterations or the wall-clock cap; logs, validates and saves as configured.
+  /// Trains until iterations or the wall-clock cap; logs, validates and saves as configured. With EMA_DECAY the model is then the
+  /// running mean of its weights, and validated once more.
   /// ExitCode::interrupted after a stop signal (state is saved). Throws Error(non_finite) naming step and tensor
   /// before any weight is touched.
   ExitCode train(const RunFolder& folder);
@@ -80,6 +82,8 @@ class Trainer {
   StepRecord step(double elapsed_ms);
   /// Updates the best validation loss and logs the result.
   void record_validation(const EvalResult& result, RunLog& log);
+  /// The end of training with EMA_DECAY.
+  void average_weights(RunLog& log);
   RunRecord run_record(const RunFolder& folder) const;
   void accumulate_gradients();
   void measure_gradients();
@@ -114,9 +118,10 @@ class Trainer {
   ValidationSet validation_;
   Gpt model_;
   Optimizers optimizers_;
+  WeightAverage average_;
   MicroBatches micro_batches_;
   std::unique_ptr<Replicas> replicas_;
-  std::unique_ptr<GradientAverage> average_;
+  std::unique_ptr<GradientAverage> gradient_average_;
   at::Tensor report_;  ///< a step's results for the host, float32 on the device: losses, then norms
   at::Tensor losses_;  ///< per micro-batch: the front of report_
   at::Tensor norms_;   ///< of the parameters with gradients: the rest of report_
