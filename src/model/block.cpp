@@ -25,7 +25,7 @@ MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {
-  if (kind_ == MlpKind::relu2) return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
+  if (kind_ == MlpKind::relu2 && !proj->observer) return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
   const auto up = fc(x, path_);
   return proj(gate ? ops::swiglu(gate(x, path_), up, path_) : ops::mlp_activation(up, kind_, leaky_slope_, path_), path_);
 }

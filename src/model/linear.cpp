@@ -13,6 +13,7 @@ CastedLinearImpl::CastedLinearImpl(int64_t in_features, int64_t out_features)
 }
 
 at::Tensor CastedLinearImpl::forward(const at::Tensor& x, OpsPath path) {
+  if (observer) observer(x);
   return ops::linear(x, prepared_, path);
 }
 

@@ -163,7 +163,7 @@ fs::path model_path(const fs::path& given) {
   std::error_code none;  // an unreadable path fails on opening, with the reason
   if (!fs::is_directory(given, none)) return given;
   const RunFolder run{given};
-  for (const auto& path : {run.artifact(), run.model()}) {
+  for (const auto& path : {run.artifact(), run.gptq_artifact(), run.model()}) {
     if (fs::exists(path, none)) return path;
   }
   const auto checkpoints = list_checkpoints(run.checkpoints());

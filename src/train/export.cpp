@@ -10,6 +10,7 @@
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/model_io/model_writer.h"
 #include "pgolf/run/record_file.h"
+#include "pgolf/train/pack.h"
 
 namespace pgolf {
 namespace {
@@ -24,7 +25,15 @@ int64_t executable_bytes() {
 
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
   Group& group = trainer.group();
+  const OutputConfig& output = trainer.config().output;
+  const ArtifactFormat& made = output.artifact;
+  const bool gptq = made.quantizer == Quantizer::gptq;
+  // The others wait at most for one part of the work at a time.
+  const auto more_to_do = [&](bool more) { return gptq && group.sum({more ? 1.0 : 0.0})[0] > 0; };
   if (!group.is_master()) {
+    while (more_to_do(false)) {
+    }
+    trainer.model()->set_extra_passes(trainer.config().model.num_loops);
     trainer.share_weights();
     trainer.validate();
     return static_cast<ExitCode>(static_cast<int>(group.sum({0})[0]));
@@ -38,28 +47,31 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   log::info(format("Code size: %lld bytes", static_cast<long long>(code_bytes)));
   log::info(format("Total submission size: %lld bytes", model_bytes + static_cast<long long>(code_bytes)));
 
-  const ArtifactFormat& made = trainer.config().output.artifact;
   const std::string form = format_text(made.file());
-  const QuantizedModel quantized = quantize_int8(state, trainer.config().output.int8_keep_float_patterns);
-  const Artifact artifact = make_artifact(quantized, trainer.metadata(), made);
-  write_atomic(folder.artifact(), artifact.file);
-  const auto artifact_bytes = static_cast<int64_t>(artifact.file.size());
-  const QuantStats& stats = quantized.stats;
+  const PackedModel packed = pack_model(trainer.model(), trainer.metadata(), trainer.config(), trainer.runtime(), group.process(),
+                                        code_bytes, [&] { more_to_do(true); });
+  more_to_do(false);
+  const auto artifact_path = gptq ? folder.gptq_artifact() : folder.artifact();
+  write_atomic(artifact_path, packed.artifact.file);
+  std::filesystem::remove(gptq ? folder.artifact() : folder.gptq_artifact());  // of a run that was resumed with other options
+  const auto artifact_bytes = static_cast<int64_t>(packed.artifact.file.size());
+  const QuantStats& stats = packed.stats;
   const double ratio =
       static_cast<double>(stats.baseline_tensor_bytes) / static_cast<double>(std::max<int64_t>(stats.payload_bytes, 1));
   log::info(format("Serialized model %s: %lld bytes (payload:%lld raw_torch:%zu payload_ratio:%.2fx)", form.c_str(),
-                   static_cast<long long>(artifact_bytes), static_cast<long long>(stats.payload_bytes), artifact.unpacked_bytes,
-                   ratio));
+                   static_cast<long long>(artifact_bytes), static_cast<long long>(stats.payload_bytes),
+                   packed.artifact.unpacked_bytes, ratio));
   const int64_t total = artifact_bytes + code_bytes;
   log::info(format("Total submission size %s: %lld bytes", form.c_str(), static_cast<long long>(total)));
-  const int64_t budget = trainer.config().output.budget_bytes;
+  const int64_t budget = output.budget_bytes;
   log::info(format(
       "budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",
       static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes), static_cast<long long>(total),
       static_cast<long long>(budget), static_cast<long long>(budget - total), static_cast<long long>(executable_bytes())));
 
-  const ModelFile back = read_model_file(folder.artifact());
+  const ModelFile back = read_model_file(artifact_path);
   load_state_dict(trainer.model(), back.state, back.path.string());
+  trainer.model()->set_extra_passes(trainer.config().model.num_loops);  // as the files' readers run it
   const auto start = std::chrono::steady_clock::now();
   trainer.share_weights();
   const EvalResult result = trainer.validate();

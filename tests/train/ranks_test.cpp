@@ -5,6 +5,7 @@
 
 #include "../../src/train/gradient_average.h"
 #include "pgolf/data/shuffled_loader.h"
+#include "pgolf/train/export.h"
 #include "support/training.h"
 
 namespace pgolf::testing {
@@ -124,8 +125,20 @@ void shuffled_windows(Group& group) {
   require(step == 4, "not all steps were done");
 }
 
+/// The ranks wait for rank 0's GPTQ, and score its artifact together.
+void gptq_export(Group& group) {
+  RankRun run(group, {{"MODEL_DIM", "192"}, {"QUANTIZER", "gptq"}, {"FIT_BUDGET", "1"}, {"GPTQ_CALIBRATION_BATCHES", "2"}});
+  run.trainer.train(run.run);
+  require(export_model(run.trainer, run.run, 0) == ExitCode::ok, "the export failed");
+  require(group.is_master() == std::filesystem::exists(run.run.gptq_artifact()), "rank 0 alone writes the artifact");
+  std::vector<std::pair<std::string, at::Tensor>> weights;
+  for (const auto& [name, tensor] : run.weights()) weights.emplace_back(name, tensor);
+  group.require_equal(weights);
+}
+
 const bool kAdded = add_scenario("gradient_of_one_rank", gradient_of_one_rank) && add_scenario("first_weights", first_weights) &&
-                    add_scenario("average", average) && add_scenario("shuffled_windows", shuffled_windows);
+                    add_scenario("average", average) && add_scenario("shuffled_windows", shuffled_windows) &&
+                    add_scenario("gptq_export", gptq_export);
 
 TEST(TrainerRanks, ANonFiniteGradientOfOneStopsAllBeforeTheWeightsChange) {
   const auto results = Ranks(2, "gradient_of_one_rank").wait();
@@ -143,6 +156,10 @@ TEST(TrainerRanks, AverageTheirGradients) {
 
 TEST(TrainerRanks, BeginWithTheWeightsOfRank0) {
   for (const auto& result : Ranks(2, "first_weights").wait()) EXPECT_EQ(result.code, 0) << result.err;
+}
+
+TEST(TrainerRanks, WaitForGptq) {
+  for (const auto& result : Ranks(2, "gptq_export").wait()) EXPECT_EQ(result.code, 0) << result.err;
 }
 
 TEST(TrainerRanks, ShuffleTheWindowsOfTheirOwnShards) {

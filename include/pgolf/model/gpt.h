@@ -32,6 +32,9 @@ class GptImpl : public torch::nn::Module {
   /// Logits after the soft cap: [B, T, vocab_size], float32; with OpsPath::reference in the compute dtype.
   at::Tensor logits(const at::Tensor& input_ids);
 
+  /// What the output head multiplies by its weight: [B, T] -> [B, T, C], after the final norm.
+  at::Tensor hidden(const at::Tensor& input_ids, KvCache* cache = nullptr);
+
   enum class Positions { all, last };
   /// Logits of tokens that continue the cached ones, which it appends to the cache: input_ids [B, t] -> [B, t, vocab_size], or
   /// [B, 1, vocab_size] for the last position only. Equal to logits() of the whole text up to rounding. No gradient.
@@ -60,9 +63,8 @@ class GptImpl : public torch::nn::Module {
   CastedLinear lm_head{nullptr};                      ///< null when tied
 
  private:
-  at::Tensor hidden(const at::Tensor& input_ids, KvCache* cache = nullptr);  ///< [B, T] -> [B, T, C], after the final norm
-  at::Tensor raw_logits(const at::Tensor& features);                         ///< [N, C] -> [N, V], before the soft cap
-  at::Tensor capped_logits(const at::Tensor& features);                      ///< [B, T, C] -> [B, T, V]
+  at::Tensor raw_logits(const at::Tensor& features);     ///< [N, C] -> [N, V], before the soft cap
+  at::Tensor capped_logits(const at::Tensor& features);  ///< [B, T, C] -> [B, T, V]
 
   at::Tensor embedded(const at::Tensor& input_ids, KvCache* cache);  ///< [B, T] -> [B, T, C], normalized
   /// What is added to a layer's values, from the output of ve_shared; undefined: nothing.

@@ -4,6 +4,8 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include <functional>
+
 #include "pgolf/ops/linear.h"
 
 namespace pgolf {
@@ -18,6 +20,10 @@ class CastedLinearImpl : public torch::nn::Module {
 
   /// The weight for an op that takes several layers at once.
   const ops::LinearWeight& prepared() const { return prepared_; }
+
+  /// Called with forward()'s input, for measurements; must not change it. The queries', keys' and values' layers are not called:
+  /// CausalSelfAttention's observer sees their input. An MLP whose proj has an observer calls its layers one by one.
+  std::function<void(const at::Tensor& x)> observer;
 
   at::Tensor weight;  ///< [out, in] float32
 

@@ -22,17 +22,17 @@ struct ModelFile {
   std::vector<std::string> assumed;    ///< "NAME=value" of upstream's defaults used for what the file does not contain
 };
 
-/// The model file of a run folder: its final_model.int8.ptz, else final_model.pt, else its newest checkpoint. Any other
+/// The model file of a run folder: its artifact, else final_model.pt, else its newest checkpoint. Any other
 /// path is returned as is. Error(bad_input) for a folder without any of them.
 std::filesystem::path model_path(const std::filesystem::path& given);
 
 /// May change `stored` and `assumed` of a file whose configuration is known, before its tensors are compared with it.
 using Adjust = std::function<void(ModelFile&)>;
 
-/// Reads a run folder, an int8 artifact (.ptz), a state dict of torch.save (.pt; ours or upstream's), a safetensors
-/// file of a model or a training checkpoint; detected by content, not by name. The architecture comes from the stored
-/// configuration, or from names and shapes where there is none, and the tensors must match it. Error(bad_input) in one line
-/// for anything else.
+/// Reads a run folder, an artifact (.ptz; ours, upstream's or a record program's), a state dict of torch.save (.pt; ours or
+/// upstream's), a safetensors file of a model or a training checkpoint; detected by content, not by name. The architecture comes
+/// from the stored configuration, or from names and shapes where there is none, and the tensors must match it. Error(bad_input)
+/// in one line for anything else.
 ModelFile read_model_file(const std::filesystem::path& path, const Adjust& adjust = nullptr);
 
 /// A model with those weights in evaluation mode, with parameter dtypes for the compute dtype.

@@ -18,6 +18,8 @@ struct RunFolder {
   std::filesystem::path checkpoints() const { return path / "checkpoints"; }
   std::filesystem::path model() const { return path / "final_model.pt"; }
   std::filesystem::path artifact() const { return path / "final_model.int8.ptz"; }
+  /// The artifact of another quantizer.
+  std::filesystem::path gptq_artifact() const { return path / "final_model.gptq.ptz"; }
   std::filesystem::path profile_trace() const { return path / "profile.json"; }
   std::filesystem::path profile_table() const { return path / "profile.txt"; }
 
