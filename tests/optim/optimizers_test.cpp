@@ -194,6 +194,28 @@ TEST(Groups, ControlPatternsMoveMatrices) {
   EXPECT_TRUE(groups.lm_head.empty());
 }
 
+TEST(Groups, TablesAreEmbeddingsAndWhatIsOutsideOfBlocksIsNoMatrix) {
+  ModelConfig config = tiny_config();
+  config.num_loops = 1, config.loop_start = config.loop_end = 1;
+  config.skip_gates = config.smear_gate = true;
+  config.bigram_vocab_size = 20, config.bigram_dim = 9;
+  config.ve_layers = {0, 1}, config.ve_dim = 9;
+  Gpt model = make_model(config);
+  const auto groups = split_parameters(model, usual_patterns());
+  EXPECT_EQ(names_of(groups.tok_emb),
+            (std::vector<std::string>{"tok_emb.weight", "bigram.embed.weight", "ve_shared.embed.weight"}));
+  const auto scalars = names_of(groups.scalar);
+  const std::vector<std::string> last(scalars.end() - 9, scalars.end());
+  EXPECT_EQ(last,
+            (std::vector<std::string>{"skip_weights", "skip_gates", "bigram.scale", "bigram.proj.weight", "smear.gate",
+                                      "ve_shared.scale", "ve_shared.proj.weight", "ve_layer_scales.0", "ve_layer_scales.1"}));
+  int64_t elements = 0;
+  for (const auto* group : {&groups.tok_emb, &groups.lm_head, &groups.matrix, &groups.scalar}) {
+    for (const auto& entry : *group) elements += entry.second.numel();
+  }
+  EXPECT_EQ(elements, config.parameter_count());
+}
+
 TEST(Groups, AParameterInNoneOrTwoIsAnError) {
   Gpt model = make_model(tiny_config());
   ParameterGroups twice = split_parameters(model, usual_patterns());

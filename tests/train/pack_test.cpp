@@ -5,6 +5,7 @@
 #include "pgolf/config/parameters.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/train/calibrate.h"
+#include "pgolf/train/export.h"
 #include "pgolf/train/micro_batches.h"
 #include "support/models.h"
 #include "support/ranks.h"

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "pgolf/model/gpt.h"
 #include "pgolf/model_io/model_writer.h"
 #include "pgolf/train/runtime.h"
 
