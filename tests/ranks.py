@@ -43,6 +43,7 @@ class Job:
             "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 4, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": 4, "KEEP_LAST": 100, "DEVICE": "cpu",
             "DTYPE": "float32", "OPS": "reference", "NUM_THREADS": 1, "RUN_ID": RUN_ID, "DIST_TIMEOUT_SECONDS": 20,
             "CHECK_RANKS": 4, "EMA_DECAY": 0.8, "MUON_WD": 0.1, "MUON_ROW_NORMALIZE": 1,
+            "NUM_LOOPS": 1, "LOOP_START": 1, "LOOP_END": 2,
         }  # fmt: skip
         kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "PGOLF_CPU_LEVEL")
         self.environment = {name: os.environ[name] for name in kept if name in os.environ}

@@ -38,10 +38,10 @@ void dry_run(const TrainCommand& command, const Process& process) {
               human_bytes(static_cast<double>(estimate.weight_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.optimizer_bytes)).c_str(),
               human_bytes(static_cast<double>(estimate.activation_bytes)).c_str());
-  std::printf("estimated artifact: about %s bytes (int8 payload %s) + code %s = %s of %s bytes\n",
-              with_commas(estimate.artifact_bytes).c_str(), with_commas(estimate.int8_payload_bytes).c_str(),
-              with_commas(code).c_str(), with_commas(estimate.artifact_bytes + code).c_str(),
-              with_commas(config.output.budget_bytes).c_str());
+  std::printf("estimated artifact: about %s bytes (%s payload %s) + code %s = %s of %s bytes\n",
+              with_commas(estimate.artifact.bytes).c_str(), enum_text(config.output.artifact.quantizer),
+              with_commas(estimate.artifact.payload_bytes).c_str(), with_commas(code).c_str(),
+              with_commas(estimate.artifact.bytes + code).c_str(), with_commas(config.output.budget_bytes).c_str());
   const TokenStream train(config.data.train_files(), config.model.vocab_size);
   const ValidationSet validation(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens,
                                  config.model.vocab_size);

@@ -112,6 +112,9 @@ void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOp
   must_be_default("WARMDOWN_ITERS", !cosine || schedule.warmdown_iters == defaults.warmdown_iters);
   must_be_default("WARMDOWN_FRAC", !cosine || schedule.warmdown_frac == defaults.warmdown_frac);
   must_be_default("MIN_LR", !cosine || schedule.min_lr == defaults.min_lr);
+  if (schedule.loop_phase2_at > 0 && schedule.loop_phase2_at < schedule.enable_looping_at) {
+    refuse(options, {"LOOP_PHASE2_AT", "ENABLE_LOOPING_AT"}, "the second phase cannot begin before the first");
+  }
   if (schedule.max_wallclock_seconds > 0 && schedule.cap_ms() <= 0) {
     refuse(options, {"GPTQ_RESERVE_SECONDS", "MAX_WALLCLOCK_SECONDS"}, "no time would be left for training",
            "set a smaller GPTQ_RESERVE_SECONDS");

@@ -143,6 +143,11 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
             "Length of that decay as a fraction of the budget, instead of WARMDOWN_ITERS.");
   table.add("MIN_LR", bind::number(&schedule.min_lr, kFrom0To1), "",
             "LR_SCHEDULE=golf: the decay ends at this fraction of the learning rate.");
+  table.add("ENABLE_LOOPING_AT", bind::number(&schedule.enable_looping_at, kFrom0To1), "",
+            "NUM_LOOPS: until this fraction of the budget is used, blocks run once.");
+  table.add(
+      "LOOP_PHASE2_AT", bind::number(&schedule.loop_phase2_at, kFrom0To1), "",
+      "NUM_LOOPS: from ENABLE_LOOPING_AT to this fraction of the budget, blocks make a single extra pass; 0 = no such phase.");
 }
 
 void add_machine(OptionTable& table, RuntimeConfig& runtime) {

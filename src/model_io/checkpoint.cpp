@@ -31,16 +31,17 @@ std::string checksum(const NamedTensors& tensors) {
 }  // namespace
 
 std::string training_state_text(const TrainingState& state) {
-  return json{{"step", state.step},
-              {"training_time_ms", state.training_time_ms},
-              {"loader_file", state.loader_file},
-              {"loader_position", state.loader_position},
-              {"micro_steps", state.micro_steps},
-              {"best_val_loss", state.best_val_loss},
-              {"best_step", state.best_step},
-              {layout::state_config, state.config},
-              {layout::state_model, state.model}}
-      .dump();
+  json text{{"step", state.step},
+            {"training_time_ms", state.training_time_ms},
+            {"loader_file", state.loader_file},
+            {"loader_position", state.loader_position},
+            {"micro_steps", state.micro_steps},
+            {"best_val_loss", state.best_val_loss},
+            {"best_step", state.best_step},
+            {layout::state_config, state.config},
+            {layout::state_model, state.model}};
+  if (state.extra_passes != 0) text["extra_passes"] = state.extra_passes;
+  return text.dump();
 }
 
 TrainingState parse_training_state(const std::string& text, const std::string& where) {
@@ -52,6 +53,7 @@ TrainingState parse_training_state(const std::string& text, const std::string& w
     meta.at("loader_file").get_to(state.loader_file);
     meta.at("loader_position").get_to(state.loader_position);
     state.micro_steps = meta.value("micro_steps", kMicroSteps);
+    state.extra_passes = meta.value("extra_passes", 0);
     meta.at("best_val_loss").get_to(state.best_val_loss);
     meta.at("best_step").get_to(state.best_step);
     meta.at(layout::state_config).get_to(state.config);

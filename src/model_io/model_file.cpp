@@ -142,6 +142,7 @@ void read_torch(const Value& value, const std::string& name, ModelFile* file) {
 void read_checkpoint(ModelFile* file) {
   auto checkpoint = load_checkpoint(file->path);
   file->metadata = std::move(checkpoint.state.model);
+  file->extra_passes = checkpoint.state.extra_passes;
   const std::string prefix = layout::checkpoint_model;
   for (auto& [key, tensor] : checkpoint.tensors) {
     if (key.rfind(prefix, 0) == 0) file->state.emplace_back(key.substr(prefix.size()), std::move(tensor));
@@ -197,6 +198,10 @@ ModelFile read_model_file(const fs::path& given, const Adjust& adjust) {
     require_value_scales(file);
   }
   file.state = in_model_order(std::move(file.state), file.stored.model, name);
+  if (const int loops = file.stored.model.num_loops; file.extra_passes < -1 || file.extra_passes > loops) {
+    throw Error(ExitCode::bad_input,
+                format("%s: a model with NUM_LOOPS=%d cannot make %d extra passes", name.c_str(), loops, file.extra_passes));
+  }
   return file;
 }
 
@@ -205,6 +210,7 @@ Gpt build_model(const ModelFile& file, at::ScalarType compute, OpsPath path, con
   set_parameter_precision(model, compute, OptimConfig().control_patterns);
   model->to(device);
   load_state_dict(model, file.state, file.path.string());
+  if (file.extra_passes >= 0) model->set_extra_passes(file.extra_passes);
   model->eval();
   return model;
 }

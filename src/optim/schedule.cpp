@@ -43,6 +43,13 @@ double lr_scale(const ScheduleConfig& schedule, int step, double elapsed_ms) {
   return remaining_ms <= warmdown_ms ? std::max(remaining_ms / std::max(warmdown_ms, 1e-9), schedule.min_lr) : 1.0;
 }
 
+int extra_passes(const ScheduleConfig& schedule, int num_loops, int current, double used) {
+  if (current == num_loops) return current;
+  if (current > 0) return used >= schedule.loop_phase2_at ? num_loops : current;
+  if (used < schedule.enable_looping_at) return 0;
+  return schedule.loop_phase2_at > 0 ? 1 : num_loops;
+}
+
 double muon_momentum(const OptimConfig& optim, int step) {
   const double fraction =
       optim.muon_momentum_warmup_steps > 0 ? std::min(static_cast<double>(step) / optim.muon_momentum_warmup_steps, 1.0) : 1.0;

@@ -73,6 +73,7 @@ StepFit fit_layers(int64_t tokens, const std::vector<int>& layers, double max_st
 StepTimes time_steps(const TrainCommand& command, const Runtime& runtime, Group& group, double allowed_ms) {
   const auto begin = Clock::now();
   Trainer trainer(command.config, command.resolved, runtime, group);
+  trainer.set_extra_passes(command.config.model.num_loops);  // the slowest steps
   StepTimes times{.best_ms = std::numeric_limits<double>::infinity()};
   for (int steps = 1;; ++steps) {
     const auto start = Clock::now();

@@ -54,4 +54,8 @@ void Replicas::run(int64_t micro_batches, const std::function<void(Gpt&, int64_t
   }
 }
 
+void Replicas::set_extra_passes(int passes) {
+  for (auto& model : models_) model->set_extra_passes(passes);
+}
+
 }  // namespace pgolf

@@ -19,6 +19,9 @@ class Replicas {
   /// threads.
   void run(int64_t micro_batches, const std::function<void(Gpt&, int64_t)>& f);
 
+  /// GptImpl's, of all of them.
+  void set_extra_passes(int passes);
+
  private:
   std::vector<Gpt> models_;
 };

@@ -4,6 +4,7 @@
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 
@@ -63,6 +64,16 @@ void RunLog::validated(const EvalResult& result, const TrainingState& state) {
                   .best_val_loss = state.best_val_loss,
                   .best_step = state.best_step,
                   .train_time_ms = state.training_time_ms});
+}
+
+void RunLog::looping(int64_t step, double used, const BlockOrder& order) const {
+  const auto listed = [](const std::vector<int>& layers) {
+    std::vector<std::string> texts;
+    for (const int layer : layers) texts.push_back(std::to_string(layer));
+    return "[" + join(texts, ", ") + "]";
+  };
+  log_line(format("layer_loop:enabled step:%lld frac:%.3f encoder:%s decoder:%s", static_cast<long long>(step), used,
+                  listed(order.encoder).c_str(), listed(order.decoder).c_str()));
 }
 
 void RunLog::interrupted(int signal, int64_t step) {

@@ -23,6 +23,7 @@ class RunLog {
   /// last: the time cap is reached, so this is the last step.
   void step(const StepRecord& record, double now_ms, bool last);
   void validated(const EvalResult& result, const TrainingState& state);
+  void looping(int64_t step, double used, const BlockOrder& order) const;
   void interrupted(int signal, int64_t step);
   void stopped_early(const TrainingState& state);
   void ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes);

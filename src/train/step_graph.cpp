@@ -75,6 +75,13 @@ void StepGraph::run(const std::function<void()>& work, const at::Tensor& result)
   recording_->graph.replay();
 }
 
+void StepGraph::forget() {
+  calls_ = 0;
+  if (recording_ == nullptr) return;
+  c10::cuda::device_synchronize();
+  recording_.reset();
+}
+
 #else
 
 struct StepGraph::Recording {};
@@ -84,6 +91,8 @@ StepGraph::StepGraph(GraphSwitch enabled, Memory memory) : enabled_(std::move(en
 void StepGraph::run(const std::function<void()>& work, const at::Tensor&) {
   work();
 }
+
+void StepGraph::forget() {}
 
 #endif
 

@@ -29,6 +29,9 @@ class StepGraph {
   /// records and replays.
   void run(const std::function<void()>& work, const at::Tensor& result = {});
 
+  /// From here on the work is another one: the next call is again the first.
+  void forget();
+
  private:
   void record(const std::function<void()>& work, const at::Tensor& result);
 

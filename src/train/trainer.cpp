@@ -100,6 +100,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
   };
   gradient_graph_ = std::make_unique<StepGraph>(graphs, memory);
   update_graph_ = std::make_unique<StepGraph>(graphs, memory);
+  set_extra_passes(0);
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
 }
@@ -276,15 +277,38 @@ void Trainer::warmup_step() {
   update_weights(1.0, config_.optim.muon_momentum);
 }
 
+void Trainer::set_extra_passes(int passes) {
+  replicas_->set_extra_passes(passes);
+  gradient_graph_->forget();
+  state_.extra_passes = passes;
+}
+
+void Trainer::advance_loops(double elapsed_ms, const RunLog& log) {
+  const double used = used_fraction(config_.schedule, static_cast<int>(state_.step), elapsed_ms);
+  const int passes = extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, used);
+  if (passes == state_.extra_passes) return;
+  set_extra_passes(passes);
+  log.looping(state_.step, used, model_->order());
+}
+
 void Trainer::warm_up() {
   const int steps = config_.schedule.warmup_steps;
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
-  for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
-    warmup_step();  // undone below
-    if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
+  const auto run = [&] {
+    for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
+      warmup_step();  // undone below
+      if (steps <= 20 || (i + 1) % 10 == 0 || i + 1 == steps) log::info(format("warmup_step:%d/%d", i + 1, steps));
+    }
+  };
+  run();
+  // Also with loops, so that a machine with too little memory fails now.
+  while (state_.extra_passes < config_.model.num_loops) {
+    set_extra_passes(extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, /*used=*/1));
+    run();
   }
+  if (state_.extra_passes > 0) set_extra_passes(0);
   torch::NoGradGuard no_grad;
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
@@ -341,6 +365,10 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
   if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
+  if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
+    throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
+                                            passes, config_.model.num_loops));
+  }
   torch::NoGradGuard no_grad;
   auto live = training_tensors();
   auto generator = at::detail::getDefaultCPUGenerator();
@@ -363,6 +391,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const auto config = std::move(state_.config);
   state_ = checkpoint.state;
   state_.config = config;
+  set_extra_passes(state_.extra_passes);
   micro_batches_.seek({state_.loader_file, state_.loader_position});
   restored_ = true;
 }
@@ -372,6 +401,7 @@ void Trainer::share_state() {
   const auto config = std::move(state_.config);
   state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
   state_.config = config;
+  set_extra_passes(state_.extra_passes);
   restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
   std::vector<at::Tensor> tensors;
   for (const auto& [name, tensor] : training_tensors()) tensors.push_back(tensor);
@@ -423,6 +453,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
       log.interrupted(now.signal, state_.step);
       return ExitCode::interrupted;
     }
+    advance_loops(now.elapsed_ms, log);
     profiler.begin_step();
     const StepRecord record = step(now.elapsed_ms);
     profiler.end_step();

@@ -59,6 +59,27 @@ TEST(Presets, StudyArmsAreThePapersShapes) {
   EXPECT_EQ(parallel.config.model.num_kv_heads, parallel.config.model.num_heads);
 }
 
+TEST(Presets, Records) {
+  struct Record {
+    const char* file;
+    int64_t parameters;
+    std::vector<int> encoder, decoder;
+  };
+  const std::vector<Record> records{
+      {"record_2026_04_05.env", 35'943'512, {0, 1, 2, 3, 4, 5, 4}, {5, 4, 5, 6, 7, 8, 9, 10}},
+      {"record_2026_04_06.env", 35'943'512, {0, 1, 2, 3, 4, 5, 4}, {5, 4, 5, 6, 7, 8, 9, 10}},
+      {"record_2026_04_09.env", 35'944'536, {0, 1, 2, 3, 4, 5, 3, 4}, {5, 3, 4, 5, 6, 7, 8, 9, 10}}};
+  for (const auto& record : records) {
+    SCOPED_TRACE(record.file);
+    const TrainCommand command = train({"--config", preset(record.file)});
+    EXPECT_TRUE(command.warnings.empty());
+    EXPECT_EQ(command.config.model.parameter_count(), record.parameters);
+    EXPECT_EQ(command.config.model.full_order().encoder, record.encoder);
+    EXPECT_EQ(command.config.model.full_order().decoder, record.decoder);
+    EXPECT_EQ(command.config.schedule.cap_ms(), 588'000);
+  }
+}
+
 TEST(TrainOptions, HelpAndReferenceNameEveryOption) {
   const std::string help = train_help(), markdown = train_options_markdown();
   for (const auto& option : train({}).resolved) {

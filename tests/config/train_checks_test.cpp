@@ -191,6 +191,12 @@ TEST(TrainChecks, TimeInReserveIsPartOfTheCap) {
   EXPECT_EQ(train({"--max-wallclock-seconds=0", "--gptq-reserve-seconds=12"}).config.schedule.cap_ms(), 0);
 }
 
+TEST(TrainChecks, TheSecondPhaseOfLoopsFollowsTheFirst) {
+  EXPECT_CONTAINS(train_error({"--loop-phase2-at=0.4"}),
+                  "LOOP_PHASE2_AT=0.4 (flag --loop-phase2-at), ENABLE_LOOPING_AT=0.5 (default)");
+  EXPECT_NO_THROW(train({"--loop-phase2-at=0.5"}));
+}
+
 TEST(TrainChecks, MinStepsNeedACap) {
   EXPECT_CONTAINS(
       train_error({"--min-steps=5", "--max-wallclock-seconds=0"}),

@@ -150,6 +150,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"EMBED_WD", "0.02"},
                                                      {"ADAM_WD", "0.03"},
                                                      {"MUON_ROW_NORMALIZE", "1"},
+                                                     {"ENABLE_LOOPING_AT", "0.3"},
+                                                     {"LOOP_PHASE2_AT", "0.6"},
                                                      {"EMA_DECAY", "0.9"},
                                                      {"MIN_LR", "0.1"},
                                                      {"GPTQ_RESERVE_SECONDS", "3.0"},
@@ -280,6 +282,8 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.schedule.warmup_steps, 2);
     EXPECT_EQ(c.schedule.warmdown_frac, 0.4);
     EXPECT_EQ(c.schedule.min_lr, 0.1);
+    EXPECT_EQ(c.schedule.enable_looping_at, 0.3);
+    EXPECT_EQ(c.schedule.loop_phase2_at, 0.6);
     EXPECT_EQ(c.schedule.gptq_reserve_seconds, 3.0);
     EXPECT_EQ(c.runtime.seed, 7);
     EXPECT_EQ(c.runtime.device, DeviceChoice::cpu);

@@ -110,6 +110,21 @@ TEST(LrScale, CosineRisesThenFallsToItsLastValue) {
   EXPECT_DOUBLE_EQ(lr_scale(schedule, 0, 0), 1.0);
 }
 
+TEST(ExtraPasses, AreSwitchedOnInPhasesAndStayOn) {
+  ScheduleConfig schedule;
+  schedule.enable_looping_at = 0.35;
+  EXPECT_EQ(extra_passes(schedule, 0, 0, 1.0), 0) << "no loops";
+  EXPECT_EQ(extra_passes(schedule, 2, 0, 0.34), 0);
+  EXPECT_EQ(extra_passes(schedule, 2, 0, 0.35), 2);
+  EXPECT_EQ(extra_passes(schedule, 2, 2, 0.1), 2) << "a slower clock does not bring them back";
+  schedule.loop_phase2_at = 0.65;
+  EXPECT_EQ(extra_passes(schedule, 3, 0, 0.35), 1);
+  EXPECT_EQ(extra_passes(schedule, 3, 0, 0.9), 1) << "one change per step";
+  EXPECT_EQ(extra_passes(schedule, 3, 1, 0.64), 1);
+  EXPECT_EQ(extra_passes(schedule, 3, 1, 0.65), 3);
+  EXPECT_EQ(extra_passes(schedule, 1, 1, 0.65), 1);
+}
+
 TEST(MuonMomentum, RisesLinearlyAndStays) {
   OptimConfig optim;
   EXPECT_DOUBLE_EQ(muon_momentum(optim, 0), 0.85);

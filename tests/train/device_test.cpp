@@ -203,6 +203,10 @@ TEST_P(DeviceTrainer, CudaGraphsChangeNothingInManySteps) {
           settings["MUON_ROW_NORMALIZE"] = "1";
           settings["MUON_WD"] = settings["EMBED_WD"] = settings["ADAM_WD"] = "0.1";
           settings["EMA_DECAY"] = "0.8";
+          // The recording is made again when the blocks run in another order.
+          const Variables loops{{"NUM_LAYERS", "3"}, {"NUM_LOOPS", "2"},           {"LOOP_START", "0"},
+                                {"LOOP_END", "1"},   {"ENABLE_LOOPING_AT", "0.3"}, {"LOOP_PHASE2_AT", "0.7"}};
+          settings.insert(loops.begin(), loops.end());
         } else {
           // Adam's first steps are the learning rate times the gradient's sign, so large rates soon amplify rounding.
           settings["MATRIX_LR"] = settings["TIED_EMBED_LR"] = settings["SCALAR_LR"] = "0.004";

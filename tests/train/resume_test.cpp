@@ -1,4 +1,5 @@
 // Training checkpoints: a resumed run equals an uninterrupted one.
+#include "pgolf/model_io/model_file.h"
 #include "support/training.h"
 
 namespace pgolf::testing {
@@ -61,6 +62,38 @@ TEST(Resume, ResumesShuffledWindows) {
 
 TEST(Resume, ResumesTheMeanOfTheWeights) {
   expect_same_when_resumed({{"EMA_DECAY", "0.8"}, {"MUON_WD", "0.1"}, {"EMBED_WD", "0.1"}, {"ADAM_WD", "0.1"}});
+}
+
+/// Four blocks; one extra pass over two of them after the second of six steps, two after the fourth.
+const Variables kLoops{{"NUM_LAYERS", "4"},         {"NUM_LOOPS", "2"},           {"LOOP_START", "1"},      {"LOOP_END", "2"},
+                       {"SKIP_GATES_ENABLED", "1"}, {"ENABLE_LOOPING_AT", "0.3"}, {"LOOP_PHASE2_AT", "0.6"}};
+
+TEST(Resume, ResumesLoopsWhereTheyWere) {
+  expect_same_when_resumed(kLoops);
+  Variables settings = kSixSteps;
+  settings.insert(kLoops.begin(), kLoops.end());
+  settings["SAVE_EVERY"] = "1";
+  settings["KEEP_LAST"] = "9";
+  TinyRun whole(settings);
+  whole.train();
+  const std::vector<int> passes{0, 0, 1, 1, 2, 2};
+  for (int step = 1; step <= 6; ++step) {
+    const Checkpoint checkpoint = whole.checkpoint(step);
+    EXPECT_EQ(checkpoint.state.extra_passes, passes[static_cast<size_t>(step - 1)]) << "step " << step;
+    // Evaluated as it was trained.
+    const ModelFile file = read_model_file(checkpoint.path);
+    EXPECT_EQ(build_model(file, at::kFloat, OpsPath::reference, at::kCPU)->extra_passes(), checkpoint.state.extra_passes);
+    TinyRun continued(settings);
+    continued.trainer().restore(checkpoint);
+    EXPECT_EQ(continued.trainer().model()->extra_passes(), checkpoint.state.extra_passes);
+    continued.train();
+    expect_same_tensors(continued.weights(), whole.weights());
+    if (step < 6) expect_same_state(continued.checkpoint(6), whole.checkpoint(6));
+  }
+  Checkpoint damaged = whole.checkpoint(6);
+  damaged.state.extra_passes = 3;
+  TinyRun other(settings);
+  expect_error(ExitCode::bad_input, {"3 extra passes", "NUM_LOOPS=2"}, [&] { other.trainer().restore(damaged); });
 }
 
 TEST(Resume, AMissedValidationIsDoneOnResume) {

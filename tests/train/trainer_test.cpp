@@ -256,6 +256,39 @@ TEST(Estimate, CountsTheMeanOfTheWeights) {
   EXPECT_EQ(optimizer_bytes("0.9"), optimizer_bytes("0") + 4 * tiny_command().config.model.parameter_count());
 }
 
+TEST(Trainer, LoopsAreSwitchedOnInEveryReplica) {
+  std::vector<std::vector<double>> losses;
+  std::vector<std::vector<int>> passes;
+  for (const char* parallel : {"1", "2"}) {
+    for (const char* warmup_steps : {"0", "1"}) {
+      TinyRun run({{"ITERATIONS", "8"},
+                   {"PARALLEL_PASSES", parallel},
+                   {"MICRO_BATCH_TOKENS", "32"},
+                   {"NUM_THREADS", "2"},
+                   {"NUM_LAYERS", "3"},
+                   {"NUM_LOOPS", "2"},
+                   {"LOOP_START", "0"},
+                   {"LOOP_END", "1"},
+                   {"ENABLE_LOOPING_AT", "0.25"},
+                   {"LOOP_PHASE2_AT", "0.5"},
+                   {"WARMUP_STEPS", warmup_steps}});
+      EXPECT_EQ(run.trainer().model()->extra_passes(), 0);
+      losses.emplace_back();
+      passes.emplace_back();
+      run.trainer().on_step = [&](const StepRecord& step) {
+        losses.back().push_back(step.train_loss);
+        passes.back().push_back(run.trainer().model()->extra_passes());
+      };
+      ASSERT_EQ(run.train(), ExitCode::ok);
+    }
+  }
+  for (size_t run = 0; run < losses.size(); ++run) {
+    EXPECT_EQ(passes[run], (std::vector<int>{0, 0, 1, 1, 2, 2, 2, 2}));
+    for (size_t i = 0; i < 8; ++i) EXPECT_NEAR(losses[run][i], losses[0][i], 1e-4) << "run " << run << ", step " << i + 1;
+  }
+  EXPECT_EQ(losses[1], losses[0]) << "warming up leaves no trace";
+}
+
 TEST(Trainer, OnlyTheNewestCheckpointsAreKept) {
   TinyRun run({{"ITERATIONS", "5"}, {"SAVE_EVERY", "1"}, {"KEEP_LAST", "3"}});
   run.train();

@@ -153,6 +153,8 @@ struct ScheduleConfig {
   double min_lr = 0.0;                   ///< golf: lowest factor on the learning rates
   int warmup_steps = 20;                 ///< run before training, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
+  double enable_looping_at = 0.5;        ///< fraction of the budget before which loops make no extra passes
+  double loop_phase2_at = 0.0;           ///< fraction before which they make one at most; 0 = enable_looping_at
   double gptq_reserve_seconds = 0.0;     ///< of the cap, for what follows training
   int min_steps = 0;                     ///< that should fit into the cap (train/min_steps.h); 0 = off
 

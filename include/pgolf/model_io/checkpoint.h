@@ -20,6 +20,7 @@ struct TrainingState {
   int64_t loader_file = 0;        ///< the loader's cursor, as a rule the training stream's shard ...
   int64_t loader_position = 0;    ///< ... and the next token in it
   int micro_steps = kMicroSteps;  ///< that the stream was divided into, per step
+  int extra_passes = 0;           ///< over looped blocks, in the last step
   double best_val_loss = 0;       ///< lowest so far; 0 = none measured yet
   int64_t best_step = 0;
   std::map<std::string, std::string> config;  ///< option name -> canonical text of the run that saved it

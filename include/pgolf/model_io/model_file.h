@@ -18,6 +18,7 @@ struct ModelFile {
   StateDict state;         ///< in the order of state_dict()
   ModelMetadata metadata;  ///< as stored; empty if the file has none
   StoredModel stored;
+  int extra_passes = -1;               ///< of a training checkpoint: over looped blocks, in the last step; -1: all
   std::vector<std::string> overrides;  ///< "NAME=value" of settings changed for evaluation on purpose
   std::vector<std::string> assumed;    ///< "NAME=value" of upstream's defaults used for what the file does not contain
 };

@@ -19,6 +19,11 @@ double used_fraction(const ScheduleConfig& schedule, int step, double elapsed_ms
 /// step, elapsed_ms: as above.
 double lr_scale(const ScheduleConfig& schedule, int step, double elapsed_ms);
 
+/// The extra passes over looped blocks in the step after that part of the budget, when the step before made `current` of them:
+/// first 0, from enable_looping_at on num_loops, or if loop_phase2_at is set 1, and num_loops from there on. They never become
+/// fewer, and change at most once per step.
+int extra_passes(const ScheduleConfig& schedule, int num_loops, int current, double used);
+
 /// Muon's momentum for the step after `step` finished ones: linear from muon_momentum_warmup_start to muon_momentum.
 double muon_momentum(const OptimConfig& optim, int step);
 

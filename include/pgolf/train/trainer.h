@@ -77,9 +77,13 @@ class Trainer {
   void apply_gradients(StepRecord* record, double elapsed_ms);
   /// An uncounted, unchecked step with base learning rates and momentum, for warmup and timing.
   void warmup_step();
+  /// Over looped blocks, from the next step on; a new trainer begins with none.
+  void set_extra_passes(int passes);
 
  private:
   StepRecord step(double elapsed_ms);
+  /// Switches loops on when their time has come.
+  void advance_loops(double elapsed_ms, const RunLog& log);
   /// Updates the best validation loss and logs the result.
   void record_validation(const EvalResult& result, RunLog& log);
   /// The end of training with EMA_DECAY.

@@ -1,18 +1,22 @@
 // Schedules by time: what the record programs did at which time, as functions of the recorded times.
 #include "../../../src/train/training_clock.h"
-#include "../support.h"
 #include "pgolf/base/format.h"
 #include "pgolf/optim/schedule.h"
+#include "record_models.h"
 
 namespace pgolf::reference {
 namespace {
 
 struct ClockCase {
-  const char* program;
+  char program;
   double warmdown_frac;  ///< the program's default; < 0: WARMDOWN_ITERS
   double reserve_seconds;
   double matrix_lr;
 };
+
+std::ostream& operator<<(std::ostream& out, const ClockCase& c) {
+  return out << c.program;
+}
 
 class Clock : public ReferenceTest, public ::testing::WithParamInterface<ClockCase> {
  protected:
@@ -27,12 +31,15 @@ class Clock : public ReferenceTest, public ::testing::WithParamInterface<ClockCa
     schedule.warmdown_frac = GetParam().warmdown_frac;
     schedule.warmdown_iters = static_cast<int>(number("WARMDOWN_ITERS", 0));
     schedule.min_lr = number("MIN_LR", 0);
+    if (GetParam().program == 'D') schedule.enable_looping_at = 0.35;
+    schedule.loop_phase2_at = number("LOOP_PHASE2_AT", 0);
     return schedule;
   }
 };
 
-TEST_P(Clock, RatesMomentumAndTheEndAreFunctionsOfTheTime) {
-  const auto recorded = load_json(format("records/clock/%s.json", GetParam().program));
+TEST_P(Clock, RatesMomentumOrderAndTheEndAreFunctionsOfTheTime) {
+  const auto recorded = load_json(format("records/clock/%c.json", GetParam().program));
+  const ModelConfig model = record_model(GetParam().program, recorded.at("env"));
   const ScheduleConfig config = schedule(recorded.at("env"));
   OptimConfig optim;
   optim.muon_momentum = 0.99;
@@ -42,6 +49,7 @@ TEST_P(Clock, RatesMomentumAndTheEndAreFunctionsOfTheTime) {
   const std::vector<double> step_ms{750, 1250, 1000, 500};
   double elapsed_ms = 0;
   int64_t step = 0;
+  int passes = 0;
   for (; !stop.reached(step); ++step) {
     ASSERT_LT(static_cast<size_t>(step), recorded.at("steps").size());
     const auto& expected = recorded.at("steps").at(static_cast<size_t>(step));
@@ -49,7 +57,11 @@ TEST_P(Clock, RatesMomentumAndTheEndAreFunctionsOfTheTime) {
     ASSERT_EQ(elapsed_ms, expected.at("elapsed_ms").get<double>());
     const int done = static_cast<int>(step);
     if (expected.contains("frac")) {
-      EXPECT_EQ(used_fraction(config, done, elapsed_ms), expected.at("frac").get<double>());
+      const double used = used_fraction(config, done, elapsed_ms);
+      EXPECT_EQ(used, expected.at("frac").get<double>());
+      passes = extra_passes(config, model.num_loops, passes, used);
+      EXPECT_EQ(model.order(passes).encoder, expected.at("encoder").get<std::vector<int>>());
+      EXPECT_EQ(model.order(passes).decoder, expected.at("decoder").get<std::vector<int>>());
     }
     EXPECT_EQ(GetParam().matrix_lr * lr_scale(config, done, elapsed_ms), expected.at("lr_muon").get<double>());
     EXPECT_EQ(muon_momentum(optim, done), expected.at("momentum").get<double>());
@@ -60,9 +72,9 @@ TEST_P(Clock, RatesMomentumAndTheEndAreFunctionsOfTheTime) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Programs, Clock,
-                         ::testing::Values(ClockCase{"A", 0.667, 12, 0.02}, ClockCase{"B", 0.667, 12, 0.02},
-                                           ClockCase{"C", -1, 0, 0.025}, ClockCase{"D", 0.72, 12, 0.022}),
-                         [](const auto& info) { return std::string(info.param.program); });
+                         ::testing::Values(ClockCase{'A', 0.667, 12, 0.02}, ClockCase{'B', 0.667, 12, 0.02},
+                                           ClockCase{'C', -1, 0, 0.025}, ClockCase{'D', 0.72, 12, 0.022}),
+                         [](const auto& info) { return std::string(1, info.param.program); });
 
 }  // namespace
 }  // namespace pgolf::reference

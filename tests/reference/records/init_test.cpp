@@ -8,12 +8,6 @@
 namespace pgolf::reference {
 namespace {
 
-std::vector<std::string> names_of(const StateDict& state) {
-  std::vector<std::string> names;
-  for (const auto& entry : state) names.push_back(entry.first);
-  return names;
-}
-
 /// A factor Q of LAPACK's QR depends on the processor by this much, relative to its largest entry (records/README.md).
 constexpr double kOrthogonal = 5.5e-6;
 

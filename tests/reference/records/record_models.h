@@ -21,6 +21,20 @@ inline const char* record_folder(char program) {
   }
 }
 
+/// In configs/.
+inline const char* record_preset(char program) {
+  switch (program) {
+    case 'A':
+      return "record_2026_04_05.env";
+    case 'B':
+      return "record_2026_04_06.env";
+    case 'D':
+      return "record_2026_04_09.env";
+    default:
+      return "record_2026_03_25.env";
+  }
+}
+
 /// The programs' defaults that are not ours.
 inline std::map<std::string, std::string> record_defaults(char program) {
   std::map<std::string, std::string> values{{"NUM_LAYERS", "11"},  {"MODEL_DIM", "512"}, {"NUM_HEADS", "8"},
@@ -71,6 +85,12 @@ inline StateDict state_for(const ModelConfig& model, const std::map<std::string,
     state.emplace_back(parameter.name, (tensor.dim() > 0 ? tensor.narrow(0, 0, rows) : tensor).to(at::kFloat));
   }
   return state;
+}
+
+inline std::vector<std::string> names_of(const StateDict& state) {
+  std::vector<std::string> names;
+  for (const auto& entry : state) names.push_back(entry.first);
+  return names;
 }
 
 /// The matrices that C keeps in a bank: those of layer i at [i], or [num_layers + i] in the banks of two kinds.
