@@ -80,7 +80,7 @@ def main():
             assert stored["pgolf_config"]["MODEL_DIM"] == "192"
             run(args.eval_gpt, "export", artifact, "--output", folder / f"{codec}.pt")
             ours = torch.load(folder / f"{codec}.pt", weights_only=True)
-            assert list(ours) == list(found)
+            assert set(ours) == set(found)
             for name, tensor in ours.items():
                 if "passthrough" in found[name]:
                     value = weights[name].float()

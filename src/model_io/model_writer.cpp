@@ -1,10 +1,14 @@
 #include "pgolf/model_io/model_writer.h"
 
+#include <algorithm>
+#include <map>
+
 #include "pgolf/artifact/safetensors.h"
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/model_io/tensors.h"
 
@@ -15,6 +19,23 @@ NamedTensors raw_tensors(const StateDict& state) {
   NamedTensors raw;
   for (const auto& [name, tensor] : state) raw.emplace_back(name, to_raw(tensor));
   return raw;
+}
+
+/// "blocks.*.attn.c_q.weight" for "blocks.3.attn.c_q.weight"; other names as they are.
+std::string kind_of(const std::string& name) {
+  const std::string prefix = parameter_name::blocks;
+  if (!name.starts_with(prefix)) return name;
+  return prefix + "*" + name.substr(std::min(name.find('.', prefix.size()), name.size()));
+}
+
+/// The same tensors of all blocks together, which xz packs about 1 % smaller. Kinds are in the order of their first tensor.
+CodedTensors by_kind(CodedTensors tensors) {
+  std::map<std::string, size_t> first;
+  for (size_t i = 0; i < tensors.size(); ++i) first.try_emplace(kind_of(tensors[i].name), i);
+  std::stable_sort(tensors.begin(), tensors.end(), [&](const CodedTensor& a, const CodedTensor& b) {
+    return first.at(kind_of(a.name)) < first.at(kind_of(b.name));
+  });
+  return tensors;
 }
 
 }  // namespace
@@ -35,7 +56,8 @@ Bytes torch_model(const StateDict& state, const ModelConfig& model, const ModelM
 
 Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadata, const ArtifactFormat& made) {
   Artifact artifact;
-  Dict object = write_codes(made.codes, model.tensors);
+  // Other formats are in the state dict's order, as their programs write them.
+  Dict object = write_codes(made.codes, made.codes == CodeFormat::gptq_types ? by_kind(model.tensors) : model.tensors);
   if (!metadata.empty()) set_artifact_config(&object, metadata);
   const Bytes archive = save_torch(std::move(object));
   artifact.unpacked_bytes = archive.size();

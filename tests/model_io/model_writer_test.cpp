@@ -4,7 +4,9 @@
 #include <limits>
 
 #include "pgolf/artifact/safetensors.h"
+#include "pgolf/artifact/torch_file.h"
 #include "pgolf/model_io/model_file.h"
+#include "pgolf/model_io/tensors.h"
 #include "support/files.h"
 #include "support/models.h"
 
@@ -78,6 +80,23 @@ TEST_F(ModelWriter, ArtifactsHoldTheConfigurationOrNone) {
     // The order is the model's, although the artifact stores quantized tensors separately.
     EXPECT_EQ(names_of(file.state), names_of(state_dict(model_)));
   }
+}
+
+TEST_F(ModelWriter, TheOlderGptqFormatGroupsTensorsByKind) {
+  QuantizedModel model;
+  for (const char* name :
+       {"tok_emb.weight", "blocks.0.a", "blocks.0.b.c", "blocks.1.a", "blocks.1.b.c", "blocks.10.a", "blocks.x"})
+    model.tensors.push_back({name, to_raw(torch::ones({1}, at::kHalf)), {}, DType::float32});
+  const auto names = [&](CodeFormat format) {
+    const Artifact artifact = make_artifact(model, {}, {Quantizer::gptq, format, Codec::zlib});
+    const Value file = load_torch(decompress(Codec::zlib, artifact.file, 1 << 20, "f"), "f");
+    std::vector<std::string> out;
+    for (const auto& entry : file.as_dict("f").find("m")->as_dict("m").entries()) out.push_back(*entry.key);
+    return out;
+  };
+  EXPECT_EQ(names(CodeFormat::gptq_types), (std::vector<std::string>{"tok_emb.weight", "blocks.0.a", "blocks.1.a", "blocks.10.a",
+                                                                     "blocks.0.b.c", "blocks.1.b.c", "blocks.x"}));
+  EXPECT_EQ(names(CodeFormat::gptq)[2], "blocks.0.b.c");
 }
 
 TEST_F(ModelWriter, SuffixesDecide) {
