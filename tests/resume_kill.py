@@ -2,8 +2,9 @@
 """Checks that a killed and resumed run ends like an uninterrupted one.
 
 One small CPU run finishes uninterrupted. The same run is then started again, killed with SIGKILL at random moments
-(while it starts, inside a step, while it saves or writes its results) and resumed after each kill. At the end both model
-files must be the same byte for byte, and metrics.jsonl must have the same lines, except for times.
+(while it starts, inside a step, while it saves or writes its results) and resumed after each kill. At the end all model
+files must be the same byte for byte, and metrics.jsonl must have the same lines, except for times. --config and --set make
+it another run.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import time
 from pathlib import Path
 
 RUN_ID = "run"
-FILES = ("final_model.pt", "final_model.int8.ptz")
 DEADLINE_S = 600  # for one process; more means a hang
 
 WORDS = """a about after all and are as at back because been before but by can close come could day do down each end even
@@ -166,7 +166,10 @@ def metrics(path):
 def compare(calm, disturbed):
     """A list of differences, empty if there are none."""
     problems = []
-    for name in FILES:
+    names = [sorted(path.name for path in folder.glob("final_model.*")) for folder in (calm, disturbed)]
+    if len(names[0]) != 2 or names[0] != names[1]:
+        return [f"model files: {names[0]} and {names[1]}"]
+    for name in names[0]:
         a, b = (calm / name).read_bytes(), (disturbed / name).read_bytes()
         if a != b:
             problems.append(f"{name} differs ({len(a)} and {len(b)} bytes)")
@@ -202,6 +205,9 @@ def main():
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--config", type=Path, help="a preset, overridden by the options here")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="one more option; without VALUE: as in the preset")
     parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
     args = parser.parse_args()
     if (args.data_path is None) != (args.tokenizer_path is None):
@@ -219,7 +225,7 @@ def main():
     for problem in problems:
         print("FAILED:", problem)
     if not problems:
-        print(f"ok: {', '.join(FILES)} and metrics.jsonl are the same after {args.kills} kills")
+        print(f"ok: model files and metrics.jsonl are the same after {args.kills} kills")
     return 1 if problems else 0
 
 
@@ -237,13 +243,16 @@ def prove(args, work, rng):
         "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 2, "TRAIN_LOG_EVERY": 1, "SAVE_EVERY": args.save_every,
         "NUM_THREADS": 1, "DEVICE": "cpu", "RUN_ID": RUN_ID,
     }  # fmt: skip
+    options.update(setting.split("=", 1) for setting in args.set)
+    options = {name: value for name, value in options.items() if value != ""}
     flags = [text for name, value in options.items() for text in ("--" + name.lower().replace("_", "-"), str(value))]
     # No setting of the caller may slip in, and nothing of the machine's thread settings either.
     kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS", "UBSAN_OPTIONS", "PGOLF_CPU_LEVEL")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
 
     def start(out_dir, *extra):
-        return Run([str(args.train_gpt), *flags, "--out-dir", str(work / out_dir), *extra], environment)
+        config = ["--config", str(args.config)] if args.config else []
+        return Run([str(args.train_gpt), *config, *flags, "--out-dir", str(work / out_dir), *extra], environment)
 
     calm = start("calm")
     if calm.finish() != 0:

@@ -13,6 +13,11 @@ WeightAverage::WeightAverage(Gpt& model, double decay) : decay_(decay) {
   }
 }
 
+void WeightAverage::restart() {
+  at::NoGradGuard no_grad;
+  for (size_t i = 0; i < averages_.size(); ++i) averages_[i].copy_(parameters_[i].second);
+}
+
 void WeightAverage::update() {
   if (!enabled()) return;
   at::NoGradGuard no_grad;

@@ -428,6 +428,7 @@ void Trainer::check_ranks() {
 }
 
 ExitCode Trainer::train(const RunFolder& folder) {
+  if (!restored_) average_.restart();  // the caller may have set the weights
   share_state();
   RunLog log(folder, config_, group_.process(), restored_ ? state_.step : -1);
   if (restored_) log.resumed(state_);

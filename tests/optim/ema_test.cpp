@@ -54,6 +54,16 @@ TEST(WeightAverage, BeginsWithTheWeightsAndHasNoneWithoutDecay) {
   EXPECT_EQ(model->tok_emb->weight.abs().max().item<float>(), 0);
   average.copy_to_model();
   expect_same_tensors(state_dict(model), before);
+  {
+    torch::NoGradGuard no_grad;
+    model->tok_emb->weight.fill_(2);
+  }
+  average.restart();
+  for (const auto& [name, tensor] : average.state()) {
+    if (name == "ema.tok_emb.weight") {
+      EXPECT_TRUE(at::equal(tensor, model->tok_emb->weight));
+    }
+  }
 }
 
 TEST(WeightAverage, TheFastPathSeesTheAveragedWeights) {

@@ -37,42 +37,50 @@ at::Tensor products(const at::Tensor& x) {
   return rows.t().mm(rows);
 }
 
-/// By hand, from the modules, for the first block of a model whose blocks mix nothing at the start.
+/// By hand, from the modules, whatever the fast path makes one operation of.
 TEST(Calibrate, SumsProductsOfTheLayersInputs) {
-  ModelConfig config = tiny_config();
-  config.num_layers = 1;
-  Gpt model = make_random_model(config);
-  model->train();
-  const auto ids = random_ids(2, 12, config.vocab_size), more = random_ids(2, 12, config.vocab_size);
-  const Hessians hessians = collect_hessians(
-      model, 2, [&](int64_t i) { return i == 0 ? ids : more; }, /*embedding=*/true, /*above=*/0);
-  EXPECT_TRUE(model->is_training());
-  ASSERT_EQ(hessians.size(), 5u);
-  EXPECT_EQ(hessians[0].matrices,
-            (std::vector<std::string>{"blocks.0.attn.c_q.weight", "blocks.0.attn.c_k.weight", "blocks.0.attn.c_v.weight"}));
-
   const torch::NoGradGuard no_grad;
-  auto& block = model->blocks[0];
-  at::Tensor attention, hidden, head;
-  const auto add = [](at::Tensor& sum, const at::Tensor& x) { sum = sum.defined() ? sum + products(x) : products(x); };
-  for (const auto& batch : {ids, more}) {
-    block->attn->observer = [&](const at::Tensor& x) { add(attention, x); };
-    add(head, model->hidden(batch));
-    block->attn->observer = nullptr;
-    // What the MLP's second layer sees, from what its first one sees.
-    at::Tensor up;
-    block->mlp->fc->observer = [&](const at::Tensor& x) { up = x.matmul(block->mlp->fc->weight.t()); };
-    block->mlp->proj->observer = [](const at::Tensor&) {};
-    model->hidden(batch);
-    block->mlp->fc->observer = block->mlp->proj->observer = nullptr;
-    add(hidden, up.relu().square());
+  for (const auto& [path, kind] : {std::pair{OpsPath::reference, MlpKind::relu2},
+                                   {OpsPath::fast, MlpKind::relu2},
+                                   {OpsPath::fast, MlpKind::leaky_relu2},
+                                   {OpsPath::fast, MlpKind::swiglu}}) {
+    SCOPED_TRACE(std::string(enum_text(path)) + " " + enum_text(kind));
+    ModelConfig config = tiny_config();
+    config.num_layers = 1;
+    config.mlp_kind = kind;
+    Gpt model = make_random_model(config, 5, path);
+    model->train();
+    const auto ids = random_ids(2, 12, config.vocab_size), more = random_ids(2, 12, config.vocab_size, 12);
+    const Hessians hessians = collect_hessians(
+        model, 2, [&](int64_t i) { return i == 0 ? ids : more; }, /*embedding=*/true, /*above=*/0);
+    EXPECT_TRUE(model->is_training());
+    ASSERT_EQ(hessians.size(), kind == MlpKind::swiglu ? 6u : 5u);
+    EXPECT_EQ(hessians[0].matrices,
+              (std::vector<std::string>{"blocks.0.attn.c_q.weight", "blocks.0.attn.c_k.weight", "blocks.0.attn.c_v.weight"}));
+    for (const Hessian& hessian : hessians) EXPECT_GT(hessian.products.trace().item<float>(), 0) << hessian.matrices[0];
+
+    auto& block = model->blocks[0];
+    at::Tensor attention, hidden, head;
+    const auto add = [](at::Tensor& sum, const at::Tensor& x) { sum = sum.defined() ? sum + products(x) : products(x); };
+    for (const auto& batch : {ids, more}) {
+      at::Tensor in;
+      block->attn->observer = [&](const at::Tensor& x) { add(attention, x); };
+      block->mlp->fc->observer = [&](const at::Tensor& x) { in = x; };
+      block->mlp->proj->observer = [](const at::Tensor&) {};
+      add(head, model->hidden(batch));
+      block->attn->observer = block->mlp->fc->observer = block->mlp->proj->observer = nullptr;
+      const auto up = in.matmul(block->mlp->fc->weight.t());
+      add(hidden, kind == MlpKind::swiglu        ? at::silu(in.matmul(block->mlp->gate->weight.t())) * up
+                  : kind == MlpKind::leaky_relu2 ? at::leaky_relu(up, config.mlp_leaky_slope).square()
+                                                 : up.relu().square());
+    }
+    const auto expect = [&](const std::string& name, const at::Tensor& sum) {
+      EXPECT_LT(distance(hessian_of(hessians, name).products, sum / 2), 1e-4 * sum.abs().max().item<double>()) << name;
+    };
+    expect("blocks.0.attn.c_k.weight", attention);
+    expect("blocks.0.mlp.proj.weight", hidden);
+    expect(parameter_name::token_embedding, head);
   }
-  const auto expect = [&](const std::string& name, const at::Tensor& sum) {
-    EXPECT_LT(distance(hessian_of(hessians, name).products, sum / 2), 1e-4 * sum.abs().max().item<double>()) << name;
-  };
-  expect("blocks.0.attn.c_k.weight", attention);
-  expect("blocks.0.mlp.proj.weight", hidden);
-  expect(parameter_name::token_embedding, head);
 }
 
 TEST(Calibrate, OnlyWhatIsQuantized) {
@@ -225,6 +233,17 @@ TEST(Pack, FitBudgetMakesItFit) {
   const auto fitted = static_cast<int64_t>(fs::file_size(run.folder().gptq_artifact()));
   EXPECT_LE(fitted + 5000, budget);
   EXPECT_GT(fitted, size * 93 / 100);
+}
+
+TEST(Pack, AModelWithoutLargeMatrices) {
+  TinyRun run({{"QUANTIZER", "gptq"}, {"COMPRESSOR", "brotli"}, {"FIT_BUDGET", "1"}});
+  ASSERT_EQ(run.train(), ExitCode::ok);
+  const StateDict weights = run.weights();
+  ASSERT_EQ(export_model(run.trainer(), run.folder(), 0), ExitCode::ok);
+  for (const CodedTensor& tensor : codes_of(run.folder().gptq_artifact())) EXPECT_FALSE(tensor.scale) << tensor.name;
+  const ModelFile file = read_model_file(run.folder().path);
+  for (size_t i = 0; i < weights.size(); ++i)
+    EXPECT_TRUE(at::equal(file.state[i].second, weights[i].second.to(at::kHalf).to(at::kFloat)));
 }
 
 TEST(Pack, AnotherQuantizerReplacesTheArtifact) {

@@ -15,6 +15,9 @@ class WeightAverage {
 
   bool enabled() const { return decay_ > 0; }
 
+  /// The average is the parameters as they are now.
+  void restart();
+
   /// average = decay * average + (1 - decay) * parameters. Device work only: can be captured in a CUDA graph.
   void update();
 

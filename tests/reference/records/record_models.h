@@ -81,8 +81,8 @@ inline StateDict state_for(const ModelConfig& model, const std::map<std::string,
   StateDict state;
   for (const Parameter& parameter : model_parameters(model)) {
     const auto& tensor = recorded.at(parameter.name);
-    const int64_t rows = parameter.shape.empty() ? 0 : parameter.shape[0];
-    state.emplace_back(parameter.name, (tensor.dim() > 0 ? tensor.narrow(0, 0, rows) : tensor).to(at::kFloat));
+    const auto rows = parameter.shape.empty() ? tensor.reshape({}) : tensor.narrow(0, 0, parameter.shape[0]);
+    state.emplace_back(parameter.name, rows.to(at::kFloat));
   }
   return state;
 }
