@@ -1,15 +1,14 @@
-// Time of every op, OpsPath::reference against OpsPath::fast, at the shapes of the 9x512 baseline (one sequence of 1,024
-// tokens) and of the presets for the CPU; on a GPU with 64 times the sequences. Use taskset to limit the threads.
+// bench_ops: times every operation by OpsPath::reference and by OpsPath::fast, at the shapes of the 9x512 baseline (one
+// sequence of 1,024 tokens) and of the CPU presets; on a GPU with 64 times as many sequences. Use taskset to limit the threads.
 //   build/bin/bench_ops --benchmark_filter='qk.*bfloat16.*backward'
 //
-// Names are OP/SHAPE/DTYPE/PATH/PASS. "forward" records what "backward" needs, as in training. Weights stay as they are
-// between calls, so their casting and packing, once per optimizer step in training, is not in the times. qkv_heads is
-// linear_qkv and qk_norm_rope_gain in one; on the CPU it is mostly one after the other.
+// The benchmarks' names are OP/SHAPE/DTYPE/PATH/PASS. "forward" also saves what "backward" needs, as in training. Weights do
+// not change between calls, so casting and packing them, which training does once per optimizer step, is not timed. qkv_heads
+// does the work of linear_qkv and qk_norm_rope_gain; on the CPU it mostly runs one after the other.
 //
-// Counters: products (and qkv_heads, of which only the product counts) have their FLOP/s and its share of the measured
-// matrix-product peak of their dtype. The others have the bytes per second of their inputs and outputs (backward: of the
-// inputs, and of all gradients), each counted once, and its share of a measured copy's; with data that fits into the caches
-// it may exceed 1.
+// Counters: for products (and qkv_heads, where only the product counts), FLOP/s and their share of the matrix-product peak
+// measured in the same dtype. For all others, bytes per second of inputs and outputs (backward: of inputs and all gradients),
+// each counted once, and their share of the rate of a measured copy; the share may exceed 1 if the data fits into the caches.
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 

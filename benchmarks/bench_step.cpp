@@ -1,7 +1,7 @@
-// bench_step: what one optimizer step of a configuration costs, as a whole and by part; or what its validation costs.
+// bench_step: times the optimizer steps of a configuration, as a whole and by part, or its validations.
 //
-// "total" is the Trainer's own step. The parts are measured on steps of their own, which go through the same model,
-// data and gradients one call at a time; their optimizers have a learning rate of 0, so that the model stays as trained.
+// "total" is the Trainer's own step. The parts are timed in separate steps that make the same calls on the same model one at
+// a time; their optimizers have a learning rate of 0, so that the model does not change.
 #include <torch/types.h>
 #include <torch/version.h>
 #include <unistd.h>
@@ -34,12 +34,12 @@ constexpr const char* kUsage =
     "\n"
     "  --steps N      measured steps (default 10)\n"
     "  --warmup N     unmeasured steps before them (default 2)\n"
-    "  --total-only   skip the parts: half the time and less memory (no second set of optimizer states); always skipped\n"
-    "                 with CUDA graphs\n"
-    "  --validation   time validations of EVAL_TOKENS tokens with the initial weights instead of steps\n"
-    "  --json FILE    also write all samples and the summary\n"
+    "  --total-only   do not time the parts: half the time and less memory (no second set of optimizer states); with\n"
+    "                 CUDA graphs they are never timed\n"
+    "  --validation   instead of steps, time validations of EVAL_TOKENS tokens with the initial weights\n"
+    "  --json FILE    also write all times and the summary to this file\n"
     "\n"
-    "Peak: the faster of LibTorch's large matrix product and our own on cached operands, in DTYPE.\n";
+    "The peak is that of matrix products in DTYPE: large ones by LibTorch or our own on cached operands, whichever is faster.\n";
 
 struct BenchOptions {
   int steps = 10;
@@ -119,11 +119,11 @@ class Stopwatch {
 enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kClip, kMuon, kAdam, kRows };
 constexpr const char* kRowNames[kRows] = {"total", "gradients", "update", "data", "forward", "backward", "clip", "muon", "adam"};
 constexpr const char* kRowNotes[kRows] = {"the Trainer's step (or validation)",
-                                          "  of which all micro-batches, and the gradient norms",
-                                          "  and clipping, optimizers",
+                                          "  of it: all micro-batches, and the gradient norms",
+                                          "  of it: clipping, optimizers",
                                           "part: wait for tokens, move them to the device",
                                           "part: forward, one micro-batch at a time",
-                                          "part: backward, likewise",
+                                          "part: backward, one micro-batch at a time",
                                           "part: gradient norm and scaling, with GRAD_CLIP_NORM",
                                           "part: momentum and Newton-Schulz",
                                           "part: embedding, head, control tensors"};
@@ -218,7 +218,8 @@ ExitCode run(int argc, char** argv) {
   const TrainCommand command = resolve_train_command(static_cast<int>(rest.size()), rest.data(), read_environment(environ));
   if (command.help || command.version || command.print_config || command.dry_run || !command.resume.empty() ||
       !command.write_source.empty()) {
-    throw Error(ExitCode::usage, "bench_step takes train_gpt's configuration, not its actions", "see bench_step --help");
+    throw Error(ExitCode::usage, "bench_step accepts only train_gpt's settings, not its actions (--help, --resume, ...)",
+                "see bench_step --help");
   }
   if (command.config.schedule.min_steps > 0)
     refuse(command.resolved, {"MIN_STEPS"}, "bench_step sets the number of steps with --steps", "remove it");
@@ -231,7 +232,7 @@ ExitCode run(int argc, char** argv) {
   Trainer trainer(config, command.resolved, runtime, group);
   std::optional<Parts> parts;
   if (options.parts && runtime.cuda_graphs) {
-    std::fprintf(stderr, "bench_step: parts are not timed: a CUDA graph has none (--cuda-graphs off times them)\n");
+    std::fprintf(stderr, "bench_step: the parts of a CUDA graph cannot be timed; use --cuda-graphs off to time them\n");
   } else if (options.parts) {
     parts.emplace(trainer, process);
   }
@@ -283,7 +284,7 @@ ExitCode run(int argc, char** argv) {
       config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
       describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens),
       plan.micro_batches, plan.parallel, config.data.train_seq_len);
-  std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d\n\n",
+  std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d warmup steps\n\n",
               runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
               TORCH_VERSION, options.steps, options.warmup);
   std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
@@ -296,7 +297,7 @@ ExitCode run(int argc, char** argv) {
                 kRowNotes[row]);
     rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
   }
-  std::printf("\n%.0f tokens/s, %.1f GFLOP/s of the model = %.1f%% of the peak of %.1f\n", tokens_per_s, flops_per_s / 1e9,
+  std::printf("\n%.0f tokens/s, %.1f model GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s\n", tokens_per_s, flops_per_s / 1e9,
               100 * flops_per_s / peak_flops_per_s, peak_flops_per_s / 1e9);
   std::printf("%s %s, CPU time / (wall time x threads) %.2f, %s %.6f\n",
               runtime.device.is_cuda() ? "peak memory allocated" : "peak resident size",

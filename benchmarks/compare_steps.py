@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times optimizer steps under several values of one setting, interleaved, so that drifts of the machine affect all alike.
+"""Times optimizer steps for several values of one option, in turn, so that changes in the machine's speed affect all alike.
 
     benchmarks/compare_steps.py ROPE_DIMS full,16,none -- --config configs/tiny.env --data-path ...
 
-Every round runs build/bin/bench_step once per value, in an order that rotates. Printed per value: the median step time of its
-runs, and the ratio of its time to that of the first value in the same round (median, smallest and largest of the rounds).
-Options after -- are passed to bench_step as train_gpt's options.
+Every round runs build/bin/bench_step once per value, in an order that rotates. For each value the table has the median step
+time of its runs, and the ratio of its time to that of the first value in the same round (median, smallest and largest of the
+rounds). Options after -- are passed to bench_step as train_gpt's options.
 """
 
 import argparse
@@ -25,15 +25,15 @@ def main():
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, rest = arguments[:at], arguments[at + 1:]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("setting", help="train_gpt option, by its environment variable")
-    parser.add_argument("values", help="its values, separated by commas (by ; if a value contains a comma)")
+    parser.add_argument("setting", help="a train_gpt option, by the name of its environment variable")
+    parser.add_argument("values", help="its values, separated by commas (or by semicolons, if a value contains a comma)")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=10, help="measured steps per run, after 2 warmup steps")
     parser.add_argument("--bench-step", default=ROOT / "build/bin/bench_step")
     options = parser.parse_args(own)
     values = options.values.split(";" if ";" in options.values else ",")
     if len(values) < 2 or options.rounds < 1 or options.steps < 1:
-        parser.error("needs at least two values, one round and one step")
+        parser.error("at least two values, one round and one step are needed")
 
     medians = {value: [] for value in values}
     for done in range(options.rounds):

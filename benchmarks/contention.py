@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Measures how much busy neighbors slow down an optimizer step: processes that spin while bench_step runs.
+"""Measures how much busy neighbors slow down an optimizer step. A neighbor is a process that spins while bench_step runs.
 
     benchmarks/contention.py --env OMP_WAIT_POLICY=PASSIVE --vs OLD/bin/bench_step -- --config configs/tiny.env ...
 
-In every round, for each number of neighbors, every variant runs once, in an order that rotates: bench_step, that of
---vs, bench_step with --env, and `eval_gpt score` if --score is given. Ratios are taken within a round. Options after
--- are passed to bench_step as train_gpt's options. All --env settings together make one variant.
+In every round, for each number of neighbors, every variant runs once, in an order that rotates: bench_step, the second
+bench_step of --vs, bench_step with all --env settings together, and `eval_gpt score` if --score is given. Ratios are taken
+within a round. Options after -- are passed to bench_step as train_gpt's options.
 """
 
 import argparse
@@ -175,15 +175,16 @@ def parse(arguments):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="measured steps per run (default: 5)")
     parser.add_argument("--warmup", type=int, default=2, help="unmeasured steps before them (default: 2)")
-    parser.add_argument("--total-only", action="store_true", help="skip the parts of a step: half the time")
+    parser.add_argument("--total-only", action="store_true", help="do not time the parts of a step; takes half the time")
     parser.add_argument("--bench-step", default=str(ROOT / "build/bin/bench_step"))
     parser.add_argument("--vs", metavar="BENCH_STEP", help="a second bench_step, e.g. of an older build")
-    parser.add_argument("--env", metavar="NAME=VALUE", type=setting, action="append", default=[])
+    parser.add_argument("--env", metavar="NAME=VALUE", type=setting, action="append", default=[],
+                        help="environment variable for one more variant of bench_step; may be repeated")
     parser.add_argument("--eval-gpt", default=str(ROOT / "build/bin/eval_gpt"))
     parser.add_argument("--score", metavar="'CHECKPOINT OPTION...'", help="also time eval_gpt score as a whole")
     options = parser.parse_args(arguments[:at])
     if options.rounds < 1 or options.steps < 1:
-        parser.error("needs at least one round and step")
+        parser.error("at least one round and one step are needed")
     for program in (options.bench_step, options.vs, options.eval_gpt if options.score else None):
         if program and not os.access(program, os.X_OK):
             parser.error(f"{program} is not a program")
@@ -212,9 +213,10 @@ def main():
     print("\n".join(machine(os.getloadavg()[0], cores())), end="\n\n", flush=True)
     variants = variants_of(options, rest)
     runs = measure(variants, options.neighbors, options.rounds)
-    print("ms: of a step, or of the whole process of `eval_gpt score`; median of the rounds' medians, and the slowest")
-    print("round. CPU: CPU time / (wall time x threads) (eval_gpt: x cores). vs quiet: ratio to the time with 0 neighbors")
-    print("in the same round, median and worst. vs bench_step: in the same round with as many neighbors.")
+    print("ms: time per step (eval_gpt score: of the whole process), median of the rounds' medians; worst round: the slowest")
+    print("one. CPU: CPU time / (wall time x threads), for eval_gpt score (wall time x cores). vs quiet: ratio to the time with")
+    print("0 neighbors in the same round, median and worst. vs bench_step: ratio to bench_step's time in the same round with")
+    print("the same number of neighbors.")
     print()
     print("\n".join(table(variants, options.neighbors, runs)))
 

@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
-"""Counts what one optimizer step moves and computes on a GPU, operation by operation, and predicts its time from assumed rates.
+"""Counts the bytes and FLOPs of one optimizer step on a GPU, operation by operation, and predicts its time from assumed rates.
 
     benchmarks/step_cost.py --config configs/baseline.env --device-rates h100
     benchmarks/step_cost.py --set MODEL_DIM=768 --set NUM_HEADS=12 --bandwidth 2.0 --matrix 250 --json cost.json
 
-Nothing runs on a device. Options come from --config files and --set, with train_gpt's names and defaults; the environment is not
+Nothing runs on a GPU. Options come from --config files and --set, with train_gpt's names and defaults; the environment is not
 read. It counts OPS=fast in bfloat16 on one CUDA device, by these rules:
 
 - Every kernel and every product reads each of its operands once and writes each of its results once. Nothing stays in a cache
   between two kernels, and no tile is read twice within one.
-- Weights count like activations: their casts once a step, the products' reads of the casts, their float32 gradients, which each
-  micro-batch reads and writes unless they are new. So do partial sums, the saved 1/rms of norms, and gradients that autograd
-  adds up.
-- FLOPs are those of products and attention, two for a multiplication and addition. Attention has its causal half; its backward
-  pass recomputes the scores, so it has 2.5 times the forward's. Other arithmetic is assumed to overlap memory time.
-- An operation takes the larger of its memory time and its matrix time, kernel by kernel, plus a launch per kernel.
-- Not counted: rotation tables, scalars, workspaces of library kernels (attention's backward pass has a large one), the host's
-  gaps, and the copy of the tokens to the device. The kernels in embedding's and attention's backward passes are estimates.
+- Weights count like activations: casting them once per step, reading the casts in products, and their float32 gradients, which
+  every micro-batch reads and writes (new ones are only written). Partial sums, the saved 1/rms of norms, and the gradients that
+  autograd sums count, too.
+- FLOPs are those of matrix products and attention, two per multiply-add. Attention counts its causal half; its backward pass
+  recomputes the scores, so it has 2.5 times the FLOPs of its forward pass. Other arithmetic is assumed to overlap with memory
+  traffic.
+- A kernel takes the larger of its memory time and its matrix time. The cost of launching the kernels is added at the end.
+- Not counted: rotation tables, scalars, workspaces of library kernels (attention's backward pass has a large one), gaps in which
+  the GPU waits for the host, and copying the tokens to the GPU. The numbers of kernels in the backward passes of embedding and
+  attention are estimates.
 """
 
 import argparse
@@ -68,8 +70,8 @@ def main():
 
 def run(arguments):
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as train_gpt's; later files win")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="train_gpt's option; wins over files")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE", help="as for train_gpt; later files win")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a train_gpt option; wins over files")
     parser.add_argument("--micro-batches", type=int, help="micro-batches per step, instead of MICRO_BATCH_TOKENS: 1, 2, 4 or 8")
     parser.add_argument("--device-rates", choices=RATES, default="h100", help="assumed rates; each option below replaces one")
     parser.add_argument("--bandwidth", type=float, help="memory bandwidth, TB/s")
@@ -109,14 +111,14 @@ def read_options(files, settings):
         if not equals:
             raise UsageError(f"--set takes NAME=VALUE, not {setting}")
         if name not in known:
-            raise UsageError(f"--set {name}: not an option that changes the count (those are {', '.join(sorted(known))})")
+            raise UsageError(f"--set {name}: not an option that affects the count; those are {', '.join(sorted(known))}")
         texts[name] = (value, "--set")
     options = {**COUNTS, **SWITCHES, **NUMBERS, **{name: values[0] for name, values in CHOICES.items()}}
     for name, (text, origin) in texts.items():
         if name in FIXED:
             if text not in FIXED[name]:
-                wanted = f"only with {' or '.join(FIXED[name])}" if FIXED[name] else "only without it"
-                raise UsageError(f"{origin}: {name}={text} is not counted, {wanted}")
+                wanted = f", only {' or '.join(FIXED[name])}" if FIXED[name] else "; remove it"
+                raise UsageError(f"{origin}: {name}={text} is not supported{wanted}")
         elif name in known:
             options[name] = value_of(name, text, origin)
     check(options)
@@ -144,7 +146,7 @@ def read_config(file):
 def value_of(name, text, origin):
     if name in CHOICES:
         if text not in CHOICES[name]:
-            raise UsageError(f"{origin}: {name}={text} is not counted, only {' or '.join(CHOICES[name])}")
+            raise UsageError(f"{origin}: {name}={text} is not supported, only {' or '.join(CHOICES[name])}")
         return text
     if name in SWITCHES:
         if text.lower() not in ("0", "1", "false", "true"):
@@ -171,11 +173,11 @@ def check(options):
                          f"TRAIN_SEQ_LEN={options['TRAIN_SEQ_LEN']}")
     for name, limit in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
         if options[name] > limit:
-            raise UsageError(f"{name}={options[name]} is more than the fused kernels take ({limit}) and is not counted")
+            raise UsageError(f"{name}={options[name]} is more than the fused kernels support ({limit})")
     if int(options["MLP_MULT"] * dim) < 1:
         raise UsageError(f"MLP_MULT={options['MLP_MULT']} of MODEL_DIM={dim} is less than one unit")
     if dim // heads > 256:
-        raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels take (256) and are not counted")
+        raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels support (256)")
 
 
 def micro_batches_of(options, given):
@@ -470,24 +472,24 @@ class Report:
         step, rates = self.step, self.rates
         print(f"A step of {step.tokens * step.micro_batches:,} tokens in {step.micro_batches} micro-batches of {step.tokens:,}, "
               f"one GPU, bfloat16, CUDA graphs {'on' if step.graphs else 'off'}")
-        print(f"ASSUMED rates: {rates['bandwidth']:g} TB/s, of which {rates['efficiency']:.0%} are reached; products "
+        print(f"ASSUMED rates: {rates['bandwidth']:g} TB/s, of which {rates['efficiency']:.0%} is reached; products "
               f"{rates['matrix']:g} TFLOP/s; attention {rates['attention_forward']:g} forward,\n"
               f"{rates['attention_backward']:g} backward; {rates['launch']:g} us per launch. "
               "A prediction; no device has been measured.\n")
         self.print_rows("forward GB  backward GB", [row for row in self.rows if row["group"] != "update"],
                         lambda row: f"{row['forward_bytes'] / 1e9:10.2f}  {row['backward_bytes'] / 1e9:11.2f}")
         print()
-        self.print_rows(f"{'once a step, GB':>23}", [row for row in self.rows if row["group"] == "update"],
+        self.print_rows(f"{'once per step, GB':>23}", [row for row in self.rows if row["group"] == "update"],
                         lambda row: f"{row['update_bytes'] / 1e9:23.2f}")
         print()
-        names = {"memory": "memory-bound operations", "product": "products", "attention": "attention", "update": "once a step",
+        names = {"memory": "memory-bound operations", "product": "products", "attention": "attention", "update": "once per step",
                  "launches": f"launches, {self.kernels:,.0f} kernels"}
         for group, ms in self.sums.items():
             print(f"{names[group]:36}{ms:9.2f} ms  {ms / self.total:6.1%}")
         print(f"{'predicted step':36}{self.total:9.2f} ms")
         flops = sum(row["flops"] for row in self.rows)
-        print(f"\n{flops / 1e12:.2f} TFLOP a step, of which the model's, as bench_step counts them: "
-              f"{step.model_flops() / 1e12:.2f}. The rest: recomputed scores, and Muon.")
+        print(f"\n{flops / 1e12:.2f} TFLOP per step, of which {step.model_flops() / 1e12:.2f} are the model's, as bench_step "
+              "counts them. The rest: recomputed attention scores, and Muon.")
 
     def print_rows(self, bytes_title, rows, bytes_text):
         print(f"{'operation':36}{'calls':>6}  {bytes_title}  {'TFLOP':>7}  {'kernels':>7}  {'ms':>8}  bound")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Times the optimizer step, or the validation, of upstream's train_gpt.py with its own classes, eager or compiled.
 
-The configuration comes from the environment, as upstream reads it. Its main() needs CUDA and runs a whole training; what main()
-does in a step is done here instead: 8 micro-steps, gradients into .grad, then the steps of the embedding, Muon and the scalars.
-A validation is one call of its eval_val with the initial weights.
+The configuration comes from the environment, as upstream reads it. Upstream's main() needs CUDA and runs a whole training, so
+this script does what main() does in a step: 8 micro-steps, whose gradients add up in .grad, then the optimizers of the
+embedding, the matrices (Muon) and the scalars. A validation is one call of upstream's eval_val with the initial weights.
 """
 
 import argparse
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--compile", action="store_true", help="compile the model and Newton-Schulz, as main() does")
-    parser.add_argument("--eval-tokens", type=int, default=0, help="time validations of this many tokens instead of steps")
+    parser.add_argument("--eval-tokens", type=int, default=0, help="instead of steps, time validations of this many tokens")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=2)

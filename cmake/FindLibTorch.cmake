@@ -1,10 +1,10 @@
 # Imported targets for the LibTorch inside a PyPI wheel, without its own TorchConfig.cmake (which cannot
 # configure without a CUDA toolkit and pushes flags into every CUDA target).
-#   torch::cpu   c10 + torch_cpu (no CUDA symbol, no toolkit)
+#   torch::cpu   c10 + torch_cpu (no CUDA symbols, needs no toolkit)
 #   torch::cuda  the above + c10_cuda + torch_cuda (only when the wheel has them)
 # Input: LIBTORCH_DIR, the "torch" folder of the wheel (has include/ and lib/); by default the one that
 # scripts/setup.sh installed, then the one of the Python on PATH.
-set(LIBTORCH_DIR "" CACHE PATH "The torch folder of the wheel")
+set(LIBTORCH_DIR "" CACHE PATH "The torch folder of an installed PyTorch wheel")
 set(_candidates "${LIBTORCH_DIR}" "$ENV{LIBTORCH_DIR}")
 file(GLOB _private "${CMAKE_SOURCE_DIR}/build/deps/lib/python3*/site-packages/torch")
 list(APPEND _candidates ${_private})
@@ -34,7 +34,7 @@ include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(LibTorch
   REQUIRED_VARS LIBTORCH_INCLUDE_DIR
   VERSION_VAR LibTorch_VERSION
-  REASON_FAILURE_MESSAGE "Run scripts/setup.sh, or give the wheel's folder with -DLIBTORCH_DIR=...")
+  REASON_FAILURE_MESSAGE "Run scripts/setup.sh, or pass the torch folder of an installed wheel with -DLIBTORCH_DIR=...")
 
 if(LibTorch_FOUND AND NOT TARGET torch::cpu)
   set(LIBTORCH_LIB_DIR "${_root}/lib")
@@ -68,7 +68,7 @@ if(LibTorch_FOUND AND NOT TARGET torch::cpu)
     _torch_library(c10_cuda)
     _torch_library(torch_cuda)
     add_library(torch::cuda INTERFACE IMPORTED GLOBAL)
-    # Nothing refers to torch_cuda by symbol, it registers its kernels when loaded: keep it.
+    # Nothing refers to a symbol of torch_cuda, which registers its kernels when loaded: the linker must keep it.
     target_link_libraries(torch::cuda INTERFACE torch::cpu torch::c10_cuda
       "-Wl,--push-state,--no-as-needed" torch::torch_cuda "-Wl,--pop-state")
   endif()

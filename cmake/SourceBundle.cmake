@@ -1,10 +1,10 @@
-# pgolf_add_source_bundle(program area...): the object library pgolf_source_bundle, which carries the program's own source code.
-# Linked into it, it provides
+# pgolf_add_source_bundle(program area...) adds the object library pgolf_source_bundle, which holds the program's own source code.
+# Linked into the program, it provides
 #   extern "C" const unsigned char pgolf_source_bundle[];       an xz-compressed tar archive
-#   extern "C" const unsigned long pgolf_source_bundle_size;    its bytes
+#   extern "C" const unsigned long pgolf_source_bundle_size;    its size in bytes
 # The archive, also ${CMAKE_BINARY_DIR}/source_bundle.tar.xz, holds what the program is built from: the areas' folders of src/ and
-# include/pgolf/, src/apps/PROGRAM.cpp, cmake/ and the CMakeLists.txt above them. Equal sources give an equal archive, whoever
-# builds it and when: sorted names, fixed times, owners and modes, one compression thread.
+# include/pgolf/, src/apps/PROGRAM.cpp, cmake/ and the CMakeLists.txt above them. Equal sources give equal archives, whoever
+# builds them and when: sorted names, fixed times, owners and modes, one compression thread.
 include_guard(GLOBAL)
 
 function(pgolf_add_source_bundle program)

@@ -11,35 +11,37 @@ usage() {
   cat <<'USAGE'
 Usage: scripts/bench_vs_python.sh [OPTION...] PATH_TO/train_gpt.py
 
-Compares train_gpt with upstream's train_gpt.py. Every round runs the programs in turn on the same shards: train_gpt, upstream
-eager, upstream compiled, and so on. All do the same arithmetic (Muon in bfloat16) with as many threads, except for `own`:
-train_gpt with its defaults for DTYPE, MUON_DTYPE and threads, once per round. Upstream uses the physical cores by default too,
-so with the default of --threads its runs also serve for that comparison: the table ends with the best of them against `own`.
+Compares the speed of train_gpt with that of upstream's train_gpt.py (from https://github.com/openai/parameter-golf). Every
+round runs the programs in turn on the same shards: train_gpt, upstream eager, upstream compiled, and so on. All do the same
+arithmetic (Muon in bfloat16) with the same number of threads, except for `own`: train_gpt with its defaults for DTYPE,
+MUON_DTYPE and threads, once per round. Upstream's default is one thread per physical core, too, so with the default of
+--threads its runs also serve for that comparison: the table ends with the fastest of them against `own`.
 
 PYTHON is an interpreter with PyTorch, NumPy and SentencePiece (default: python3). A compiled variant takes minutes to compile in
 the first round, and needs setuptools and, on the CPU, g++. An upstream variant that fails is reported and skipped, as is
 any program that exceeds the time limit.
 
-PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) caps the instructions of all programs: train_gpt reads it;
-for upstream its libraries' variables are set (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS). The vector
-code of torch.compile respects it too, but g++ may use all instructions elsewhere (-march=native).
+PGOLF_CPU_LEVEL (portable, avx2, avx512, avx512bf16 or amx) limits the instruction set of all programs: train_gpt reads it,
+and for upstream the script sets its libraries' variables (ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, MKL_ENABLE_INSTRUCTIONS).
+The vector code of torch.compile respects it too, but g++ may use all instructions elsewhere (-march=native).
 
-  --configs LIST        4x128 (sequences of 128), 9x512 (the baseline, sequences of 1,024), and eval: a validation of
-                        --eval-tokens tokens by a 7x384 model with its initial weights (default: 4x128,9x512)
-  --programs LIST       fast, own and reference (train_gpt), eager and compiled (upstream) (default: fast,own,eager,compiled)
+  --configs LIST        4x128 (4 blocks of width 128, sequences of 128 tokens), 9x512 (the baseline, sequences of 1,024), and
+                        eval: a validation of --eval-tokens tokens by an untrained 7x384 model (default: 4x128,9x512)
+  --programs LIST       of train_gpt: fast (OPS=fast), own (its defaults) and reference (OPS=reference); of upstream: eager and
+                        compiled (default: fast,own,eager,compiled)
   --dtypes LIST         default: float32,bfloat16
   --device NAME         cpu or cuda (default: cpu)
-  --threads N           default: the physical cores
+  --threads N           default: one per physical core
   --rounds N            default: 3
   --steps N             timed steps per process (default: 10 for 4x128, 3 for 9x512, 1 for eval)
-  --warmup N            steps before them (default: 2, 1 for eval)
+  --warmup N            untimed steps before them (default: 2, 1 for eval)
   --time-limit SECONDS  per run of a program, including compilation; 0 = none (default: 600)
   --batch-tokens N      tokens per step, in 8 micro-steps (default: 8192; 524288 with --device cuda)
   --eval-tokens N       default: 1000000
   --bench-step PATH     default: build/bin/bench_step
   --data-path DIR       shards (default: data/datasets/fineweb10B_sp1024)
-  --tokenizer-path FILE their tokenizer, 1,024 pieces (default: data/tokenizers/fineweb_1024_bpe.model)
-  --keep DIR            keep the samples of every process (JSON) in this new or empty folder
+  --tokenizer-path FILE their tokenizer, of 1,024 pieces (default: data/tokenizers/fineweb_1024_bpe.model)
+  --keep DIR            keep the times of every run (JSON) in this new or empty folder
 USAGE
 }
 
@@ -103,7 +105,7 @@ case ${PGOLF_CPU_LEVEL-} in
   avx512) library_caps=(ONEDNN_MAX_CPU_ISA=AVX512_CORE); cap_aten avx512 avx512vl ;;
   avx512bf16) library_caps=(ONEDNN_MAX_CPU_ISA=AVX512_CORE_BF16); cap_aten avx512 avx512vl ;;
   amx) cap_aten avx512 avx512vl ;;
-  *) die "PGOLF_CPU_LEVEL is portable, avx2, avx512, avx512bf16 or amx, not $PGOLF_CPU_LEVEL" ;;
+  *) die "PGOLF_CPU_LEVEL must be portable, avx2, avx512, avx512bf16 or amx, not $PGOLF_CPU_LEVEL" ;;
 esac
 
 work=$keep

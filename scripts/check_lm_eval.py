@@ -73,7 +73,7 @@ def compare(folder, choices, samples, what):
 
 
 def client(address):
-    """Checks completions, streams and errors of the openai client. True if all are right."""
+    """Checks completions, streams and errors with the openai client. True if all are right."""
     import openai
 
     api = openai.OpenAI(base_url=address + "/v1", api_key="none", max_retries=0)
@@ -81,7 +81,7 @@ def client(address):
 
     def verdict(what, good, seen):
         right.append(bool(good))
-        print(f"openai, {what}: {'right' if good else 'WRONG'}; {seen}")
+        print(f"openai, {what}: {'ok' if good else 'WRONG'}; {seen}")
 
     def error_of(call):
         try:
@@ -120,12 +120,12 @@ def client(address):
     verdict("log-probabilities of a text", echoed.text == prompt and finite, f"{len(numbers)} tokens")
 
     error = error_of(lambda: api.completions.create(model="another", prompt=prompt))
-    verdict("another model", isinstance(error, openai.NotFoundError), error)
+    verdict("an unknown model", isinstance(error, openai.NotFoundError), error)
     error = error_of(lambda: api.completions.create(model=MODEL, prompt=prompt * 10000, max_tokens=1))
     too_long = isinstance(error, openai.BadRequestError) and error.code == "context_length_exceeded"
-    verdict("too long a text", too_long, error)
+    verdict("a text that is too long", too_long, error)
     error = error_of(lambda: api.completions.create(model=MODEL, prompt=prompt, temperature=-1))
-    verdict("a wrong value", isinstance(error, openai.BadRequestError) and error.param == "temperature", error)
+    verdict("an invalid value", isinstance(error, openai.BadRequestError) and error.param == "temperature", error)
     return all(right)
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks that lm-evaluation-harness and the openai client work with `eval_gpt serve`, and get the numbers of `eval_gpt choices`.
+# Checks that lm-evaluation-harness and the openai client work with `eval_gpt serve`, and that the harness gets the same results
+# as `eval_gpt choices`.
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 cd "$OLDPWD" # paths in arguments are relative to the caller's folder
@@ -9,11 +10,12 @@ usage() {
 Usage: scripts/check_lm_eval.sh CHECKPOINT TOKENIZER TASK.jsonl [OPTION...] [-- EVAL_GPT_OPTION...]
 
 Scores a local task with lm-evaluation-harness against `eval_gpt serve` in three ways: one prompt per request, eight prompts per
-request, eight concurrent requests. Accuracy and all log-likelihoods must equal those of `eval_gpt choices` bit for bit. Then the
-openai client tests completions, streaming and errors. Options after -- go to both eval_gpt commands: -- --dtype float32
+request, eight concurrent requests. Accuracy and all log-likelihoods must equal those of `eval_gpt choices` bit for bit. Then
+completions, streaming and errors are tested with the openai client. Options after -- go to both eval_gpt commands, such as
+-- --dtype float32
 
   --limit N             use only the first N items (default: all)
-  --delimiter WHAT      space or none, between context and choice (default: space)
+  --delimiter WHAT      what separates context and choice: space or none (default: space)
   --environment DIR     virtual environment with both clients, created if missing (default: a temporary one)
   --eval-gpt PATH       default: build/bin/eval_gpt
 
@@ -43,7 +45,7 @@ for file in "${files[@]}"; do
 done
 [ -x "$eval_gpt" ] || die "$eval_gpt is missing; build it with: cmake --build build --target eval_gpt"
 [[ $limit =~ ^[0-9]+$ ]] || die "--limit takes a number, not $limit"
-[[ $delimiter =~ ^(space|none)$ ]] || die "--delimiter is space or none, not $delimiter"
+[[ $delimiter =~ ^(space|none)$ ]] || die "--delimiter must be space or none, not $delimiter"
 checkpoint=${files[0]} tokenizer=${files[1]} task=$(realpath "${files[2]}")
 options+=(--tokenizer-path "$tokenizer")
 
@@ -70,7 +72,7 @@ say "eval_gpt choices"
 "$eval_gpt" serve "$checkpoint" --port 0 --model-name checked "${options[@]}" >"$work/server.txt" &
 server=$!
 until grep -q '^serving ' "$work/server.txt"; do
-  kill -0 "$server" 2>/dev/null || die "eval_gpt serve ended before it was ready"
+  kill -0 "$server" 2>/dev/null || die "eval_gpt serve exited before it was ready"
   sleep 0.2
 done
 address=$(sed -n '1s/^serving .* at //p' "$work/server.txt")
@@ -89,7 +91,7 @@ harness() {
   "$environment/bin/lm-eval" run --model local-completions --tasks checked --include_path "$work/tasks" --log_samples \
     --model_args "model=checked,base_url=$address/v1/completions,max_length=$context$arguments" \
     --output_path "$work/$name" "$@" >"$work/$name.txt" 2>&1 ||
-    { tail -n 20 "$work/$name.txt" >&2 && die "lm-eval failed, see above"; }
+    { tail -n 20 "$work/$name.txt" >&2 && die "lm-eval failed; see above"; }
   check compare "$work/$name" "$work/choices.jsonl" "$work/samples.jsonl" "$name" || failed=1
 }
 harness "one prompt per request" "" --batch_size 1
@@ -99,7 +101,7 @@ harness "8 concurrent requests" ",num_concurrent=8" --batch_size 1
 check client "$address" || failed=1
 
 kill "$server"
-wait "$server" || die "eval_gpt serve ended with exit status $?"
+wait "$server" || die "eval_gpt serve exited with status $?"
 server=""
-[ "$failed" = 0 ] || die "the results of clients and eval_gpt differ, see above"
+[ "$failed" = 0 ] || die "some results are wrong or differ from eval_gpt's; see above"
 say "all results are equal"

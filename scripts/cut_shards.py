@@ -3,9 +3,9 @@
 
     cut_shards.py DATASET OUT TRAIN_TOKENS VAL_TOKENS SECONDS TOKENS_PER_SECOND
 
-DATASET is a folder with fineweb_train_*.bin and fineweb_val_*.bin: 256 little-endian int32 (20240520, 1, number of tokens),
-then a uint16 per token. Shards are read in order until there are enough tokens. Prints how many epochs a training of SECONDS
-would be.
+DATASET is a folder with fineweb_train_*.bin and fineweb_val_*.bin: 256 little-endian int32 (20240520, 1, number of tokens,
+zeros), then one uint16 per token. Shards are read in order until there are enough tokens. Prints how many epochs SECONDS of
+training at TOKENS_PER_SECOND would be.
 """
 
 import array
@@ -33,7 +33,7 @@ def read_shards(files, limit):
                 sys.exit(f"cut_shards: error: {path} ends before its {stored:,} tokens")
         tokens += part
     if tokens and max(tokens) >= VOCABULARY:
-        sys.exit(f"cut_shards: error: {files[0].parent} has token {max(tokens)}; the baseline's vocabulary is {VOCABULARY:,}")
+        sys.exit(f"cut_shards: error: {files[0].parent} has token {max(tokens)}, but the baseline's vocabulary is {VOCABULARY:,}")
     return tokens
 
 
@@ -58,10 +58,10 @@ def main():
     if train == 0 or val == 0:
         sys.exit(f"cut_shards: error: {dataset} is empty")
     epochs = seconds * speed / train
-    print(f"{train:,} training and {val:,} validation tokens of {dataset}")
+    print(f"{train:,} training and {val:,} validation tokens from {dataset}")
     if train < train_limit:
-        print(f"warning: that is all of them, {train_limit:,} would fit")
-    print(f"{train:,} tokens, so {seconds} s are about {epochs:.1f} epochs at {speed:,} tokens/s (assumed, not measured)")
+        print(f"warning: the dataset has no more training tokens; {train_limit:,} would fit")
+    print(f"{seconds} s of training would be about {epochs:.1f} epochs at {speed:,} tokens/s (assumed, not measured)")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ variant=sp1024 train_shards=1 dry_run=
 usage() {
   cat <<EOS
 usage: download_fineweb.sh [options]
-  --variant NAME      sp followed by the number of pieces (default: $variant)
+  --variant NAME      sp followed by the number of pieces of the tokenizer (default: $variant)
   --train-shards N    number of training shards, 200 MB each in the published set (default: $train_shards);
                       all validation shards are always downloaded
   --data-dir DIR      folder for datasets/ and tokenizers/ (default: the repository's data/)
@@ -65,9 +65,9 @@ check_shard() { # SHARD
   if [ "$magic" != 20240520 ] || [ "$version" != 1 ] || [ "$tokens" -le 0 ]; then
     echo "bad: no shard header (magic $magic, version $version, $tokens tokens)"
   elif [ "$size" -lt $((1024 + 2 * tokens)) ]; then
-    echo "short: $size bytes, $tokens tokens need $((1024 + 2 * tokens))"
+    echo "short: $size bytes, but $tokens tokens need $((1024 + 2 * tokens))"
   elif [ "$size" -gt $((1024 + 2 * tokens)) ]; then
-    echo "bad: $size bytes, $tokens tokens need $((1024 + 2 * tokens))"
+    echo "bad: $size bytes, but $tokens tokens need $((1024 + 2 * tokens))"
   else
     echo whole
   fi
@@ -78,7 +78,7 @@ get_shard() { # NAME
   if [ -e "$file" ]; then
     verdict=$(check_shard "$file")
     [ "$verdict" != whole ] || { say "$1: already present" && return; }
-    say "warning: the existing $1 is $verdict; downloading it again, the old one is kept as $1.bad" >&2
+    say "warning: the existing $1 is $verdict; downloading it again; the old one is kept as $1.bad" >&2
     [ -n "$dry_run" ] || mv "$file" "$file.bad"
   fi
   [ -z "$dry_run" ] || { say "would fetch $url -> $file" && return; }
@@ -87,17 +87,17 @@ get_shard() { # NAME
     say "$1: fetching$([ -e "$file.part" ] && echo ", from byte $(stat -c %s "$file.part")")"
     fetch "$url" "$file.part" --continue-at - || status=$?
     if [ $status = 33 ]; then
-      say "$1: the server cannot resume, starting over"
+      say "$1: the server cannot resume the download; starting over"
       rm -f "$file.part"
       status=0
       fetch "$url" "$file.part" || status=$?
     fi
-    [ -e "$file.part" ] || die "$url could not be fetched (curl ended with $status, see above)"
+    [ -e "$file.part" ] || die "$url could not be fetched (curl exited with status $status; see above)"
   fi
   verdict=$(check_shard "$file.part")
   case $verdict in
     whole) mv "$file.part" "$file" ;;
-    short*) die "$1 is incomplete ($verdict), curl ended with $status; run this again to resume" ;;
+    short*) die "$1 is incomplete ($verdict; curl exited with status $status); run this again to resume" ;;
     bad*)
       mv "$file.part" "$file.bad"
       die "the download from $url is $verdict; kept as $file.bad"
@@ -142,7 +142,7 @@ try:
     print(int(dataset["stats"]["files_train"]), int(dataset["stats"]["files_val"]),
           tokenizers[dataset["tokenizer_name"]]["model_path"])
 except (ValueError, KeyError, TypeError) as problem:
-    stop(f"not of the expected form ({type(problem).__name__}: {problem})")
+    stop(f"not in the expected format ({type(problem).__name__}: {problem})")
 PY
 ) || exit 1
 read -r published_train published_val tokenizer_path <<<"$counts"
@@ -157,4 +157,5 @@ fi
 get_tokenizer "$tokenizer_path"
 for ((i = 0; i < published_val; i++)); do get_shard "$(printf 'fineweb_val_%06d.bin' "$i")"; done
 for ((i = 0; i < 10#$train_shards; i++)); do get_shard "$(printf 'fineweb_train_%06d.bin' "$i")"; done
-[ -n "$dry_run" ] || say "complete: --data-path $dataset_dir --tokenizer-path $data_dir/tokenizers/${tokenizer_path##*/}"
+[ -n "$dry_run" ] ||
+  say "complete; options for train_gpt: --data-path $dataset_dir --tokenizer-path $data_dir/tokenizers/${tokenizer_path##*/}"

@@ -5,7 +5,7 @@ usage: extract_docs.py OUT.jsonl FOLDER...
 
 Each FOLDER is read as reStructuredText if it holds Sphinx sources (*.rst.txt), as HTML pages otherwise. Prose is kept,
 one paragraph per line; code samples, tables, menus and markup are dropped. Pages are cut at headings into documents of a few
-thousand characters, so that a split by document has every subject in both parts. Duplicate paragraphs are dropped.
+thousand characters, so that splitting by document puts every subject into both parts. Duplicate paragraphs are dropped.
 Documents are shuffled with a fixed seed, so that a model does not see one subject after the other. The same input always
 gives the same output.
 """

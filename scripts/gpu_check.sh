@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# Tests the CUDA code on another machine, which may be available for minutes only.
+# Tests the CUDA code on another machine, which may be available for only a few minutes.
 #
-#   scripts/gpu_check.sh pack [PACKAGE]     build here (needs nvcc, no GPU) and collect programs, their few libraries, data
-#                                           and scripts in PACKAGE (default build/gpu_check), less than 60 MB. Data: from
-#                                           DATA_PATH and TOKENIZER_PATH, else downloaded FineWeb, else quickstart's sample;
-#                                           as many tokens as fit
-#   PACKAGE/gpu_check.sh libraries TORCH    resolve every library of every program with the LibTorch in TORCH (the
-#                                           "torch" folder of a wheel); fails if any is missing
+#   scripts/gpu_check.sh pack [PACKAGE]     build on this machine (needs nvcc, but no GPU) and collect the programs with
+#                                           their libraries, data and scripts in PACKAGE (default build/gpu_check), less
+#                                           than 60 MB. The data: the shards in DATA_PATH with TOKENIZER_PATH, or FineWeb if
+#                                           it was downloaded, or quickstart's sample; as many tokens as fit
+#   PACKAGE/gpu_check.sh libraries TORCH    check that every program finds its libraries, with LibTorch from TORCH (the
+#                                           "torch" folder of an installed PyTorch wheel)
 #   PACKAGE/gpu_check.sh run REPORT [OPTION...]
-#                                           run all stages, on a machine with a GPU and a Python (PYTHON, default python3)
+#                                           run all stages on a machine with a GPU and a Python (PYTHON, default python3)
 #                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
 #
 #   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
-#                              2: upstream's train_gpt.py, compiled, between runs of train_gpt, compute-sanitizer, reference
-#                              operations. The parts are independent. Default: both, one after the other
-#   --budget SECONDS           for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
+#                              2: upstream's train_gpt.py, compiled, timed between two runs of train_gpt; compute-sanitizer;
+#                              reference operations. The parts are independent. Default: both, one after the other
+#   --budget SECONDS           time for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
 #                              its own limit; one that does not finish within the budget is stopped, or skipped if too
 #                              little time is left
 #   --upstream TRAIN_GPT_PY    upstream's train_gpt.py to compare with (default PACKAGE/train_gpt.py, if it exists)
 #   --seconds N                seconds of training (default 60)
-#   --only STAGE,...           only these stages; an unknown name lists all
+#   --only STAGE,...           run only these stages; an unknown name lists all of them
 #
 # After every stage REPORT has a summary.txt, which ends in a table, and a report.tar.gz (below 16 MiB, without models) of
 # all outputs so far; both stay valid if the run is killed. `PACKAGE/gpu_report.py REPORT...` prints one table of both
-# parts. Exit code: 0 if all stages that ran passed, 1 (and their names) if not, 2 for a wrong option.
+# parts. Exit code: 0 if all stages that ran passed, 1 if any failed (their names are printed), 2 for a wrong option.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -79,7 +79,7 @@ pack() {
   # shellcheck source=scripts/lib.sh
   source "$here/lib.sh"
   if [ -e "$package" ] && [ ! -e "$package/gpu_check.sh" ] && [ -n "$(ls -A "$package")" ]; then
-    die "$package exists and is not a package of this script"
+    die "$package exists, but is not a package made by this script"
   fi
   command -v nvcc >/dev/null || die "no nvcc: building the package needs the CUDA toolkit"
   find_data
@@ -98,7 +98,7 @@ pack() {
   local taken train_tokens
   taken=$(find "$package" -type f -printf '%s\n' | awk '{sum += $1} END {print sum + 1000000}')
   train_tokens=$(((package_bytes - taken) / 2 - val_tokens))
-  [ "$train_tokens" -gt 0 ] || die "programs and libraries alone take $taken bytes"
+  [ "$train_tokens" -gt 0 ] || die "programs and libraries take $taken bytes; $package_bytes leave no room for data"
   "$deps/bin/python" "$here/cut_shards.py" "$dataset" "$package/data" "$train_tokens" "$val_tokens" "$seconds" \
     "$tokens_per_second"
   say "$package: $(du -sm "$package" | cut -f1) MB; try it with: $package/gpu_check.sh libraries TORCH_FOLDER"
@@ -113,6 +113,6 @@ case ${1:-} in
   pack) "$@" ;;
   libraries | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
   --help | -h) usage ;;
-  '') wrong "give a command: pack, libraries or run" ;;
+  '') wrong "name a command: pack, libraries or run" ;;
   *) wrong "unknown command $1" ;;
 esac

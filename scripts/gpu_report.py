@@ -27,8 +27,8 @@ ROWS = (
     ("reference operations", "reference"),
 )
 COLUMNS = (
-    "measured", "ms a step", "p10", "p90", "upstream's time over it", "MiB allocated", "reserved", "of matrix peak", "val_bpb",
-    "attention",
+    "measurement", "ms per step", "p10", "p90", "speedup over upstream", "MiB allocated", "reserved", "share of matrix peak",
+    "val_bpb", "attention",
 )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def check_libraries(programs, torch):
         lines = [line.strip() for line in found.splitlines()]
         missing = [line for line in lines if "not found" in line and not line.startswith("libcuda.so")]
         if missing:
-            say(f"{program.name} lacks {', '.join(missing)}", sys.stderr)
+            say(f"{program.name}: {', '.join(missing)}", sys.stderr)
         elsewhere = "libtorch" in found and f"libtorch_cuda.so => {torch}/" not in found
         if elsewhere:
             say(f"{program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
@@ -163,7 +163,7 @@ class Run:
         finally:
             end_group(process)
         if process.returncode != code:
-            raise Failed(f"exit {process.returncode}" + (f" where {code} was expected" if code else ""))
+            raise Failed(f"exit {process.returncode}" + (f", expected {code}" if code else ""))
         return self.output()
 
     @contextlib.contextmanager

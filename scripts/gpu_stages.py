@@ -2,7 +2,7 @@
 """The stages of gpu_check.sh on the machine with the GPU; see `gpu_check.sh --help` for commands and options.
 
 A stage is a line of stages() with a function that runs programs with Run.call() and returns a note for the summary. It has its
-own time limit, its output is NAME.txt, and it ends as "ok", "FAILED", "TIMEOUT" or "SKIPPED"; the next one runs in any case.
+own time limit, its output goes to NAME.txt, and it ends as "ok", "FAILED", "TIMEOUT" or "SKIPPED"; the next one runs in any case.
 The report is published after each stage, because the machine may disappear before the next one ends.
 """
 
@@ -26,7 +26,7 @@ UNAVAILABLE = 7  # exit code of MACHINE without a GPU
 MACHINE = """
 import platform, sys, torch
 if not torch.cuda.is_available():
-    print("no GPU is usable here")
+    print("this machine has no usable GPU")
     sys.exit(7)
 p = torch.cuda.get_device_properties(0)
 print(f"GPU: {p.name}, {p.multi_processor_count} SMs, {p.total_memory >> 20} MiB, compute capability {p.major}.{p.minor}")
@@ -90,7 +90,7 @@ def nccl(run):
     train(run, "nccl", *options, "--dist-backend", "nccl")
     alone, together = train_losses(run, "smoke"), train_losses(run, "nccl")
     if not alone or len(alone) != len(together):
-        raise Failed(f"{len(together)} losses, {len(alone)} without NCCL")
+        raise Failed(f"{len(together)} losses with NCCL, {len(alone)} without")
     largest = max(abs(a - b) for a, b in zip(alone, together))
     if largest > NCCL_TOLERANCE:
         raise Failed(f"losses differ by up to {largest:.1e}")
@@ -109,7 +109,7 @@ def bench(*options, training=()):
         samples = gpu_report.bench_samples(gpu_report.parse((run.results / json_file).read_text(encoding="utf-8")))
         if not samples:
             raise Failed(f"no times in {json_file}")
-        return f"{gpu_report.quantile(samples, 0.5):.2f} ms a step"
+        return f"{gpu_report.quantile(samples, 0.5):.2f} ms per step"
 
     return body
 
@@ -132,7 +132,7 @@ def device_tests(run):
     if "no CUDA device" in text:
         raise Failed(f"{note}: the tests saw no GPU")
     if count("PASSED") == 0:
-        raise Skipped(f"{note}: no test for a GPU")
+        raise Skipped(f"{note}: no GPU tests")
     return note
 
 
@@ -142,7 +142,7 @@ def training(run):
     with run.in_background(["nvidia-smi", "--query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used,"
                      "clocks_throttle_reasons.active", "--format=csv", "-l", "5"], "clocks.csv"):  # fmt: skip
         text = train(run, "train", "--max-wallclock-seconds", str(seconds), "--rope-dims", "16")
-    shorter = f" (time for {seconds} s only)" if seconds < run.options.seconds else ""
+    shorter = f" (only {seconds} s of training fit into the budget)" if seconds < run.options.seconds else ""
     return (gpu_report.last(r"^final_int8_zlib_roundtrip_exact (.*)", text) or "no final score") + shorter
 
 
@@ -153,7 +153,15 @@ def trained(run):
 
 
 def evaluate(run):
-    text = run.call([run.program("eval_gpt"), "score", trained(run), *run.data])
+    """All of it; then a part, alone and shared by two copies of the model on the GPU: the same loss."""
+    def score(*options):
+        return run.call([run.program("eval_gpt"), "score", trained(run), *run.data, *options])
+
+    text = score()
+    losses = [gpu_report.last(r"val_loss:(\S+) val_bpb", score("--eval-tokens", "1048576", *devices))
+              for devices in ((), ("--devices", "0,0"))]  # fmt: skip
+    if losses[0] != losses[1]:
+        raise Failed(f"--devices 0,0 changes val_loss from {losses[0]} to {losses[1]}")
     return gpu_report.last(r"(val_loss:.*)", text)
 
 
@@ -183,7 +191,7 @@ def generate(run):
 def upstream_file(run):
     file = run.options.upstream or HERE / "train_gpt.py"
     if not file.exists():
-        raise Skipped("no upstream train_gpt.py: give it with --upstream")
+        raise Skipped("no upstream train_gpt.py; pass it with --upstream")
     return file
 
 
@@ -197,7 +205,7 @@ def upstream(run):
     command = [sys.executable, HERE / "time_upstream.py", upstream_file(run), *options]
     run.call(command, packaged=False, environment=environment)
     samples = gpu_report.bench_samples(gpu_report.parse((run.results / "upstream.json").read_text(encoding="utf-8")))
-    return f"{gpu_report.quantile(samples, 0.5):.2f} ms a step"
+    return f"{gpu_report.quantile(samples, 0.5):.2f} ms per step"
 
 
 def ours_after(run):
@@ -287,14 +295,14 @@ def parse_run(arguments):
         known = [stage.name for stage in chosen]
         for name in names:
             if name not in known:
-                parser.error(f'--only takes a list of {", ".join(known)}, not "{name}"')
+                parser.error(f'--only takes names of stages ({", ".join(known)}), not "{name}"')
         chosen = [stage for stage in chosen if stage.name in names]
     if options.upstream:
         options.upstream = options.upstream.resolve()
         if not options.upstream.is_file():
             parser.error(f"--upstream {options.upstream} is not a file")
     if (options.report / "report.tar.gz").exists():
-        parser.error(f"{options.report} already has a report; give a new folder")
+        parser.error(f"{options.report} already has a report; choose a new folder")
     options.budget = options.budget or BUDGETS[options.part]
     return options, chosen
 
@@ -302,7 +310,7 @@ def parse_run(arguments):
 def find_torch():
     found = importlib.util.find_spec("torch")
     if not found or not found.submodule_search_locations:
-        sys.exit(f"gpu_check: error: {sys.executable} has no torch; set PYTHON to an interpreter that has")
+        sys.exit(f"gpu_check: error: {sys.executable} has no PyTorch; set PYTHON to an interpreter that has it")
     return pathlib.Path(found.submodule_search_locations[0]).resolve()
 
 
@@ -335,7 +343,7 @@ def run_stages(arguments):
             run.publish()  # the signal may have interrupted publishing
         print("\n" + run.table(), flush=True)
     if ended_by:
-        say(f"ended by {signal.Signals(ended_by).name}; results so far: {options.report}", sys.stderr)
+        say(f"stopped by {signal.Signals(ended_by).name}; results so far: {options.report}", sys.stderr)
         return 128 + ended_by
     failed = [stage["name"] for stage in run.done if stage["status"] not in ("ok", "SKIPPED")]
     if failed:

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Starts N processes of train_gpt on this machine, as torchrun --standalone --nproc_per_node=N --no-python does, without Python.
+# Starts N processes of train_gpt on this machine, like torchrun --standalone --nproc_per_node=N --no-python but without Python.
 #
 #   scripts/launch.sh N [TRAIN_GPT OPTION]...        e.g. scripts/launch.sh 8 --config configs/baseline.env --rope-dims 16
 #
-# SIGINT and SIGTERM go on to every process: they finish the step, save a checkpoint and end with 130. The first process that
-# fails ends the others; the exit code is that process's (128 + signal, if a signal killed it). Rank 0 writes the run's log.txt,
-# the others rank_N.txt beside it.
-#   MASTER_PORT=PORT   where the processes meet on 127.0.0.1 (default: a free one)
+# SIGINT and SIGTERM are passed on to every process: all finish the step, rank 0 saves a checkpoint, and all exit with code 130.
+# If a process fails, the others end, too, and the exit code is that of the first that failed (128 + signal if a signal killed
+# it). Rank 0 writes the run's log.txt, the others write rank_N.txt next to it.
+#   MASTER_PORT=PORT   the port on 127.0.0.1 at which the processes meet (default: a free one)
 #   TRAIN_GPT=PATH     the program (default: build/bin/train_gpt)
-#   GRACE_SECONDS=N    after a failure, the others have this long to say whom they miss before they are killed (default 30)
+#   GRACE_SECONDS=N    how long the others may take, after a failure, to report the lost rank before they are killed (default 30)
 set -euo pipefail
 
 die() {
@@ -26,7 +26,7 @@ esac
 size=$1
 shift
 program=${TRAIN_GPT:-$(dirname "$0")/../build/bin/train_gpt}
-[ -x "$program" ] || die "$program is missing; build it first (README)" 3
+[ -x "$program" ] || die "$program is missing; build it first (see README.md)" 3
 
 # Whether nobody answers there.
 free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

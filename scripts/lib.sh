@@ -1,4 +1,4 @@
-# Shared by the scripts beside it: `source` it. Moves to the repository's root.
+# Shared by the scripts in this folder, which `source` it. Changes to the repository's root.
 # shellcheck shell=bash
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -38,7 +38,7 @@ build_release() {
   memory=$(awk '/^MemAvailable/ {print int($2 / 2000000)}' /proc/meminfo)
   jobs=$((memory < cores ? memory : cores))
   jobs=$((jobs < 1 ? 1 : jobs))
-  say "building (release, $jobs at a time) into build/"
+  say "building (release, $jobs jobs at a time) into build/"
   "$cmake" --preset release --log-level=WARNING >/dev/null
   "$cmake" --build build --parallel "$jobs" --target "$@"
 }

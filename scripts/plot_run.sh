@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# usage: plot_run.sh RUN_DIR   draws RUN_DIR/metrics.jsonl as RUN_DIR/loss.png: training loss and validation bits per byte
+# usage: plot_run.sh RUN_DIR   plots the training loss and validation bits per byte in RUN_DIR/metrics.jsonl as RUN_DIR/loss.png
 set -euo pipefail
 die() {
   printf 'plot_run: error: %s\n' "$*" >&2
   exit 1
 }
 [ $# = 1 ] || die "usage: plot_run.sh RUN_DIR"
-[ -f "$1/metrics.jsonl" ] || die "$1 has no metrics.jsonl; give a run folder"
+[ -f "$1/metrics.jsonl" ] || die "$1 has no metrics.jsonl; pass a run folder"
 command -v gnuplot >/dev/null || die "gnuplot is missing; scripts/setup.sh installs it"
 
 points=$(mktemp -d)
@@ -21,7 +21,7 @@ with open(sys.argv[1], encoding="utf-8") as lines:
         try:
             record = json.loads(line)
         except ValueError:
-            print(f"plot_run: line {number} of {sys.argv[1]} is not JSON, skipped", file=sys.stderr)
+            print(f"plot_run: line {number} of {sys.argv[1]} is not JSON; skipped", file=sys.stderr)
             continue
         if record.get("kind") in columns:
             points[record["kind"]].append((record["step"], record[columns[record["kind"]]]))

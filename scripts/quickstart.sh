@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a trained model: sets up, builds, prepares data, trains a small GPT with partial RoPE for about three
-# minutes on two cores, writes and re-reads the compressed artifact, samples from it and draws the loss curve.
-# Published shards in data/datasets/ (scripts/download_fineweb.sh) are used if present; otherwise documentation
-# packages of the distribution serve as English text. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
+# minutes on two cores, writes and re-reads the compressed artifact, samples from it and plots the loss.
+# Published shards in data/datasets/ (scripts/download_fineweb.sh) are used if present; otherwise the training text comes from two
+# documentation packages of the Linux distribution. Arguments go to train_gpt: scripts/quickstart.sh --max-wallclock-seconds 60
 
 # Fewer steps teach a model little: on slow machines --min-steps makes the steps smaller (see train_gpt --help).
 min_steps=250

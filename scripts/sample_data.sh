@@ -8,7 +8,7 @@ sample=data/sample
 fetch_text() {
   local hint="put English text of your own into $sample/docs.jsonl (one {\"text\": \"...\"} per line), or get the published \
 shards with scripts/download_fineweb.sh; then run this again"
-  command -v apt-get >/dev/null || die "no apt-get to fetch sample text with; $hint"
+  command -v apt-get >/dev/null || die "this system has no apt-get to fetch sample text with; $hint"
   local unpacked=$root/$sample/unpacked python_doc package
   # python3-doc is empty and depends on the package of the release's Python.
   find_python_doc() { python_doc=$(apt-cache depends python3-doc 2>/dev/null | grep -om1 'python3\.[0-9]*-doc' || true); }
@@ -16,7 +16,7 @@ shards with scripts/download_fineweb.sh; then run this again"
   if [ -z "$python_doc" ]; then
     as_root apt-get -qq update || die "apt's package lists are empty; run 'apt-get update' as root and run this again"
     find_python_doc
-    [ -n "$python_doc" ] || die "apt knows no python3-doc package; $hint"
+    [ -n "$python_doc" ] || die "apt has no package python3-doc; $hint"
   fi
   say "fetching sample text: the packages $python_doc and sqlite3-doc (unpacked under $sample, not installed)"
   rm -rf "$unpacked"

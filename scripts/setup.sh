@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the build needs: system packages by apt, and LibTorch from its PyPI wheel into build/deps.
+# Installs what the build needs: system packages with apt, and LibTorch from its PyPI wheel into build/deps.
 # Can be run repeatedly; what is already installed is left alone.
 #
 # PYTHON=... picks the interpreter for build/deps (default: the first suitable one on PATH).
@@ -24,7 +24,7 @@ install_packages() {
 
   local by_hand="apt-get install --no-install-recommends ${missing[*]}"
   command -v apt-get >/dev/null || die "this system has no apt-get; install the equivalents of: ${missing[*]}"
-  as_root true || die "packages are missing and this user cannot install them; as root: $by_hand"
+  as_root true || die "packages are missing and this user cannot install them; run as root: $by_hand"
   say "installing packages: ${missing[*]}"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update || say "warning: could not refresh every package list"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >/dev/null ||
@@ -76,7 +76,7 @@ install_wheels() {
   say "installing $*"
   "$deps/bin/python" -m pip --version >/dev/null 2>&1 || "$deps/bin/python" -m ensurepip >/dev/null
   "$deps/bin/python" -m pip install --quiet --no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check "$@" ||
-    die "pip could not install $*; see above. To use a mirror, set PIP_INDEX_URL or pip.conf"
+    die "pip could not install $*; see above. To use a mirror, set PIP_INDEX_URL or edit pip.conf"
 }
 
 install_cmake() {
@@ -84,7 +84,7 @@ install_cmake() {
   local have
   have=$("$cmake" --version | awk 'NR == 1 {print $3}')
   if [ "$(printf '%s\n' "$cmake_needed" "$have" | sort -V | head -n 1)" != "$cmake_needed" ]; then
-    say "the system's CMake is $have, $cmake_needed is needed"
+    say "the system's CMake is $have, but $cmake_needed or newer is needed"
     install_wheels "cmake==$cmake_wheel"
   fi
 }
@@ -157,7 +157,7 @@ PY
 }
 
 install_libtorch() {
-  [ "$(uname -m)" = x86_64 ] || die "LibTorch $torch is supported on x86_64 only, this is $(uname -m)"
+  [ "$(uname -m)" = x86_64 ] || die "LibTorch $torch is supported on x86_64 only; this is $(uname -m)"
   [ -d "$site/torch-$torch.dist-info" ] || install_wheels "torch==$torch"
   local lacking library wheels round
   for round in 1 2 3; do # an installed library may need further ones
@@ -168,7 +168,7 @@ install_libtorch() {
     install_wheels $wheels
   done
   lacking=$(lacking_libraries)
-  [ -z "$lacking" ] || die "still missing libraries after $round rounds: ${lacking//$'\n'/ }"
+  [ -z "$lacking" ] || die "libraries are still missing after $round rounds of installation: ${lacking//$'\n'/ }"
 }
 
 install_packages

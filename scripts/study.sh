@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The study of docs/study: how many dims of a head have to rotate? Two model shapes, seven arms, three to six seeds, trained on
-# the sample text. One to two hours on two cores; stop it at any time, the next call continues. Results: runs/study_sequential and
-# runs/study_parallel, each with report.md, sweep.csv and plots. Arguments go to every train_gpt:
-# scripts/study.sh --iterations 100
+# The study in docs/study: how many dimensions of a head have to rotate (RoPE)? Two model shapes, seven arms, three to six seeds,
+# trained on the sample text. Takes one to two hours on two cores; it can be stopped at any time, and the next call continues it.
+# Results: runs/study_sequential and runs/study_parallel, each with report.md, sweep.csv and plots. Arguments go to every run of
+# train_gpt: scripts/study.sh --iterations 100
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/sample_data.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Reads the includes of every area and compares them with the table of areas in docs/architecture.md: an area may include itself
-and what its row names, every name is one that it includes, and rows stand lowest first."""
+"""Checks the #include lines of every area against the table of areas in docs/architecture.md: an area may include itself and the
+areas that its row names, it must include each of those, and the rows are in order, lowest area first."""
 
 import pathlib
 import re
@@ -48,12 +48,12 @@ def main():
     for area, knows in rows.items():
         for other in knows:
             if other not in found.get(area, {}):
-                problems.append(f"the row of {area} names {other}, which it does not include")
+                problems.append(f"the row of {area} names {other}, which {area} does not include")
             elif order.index(other) > order.index(area):
-                problems.append(f"{area} includes {other}, which stands below it: {found[area][other]}")
+                problems.append(f"{area} includes {other}, whose row comes after its own: {found[area][other]}")
     for problem in problems:
         print(problem)
-    print(f"{len(rows)} areas, {sum(map(len, rows.values()))} arrows, {len(problems)} problems")
+    print(f"{len(rows)} areas, {sum(map(len, rows.values()))} dependencies, {len(problems)} problems")
     return 1 if problems or not rows else 0
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs a test program at a lower instruction level: at_level.py LEVEL PRINT_CPU_LEVEL PROGRAM [ARG ...]
+"""Runs a test program at a lower instruction set level: at_level.py LEVEL PRINT_CPU_LEVEL PROGRAM [ARG ...]
 
-Exit code 77 (skipped) if the level is not below the current one, set by the processor or PGOLF_CPU_LEVEL.
+PRINT_CPU_LEVEL is a program that prints the current level, which the processor or the variable PGOLF_CPU_LEVEL sets. Exits with
+77 (skipped) unless LEVEL is below it.
 """
 
 import os
@@ -21,7 +22,7 @@ def main():
     capped = os.environ | {"PGOLF_CPU_LEVEL": level}
     ours = level_with(print_cpu_level, os.environ)
     if level_with(print_cpu_level, capped) != level or LEVELS.index(ours) <= LEVELS.index(level):
-        print(f"the level here is {ours}, not above {level}")
+        print(f"skipped: the level here is {ours}, not above {level}")
         sys.exit(77)
     sys.exit(subprocess.run(command, env=capped, check=False).returncode)
 

@@ -5,12 +5,12 @@
     tests/instruction_sets.py --self-test
 
 The kernels are compiled once per instruction set. An inline header function that is not inlined there becomes a weak symbol, of
-which the linker keeps one copy for all callers, including its wide instructions. So:
-  1. The objects of kernels define only local symbols and their few exported tables and functions, and nothing that runs at
+which the linker keeps one copy for all callers, possibly one with instructions that not every processor has. So:
+  1. The kernels' object files define only local symbols and their few exported tables and functions, and nothing that runs at
      program start.
   2. They contain no instruction beyond their instruction set.
   3. In the programs, only functions of these objects contain instructions beyond baseline x86-64.
-Exits with 77 where it cannot run: not x86-64, or no objdump.
+Exits with 77 (skipped) where it cannot run: not x86-64, or no objdump.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def seen_from_outside(path, allowed):
         if kind in LOCAL or name == HARMLESS:
             continue
         if kind not in "BDRT":
-            yield f"{path}: defines a weak symbol or the like, which the linker may keep for all processors: {name} ({kind})"
+            yield f"{path}: defines a weak symbol or similar, which the linker may keep for all processors: {name} ({kind})"
         elif not re.fullmatch(allowed, name):
             yield f"{path}: defines a symbol that this test does not know: {name}"
     for line in output_lines("objdump", "-h", path):
@@ -126,7 +126,7 @@ def too_wide(path, level):
         needs = required(code, text)
         found.add(needs)
         if (needs > LEVELS.index(level) or "(bad)" in text) and name not in problems:
-            problems[name] = f"{path}: not of {level}: {text} in {demangled(name)}"
+            problems[name] = f"{path}: not an instruction of {level}: {text} in {demangled(name)}"
     return list(problems.values()), found
 
 
@@ -167,9 +167,9 @@ def check_program(path, kernels):
         if any(known in kernels.get(kind, ()) for kind, known in at.get(address, ())):
             good.add(address)
         else:
-            problems[address] = f"{path}: not a kernel, but for some processors only: {demangled(name)}, which has {text}"
+            problems[address] = f"{path}: not a kernel, but needs more than baseline x86-64: {demangled(name)}, which has {text}"
     if not good and not problems:
-        problems[""] = f"{path}: holds no kernels"
+        problems[""] = f"{path}: contains no kernels"
     return list(problems.values()), len(good)
 
 
@@ -235,7 +235,7 @@ def self_test(folder, compiler):
            r"not a kernel.*: twice\(float\*\), which has v\w+ .*mm")
     expect(check("other", "-DSHARED=static", "-DOTHER"), "does not know: pgolf::ops::avx2::other$", None, None)
     expect(check("starts", "-DSHARED=static", "-DSTARTS"), r"\.init_array|\.ctors", None, None)
-    expect(too_wide(folder / "clean.o", "portable")[:1], r"not of portable: v\w+ .*mm.* in twice\(float\*\)")
+    expect(too_wide(folder / "clean.o", "portable")[:1], r"not an instruction of portable: v\w+ .*mm.* in twice\(float\*\)")
     expect(check_program(folder / "clean", {})[:1], r"not a kernel.*: twice\(float\*\), which has v\w+ .*mm")
 
     (folder / "all.s").write_text("".join(f"{text}\n" for text in ASSEMBLER))
@@ -254,18 +254,18 @@ def skip(reason):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--objects", type=pathlib.Path, help="the build's src/CMakeFiles")
-    parser.add_argument("--self-test", action="store_true", help="with the compiler $CXX, or g++")
+    parser.add_argument("--objects", type=pathlib.Path, help="the build's folder src/CMakeFiles")
+    parser.add_argument("--self-test", action="store_true", help="check this script itself, with the compiler $CXX or g++")
     parser.add_argument("programs", nargs="*", type=pathlib.Path)
     arguments = parser.parse_args()
     if not arguments.self_test and not (arguments.objects and arguments.programs):
-        parser.error("--self-test, or --objects and programs")
+        parser.error("--self-test, or --objects and programs, are required")
     if platform.machine() not in ("x86_64", "AMD64"):
         skip(f"this is {platform.machine()}, not x86-64")
     compiler = shlex.split(os.environ.get("CXX") or "g++")
     for tool in ("objdump", "nm", "c++filt", *(compiler[:1] if arguments.self_test else ())):
         if not shutil.which(tool):
-            skip(f"no {tool} here")
+            skip(f"{tool} is missing")
 
     if arguments.self_test:
         with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +276,7 @@ def main():
     for program in arguments.programs:
         of_program, count = check_program(program, kernels)
         problems += of_program
-        print(f"{program.name}: {count} functions of kernels, {len(of_program)} problems")
+        print(f"{program.name}: {count} kernel functions, {len(of_program)} problems")
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

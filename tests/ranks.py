@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Checks jobs of several processes of train_gpt on this machine, started by scripts/launch.sh, on the CPU.
+"""Checks jobs of several train_gpt processes on this machine's CPU, started by scripts/launch.sh.
 
-The same small run is trained by one, two and four processes (losses equal up to float32's summation, weights equal on all ranks);
-killed, one random rank at a time, and resumed (the same bytes at the end); resumed by another number of processes; interrupted;
-and started wrongly. Called with --torchrun PYTHON, torchrun starts it once, too.
+The same small run is:
+- trained by one, two and four processes, with equal losses up to the order of float32 sums, and equal weights on all ranks;
+- killed, one random rank at a time, and resumed by as many processes, with the same bytes at the end, or by another number of
+  processes, with the same losses up to the order of sums;
+- interrupted;
+- started with invalid options.
+With --torchrun PYTHON, it is also started once by torchrun.
 """
 
 import argparse
@@ -77,7 +81,7 @@ def max_difference(expected, got):
 def compare_losses(name, expected, got):
     steps = max(step or 0 for _, step in expected)
     if expected.keys() != got.keys():
-        return [f"{name}: other lines in metrics.jsonl: {sorted(map(str, expected.keys() ^ got.keys()))}"]
+        return [f"{name}: different lines in metrics.jsonl: {sorted(map(str, expected.keys() ^ got.keys()))}"]
     problems, said, after = [], [], 0
     for up_to, tolerance in TOLERANCES:
         # The score of the artifact has no step and belongs to the last one.
@@ -104,11 +108,12 @@ def ranks_of(launcher):
     return found
 
 
-def kill_and_resume(job, rng, size, kills):
-    """Problems of a job whose ranks are killed; each time it is resumed with as many processes."""
+def kill_and_resume(job, rng, out_dir, sizes, kills):
+    """Problems of a job whose ranks are killed; each time it is resumed with the next of these numbers of processes."""
     problems = []
     for number in range(1, kills + 1):
-        run = job.start(size, "killed", "--resume", "auto")
+        size = sizes[number % len(sizes)]
+        run = job.start(size, out_dir, "--resume", "auto")
         step = rng.randint(0, job.args.steps - 1)
         run.wait_for(lambda line: step == 0 or (steps_done(line) or 0) >= step)
         time.sleep(rng.random() * (2.0 if step == 0 else 0.1))
@@ -122,12 +127,12 @@ def kill_and_resume(job, rng, size, kills):
         status = run.finish()
         took = time.monotonic() - killed
         named = f"rank {rank} " in run.text() and "lost" in run.text() or f"rank {rank} was killed" in run.text()
-        print(f"kill {number}: rank {rank} after step {step}: exit status {status} in {took:.1f} s", flush=True)
+        print(f"kill {number}: rank {rank} of {size} after step {step}: exit status {status} in {took:.1f} s", flush=True)
         if status != 128 + signal.SIGKILL:
             problems.append(f"kill {number}: exit status {status}, not that of the killed rank:\n{run.text()}")
         if not named:
-            problems.append(f"kill {number}: nothing names rank {rank}:\n{run.text()}")
-    job.finish(size, "killed", "--resume", "auto")
+            problems.append(f"kill {number}: no message names rank {rank}:\n{run.text()}")
+    job.finish(sizes[0], out_dir, "--resume", "auto")
     return problems
 
 
@@ -158,7 +163,7 @@ def check_mistakes(job, size):
         if status != expected or len(errors) != 1 or said not in errors[0]:
             problems.append(f"{what}: exit status {status}:\n{run.text()}")
     if (job.work / "mistakes").exists():
-        problems.append("a folder was made for a run that never began")
+        problems.append("a folder was created for a run that never started")
     return problems
 
 
@@ -183,8 +188,10 @@ def prove(args, work, rng):
     problems += check_interrupt(job, 2)
     problems += check_mistakes(job, 2)
     if args.kills:
-        problems += kill_and_resume(job, rng, 2, args.kills)
+        problems += kill_and_resume(job, rng, "killed", [2], args.kills)
         problems += compare(job.folder("of_2"), job.folder("killed"))
+        problems += kill_and_resume(job, rng, "killed_in_turn", [2, 4], args.kills)
+        problems += compare_losses("killed and resumed by 2 and 4 in turn", losses(single), losses(job.folder("killed_in_turn")))
     if args.torchrun:
         command = [args.torchrun, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python",
                    str(args.train_gpt), *job.flags("torchrun")]
@@ -221,7 +228,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--torchrun", help="a Python with PyTorch")
+    parser.add_argument("--torchrun", help="also start the run by the torchrun of this Python with PyTorch")
     args = parser.parse_args()
 
     return report(lambda work: prove(args, work, random.Random(args.seed)))

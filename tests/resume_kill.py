@@ -2,8 +2,9 @@
 """Checks that a killed and resumed run ends like an uninterrupted one.
 
 One small CPU run finishes uninterrupted. The same run is then started again, killed with SIGKILL at random moments
-(while it starts, inside a step, while it saves or writes its results) and resumed after each. Compared at the end: all
-model files byte for byte, and the lines of metrics.jsonl, times left out. --config and --set make it another run.
+(while it starts, inside a step, while it saves or writes its results) and resumed after each kill. At the end all model
+files must be the same byte for byte, and metrics.jsonl must have the same lines, except for times. --config and --set make
+it another run.
 """
 
 import argparse
@@ -87,7 +88,7 @@ class Run:
                     return False
                 if not self.changed.wait(timeout=give_up - time.monotonic()):
                     self.process.kill()
-                    sys.exit(f"no end after {DEADLINE_S} s; last line: {self.lines[-1][1] if self.lines else '(none)'}")
+                    sys.exit(f"still running after {DEADLINE_S} s; last line: {self.lines[-1][1] if self.lines else '(none)'}")
 
     def finish(self):
         """To the end, by itself. The exit status."""
@@ -175,12 +176,12 @@ def compare(calm, disturbed):
     a, b = metrics(calm / "metrics.jsonl"), metrics(disturbed / "metrics.jsonl")
     for line in a:
         if line not in b:
-            problems.append(f"metrics.jsonl lacks or changed: {json.dumps(line)}")
+            problems.append(f"metrics.jsonl lacks this line or has it changed: {json.dumps(line)}")
     for i, line in enumerate(b):
         if line not in a:
-            problems.append(f"metrics.jsonl has, and should not: {json.dumps(line)}")
+            problems.append(f"metrics.jsonl should not have this line: {json.dumps(line)}")
         elif line in b[:i]:
-            problems.append(f"metrics.jsonl has twice: {json.dumps(line)}")
+            problems.append(f"metrics.jsonl has this line twice: {json.dumps(line)}")
     if not problems and a != b:
         problems.append("metrics.jsonl has the same lines in another order")
     temporary = [str(path.relative_to(disturbed)) for path in disturbed.rglob("*.tmp.*")]
@@ -192,24 +193,25 @@ def compare(calm, disturbed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, help="default: beside train_gpt; needed without --data-path")
-    parser.add_argument("--data-path", type=Path, help="folder of shards; default: a little text made here")
+    parser.add_argument("--prepare-data", type=Path, help="makes the data without --data-path; default: next to train_gpt")
+    parser.add_argument("--data-path", type=Path, help="folder of shards; default: a little random text")
     parser.add_argument("--tokenizer-path", type=Path, help="SentencePiece model of those shards")
     parser.add_argument("--vocab-size", type=int, default=320)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=1, help="of the moments and of the text (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of the moments and the text (default: 1)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--save-every", type=int, default=5)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--seq-len", type=int, default=64)
     parser.add_argument("--batch-tokens", type=int, default=4096)
-    parser.add_argument("--config", type=Path, help="a preset; the options here overrule it")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another option; without VALUE: the preset's")
-    parser.add_argument("--keep", type=Path, help="work in this new folder and leave it")
+    parser.add_argument("--config", type=Path, help="a preset, overridden by the options here")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="one more option; without VALUE: as in the preset")
+    parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
     args = parser.parse_args()
     if (args.data_path is None) != (args.tokenizer_path is None):
-        parser.error("--data-path and --tokenizer-path belong together")
+        parser.error("--data-path and --tokenizer-path must be used together")
 
     rng = random.Random(args.seed)
     if args.keep:
@@ -254,9 +256,9 @@ def prove(args, work, rng):
 
     calm = start("calm")
     if calm.finish() != 0:
-        sys.exit(f"the undisturbed run failed:\n{calm.text()}")
+        sys.exit(f"the uninterrupted run failed:\n{calm.text()}")
     phases = timeline(calm, args.steps)
-    print(f"undisturbed: {sum(phases):.1f} s, first step after {phases[0]:.2f} s, results {phases[-1]:.2f} s", flush=True)
+    print(f"uninterrupted: {sum(phases):.1f} s, first step after {phases[0]:.2f} s, results {phases[-1]:.2f} s", flush=True)
 
     resume = ("--resume", "auto")
     killed = work / "killed" / RUN_ID

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Checks that the arms of a sweep over rotations start equal: bit-identical initial weights, and the same tokens in
+"""Checks that the arms of a sweep over RoPE options start out equal: bit-identical initial weights, and the same tokens in
 the same order.
 
-Weights: runs of no steps store them; every tensor of final_model.pt is compared. Tokens: the projections back to the residual
-stream begin at zero, so the loss of the first step depends on tokens and weights but not on the rotation, and must agree to
-the last bit; and checkpoints say where in the data a run is. That later losses differ shows that the arms are different models.
+Weights: runs of zero steps store them; every tensor of final_model.pt is compared. Tokens: the projections back to the residual
+stream start at zero, so the loss of the first step depends on tokens and weights but not on the rotation, and must agree to
+the last bit; and checkpoints record how far in the data a run is. Later losses must differ, as the arms are different models.
 """
 
 import json
@@ -47,12 +47,12 @@ def prove(sweep):
         sweep.run("trained", *varied, "--seed", "1,2", steps=8)
     stored = {seed: [weights(run) for run in one_seed(sweep.work / "start", seed)] for seed in (1, 2)}
     if [len(runs) for runs in stored.values()] != [6, 6] or len(stored[1][0]) < 10:
-        problems.append("expected 6 runs of either seed, of at least 10 tensors")
+        problems.append("expected 6 runs per seed, with at least 10 tensors each")
     for seed, runs in stored.items():
         if any(run != runs[0] for run in runs):
             problems.append(f"initial weights differ between arms, seed {seed}")
     if stored[1][0] == stored[2][0]:
-        problems.append("initial weights are the same for both seeds: they are not what is stored")
+        problems.append("stored weights are the same for both seeds, so they are not the initial weights")
 
     for seed in (1, 2):
         runs = one_seed(sweep.work / "trained", seed)
@@ -62,12 +62,12 @@ def prove(sweep):
         if len({values[0] for values in losses}) != 1:
             problems.append(f"the first step's loss differs between arms, seed {seed}: {[values[0] for values in losses]}")
         if len({values[-1] for values in losses}) != len(losses):
-            problems.append(f"arms of seed {seed} end alike: {[values[-1] for values in losses]}")
+            problems.append(f"arms of seed {seed} do not all end with different losses: {[values[-1] for values in losses]}")
         places = {place_in_data(run) for run in runs}
         if len(places) != 1:
-            problems.append(f"after 8 steps the arms of seed {seed} are at different places of the data: {places}")
+            problems.append(f"after 8 steps the arms of seed {seed} are at different places in the data: {places}")
     if not problems:
-        print("ok: the same weights and tokens in 6 arms of 2 seeds")
+        print("ok: 6 arms start with the same weights and tokens, for each of 2 seeds")
     return problems
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that the source bundle of train_gpt has all includes and CMake files, and no other program.
+"""Checks that the source bundle of train_gpt has every file that its sources and CMake files include, and no other program.
 
     tests/source_bundle.py --bundle build/source_bundle.tar.xz
 """

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compares the calls that benchmarks/step_cost.py counts with those in the trace of a step of train_gpt.
 
-The run is on the CPU. Where the processor multiplies bfloat16 in vectors, its operations are those of a GPU. On other instruction
-levels some have CPU-specific forms: qkv_heads is linear_qkv and qk_norm_rope_gain, and relu_squared_mlp has its two
-products inside. What autograd adds up is the same on all, and is compared too.
+The run is on the CPU. Where the processor has vector instructions for bfloat16 products, it calls the same operations as a GPU.
+At other instruction set levels some have CPU-specific forms: linear_qkv and qk_norm_rope_gain instead of qkv_heads, and
+relu_squared_mlp with its two products inside. The sums that autograd makes are the same everywhere, and are compared, too.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def main():
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
-        print(f"ok: the calls of {len(CHANGES)} shapes")
+        print(f"ok: the calls of {len(CHANGES)} shapes agree")
     return 1 if problems else 0
 
 

@@ -2,7 +2,7 @@
 """Checks that a sweep killed during its runs and restarted ends with the sweep.csv of an uninterrupted one.
 
 sweep_gpt gets SIGKILL at chosen moments: while a run starts, inside its steps, right after a checkpoint, while results
-are written. Its children must die with it. Compared at the end, byte for byte: sweep.csv and each run's trajectory.csv.
+are written. Its children must die with it. At the end sweep.csv and each run's trajectory.csv must be the same byte for byte.
 """
 
 import random
@@ -45,7 +45,7 @@ def prove(sweep):
     rng = random.Random(1)
     started = time.monotonic()
     sweep.run("calm", *VARIED)
-    print(f"undisturbed: {time.monotonic() - started:.1f} s", flush=True)
+    print(f"uninterrupted: {time.monotonic() - started:.1f} s", flush=True)
     killed = sweep.work / "killed"
     for number, kind in enumerate(("runs", "steps", "checkpoints", "models", "steps", "runs", "checkpoints"), start=1):
         process = sweep.start(str(killed), *VARIED)
@@ -53,19 +53,19 @@ def prove(sweep):
         while process.poll() is None and state(killed)[kind] <= before[kind]:
             if time.monotonic() > give_up:
                 process.kill()
-                sys.exit(f"no more {kind} after {DEADLINE_S} s")
+                sys.exit(f"no new {kind} within {DEADLINE_S} s")
             time.sleep(0.002)
         time.sleep(rng.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if process.returncode != -signal.SIGKILL:
-            return [f"the sweep ended by itself, with {process.returncode}, before kill {number}: give it more to do"]
+            return [f"the sweep ended by itself, with exit status {process.returncode}, before kill {number}: make it longer"]
         give_up = time.monotonic() + 10
         while running_in(killed):
             if time.monotonic() > give_up:
-                return [f"train_gpt outlived its killed sweep: {running_in('killed')}"]
+                return [f"train_gpt outlived its killed sweep: {running_in(killed)}"]
             time.sleep(0.01)
-        print(f"kill {number} after one more of {kind}: {state(killed)}", flush=True)
+        print(f"kill {number}, after a change of {kind}: {state(killed)}", flush=True)
 
     sweep.run(str(killed), *VARIED)
     problems = []

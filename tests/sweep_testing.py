@@ -17,8 +17,8 @@ def arguments(doc):
     parser.add_argument("--sweep-gpt", type=Path, required=True)
     parser.add_argument("--train-gpt", type=Path, required=True)
     parser.add_argument("--prepare-data", type=Path, required=True)
-    parser.add_argument("--eval-gpt", type=Path, help="measure with this program; default: do not measure")
-    parser.add_argument("--keep", type=Path, help="work in this new folder and leave it")
+    parser.add_argument("--eval-gpt", type=Path, help="measure the models with this program; default: do not measure")
+    parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
     return parser
 
 

@@ -2,9 +2,9 @@
 """Checks a job of train_gpt on two hosts: two network namespaces of this machine, joined by a pair of virtual interfaces. Each has
 a folder of its own for its runs.
 
-The job trains; is stopped by a signal to one side and resumed; is cut in two by taking an interface down, upon which both sides
-must end and name the rank they miss, and resumed again. It must end with the bytes of an undisturbed job. Exits with 77 where
-namespaces cannot be made (that takes root and iproute2).
+The job is stopped by a signal to one side and resumed; then it is cut in two by taking an interface down, after which both sides
+must end and name the rank that they lost, and is resumed again. It must end with the same bytes as an uninterrupted job. Exits
+with 77 (skipped) where namespaces cannot be created, which takes root and iproute2.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Network:
         except (OSError, subprocess.CalledProcessError) as error:
             self.__exit__()
             detail = getattr(error, "stderr", "") or error
-            print(f"skipped: no network namespaces here: {detail}")
+            print(f"skipped: cannot create network namespaces: {detail}")
             sys.exit(SKIPPED)
         return self
 
@@ -53,6 +53,11 @@ class Network:
 
     def link(self, side, state):
         self.ip("-n", self.names[side], "link", "set", f"veth{side}", state)
+
+    def limit(self, side, rate):
+        """What a side sends."""
+        words = "root tbf burst 256k latency 50ms rate".split()
+        subprocess.run(self.command(side, ["tc", "qdisc", "add", "dev", f"veth{side}", *words, rate]), check=True)
 
     def command(self, side, words):
         return ["ip", "netns", "exec", self.names[side], *words]
@@ -113,7 +118,7 @@ def prove(args, work):
     with Network() as network:
         job = TwoHosts(args, work, random.Random(1), network)
         calm = job.finish_both("calm")
-        problems = [] if (calm / "rank_1.txt").exists() else ["rank 1 left no log"]
+        problems = [] if (calm / "rank_1.txt").exists() else ["rank 1 wrote no log"]
         problems += check_stop(job)
         problems += check_cut(job, network)
         problems += compare(calm, job.finish_both("disturbed", "--resume", "auto"))

@@ -4,8 +4,8 @@
     PGOLF_UPSTREAM=.../train_gpt.py tests/upstream_ranks.py --train-gpt build/bin/train_gpt --data-path ... --tokenizer-path ...
 
 Upstream's main(), loader, DistributedDataParallel and Muon run as they are. Replaced in memory: CUDA by the CPU, NCCL by gloo,
-torch.compile by nothing, bfloat16 by float32 outside of Muon; and its training loss, rank 0's own, by the mean of all ranks with
-more digits. Exits with 77 without upstream's file, PyTorch or data.
+bfloat16 by float32 outside of Muon, and the logged training loss, rank 0's own, by the mean of all ranks with more digits;
+torch.compile is left out. Exits with 77 (skipped) if upstream's file, PyTorch, sentencepiece or the data is missing.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def main():
     parser.add_argument("--upstream", default=os.environ.get("PGOLF_UPSTREAM"), help="default: $PGOLF_UPSTREAM")
     args = parser.parse_args()
     if not args.upstream or not Path(args.upstream).exists():
-        skip("upstream's train_gpt.py is not here; name it in PGOLF_UPSTREAM")
+        skip("upstream's train_gpt.py was not found; set PGOLF_UPSTREAM to its path")
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("sentencepiece") is None:
         skip("this Python has no PyTorch or no sentencepiece")
     if not any(args.data_path.glob("fineweb_train_*.bin")):
@@ -133,7 +133,8 @@ def main():
     for key, tolerance in TOLERANCES.items():
         difference = abs(got[key] - theirs[key])
         failed |= not difference <= tolerance
-        print(f"{key[0]}_loss at step {key[1]}: {got[key]:.9f}, upstream {theirs[key]:.9f}, difference {difference:.1e} of {tolerance:.0e}")
+        print(f"{key[0]}_loss at step {key[1]}: {got[key]:.9f}, upstream {theirs[key]:.9f}, "
+              f"difference {difference:.1e}, tolerance {tolerance:.0e}")
     print("FAILED" if failed else "ok")
     return 1 if failed else 0
 

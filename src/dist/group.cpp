@@ -27,11 +27,13 @@ namespace {
 /// Bytes that travel at once: large enough for a link's full speed, small enough that several are on their way.
 constexpr int64_t kBucketBytes = int64_t{32} << 20;
 
+constexpr int kEveryRank = -1;
+
 /// Some of a list of tensors, of one dtype, one after the other in memory.
 struct Bucket {
   std::vector<at::Tensor> parts;
   at::Tensor flat;
-  int owner = 0;
+  int owner = kEveryRank;  ///< whose values these are
 
   void pack(at::ScalarType dtype) {
     std::vector<at::Tensor> rows;
@@ -143,6 +145,30 @@ struct Group::Peers {
     }
   }
 
+  using WorkPtr = c10::intrusive_ptr<c10d::Work>;
+
+  /// Sends every bucket; what is returned waits for them and stores what this process does not have.
+  Wait start(std::vector<Bucket> buckets, std::optional<at::ScalarType> dtype,
+             const std::function<WorkPtr(const Bucket&)>& send) {
+    at::NoGradGuard no_grad;
+    std::vector<WorkPtr> works;
+    guarded([&] {
+      for (auto& bucket : buckets) {
+        bucket.pack(dtype.value_or(bucket.parts[0].scalar_type()));
+        works.push_back(send(bucket));
+      }
+    });
+    return [this, buckets = std::move(buckets), works = std::move(works)] {
+      at::NoGradGuard no_grad;
+      guarded([&] {
+        for (size_t i = 0; i < works.size(); ++i) {
+          works[i]->wait();
+          if (buckets[i].owner != device_backend->getRank()) buckets[i].unpack();
+        }
+      });
+    };
+  }
+
   std::vector<double> all_reduce(std::vector<double> values, c10d::ReduceOp::RedOpType op) {
     std::vector<at::Tensor> tensor{torch::from_blob(values.data(), {static_cast<int64_t>(values.size())}, at::kDouble)};
     c10d::AllreduceOptions options;
@@ -166,44 +192,28 @@ Group::Group(const Process& process, const DistConfig& config, at::Device device
 Group::~Group() = default;
 
 const char* Group::backend() const {
-  return peers_ == nullptr ? "none" : peers_->device_backend == peers_->host ? "gloo" : "nccl";
+  return !connected() ? "none" : on_device() ? "nccl" : "gloo";
 }
 
-void Group::sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype) {
-  if (!connected()) return;
-  at::NoGradGuard no_grad;
-  auto buckets = buckets_of(tensors, [](size_t) { return 0; });
-  std::vector<c10::intrusive_ptr<c10d::Work>> works;
-  peers_->guarded([&] {
-    for (auto& bucket : buckets) {
-      bucket.pack(dtype.value_or(bucket.parts[0].scalar_type()));
-      std::vector<at::Tensor> flat{bucket.flat};
-      works.push_back(peers_->device_backend->allreduce(flat));
-    }
-    for (size_t i = 0; i < works.size(); ++i) {
-      works[i]->wait();
-      buckets[i].unpack();
-    }
+bool Group::on_device() const {
+  return connected() && peers_->device_backend != peers_->host;
+}
+
+Group::Wait Group::start_sum(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype) {
+  if (!connected()) return [] {};
+  return peers_->start(buckets_of(tensors, [](size_t) { return kEveryRank; }), dtype, [this](const Bucket& bucket) {
+    std::vector<at::Tensor> flat{bucket.flat};
+    return peers_->device_backend->allreduce(flat);
   });
 }
 
-void Group::broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner) {
-  if (!connected()) return;
-  at::NoGradGuard no_grad;
-  auto buckets = buckets_of(tensors, owner);
-  std::vector<c10::intrusive_ptr<c10d::Work>> works;
-  peers_->guarded([&] {
-    for (auto& bucket : buckets) {
-      bucket.pack(bucket.parts[0].scalar_type());
-      std::vector<at::Tensor> flat{bucket.flat};
-      c10d::BroadcastOptions options;
-      options.rootRank = bucket.owner;
-      works.push_back(peers_->device_backend->broadcast(flat, options));
-    }
-    for (size_t i = 0; i < works.size(); ++i) {
-      works[i]->wait();
-      if (buckets[i].owner != rank()) buckets[i].unpack();
-    }
+Group::Wait Group::start_broadcast(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner) {
+  if (!connected()) return [] {};
+  return peers_->start(buckets_of(tensors, owner), std::nullopt, [this](const Bucket& bucket) {
+    std::vector<at::Tensor> flat{bucket.flat};
+    c10d::BroadcastOptions options;
+    options.rootRank = bucket.owner;
+    return peers_->device_backend->broadcast(flat, options);
   });
 }
 

@@ -126,7 +126,6 @@ class Measurement {
     ScoreOptions options;
     options.seq_len = options.stride = seq_len;
     options.batch_tokens = options_.batch_tokens;
-    options.device = options_.device;
     options.progress = [&](int64_t done, int64_t total) { report(what, done, total); };
     const StreamScore score = score_stream(model_, validation.tokens(), options);
     return {summarize(score, validation.tokens(), byte_counts_, seq_len), by_position(score, seq_len)};

@@ -1,7 +1,12 @@
 #include "pgolf/eval/score.h"
 
+#include <c10/core/DeviceGuard.h>
+
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <mutex>
+#include <thread>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -9,27 +14,67 @@
 
 namespace pgolf {
 
-void StreamScore::add(const ScoredWindow& window, std::span<const float> scored) {
-  losses.insert(losses.end(), scored.begin(), scored.end());
-  for (int64_t position = window.first_scored; position < window.length; ++position)
-    positions.push_back(static_cast<int32_t>(position));
+void StreamScore::set(const ScoredWindow& window, std::span<const float> scored) {
+  for (size_t i = 0; i < scored.size(); ++i) {
+    const int64_t position = window.first_scored + static_cast<int64_t>(i);
+    losses[static_cast<size_t>(window.begin + position)] = scored[i];
+    positions[static_cast<size_t>(window.begin + position)] = static_cast<int32_t>(position);
+  }
 }
 
-StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) {
-  const auto targets = static_cast<int64_t>(tokens.size()) - 1;
-  const auto windows = plan_windows(targets, options.seq_len, options.stride);
-  StreamScore score;
-  score.losses.reserve(static_cast<size_t>(targets));
-  score.positions.reserve(static_cast<size_t>(targets));
+namespace {
+
+/// Windows of one length, computed together.
+struct Batch {
+  size_t first, last;
+};
+
+std::vector<Batch> plan_batches(const std::vector<ScoredWindow>& windows, size_t most) {
+  std::vector<Batch> batches;
+  for (size_t first = 0; first < windows.size(); first = batches.back().last) {
+    size_t last = first + 1;
+    while (last < windows.size() && last - first < most && windows[last].length == windows[first].length) ++last;
+    batches.push_back({first, last});
+  }
+  return batches;
+}
+
+}  // namespace
+
+StreamScore score_stream(std::vector<Gpt>& models, std::span<const uint16_t> tokens, const ScoreOptions& options) {
+  const size_t targets = tokens.size() - 1;
+  const auto windows = plan_windows(static_cast<int64_t>(targets), options.seq_len, options.stride);
+  const auto batches = plan_batches(windows, static_cast<size_t>(std::max<int64_t>(1, options.batch_tokens / options.seq_len)));
+  StreamScore score(targets);
+  std::mutex mutex;
+  size_t next = 0;
   int64_t done = 0;
-  score_windows(model, tokens, windows, std::max<int64_t>(1, options.batch_tokens / options.seq_len), options.device,
-                [&](const ScoredWindow& window, std::span<const float> losses) {
-                  score.add(window, losses);
-                  if (options.progress) options.progress(++done, static_cast<int64_t>(windows.size()));
-                });
-  if (static_cast<int64_t>(score.losses.size()) != targets)
-    throw Error(ExitCode::internal,
-                format("%zu of %lld targets were scored", score.losses.size(), static_cast<long long>(targets)));
+  std::exception_ptr error;
+  const auto take_batches = [&](Gpt& model) {
+    const c10::DeviceGuard device(model->tok_emb->weight.device());
+    std::unique_lock lock(mutex);
+    while (next < batches.size() && error == nullptr) {
+      const Batch batch = batches[next++];
+      lock.unlock();
+      std::exception_ptr problem;
+      try {
+        const auto part = std::span(windows).subspan(batch.first, batch.last - batch.first);
+        score_windows(model, tokens, part, static_cast<int64_t>(part.size()),
+                      [&](const ScoredWindow& window, std::span<const float> losses) { score.set(window, losses); });
+      } catch (...) {
+        problem = std::current_exception();
+      }
+      lock.lock();
+      if (error == nullptr) error = problem;
+      done += static_cast<int64_t>(batch.last - batch.first);
+      if (error == nullptr && options.progress) options.progress(done, static_cast<int64_t>(windows.size()));
+    }
+  };
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < models.size(); ++i) others.emplace_back([&, i] { take_batches(models[i]); });
+  take_batches(models[0]);
+  for (auto& thread : others) thread.join();
+  if (error != nullptr) std::rethrow_exception(error);
   return score;
 }
 

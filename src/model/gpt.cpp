@@ -89,7 +89,8 @@ at::Tensor GptImpl::hidden(const at::Tensor& input_ids, KvCache* cache) {
   auto x = embedded(input_ids, cache);
   const auto x0 = x;
   const auto values = ve_shared ? ve_shared(input_ids, path_) : at::Tensor();
-  BlockPass pass{cache};
+  BlockPass pass;
+  pass.cache = cache;
   const auto run = [&](int layer) {
     pass.values = values_of(layer, values);
     x = blocks[static_cast<size_t>(layer)](x, x0, pass);

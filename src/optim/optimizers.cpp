@@ -157,12 +157,15 @@ void Muon::step() {
   ops::muon_update_(matrices, step_, path_);
 }
 
-void Muon::share_updates(Group& group) {
-  if (!group.connected()) return;
+Group::Wait Muon::share_updates(Group& group) {
+  if (!group.connected()) return [] {};
   std::vector<at::Tensor> matrices;
   for (const auto& [name, tensor] : parameters_) matrices.push_back(tensor);
-  group.broadcast_(matrices, [&](size_t i) { return static_cast<int>(i) % group.world_size(); });
-  for (const auto& matrix : matrices) ops::mark_changed(matrix);
+  auto wait = group.start_broadcast(matrices, [&](size_t i) { return static_cast<int>(i) % group.world_size(); });
+  return [wait = std::move(wait), matrices = std::move(matrices)] {
+    wait();
+    for (const auto& matrix : matrices) ops::mark_changed(matrix);
+  };
 }
 
 void Muon::share_state(Group& group) {
@@ -208,12 +211,12 @@ void Optimizers::schedule(double lr_scale, double momentum) {
   muon_matrix_.schedule(lr_scale, momentum);
 }
 
-void Optimizers::step() {
-  tok_emb_.step();
-  lm_head_.step();
+void Optimizers::step(Group& group) {
+  // First, so that its matrices travel while the others work.
   muon_matrix_.step();
-  adam_matrix_.step();
-  scalar_.step();
+  const auto wait = muon_matrix_.share_updates(group);
+  for (auto* adam : {&tok_emb_, &lm_head_, &adam_matrix_, &scalar_}) adam->step();
+  wait();
 }
 
 void Optimizers::zero_grad() {

@@ -52,7 +52,7 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
   if (have_cuda && config.device != DeviceChoice::cpu) {
-    const int index = process.local_rank(), count = static_cast<int>(torch::cuda::device_count());
+    const int index = process.local_rank(), count = gpu_count();
     if (index >= count) {
       throw Error(ExitCode::unavailable, format("LOCAL_RANK=%d, but this machine has %d GPUs", index, count),
                   "start one process per GPU, or use DEVICE=cpu");
@@ -103,6 +103,10 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
 
 const char* dtype_name(at::ScalarType dtype) {
   return dtype == at::kBFloat16 ? "bfloat16" : "float32";
+}
+
+int gpu_count() {
+  return static_cast<int>(torch::cuda::device_count());
 }
 
 std::string gpu_description(const at::Device& device) {

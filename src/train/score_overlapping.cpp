@@ -39,25 +39,21 @@ void score_overlapping(Trainer& trainer, const RunFolder& folder) {
   if (score.eval_stride == 0) return;
   Gpt& model = trainer.model();
   Group& group = trainer.group();
-  const at::Device device = trainer.runtime().device;
   const auto tokens = trainer.validation().tokens();
   const int64_t seq_len = trainer.config().data.train_seq_len;
   const auto windows = plan_windows(trainer.validation().targets(), seq_len, score.eval_stride);
-  const auto count = static_cast<int64_t>(windows.size()), first = count * group.rank() / group.world_size(),
-             end = count * (group.rank() + 1) / group.world_size();
-  write_sums(trainer, folder, "sliding_window", end - first, [&](const OnScored& on_scored) {
-    const auto share = std::span(windows).subspan(static_cast<size_t>(first), static_cast<size_t>(end - first));
-    score_windows(model, tokens, share, kWindowsPerBatch, device, on_scored);
-  });
+  const auto [first, end] = group.share(static_cast<int64_t>(windows.size()));
+  const auto share = std::span(windows).subspan(static_cast<size_t>(first), static_cast<size_t>(end - first));
+  write_sums(trainer, folder, "sliding_window", static_cast<int64_t>(share.size()),
+             [&](const OnScored& on_scored) { score_windows(model, tokens, share, kWindowsPerBatch, on_scored); });
   if (!score.ttt.enabled) return;
   if (group.is_master()) {
     const int64_t chunks = (trainer.validation().targets() + score.ttt.chunk_tokens - 1) / score.ttt.chunk_tokens;
     log::info(
         format("ttt:start chunks:%lld ttt_lr:%g ttt_epochs:%d", static_cast<long long>(chunks), score.ttt.lr, score.ttt.epochs));
   }
-  write_sums(trainer, folder, "ttt", end - first, [&](const OnScored& on_scored) {
-    const TestTimeWindows wanted{
-        .seq_len = seq_len, .stride = score.eval_stride, .per_batch = kWindowsPerBatch, .device = device};
+  write_sums(trainer, folder, "ttt", static_cast<int64_t>(share.size()), [&](const OnScored& on_scored) {
+    const TestTimeWindows wanted{.seq_len = seq_len, .stride = score.eval_stride, .per_batch = kWindowsPerBatch};
     train_at_test_time(model, tokens, wanted, score.ttt, group, on_scored);
   });
 }

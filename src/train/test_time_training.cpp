@@ -16,11 +16,6 @@ namespace {
 
 constexpr double kMaxGradNorm = 1.0;
 
-/// Rank's share of so many things: [first, second).
-std::pair<int64_t, int64_t> share(int64_t count, const Group& group) {
-  return {count * group.rank() / group.world_size(), count * (group.rank() + 1) / group.world_size()};
-}
-
 /// torch.optim.SGD with momentum, without dampening.
 class Sgd {
  public:
@@ -70,7 +65,7 @@ class TestTimeTrainer {
   /// One step on sequences one after the other, of which each rank takes some.
   void step(int64_t begin, int64_t sequences, TrainedChunk* chunk) {
     sgd_.zero_grad();
-    const auto [first, last] = share(sequences, group_);
+    const auto [first, last] = group_.share(sequences);
     double loss = 0;
     if (last > first) loss = backward(begin + first * windows_.seq_len, last - first, sequences);
     if (group_.connected()) {
@@ -99,7 +94,7 @@ class TestTimeTrainer {
     auto ids = torch::empty({targets + 1}, torch::kLong);
     const auto from = tokens_.begin() + begin;
     std::copy(from, from + targets + 1, ids.data_ptr<int64_t>());
-    ids = ids.to(windows_.device);
+    ids = ids.to(model_->tok_emb->weight.device());
     const double weight = static_cast<double>(sequences) / static_cast<double>(all);
     const auto loss =
         model_(ids.narrow(0, 0, targets).view({sequences, -1}), ids.narrow(0, 1, targets).view({sequences, -1}), weight);
@@ -130,9 +125,9 @@ void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const Test
     TrainedChunk chunk{.index = chunk_of(all[first]), .count = chunks};
     while (last < all.size() && chunk_of(all[last]) == chunk.index) ++last;
     chunk.windows = static_cast<int64_t>(last - first);
-    const auto [mine, end] = share(chunk.windows, group);
+    const auto [mine, end] = group.share(chunk.windows);
     score_windows(model, tokens, std::span(all).subspan(first + static_cast<size_t>(mine), static_cast<size_t>(end - mine)),
-                  windows.per_batch, windows.device, on_scored);
+                  windows.per_batch, on_scored);
     if (chunk.index < chunks - 1 && ttt.epochs > 0) {
       const double done = static_cast<double>(chunk.index) / static_cast<double>(chunks - 1);
       chunk.lr = ttt.lr * 0.5 * (1 + std::cos(std::numbers::pi * done));

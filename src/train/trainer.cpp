@@ -1,6 +1,5 @@
 #include "pgolf/train/trainer.h"
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 #include <torch/utils.h>
 
@@ -9,7 +8,7 @@
 #include <cmath>
 #include <filesystem>
 
-#include "pgolf/artifact/layout.h"
+#include "gradient_average.h"
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
@@ -54,14 +53,24 @@ std::string python_bool(bool value) {
   return value ? "True" : "False";
 }
 
-constexpr const char* generator_name = "generator";
+std::optional<at::ScalarType> sum_dtype(DtypeChoice choice) {
+  if (choice == DtypeChoice::automatic) return std::nullopt;
+  return choice == DtypeChoice::bfloat16 ? at::kBFloat16 : at::kFloat;
+}
+
+/// What NCCL sends can be recorded; what gloo sends goes through the host.
+Runtime runtime_for(const Runtime& runtime, const Group& group) {
+  Runtime own = runtime;
+  if (group.connected() && !group.on_device()) own.cuda_graphs = false;
+  return own;
+}
 
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, const Runtime& runtime, Group& group)
     : config_(config),
       resolved_(std::move(resolved)),
-      runtime_(runtime),
+      runtime_(runtime_for(runtime, group)),
       group_(group),
       metadata_(metadata_for_file(config.model, config.data.train_seq_len)),
       tokenizer_(checked_tokenizer(config)),
@@ -72,10 +81,11 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       average_(model_, config.optim.ema_decay),
       micro_batches_(config, runtime, group.process()),
       replicas_(std::make_unique<Replicas>(model_, config.runtime.ops, micro_batches_.plan().parallel)),
+      gradient_average_(std::make_unique<GradientAverage>(model_, group, sum_dtype(config.dist.gradient_dtype))),
       report_(torch::zeros({micro_batches_.count() + static_cast<int64_t>(model_->parameters().size())},
                            at::TensorOptions().device(runtime.device).dtype(at::kFloat))),
       losses_(report_.narrow(0, 0, micro_batches_.count())) {
-  const auto graphs = std::make_shared<bool>(runtime.cuda_graphs);
+  const auto graphs = std::make_shared<bool>(runtime_.cuda_graphs);
   const auto memory = [this] {
     std::vector<const void*> addresses;
     for (const auto& parameter : model_->parameters()) {
@@ -163,13 +173,16 @@ void Trainer::accumulate_gradients() {
     for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
   }
   clear_gradients();
-  replicas_->run(micro_batches_.count(), [this](Gpt& model, int64_t i) {
+  const bool in_order = micro_batches_.plan().parallel == 1;
+  replicas_->run(micro_batches_.count(), [&](Gpt& model, int64_t i) {
+    if (in_order && i == micro_batches_.count() - 1) gradient_average_->start();
     const auto [inputs, targets] = micro_batches_.get(i);
     const double weight = 1.0 / static_cast<double>(micro_batches_.count());
     const auto loss = model(inputs, targets, weight);
     losses_[i].copy_(loss.detach());
     (loss * weight).backward();
   });
+  gradient_average_->finish();
 }
 
 /// Stores the norms after the losses, so that both are copied to the host together.
@@ -182,19 +195,6 @@ void Trainer::measure_gradients() {
   for (auto& norm : norms) norm = norm.to(at::kFloat);
   norms_ = report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size()));
   norms_.copy_(at::stack(norms));
-}
-
-void Trainer::average_gradients() {
-  torch::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  for (const auto& parameter : model_->parameters()) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
-  }
-  // Divided first, as in DistributedDataParallel: a sum in bfloat16 then stays in range.
-  at::_foreach_div_(gradients, static_cast<double>(group_.world_size()));
-  const auto dtype = config_.dist.gradient_dtype;
-  if (dtype == DtypeChoice::automatic) return group_.sum_(gradients);
-  group_.sum_(gradients, dtype == DtypeChoice::bfloat16 ? at::kBFloat16 : at::kFloat);
 }
 
 std::vector<float> Trainer::losses_of_all_ranks(const at::Tensor& losses) {
@@ -212,13 +212,9 @@ StepRecord Trainer::forward_backward() {
   gradient_graph_->run(
       [this] {
         accumulate_gradients();
-        if (!group_.connected()) measure_gradients();
+        measure_gradients();
       },
       losses_);
-  if (group_.connected()) {
-    average_gradients();
-    measure_gradients();
-  }
   StepRecord record;
   float sum = 0;
   const auto report = report_.cpu();
@@ -263,11 +259,9 @@ void Trainer::update_weights(double lr_scale, double muon_momentum) {
   optimizers_.schedule(lr_scale, muon_momentum);
   update_graph_->run([this] {
     if (config_.optim.grad_clip_norm > 0) clip_grad_norm(model_->parameters(), config_.optim.grad_clip_norm);
-    optimizers_.step();
-    if (!group_.connected()) average_.update();
+    optimizers_.step(group_);
+    average_.update();
   });
-  optimizers_.share_updates(group_);
-  if (group_.connected()) average_.update();
   if (!runtime_.cuda_graphs) return optimizers_.zero_grad();
   // LibTorch does not notice that a replay changes the weights.
   for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
@@ -315,107 +309,6 @@ void Trainer::warm_up() {
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
   micro_batches_.seek(start);
-}
-
-StateDict Trainer::training_tensors() const {
-  StateDict tensors;
-  for (const auto& item : model_->named_parameters())
-    tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
-  for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
-  for (auto& entry : average_.state()) tensors.push_back(std::move(entry));
-  return tensors;
-}
-
-void Trainer::save(const RunFolder& folder) {
-  optimizers_.share_state(group_);
-  if (!group_.is_master()) return;
-  auto tensors = training_tensors();
-  tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
-  state_.loader_file = micro_batches_.cursor().file_index;
-  state_.loader_position = micro_batches_.cursor().position;
-  state_.micro_steps = group_.process().micro_steps();
-  save_checkpoint(folder.checkpoints(), state_, tensors);
-  prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
-}
-
-void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved) {
-  const auto differences = resume_differences(checkpoint.state.config, resolved);
-  if (differences.empty()) return;
-  std::string list;
-  for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
-  throw Error(ExitCode::usage, format("cannot resume from %s with different settings: %s", checkpoint.path.c_str(), list.c_str()),
-              "pass --config RUN_FOLDER/config.env of that run, or start a new run");
-}
-
-void Trainer::require_same_windows(const Checkpoint& checkpoint) const {
-  const auto& data = config_.data;
-  const int64_t per_step = data.train_batch_tokens / data.train_seq_len / group_.world_size();
-  const int64_t taken = checkpoint.state.loader_position, own = checkpoint.state.step * per_step;
-  if (taken == own) return;
-  throw Error(ExitCode::usage,
-              format("cannot resume from %s: each of its processes has taken %lld windows, this job's would have taken %lld",
-                     checkpoint.path.c_str(), static_cast<long long>(taken), static_cast<long long>(own)),
-              "with LOADER=shuffled WORLD_SIZE must stay the same");
-}
-
-void Trainer::restore(const Checkpoint& checkpoint) {
-  require_same_settings(checkpoint, resolved_);
-  if (const int stored = checkpoint.state.micro_steps, own = group_.process().micro_steps(); stored != own) {
-    throw Error(
-        ExitCode::usage,
-        format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
-        "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
-  }
-  if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
-  if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
-    throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
-                                            passes, config_.model.num_loops));
-  }
-  torch::NoGradGuard no_grad;
-  auto live = training_tensors();
-  auto generator = at::detail::getDefaultCPUGenerator();
-  live.emplace_back(generator_name, generator.get_state());
-  if (live.size() != checkpoint.tensors.size())
-    throw Error(ExitCode::bad_input, checkpoint.path.string() + " has a different number of tensors than this run");
-  for (size_t i = 0; i < live.size(); ++i) {
-    const auto& [name, tensor] = checkpoint.tensors[i];
-    if (name != live[i].first || tensor.sizes() != live[i].second.sizes() ||
-        tensor.scalar_type() != live[i].second.scalar_type()) {
-      throw Error(ExitCode::bad_input, format("%s: %s does not match the run's tensor %s", checkpoint.path.c_str(), name.c_str(),
-                                              live[i].first.c_str()));
-    }
-    if (name == generator_name) {
-      generator.set_state(tensor);
-    } else {
-      live[i].second.copy_(tensor);
-    }
-  }
-  const auto config = std::move(state_.config);
-  state_ = checkpoint.state;
-  state_.config = config;
-  set_extra_passes(state_.extra_passes);
-  micro_batches_.seek({state_.loader_file, state_.loader_position});
-  restored_ = true;
-}
-
-void Trainer::share_state() {
-  if (!group_.connected()) return;
-  const auto config = std::move(state_.config);
-  state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
-  state_.config = config;
-  set_extra_passes(state_.extra_passes);
-  restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
-  std::vector<at::Tensor> tensors;
-  for (const auto& [name, tensor] : training_tensors()) tensors.push_back(tensor);
-  group_.broadcast_(tensors);
-  for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
-  if (restored_) micro_batches_.seek({state_.loader_file, state_.loader_position});
-}
-
-void Trainer::share_weights() {
-  const auto weights = model_->parameters();
-  group_.broadcast_(weights);
-  for (const auto& weight : weights) ops::mark_changed(weight);
 }
 
 Trainer::Agreed Trainer::agree(double elapsed_ms) {

@@ -22,7 +22,7 @@ std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t
 }
 
 void score_windows(Gpt& model, std::span<const uint16_t> tokens, std::span<const ScoredWindow> windows, int64_t per_batch,
-                   at::Device device, const OnScored& on_scored) {
+                   const OnScored& on_scored) {
   const EvaluationMode mode(model);
   while (!windows.empty()) {
     const int64_t length = windows[0].length;
@@ -33,7 +33,7 @@ void score_windows(Gpt& model, std::span<const uint16_t> tokens, std::span<const
       const auto from = tokens.begin() + windows[i].begin;
       std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + static_cast<int64_t>(i) * (length + 1));
     }
-    ids = ids.to(device);
+    ids = ids.to(model->tok_emb->weight.device());
     const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
     for (size_t i = 0; i < count; ++i) {
       const ScoredWindow& window = windows[i];

@@ -100,6 +100,29 @@ TEST(ScoreStream, WholeWindowsAreWhatEvaluateScores) {
   }
 }
 
+TEST(ScoreStream, SeveralModelsShareTheWorkAndOneErrorEndsIt) {
+  const auto tokens = random_stream(200);
+  Gpt one = make_random_model(score_config());
+  const StreamScore expected = score_stream(one, tokens, windows_of(8, 3));
+  std::vector<Gpt> three;
+  for (int i = 0; i < 3; ++i) three.push_back(make_random_model(score_config()));
+  int64_t last = 0, calls = 0;
+  ScoreOptions options = windows_of(8, 3);
+  options.progress = [&](int64_t done, int64_t total) {
+    EXPECT_GT(done, last);
+    EXPECT_LE(done, total);
+    last = done;
+    ++calls;
+  };
+  const StreamScore score = score_stream(three, tokens, options);
+  EXPECT_EQ(score.losses, expected.losses);
+  EXPECT_EQ(score.positions, expected.positions);
+  EXPECT_EQ(calls, 23);  // 64 windows, three at a time, and a shorter one
+  torch::NoGradGuard no_grad;
+  for (auto& model : three) model->blocks[0]->attn_scale.fill_(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THROW(score_stream(three, tokens, options), Error);
+}
+
 TEST(ScoreStream, ANonFiniteLossIsAnError) {
   Gpt model = make_random_model(score_config());
   torch::NoGradGuard no_grad;
@@ -114,10 +137,10 @@ TEST(ScoreStream, ANonFiniteLossIsAnError) {
 
 /// Losses 1, 2, 3, ... with positions in non-overlapping windows of 4.
 StreamScore counted(size_t targets) {
-  StreamScore score;
+  StreamScore score(targets);
   for (size_t i = 0; i < targets; ++i) {
-    score.losses.push_back(static_cast<float>(i + 1));
-    score.positions.push_back(static_cast<int32_t>(i % 4));
+    score.losses[i] = static_cast<float>(i + 1);
+    score.positions[i] = static_cast<int32_t>(i % 4);
   }
   return score;
 }

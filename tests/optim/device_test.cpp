@@ -205,9 +205,10 @@ TEST_P(DeviceOptim, EveryGroupIsSteppedAsByDefinition) {
         }
         clip_grad_norm(expected->parameters(), 2.0);
         clip_grad_norm(got->parameters(), 2.0);
+        Group group;
         for (auto* optimizers : {&reference, &fast}) {
           optimizers->schedule(1.0 - 0.3 * step, 0.85 + 0.05 * step);
-          optimizers->step();
+          optimizers->step(group);
         }
         const StateDict wanted = state_dict(expected), stepped = state_dict(got);
         for (size_t i = 0; i < wanted.size(); ++i)

@@ -194,6 +194,28 @@ TEST(Groups, ControlPatternsMoveMatrices) {
   EXPECT_TRUE(groups.lm_head.empty());
 }
 
+TEST(Groups, TablesAreEmbeddingsAndWhatIsOutsideOfBlocksIsNoMatrix) {
+  ModelConfig config = tiny_config();
+  config.num_loops = 1, config.loop_start = config.loop_end = 1;
+  config.skip_gates = config.smear_gate = true;
+  config.bigram_vocab_size = 20, config.bigram_dim = 9;
+  config.ve_layers = {0, 1}, config.ve_dim = 9;
+  Gpt model = make_model(config);
+  const auto groups = split_parameters(model, usual_patterns());
+  EXPECT_EQ(names_of(groups.tok_emb),
+            (std::vector<std::string>{"tok_emb.weight", "bigram.embed.weight", "ve_shared.embed.weight"}));
+  const auto scalars = names_of(groups.scalar);
+  const std::vector<std::string> last(scalars.end() - 9, scalars.end());
+  EXPECT_EQ(last,
+            (std::vector<std::string>{"skip_weights", "skip_gates", "bigram.scale", "bigram.proj.weight", "smear.gate",
+                                      "ve_shared.scale", "ve_shared.proj.weight", "ve_layer_scales.0", "ve_layer_scales.1"}));
+  int64_t elements = 0;
+  for (const auto* group : {&groups.tok_emb, &groups.lm_head, &groups.matrix, &groups.scalar}) {
+    for (const auto& entry : *group) elements += entry.second.numel();
+  }
+  EXPECT_EQ(elements, config.parameter_count());
+}
+
 TEST(Groups, AParameterInNoneOrTwoIsAnError) {
   Gpt model = make_model(tiny_config());
   ParameterGroups twice = split_parameters(model, usual_patterns());
@@ -213,12 +235,13 @@ TEST(Optimizers, TheFastPathSeesTheNewWeights) {
       config.tie_embeddings = tied;
       Gpt model = make_random_model(config, 5, OpsPath::fast);
       set_parameter_precision(model, dtype, usual_patterns());
+      Group group;
       Optimizers optimizers(model, OptimConfig(), dtype, Process(), OpsPath::fast);
       const auto ids = random_ids(2, 40, config.vocab_size);
       for (int i = 0; i < 3; ++i) {
         model(ids, ids).backward();
         optimizers.schedule(1.0, 0.9);
-        optimizers.step();
+        optimizers.step(group);
         optimizers.zero_grad();
       }
       Gpt fresh = make_model(config, 6, OpsPath::fast);
@@ -244,12 +267,13 @@ TEST(Optimizers, StepEveryParameterWithItsOwnRate) {
     OptimConfig one = config;
     one.*rate = 0.1;
     Gpt model = make_random_model(model_config);
+    Group group;
     Optimizers optimizers(model, one, at::kFloat, Process(), OpsPath::reference);
     const StateDict before = clone_state(state_dict(model));
     const auto ids = random_ids(2, 8, 48);
     model(ids, ids).backward();
     optimizers.schedule(1.0, 0.95);
-    optimizers.step();
+    optimizers.step(group);
     for (size_t i = 0; i < before.size(); ++i) {
       const auto now = state_dict(model)[i];
       if (rates.count(now.first) != 0) {
@@ -273,11 +297,12 @@ TEST(Optimizers, AdamwStepsTheMatricesAndDecaysMatricesAndEmbeddingsOnly) {
   config.weight_decay = 0.5;
   config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.1;
   Gpt model = make_random_model(model_config);
+  Group group;
   Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
   const StateDict before = clone_state(state_dict(model));
   for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
   optimizers.schedule(1.0, 0.95);
-  optimizers.step();
+  optimizers.step(group);
   const StateDict after = state_dict(model);
   for (size_t i = 0; i < before.size(); ++i) {
     const auto& name = before[i].first;
@@ -297,11 +322,12 @@ TEST(Optimizers, EveryGroupButTheHeadHasItsOwnDecay) {
   config.adam_wd = 0.3;
   config.embed_lr = config.head_lr = config.matrix_lr = config.scalar_lr = 0.5;
   Gpt model = make_random_model(model_config);
+  Group group;
   Optimizers optimizers(model, config, at::kFloat, Process(), OpsPath::reference);
   const StateDict before = clone_state(state_dict(model));
   for (auto& parameter : model->parameters()) parameter.mutable_grad() = torch::zeros_like(parameter);
   optimizers.schedule(0.5, 0.95);
-  optimizers.step();
+  optimizers.step(group);
   const StateDict after = state_dict(model);
   for (size_t i = 0; i < before.size(); ++i) {
     const auto& name = before[i].first;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/bench_vs_python.sh: who is run how often and with what, and the arithmetic of its table."""
+"""scripts/bench_vs_python.sh: which programs it runs, how often and with what options, and the arithmetic of its table."""
 
 import signal
 import subprocess
@@ -183,7 +183,7 @@ class BenchVsPythonTest(SandboxTest):
                 for name in ("environment", "own_environment"):
                     ours = dict(line.split("=", 1) for line in self.environment_of(name))
                     self.assertEqual(ours.get("PGOLF_CPU_LEVEL"), level)
-                    self.assertFalse(set(names) & set(ours), "they set these themselves")
+                    self.assertFalse(set(names) & set(ours), "train_gpt sets these itself")
         self.environment["PGOLF_CPU_LEVEL"] = "sse9"
         result = self.bench()
         self.assertEqual(result.returncode, 2)

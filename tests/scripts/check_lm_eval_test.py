@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/check_lm_eval.sh: what it refuses before it installs anything, and that its comparison finds every difference."""
+"""scripts/check_lm_eval.sh: what it rejects before it installs anything, and that its comparison finds every difference."""
 
 import json
 import sys
@@ -30,7 +30,7 @@ class CheckLmEvalTest(SandboxTest):
         self.refused("--limit needs a value", "model", "tokenizer", "task", "--limit")
         program = ("--eval-gpt", "/bin/true")
         self.refused("--limit takes a number", "model", "tokenizer", "task", "--limit", "-1", *program)
-        self.refused("--delimiter is space or none", "model", "tokenizer", "task", "--delimiter", "auto", *program)
+        self.refused("--delimiter must be space or none", "model", "tokenizer", "task", "--delimiter", "auto", *program)
         self.refused("/no/program is missing", "model", "tokenizer", "task", "--eval-gpt", "/no/program")
 
     def compare(self, answers, theirs=ACCURACIES):

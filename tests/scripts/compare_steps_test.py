@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""benchmarks/compare_steps.py with a fake for bench_step whose times are known."""
+"""benchmarks/compare_steps.py with a fake bench_step whose times are known."""
 
 import pathlib
 import subprocess

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""benchmarks/contention.py with a fake for bench_step whose times are known: the neighbors, and the table."""
+"""benchmarks/contention.py with a fake bench_step whose times are known: the neighbors, and the table."""
 
 import contextlib
 import io
@@ -78,7 +78,7 @@ class Contention(SandboxTest):
         self.fake("bench_step", BENCH)
         result = self.measure("--neighbors", "2,0", "--rounds", "1")
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual([row[1:3] for row in self.rows(result)], [["2", "30.0"], ["0", "10.0"]], "three to none")
+        self.assertEqual([row[1:3] for row in self.rows(result)], [["2", "30.0"], ["0", "10.0"]], "three times as long")
         self.assertEqual([state for _, state in self.neighbors()], ["R", "R"])
         self.assertFalse([pid for pid, _ in self.neighbors() if alive(pid)])
 
@@ -169,7 +169,7 @@ class Contention(SandboxTest):
         self.fake("bench_step", BENCH)
         for options, reason in (
             (["--neighbors", "1,-1"], "--neighbors"),
-            (["--rounds", "0"], "at least one round"),
+            (["--rounds", "0"], "at least one round and one step"),
             (["--env", "PASSIVE"], "PASSIVE is not NAME=VALUE"),
             (["--vs", "nowhere"], "nowhere is not a program"),
         ):

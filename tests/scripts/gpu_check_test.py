@@ -271,7 +271,7 @@ class GpuCheckTest(SandboxTest):
         self.fake("ldd", f'{LIBRARIES}; echo "  libz.so.1 => not found"; echo "  libcuda.so.1 => not found"')
         result = self.run_script(self.package / "gpu_check.sh", "libraries", self.root / "site/torch")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("train_gpt lacks libz.so.1 => not found\n", result.stderr)
+        self.assertIn("train_gpt: libz.so.1 => not found\n", result.stderr)
 
     def test_mistakes(self):
         self.report.mkdir()
@@ -365,9 +365,9 @@ class PackTest(SandboxTest):
         package = self.root / "package"
         result = self.pack("package")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.assertIn("5,000 training and 100 validation tokens of ", result.stdout)
-        self.assertRegex(result.stdout, r"warning: that is all of them, 2\d,\d{3},\d{3} would fit")
-        self.assertIn("5,000 tokens, so 60 s are about 20400.0 epochs", result.stdout)
+        self.assertIn("5,000 training and 100 validation tokens from ", result.stdout)
+        self.assertRegex(result.stdout, r"warning: the dataset has no more training tokens; 2\d,\d{3},\d{3} would fit")
+        self.assertIn("60 s of training would be about 20400.0 epochs", result.stdout)
         self.assertEqual(read_shard(package / "data/fineweb_train_000000.bin"), ((20240520, 1, 5000), [1] * 3000 + [2] * 2000))
         self.assertEqual((package / "data/tokenizer.model").read_text(), "model")
         with tarfile.open(package / "programs.tar.xz") as tar:
@@ -376,7 +376,7 @@ class PackTest(SandboxTest):
         scripts = {"gpu_check.sh", "gpu_run.py", "gpu_stages.py", "gpu_report.py", "time_upstream.py"}
         self.assertEqual(names, {"data", "programs.tar.xz", *scripts})
         self.assertEqual(self.called("cmake --build")[0].split()[-1], "gpu_check_programs")
-        self.assertEqual(self.pack("package").returncode, 0, "a package makes room for the next one")
+        self.assertEqual(self.pack("package").returncode, 0, "a new package replaces the old one")
 
     def test_what_fineweb_needs(self):
         del self.environment["DATA_PATH"], self.environment["TOKENIZER_PATH"]
@@ -390,7 +390,7 @@ class PackTest(SandboxTest):
             tokenizer.parent.mkdir(exist_ok=True)
             tokenizer.write_text("model")
             result = self.pack()
-            self.assertIn(f"tokens of data/datasets/{name}\n", result.stdout, result.stderr)
+            self.assertIn(f"tokens from data/datasets/{name}\n", result.stdout, result.stderr)
 
     def test_another_folder_is_left_alone(self):
         (self.root / "mine").mkdir()
@@ -413,7 +413,7 @@ class PackTest(SandboxTest):
         self.assertEqual(read_shard(self.root / "fineweb_train_000000.bin"), ((20240520, 1, 5), [1, 2, 3, 4, 5]))
         self.assertEqual(read_shard(self.root / "fineweb_val_000000.bin"), ((20240520, 1, 2), [8, 9]))
         self.assertNotIn("warning", result.stdout)
-        self.assertIn("5 tokens, so 60 s are about 1200.0 epochs at 100 tokens/s", result.stdout)
+        self.assertIn("60 s of training would be about 1200.0 epochs at 100 tokens/s", result.stdout)
 
     def test_damaged_data(self):
         for content, reason in (

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""benchmarks/step_cost.py: its sums against formulas of their own, and what it refuses. tests/step_cost_calls.py compares its
-calls with a run."""
+"""benchmarks/step_cost.py: its sums against independent formulas, and what it rejects. tests/step_cost_calls.py compares its
+calls with those of a run."""
 
 import json
 import pathlib
@@ -119,16 +119,16 @@ class StepCost(SandboxTest):
         bad = self.root / "bad.env"
         bad.write_text("NUM_LAYERS=4\nNORM_WEIGHTS=1\n")
         for arguments, expected in (
-            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not counted, only relu2 or swiglu"),
-            (("--set", "DTYPE=float32"), "DTYPE=float32 is not counted"),
-            (("--set", "CONTROL_TENSOR_NAME_PATTERNS=proj"), "CONTROL_TENSOR_NAME_PATTERNS=proj is not counted"),
-            (("--config", bad), "bad.env:2: NORM_WEIGHTS=1 is not counted"),
+            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not supported, only relu2 or swiglu"),
+            (("--set", "DTYPE=float32"), "DTYPE=float32 is not supported, only auto or bfloat16"),
+            (("--set", "CONTROL_TENSOR_NAME_PATTERNS=proj"), "CONTROL_TENSOR_NAME_PATTERNS=proj is not supported; remove it"),
+            (("--config", bad), "bad.env:2: NORM_WEIGHTS=1 is not supported"),
             (("--set", "NUM_LAYER=4"), "NUM_LAYER"),
             (("--set", "NUM_LAYERS"), "NAME=VALUE"),
             (("--set", "NUM_LAYERS=none"), "NUM_LAYERS must be a number, not none"),
             (("--set", "NUM_LAYERS=0"), "at least 1"),
             (("--set", "MODEL_DIM=500"), "MODEL_DIM=500"),
-            (("--set", "MODEL_DIM=8192"), "more than the fused kernels take"),
+            (("--set", "MODEL_DIM=8192"), "more than the fused kernels support"),
             (("--set", "TRAIN_BATCH_TOKENS=1000"), "multiple of 8 * TRAIN_SEQ_LEN=1024"),
             (("--set", "MICRO_BATCH_TOKENS=1000"), "MICRO_BATCH_TOKENS=1000"),
             (("--micro-batches", "3"), "--micro-batches must be 1, 2, 4 or 8, not 3"),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scripts/train.sbatch with fakes for Slurm's programs: what it starts, and where the processes are to meet."""
+"""scripts/train.sbatch with fakes for Slurm's programs: what it starts, and the address at which the processes meet."""
 
 import unittest
 

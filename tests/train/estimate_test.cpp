@@ -11,8 +11,8 @@ TEST(Estimate, TheBaselinesArtifact) {
   EXPECT_NEAR(static_cast<double>(estimate.bytes), 15'815'847, 0.002 * 15'815'847);
 }
 
-/// Published: 15,967,802 to 15,972,031 bytes for the model of 2026-04-05, and 15,761,428 for that of 2026-03-25, which has 0.45 MB
-/// of tables besides.
+/// Published: 15,967,802 to 15,972,031 bytes for the model of 2026-04-05, and 15,761,428 for that of 2026-03-25, which has 0.45
+/// MB of tables besides.
 TEST(Estimate, ArtifactsByGptq) {
   RunConfig config;
   config.output.artifact = {Quantizer::gptq, CodeFormat::gptq, Codec::brotli};

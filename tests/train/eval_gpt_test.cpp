@@ -258,6 +258,7 @@ TEST_F(EvalGpt, ErrorsNameTheCause) {
   expect_mistake(run_program("eval_gpt", {run_.model().string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 2,
                  "no validation tokens");
   expect_mistake(score({run_.model().string(), "--data-path", "d"}), 2, "both given");
+  expect_mistake(score({run_.model().string(), "--devices", "0"}), 2, "DEVICES are GPUs, but DEVICE=cpu");
   expect_mistake(score({run_.model().string(), "--eval-stride", "17"}), 2, "EVAL_STRIDE=17 is larger than the window of 16");
   expect_mistake(score({run_.model().string(), "--eval-seq-len", "16,x"}), 2, "EVAL_SEQ_LEN=x");
   expect_mistake(score({run_.model().string(), "--output", "o"}), 2, "OUTPUT cannot be used with FORMAT=text");

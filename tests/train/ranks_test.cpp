@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "../../src/train/gradient_average.h"
 #include "pgolf/data/shuffled_loader.h"
 #include "pgolf/train/export.h"
 #include "support/training.h"
@@ -53,6 +54,42 @@ void first_weights(Group& group) {
   run.trainer.train(run.run);
 }
 
+/// Every gradient becomes the mean over ranks, in one bucket or many, sent during the backward pass or after it.
+void average(Group& group) {
+  Gpt model = make_random_model(tiny_config());
+  const auto ids = random_ids(2, 8, model->config().vocab_size);
+  const auto backward = [&](int seed) {
+    const auto own = (ids + seed + group.rank()) % model->config().vocab_size;
+    model(own, own).backward();
+  };
+  const auto gradients = [&] {
+    std::vector<at::Tensor> out;
+    for (const auto& parameter : model->parameters()) {
+      if (parameter.grad().defined()) out.push_back(parameter.grad().clone());
+    }
+    return out;
+  };
+  backward(0);
+  backward(1);
+  auto expected = gradients();
+  group.sum_(expected);
+  for (auto& sum : expected) sum.div_(group.world_size());
+  for (const int64_t bucket_bytes : {1, 3000, 1 << 20}) {
+    for (const bool overlap : {true, false}) {
+      model->zero_grad();
+      GradientAverage mean(model, group, std::nullopt, bucket_bytes);
+      backward(0);
+      if (overlap) mean.start();
+      backward(1);
+      mean.finish();
+      const auto got = gradients();
+      require(got.size() == expected.size(), "number of gradients");
+      for (size_t i = 0; i < got.size(); ++i)
+        require(at::allclose(got[i], expected[i], 1e-5, 1e-7), "gradient " + std::to_string(i));
+    }
+  }
+}
+
 /// Each rank trains on the windows of its own shard, also after a restart.
 void shuffled_windows(Group& group) {
   const Variables settings{
@@ -100,7 +137,8 @@ void gptq_export(Group& group) {
 }
 
 const bool kAdded = add_scenario("gradient_of_one_rank", gradient_of_one_rank) && add_scenario("first_weights", first_weights) &&
-                    add_scenario("shuffled_windows", shuffled_windows) && add_scenario("gptq_export", gptq_export);
+                    add_scenario("average", average) && add_scenario("shuffled_windows", shuffled_windows) &&
+                    add_scenario("gptq_export", gptq_export);
 
 TEST(TrainerRanks, ANonFiniteGradientOfOneStopsAllBeforeTheWeightsChange) {
   const auto results = Ranks(2, "gradient_of_one_rank").wait();
@@ -108,6 +146,12 @@ TEST(TrainerRanks, ANonFiniteGradientOfOneStopsAllBeforeTheWeightsChange) {
   EXPECT_NE(results[0].err.find("the gradient of blocks.0.attn.q_gain is not finite at step 3"), std::string::npos)
       << results[0].err;
   EXPECT_EQ(results[1].err, "");
+}
+
+TEST(TrainerRanks, AverageTheirGradients) {
+  for (const int size : {1, 2, 3}) {
+    for (const auto& result : Ranks(size, "average").wait()) EXPECT_EQ(result.code, 0) << result.err;
+  }
 }
 
 TEST(TrainerRanks, BeginWithTheWeightsOfRank0) {

@@ -14,7 +14,7 @@ enum class ExitCode : int {
   usage = 2,          ///< bad flag, environment variable, config file or combination of values
   bad_input = 3,      ///< a file is missing, damaged or of the wrong kind
   over_budget = 4,    ///< the artifact was written but exceeds BUDGET_BYTES
-  non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept
+  non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept. Or weights for GPTQ
   io = 6,             ///< reading or writing failed (disk full, no permission)
   unavailable = 7,    ///< this machine or build lacks something (a GPU, enough memory)
   peer_lost = 8,      ///< another process of the job ended or no longer answers

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pgolf/base/error.h"
@@ -37,16 +38,33 @@ class Group {
   int rank() const { return process_.rank(); }
   int world_size() const { return process_.world_size(); }
   bool is_master() const { return process_.is_master(); }
+  /// This rank's part of so many things in order: [first, end). All parts together are everything once.
+  std::pair<int64_t, int64_t> share(int64_t count) const {
+    return {count * rank() / world_size(), count * (rank() + 1) / world_size()};
+  }
   /// Whether the calls below talk to anyone.
   bool connected() const { return peers_ != nullptr; }
   /// "none", "gloo" or "nccl".
   const char* backend() const;
+  /// start_sum and start_broadcast are work on the device's stream, which a CUDA graph can record. False: they go through the
+  /// host.
+  bool on_device() const;
+
+  /// Completes a call that goes on in the background. Until it has returned, nothing else may use the tensors.
+  using Wait = std::function<void()>;
 
   /// Each tensor becomes its sum over processes, summed in dtype (by default its own). The sum is the same on every rank, bit for
   /// bit.
-  void sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt);
+  [[nodiscard]] Wait start_sum(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt);
   /// Tensor i becomes that of rank owner(i).
-  void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
+  [[nodiscard]] Wait start_broadcast(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner);
+
+  void sum_(const std::vector<at::Tensor>& tensors, std::optional<at::ScalarType> dtype = std::nullopt) {
+    start_sum(tensors, dtype)();
+  }
+  void broadcast_(const std::vector<at::Tensor>& tensors, const std::function<int(size_t)>& owner) {
+    start_broadcast(tensors, owner)();
+  }
   /// Every tensor becomes rank 0's.
   void broadcast_(const std::vector<at::Tensor>& tensors) {
     broadcast_(tensors, [](size_t) { return 0; });

@@ -16,8 +16,7 @@ namespace pgolf {
 struct ScoreOptions {
   int64_t seq_len = 1024, stride = 1024;
   int64_t batch_tokens = 65'536;  ///< per forward pass, or one window
-  at::Device device = at::kCPU;
-  /// Called with windows done and in total; may be empty.
+  /// Called with windows done and in total, by one thread at a time; may be empty.
   std::function<void(int64_t, int64_t)> progress;
 };
 
@@ -26,10 +25,18 @@ struct StreamScore {
   std::vector<float> losses;       ///< nats
   std::vector<int32_t> positions;  ///< position of the target in the window: tokens before it, minus one
 
-  void add(const ScoredWindow& window, std::span<const float> scored);  ///< the next window's
+  explicit StreamScore(size_t targets) : losses(targets), positions(targets) {}
+  void set(const ScoredWindow& window, std::span<const float> scored);
 };
-/// Error(non_finite) if a loss is not finite.
-StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options);
+
+/// models: copies of one, each on its own device or at least in its own thread; they take batches in turn, so the result does not
+/// depend on their number. Error(non_finite) if a loss is not finite.
+StreamScore score_stream(std::vector<Gpt>& models, std::span<const uint16_t> tokens, const ScoreOptions& options);
+
+inline StreamScore score_stream(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) {
+  std::vector<Gpt> models{model};
+  return score_stream(models, tokens, options);
+}
 
 /// Sums in float64.
 struct ScoreSummary {

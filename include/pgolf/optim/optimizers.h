@@ -57,7 +57,7 @@ class Muon {
   /// Updates this rank's share of the matrices: those whose index is its rank modulo the world size.
   void step();
   /// Every matrix becomes its owner's.
-  void share_updates(Group& group);
+  [[nodiscard]] Group::Wait share_updates(Group& group);
   /// Every momentum buffer becomes its owner's; each rank keeps up only its own.
   void share_state(Group& group);
 
@@ -76,17 +76,16 @@ class Muon {
 /// The dtype of Muon's arithmetic: the choice, or the compute dtype if automatic.
 at::ScalarType muon_dtype(DtypeChoice choice, at::ScalarType compute);
 
-/// All optimizers of a run, stepped in upstream's order. With OPTIMIZER=adamw Muon has no matrices.
+/// All optimizers of a run. With OPTIMIZER=adamw Muon has no matrices.
 class Optimizers {
  public:
   Optimizers(Gpt& model, const OptimConfig& config, at::ScalarType compute, const Process& process, OpsPath path);
 
   /// For the following steps: lr_scale multiplies every base learning rate.
   void schedule(double lr_scale, double momentum);
-  /// With parameters on a CUDA device, reads nothing that schedule() changes from the host: can be captured in a CUDA graph.
-  void step();
-  /// After step(), in a job of several processes: the weights that other ranks have updated.
-  void share_updates(Group& group) { muon_matrix_.share_updates(group); }
+  /// Afterwards all ranks have the same weights. With parameters on a CUDA device, reads nothing that schedule() changes from the
+  /// host: can be captured in a CUDA graph, unless the group's collectives cannot (Group::on_device).
+  void step(Group& group);
   /// Before state() is read in a job of several processes.
   void share_state(Group& group) { muon_matrix_.share_state(group); }
   void zero_grad();

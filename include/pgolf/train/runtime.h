@@ -30,6 +30,9 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process = {});
 /// "float32" or "bfloat16".
 const char* dtype_name(at::ScalarType dtype);
 
+/// 0 in a build without CUDA.
+int gpu_count();
+
 /// "gpu:NAME sm:90 memory:MIB cudnn:VERSION" of a CUDA device; "" for others.
 std::string gpu_description(const at::Device& device);
 

@@ -23,7 +23,6 @@ struct TrainedChunk {
 struct TestTimeWindows {
   int64_t seq_len = 1024, stride = 64;
   int64_t per_batch = 32;  ///< windows, and sequences of a training step, over all ranks
-  at::Device device = at::kCPU;
 };
 
 /// Scores the stream's windows (plan_windows), chunk by chunk: a window belongs to the chunk of ttt.chunk_tokens targets that its

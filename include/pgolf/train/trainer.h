@@ -20,6 +20,7 @@
 
 namespace pgolf {
 
+class GradientAverage;
 class Replicas;
 class RunLog;
 class StepGraph;
@@ -105,7 +106,6 @@ class Trainer {
   Agreed agree(double elapsed_ms);
   /// Gives all ranks rank 0's weights, optimizer state and place in the stream.
   void share_state();
-  void average_gradients();
   /// This rank's, filled up with those of all others, in the order of the stream.
   std::vector<float> losses_of_all_ranks(const at::Tensor& losses);
   void check_ranks();
@@ -127,6 +127,7 @@ class Trainer {
   WeightAverage average_;
   MicroBatches micro_batches_;
   std::unique_ptr<Replicas> replicas_;
+  std::unique_ptr<GradientAverage> gradient_average_;
   at::Tensor report_;  ///< a step's results for the host, float32 on the device: losses, then norms
   at::Tensor losses_;  ///< per micro-batch: the front of report_
   at::Tensor norms_;   ///< of the parameters with gradients: the rest of report_

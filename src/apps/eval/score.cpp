@@ -26,7 +26,7 @@ constexpr int kMaxSeqLen = 1 << 24;
 
 struct ScoreCommand {
   std::string val_files, output;
-  std::vector<std::string> seq_lens;
+  std::vector<std::string> seq_lens, devices;
   int stride = 0, by_document = 0;
   int64_t eval_tokens = 0, batch_tokens = 65'536;
   TestTimeTraining ttt;
@@ -57,6 +57,37 @@ std::vector<int> lengths_of(const std::vector<std::string>& texts) {
   }
   if (lengths.empty()) throw Error(ExitCode::usage, "EVAL_SEQ_LEN is empty");
   return lengths;
+}
+
+/// The runtime's device, or those that DEVICES lists, with the runtime of the first.
+std::vector<at::Device> devices_of(const std::vector<std::string>& texts, RuntimeConfig config, Runtime* runtime) {
+  if (texts.empty()) {
+    *runtime = start_runtime(config);
+    return {runtime->device};
+  }
+  if (config.device == DeviceChoice::cpu) throw Error(ExitCode::usage, "DEVICES are GPUs, but DEVICE=cpu");
+  const int64_t have = gpu_count();
+  if (have == 0) {
+    throw Error(ExitCode::unavailable, "DEVICES=" + printable(join(texts, ",")) + ", but no GPU is available",
+                "check the driver with nvidia-smi, or leave DEVICES out");
+  }
+  config.device = DeviceChoice::cuda;
+  *runtime = start_runtime(config);
+  std::vector<at::Device> devices;
+  if (texts == std::vector<std::string>{"all"}) {
+    for (int64_t i = 0; i < have; ++i) devices.emplace_back(at::kCUDA, static_cast<at::DeviceIndex>(i));
+    return devices;
+  }
+  for (const auto& text : texts) {
+    const auto number = parse_integer(text);
+    if (!number || *number < 0 || *number >= have) {
+      throw Error(ExitCode::usage,
+                  format("DEVICES=%s: %s is not the number of a GPU (0 to %lld)", printable(join(texts, ",")).c_str(),
+                         printable(text).c_str(), static_cast<long long>(have - 1)));
+    }
+    devices.emplace_back(at::kCUDA, static_cast<at::DeviceIndex>(*number));
+  }
+  return devices;
 }
 
 /// The tokens to score: all with a stride; without one whole windows only, as upstream does it.
@@ -174,21 +205,22 @@ class Scorer {
         common_(common),
         given_(given),
         lengths_(lengths_of(command.seq_lens)),
-        runtime_(start_runtime(common.runtime)),
+        devices_(devices_of(command.devices, common.runtime, &runtime_)),
         tokenizer_(common.tokenizer_path) {}
 
   void score(const std::string& path) {
     const ModelFile file = read_model(path, common_, given_);
     tokenizer_.require_vocab_size(file.stored.model.vocab_size);
-    Gpt model = build_model(file, runtime_.dtype, common_.runtime.ops, runtime_.device);
+    std::vector<Gpt> models;
+    for (const auto& device : devices_) models.push_back(build_model(file, runtime_.dtype, common_.runtime.ops, device));
     for (const int requested : lengths_) {
-      if (command_.ttt.enabled) load_state_dict(model, file.state, path);  // the last length has changed the weights
+      if (command_.ttt.enabled) load_state_dict(models[0], file.state, path);  // the last length has changed the weights
       const int seq_len = requested > 0 ? requested : file.stored.train_seq_len;
       if (command_.stride > seq_len) {
         throw Error(ExitCode::usage, format("EVAL_STRIDE=%d is larger than the window of %d tokens and would skip tokens",
                                             command_.stride, seq_len));
       }
-      rows_.push_back(score_length(path, file, model, seq_len));
+      rows_.push_back(score_length(path, file, models, seq_len));
       if (command_.form == Format::text) print_text(rows_.back());
       if (command_.by_document > 0) print_documents(documents_, stream_tokens_, tokenizer_, command_.by_document);
     }
@@ -197,7 +229,7 @@ class Scorer {
   const std::vector<Row>& rows() const { return rows_; }
 
  private:
-  Row score_length(const std::string& path, const ModelFile& file, Gpt& model, int seq_len) {
+  Row score_length(const std::string& path, const ModelFile& file, std::vector<Gpt>& models, int seq_len) {
     const ModelConfig& config = file.stored.model;
     const ValidationSet validation = stream_of(command_, seq_len, config.vocab_size);
     const ByteCounts byte_counts(tokenizer_, config.vocab_size);
@@ -205,13 +237,12 @@ class Scorer {
     options.seq_len = seq_len;
     options.stride = command_.stride > 0 ? command_.stride : seq_len;
     options.batch_tokens = command_.batch_tokens;
-    options.device = runtime_.device;
-    if (options.stride < seq_len) announce(model, validation.tokens(), options);
+    if (options.stride < seq_len) announce(models, validation.tokens(), options);
     Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.targets(), seq_len, options.stride).size()));
     options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
     const auto start = std::chrono::steady_clock::now();
-    const StreamScore score = command_.ttt.enabled ? score_and_train(model, validation.tokens(), options)
-                                                   : score_stream(model, validation.tokens(), options);
+    const StreamScore score = command_.ttt.enabled ? score_and_train(models[0], validation.tokens(), options)
+                                                   : score_stream(models, validation.tokens(), options);
     Row row;
     row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     bar.finish();
@@ -235,22 +266,22 @@ class Scorer {
   }
 
   StreamScore score_and_train(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
-    const TestTimeWindows windows{.seq_len = options.seq_len, .stride = options.stride, .device = options.device};
-    const auto count =
-        static_cast<int64_t>(plan_windows(static_cast<int64_t>(tokens.size()) - 1, windows.seq_len, windows.stride).size());
+    const size_t targets = tokens.size() - 1;
+    const TestTimeWindows windows{.seq_len = options.seq_len, .stride = options.stride};
+    const auto count = static_cast<int64_t>(plan_windows(static_cast<int64_t>(targets), windows.seq_len, windows.stride).size());
     Group group;
-    StreamScore score;
+    StreamScore score(targets);
     int64_t done = 0;
     train_at_test_time(model, tokens, windows, command_.ttt, group,
                        [&](const ScoredWindow& window, std::span<const float> losses) {
-                         score.add(window, losses);
+                         score.set(window, losses);
                          options.progress(++done, count);
                        });
     return score;
   }
 
   /// Prints how much more work a stride is and an estimate of its time from one timed batch. Not part of the results.
-  void announce(Gpt& model, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
+  void announce(std::vector<Gpt>& models, std::span<const uint16_t> tokens, const ScoreOptions& options) const {
     const auto targets = static_cast<int64_t>(tokens.size()) - 1;
     const auto windows = static_cast<int64_t>(plan_windows(targets, options.seq_len, options.stride).size());
     const int64_t batch = std::max<int64_t>(1, options.batch_tokens / options.seq_len);
@@ -258,9 +289,10 @@ class Scorer {
     if (windows > 4 * batch) {
       const auto sample = tokens.first(static_cast<size_t>(options.seq_len + (batch - 1) * options.stride + 1));
       const auto start = std::chrono::steady_clock::now();
-      score_stream(model, sample, options);
+      score_stream(models[0], sample, options);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch));
+      duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch) /
+                                             static_cast<double>(models.size()));
     }
     std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of non-overlapping windows%s\n",
                  static_cast<long long>(options.stride), with_commas(windows).c_str(),
@@ -272,6 +304,7 @@ class Scorer {
   const std::vector<ResolvedOption>& given_;
   std::vector<int> lengths_;
   Runtime runtime_;
+  std::vector<at::Device> devices_;
   Tokenizer tokenizer_;
   std::vector<Row> rows_;
   std::vector<DocumentLoss> documents_;
@@ -307,6 +340,8 @@ ExitCode run_score(int argc, const char* const* argv) {
   add_test_time_training(table, command.ttt);
   table.add("EVAL_TOKENS", bind::integer(&command.eval_tokens, 0), "tokens", "Targets to score; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&command.batch_tokens, 1), "tokens", "Tokens per forward pass.");
+  table.add("DEVICES", bind::list(&command.devices), "",
+            "GPUs that share the work, such as 0,1; all: every GPU; default: DEVICE.");
   table.add("BY_POSITION", bind::boolean(&command.by_position), "",
             "Also print the loss by position in the window, in powers of two.");
   table.add("BY_DOCUMENT", bind::integer(&command.by_document, 0, 1 << 20), "documents",
@@ -324,6 +359,8 @@ ExitCode run_score(int argc, const char* const* argv) {
   if (common.positional.empty())
     throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --data-path DIR; see eval_gpt --help");
   check_test_time_training(command.ttt, command.stride, options_given);
+  if (command.ttt.enabled && !command.devices.empty())
+    throw Error(ExitCode::usage, "TTT_ENABLED trains one model on one device", "leave DEVICES out");
   command.val_files = files.pattern();
   if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT cannot be used with FORMAT=text", "use --format table, md, csv or jsonl");

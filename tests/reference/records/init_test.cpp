@@ -2,6 +2,7 @@
 #include <set>
 
 #include "pgolf/config/parameters.h"
+#include "pgolf/optim/optimizers.h"
 #include "record_models.h"
 
 namespace pgolf::reference {
@@ -118,6 +119,19 @@ TEST_P(RecordInit, OrderOfEveryPhase) {
   }
 }
 
+TEST_P(RecordInit, OptimizerGroups) {
+  const auto recorded = load("config.json");
+  Gpt model(record_model(GetParam(), recorded.at("env")), OpsPath::reference);
+  const ParameterGroups groups = split_parameters(model, control_patterns());
+  const auto expect_names = [&](const StateDict& group, const char* name) {
+    EXPECT_EQ(names_of(group), recorded.at("optimizer_groups").at(name).get<std::vector<std::string>>()) << name;
+  };
+  expect_names(groups.tok_emb, "tok");
+  expect_names(groups.matrix, "muon");
+  expect_names(groups.scalar, "scalar");
+  EXPECT_TRUE(groups.lm_head.empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Programs, RecordInit, ::testing::Values('A', 'B', 'D'),
                          [](const auto& info) { return std::string(1, info.param); });
 
@@ -147,7 +161,9 @@ TEST_F(ReferenceTest, RecordInitTokenExtras) {
     auto& expected = tensors[item.key()];
     ASSERT_EQ(expected.numel(), item.value().numel()) << item.key();
     expected = expected.view(item.value().sizes());  // scalars are recorded as vectors
-    if (expected.numel() == 1) EXPECT_EQ(item.value().item<float>(), expected.item<float>()) << item.key();
+    if (expected.numel() == 1) {
+      EXPECT_EQ(item.value().item<float>(), expected.item<float>()) << item.key();
+    }
     const double norm = expected.norm().item<double>();
     EXPECT_NEAR(item.value().norm().item<double>(), norm, 0.02 * norm) << item.key();
   }

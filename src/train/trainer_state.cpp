@@ -1,0 +1,118 @@
+// What a training checkpoint holds, saved, restored and shared with the other ranks.
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include "pgolf/artifact/layout.h"
+#include "pgolf/base/format.h"
+#include "pgolf/ops/linear.h"
+#include "pgolf/train/trainer.h"
+
+namespace pgolf {
+namespace {
+
+constexpr const char* generator_name = "generator";
+
+}  // namespace
+
+StateDict Trainer::training_tensors() const {
+  StateDict tensors;
+  for (const auto& item : model_->named_parameters())
+    tensors.emplace_back(layout::checkpoint_model + item.key(), item.value().detach());
+  for (auto& entry : optimizers_.state()) tensors.push_back(std::move(entry));
+  for (auto& entry : average_.state()) tensors.push_back(std::move(entry));
+  return tensors;
+}
+
+void Trainer::save(const RunFolder& folder) {
+  optimizers_.share_state(group_);
+  if (!group_.is_master()) return;
+  auto tensors = training_tensors();
+  tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
+  state_.loader_file = micro_batches_.cursor().file_index;
+  state_.loader_position = micro_batches_.cursor().position;
+  state_.micro_steps = group_.process().micro_steps();
+  save_checkpoint(folder.checkpoints(), state_, tensors);
+  prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
+}
+
+void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved) {
+  const auto differences = resume_differences(checkpoint.state.config, resolved);
+  if (differences.empty()) return;
+  std::string list;
+  for (const auto& difference : differences) list += (list.empty() ? "" : "; ") + difference;
+  throw Error(ExitCode::usage, format("cannot resume from %s with different settings: %s", checkpoint.path.c_str(), list.c_str()),
+              "pass --config RUN_FOLDER/config.env of that run, or start a new run");
+}
+
+void Trainer::require_same_windows(const Checkpoint& checkpoint) const {
+  const auto& data = config_.data;
+  const int64_t per_step = data.train_batch_tokens / data.train_seq_len / group_.world_size();
+  const int64_t taken = checkpoint.state.loader_position, own = checkpoint.state.step * per_step;
+  if (taken == own) return;
+  throw Error(ExitCode::usage,
+              format("cannot resume from %s: each of its processes has taken %lld windows, this job's would have taken %lld",
+                     checkpoint.path.c_str(), static_cast<long long>(taken), static_cast<long long>(own)),
+              "with LOADER=shuffled WORLD_SIZE must stay the same");
+}
+
+void Trainer::restore(const Checkpoint& checkpoint) {
+  require_same_settings(checkpoint, resolved_);
+  if (const int stored = checkpoint.state.micro_steps, own = group_.process().micro_steps(); stored != own) {
+    throw Error(
+        ExitCode::usage,
+        format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
+        "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
+  }
+  if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
+  if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
+    throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
+                                            passes, config_.model.num_loops));
+  }
+  torch::NoGradGuard no_grad;
+  auto live = training_tensors();
+  auto generator = at::detail::getDefaultCPUGenerator();
+  live.emplace_back(generator_name, generator.get_state());
+  if (live.size() != checkpoint.tensors.size())
+    throw Error(ExitCode::bad_input, checkpoint.path.string() + " has a different number of tensors than this run");
+  for (size_t i = 0; i < live.size(); ++i) {
+    const auto& [name, tensor] = checkpoint.tensors[i];
+    if (name != live[i].first || tensor.sizes() != live[i].second.sizes() ||
+        tensor.scalar_type() != live[i].second.scalar_type()) {
+      throw Error(ExitCode::bad_input, format("%s: %s does not match the run's tensor %s", checkpoint.path.c_str(), name.c_str(),
+                                              live[i].first.c_str()));
+    }
+    if (name == generator_name) {
+      generator.set_state(tensor);
+    } else {
+      live[i].second.copy_(tensor);
+    }
+  }
+  const auto config = std::move(state_.config);
+  state_ = checkpoint.state;
+  state_.config = config;
+  set_extra_passes(state_.extra_passes);
+  micro_batches_.seek({state_.loader_file, state_.loader_position});
+  restored_ = true;
+}
+
+void Trainer::share_state() {
+  if (!group_.connected()) return;
+  const auto config = std::move(state_.config);
+  state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
+  state_.config = config;
+  set_extra_passes(state_.extra_passes);
+  restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, tensor] : training_tensors()) tensors.push_back(tensor);
+  group_.broadcast_(tensors);
+  for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
+  if (restored_) micro_batches_.seek({state_.loader_file, state_.loader_position});
+}
+
+void Trainer::share_weights() {
+  const auto weights = model_->parameters();
+  group_.broadcast_(weights);
+  for (const auto& weight : weights) ops::mark_changed(weight);
+}
+
+}  // namespace pgolf
