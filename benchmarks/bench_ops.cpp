@@ -168,8 +168,8 @@ void add_elementwise(const Shape& s) {
             const auto [y, normed] = scaled_add_norm(x[0], p[0], x[1], path);
             return Tensors{y, normed};
           }});
-  add(s, {"relu_squared", {{randn({s.rows(), s.hidden})}, {}}, [](const Tensors& x, const Tensors&, OpsPath path) {
-            return Tensors{relu_squared(x[0], path)};
+  add(s, {"leaky_squared", {{randn({s.rows(), s.hidden})}, {}}, [](const Tensors& x, const Tensors&, OpsPath path) {
+            return Tensors{leaky_squared(x[0], 0.5, path)};
           }});
   add(s, {"swiglu",
           {{randn({s.rows(), s.hidden}), randn({s.rows(), s.hidden})}, {}},
@@ -223,9 +223,10 @@ void add_products(const Shape& s) {
                    const auto [q, k, v] = qkv_heads(x.unflatten(0, {s.batch, s.time}), w[0], w[1], w[2], gain, &table, path);
                    return Tensors{q, k, v};
                  }));
-  add(s, product(
-             "relu_squared_mlp", s, {{s.hidden, s.width}, {s.width, s.hidden}},
-             [](const at::Tensor& x, const Weights& w, OpsPath path) { return Tensors{relu_squared_mlp(x, w[0], w[1], path)}; }));
+  add(s, product("leaky_squared_mlp", s, {{s.hidden, s.width}, {s.width, s.hidden}},
+                 [](const at::Tensor& x, const Weights& w, OpsPath path) {
+                   return Tensors{leaky_squared_mlp(x, w[0], w[1], 0.5, path)};
+                 }));
   const auto heads = [&](int64_t count) { return randn({s.batch, count, s.time, s.head_dim()}); };
   // On a GPU LibTorch has two backends for training; both are timed.
   const auto attention = [&](const char* name, bool cudnn) {

@@ -305,7 +305,7 @@ class Step:
         hidden = BF16 * tokens * self.hidden
         if options["MLP_KIND"] == "relu2":
             self.linear("MLP up", layers, self.hidden, dim)
-            self.add("relu_squared", "memory", layers, [tensors(2 * hidden)], [tensors(3 * hidden)])
+            self.add("leaky_squared", "memory", layers, [tensors(2 * hidden)], [tensors(3 * hidden)])
         else:
             self.linear("MLP up and gate", 2 * layers, self.hidden, dim)
             self.add("swiglu", "memory", layers, [tensors(3 * hidden)], [tensors(5 * hidden)])

@@ -3,7 +3,7 @@
 
 The run is on the CPU. Where the processor has vector instructions for bfloat16 products, it calls the same operations as a GPU.
 At other instruction set levels some have CPU-specific forms: linear_qkv and qk_norm_rope_gain instead of qkv_heads, and
-relu_squared_mlp with its two products inside. The sums that autograd makes are the same everywhere, and are compared, too.
+leaky_squared_mlp with its two products inside. The sums that autograd makes are the same everywhere, and are compared, too.
 """
 
 import argparse
@@ -76,13 +76,13 @@ def counted(step, as_on_a_gpu):
     rows = {row.name: row.calls for row in step.rows}
     calls = {name: rows.get(name, 0) for name in ("rms_norm", "residual_mix_norm", "scaled_add", "scaled_add_norm",
                                                   "causal_attention", "swiglu", "softcap_cross_entropy", SUM)}
-    calls["relu_squared_mlp"] = rows.get("relu_squared", 0)
+    calls["leaky_squared_mlp"] = rows.get("leaky_squared", 0)
     calls["linear"] = sum(count for name, count in rows.items() if name.startswith("linear: "))
     if as_on_a_gpu:
-        calls["qkv_heads"], calls["relu_squared"] = rows["qkv_heads: product"], rows.get("relu_squared", 0)
+        calls["qkv_heads"], calls["leaky_squared"] = rows["qkv_heads: product"], rows.get("leaky_squared", 0)
     else:
         calls["linear_qkv"], calls["qk_norm_rope_gain"] = rows["qkv_heads: product"], rows["qkv_heads: norm, rotation, gain"]
-        calls["linear"] -= 2 * calls["relu_squared_mlp"]
+        calls["linear"] -= 2 * calls["leaky_squared_mlp"]
     calls["muon_update_"] = rows.get("muon_update_: products", 0)
     # The first micro-batch creates the gradients.
     calls[INTO_GRADIENTS] = (step.micro_batches - 1) * (len(step.controls()) + 1)

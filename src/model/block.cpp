@@ -17,7 +17,7 @@ at::Tensor NormWeightImpl::forward(const at::Tensor& normed) {
 }
 
 MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
-    : kind_(config.mlp_kind), leaky_slope_(config.mlp_leaky_slope), path_(path) {
+    : kind_(config.mlp_kind), slope_(leaky(kind_) ? config.mlp_leaky_slope : 0), path_(path) {
   const int64_t hidden = config.mlp_hidden();
   fc = register_module("fc", CastedLinear(config.model_dim, hidden));
   if (kind_ == MlpKind::swiglu) gate = register_module("gate", CastedLinear(config.model_dim, hidden));
@@ -25,9 +25,9 @@ MlpImpl::MlpImpl(const ModelConfig& config, OpsPath path)
 }
 
 at::Tensor MlpImpl::forward(const at::Tensor& x) {
-  if (kind_ == MlpKind::relu2 && !proj->observer) return ops::relu_squared_mlp(x, fc->prepared(), proj->prepared(), path_);
+  if (squared(kind_) && !proj->observer) return ops::leaky_squared_mlp(x, fc->prepared(), proj->prepared(), slope_, path_);
   const auto up = fc(x, path_);
-  return proj(gate ? ops::swiglu(gate(x, path_), up, path_) : ops::mlp_activation(up, kind_, leaky_slope_, path_), path_);
+  return proj(gate ? ops::swiglu(gate(x, path_), up, path_) : ops::mlp_activation(up, kind_, slope_, path_), path_);
 }
 
 BlockImpl::BlockImpl(const ModelConfig& config, int layer, OpsPath path, std::shared_ptr<ops::RopeTableCache> tables)

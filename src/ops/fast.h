@@ -26,17 +26,17 @@
 
 namespace pgolf::ops::fast {
 
-at::Tensor rms_norm(const at::Tensor& x);
+at::Tensor rms_norm(const at::Tensor& x, double factor);
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain,
                                                     const RopeTable* table, bool qk_norm);
 std::array<at::Tensor, 3> qkv_heads(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v,
                                     const at::Tensor& q_gain, const RopeTable* table, bool qk_norm);
-at::Tensor relu_squared(const at::Tensor& x);
+at::Tensor leaky_squared(const at::Tensor& x, double slope);
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
 at::Tensor scaled_add(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch);
-Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
-Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch);
+Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, double factor);
+Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, double factor);
 at::Tensor softcap_cross_entropy(const at::Tensor& logits, const at::Tensor& targets, double cap, double gradient);
 at::Tensor softcap_token_losses(const at::Tensor& logits, const at::Tensor& targets, double cap);
 

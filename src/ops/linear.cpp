@@ -153,12 +153,12 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q,
   return results;
 }
 
-at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj, OpsPath path) {
-  RECORD_USER_SCOPE("relu_squared_mlp");
+at::Tensor leaky_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj, double slope, OpsPath path) {
+  RECORD_USER_SCOPE("leaky_squared_mlp");
   if (path == OpsPath::fast) {
-    if (auto y = cpu::relu_squared_mlp(x, fc, proj); y.defined()) return y;
+    if (auto y = cpu::leaky_squared_mlp(x, fc, proj, slope); y.defined()) return y;
   }
-  return linear(relu_squared(linear(x, fc, path), path), proj, path);
+  return linear(leaky_squared(linear(x, fc, path), slope, path), proj, path);
 }
 
 }  // namespace pgolf::ops

@@ -339,38 +339,42 @@ struct PackedMlp : Function<PackedMlp<Gemm>> {
     at::Tensor before, after, y;
   };
   static Activations compute(const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj, const at::Tensor& fc_operand,
-                             const at::Tensor& proj_operand) {
+                             const at::Tensor& proj_operand, double slope) {
     const int64_t hidden = fc.size(0);
     const Activations result{empty_rows(x, hidden), empty_rows(x, hidden), empty_rows(x, proj.size(0))};
     const Factor up[] = {{x, fc_operand}}, down[] = {{result.after, proj_operand}};
-    const auto hidden_rows = output_to(result.after, Store::relu_squared, result.before);
+    auto hidden_rows = output_to(result.after, Store::leaky_squared, result.before);
+    hidden_rows.q = static_cast<float>(slope * slope);
     multiply_all<Gemm>(up, hidden, hidden_rows);
     multiply_all<Gemm>(down, proj.size(0), output_to(result.y, Store::assign));
     return result;
   }
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& fc, const at::Tensor& proj,
                             const at::Tensor& fc_forward, const at::Tensor& proj_forward, const at::Tensor& fc_backward,
-                            const at::Tensor& proj_backward) {
-    const auto result = compute(x, fc, proj, fc_forward, proj_forward);
+                            const at::Tensor& proj_backward, double slope) {
+    const auto result = compute(x, fc, proj, fc_forward, proj_forward, slope);
+    context->saved_data["slope"] = slope;
     context->save_for_backward({x, fc, proj, fc_backward, proj_backward, result.before, result.after});
     return result.y;
   }
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    cpu::refuse_second_derivative("relu_squared_mlp");
+    cpu::refuse_second_derivative("leaky_squared_mlp");
     const auto saved = context->get_saved_variables();
     const auto &x = saved[0], &fc = saved[1], &proj = saved[2], &before = saved[5], &after = saved[6];
     const auto dy = gradients[0].contiguous();
     const int64_t hidden = fc.size(0);
     const auto dbefore = at::empty_like(before), dx = at::empty_like(x);
     const Factor down[] = {{dy, saved[4]}}, up[] = {{dbefore, saved[3]}};
-    const auto hidden_rows = output_to(dbefore, Store::relu_squared_backward, before);
+    const double slope = context->saved_data["slope"].toDouble();
+    auto hidden_rows = output_to(dbefore, Store::leaky_squared_backward, before);
+    hidden_rows.q = static_cast<float>(slope * slope);
     multiply_all<Gemm>(down, hidden, hidden_rows);
     multiply_all<Gemm>(up, x.size(-1), output_to(dx, Store::assign));
     const auto packed_x = packed_right<Gemm>(x), packed_after = packed_right<Gemm>(after);
     const WeightGradient dw[] = {weight_gradient(dbefore, packed_x, fc, context->needs_input_grad(1)),
                                  weight_gradient(dy, packed_after, proj, context->needs_input_grad(2))};
     compute_gradients<Gemm>(dw);
-    return {dx, for_autograd(dw[0]), for_autograd(dw[1]), {}, {}, {}, {}};
+    return {dx, for_autograd(dw[0]), for_autograd(dw[1]), {}, {}, {}, {}, {}};
   }
 };
 
@@ -443,7 +447,7 @@ std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x_in, const LinearWeight&
   return {std::move(results[0]), std::move(results[1]), std::move(results[2])};
 }
 
-at::Tensor relu_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, const LinearWeight& proj) {
+at::Tensor leaky_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, const LinearWeight& proj, double slope) {
   at::Tensor y;
   if (!covers_linear(x_in, {fc, proj})) return y;
   with_gemm([&](auto gemm) {
@@ -451,8 +455,8 @@ at::Tensor relu_squared_mlp(const at::Tensor& x_in, const LinearWeight& fc, cons
     const auto x = x_in.contiguous();
     const auto &up = ops::forward_operand(fc, x), &down = ops::forward_operand(proj, x);
     y = needs_gradient(x, fc.value, proj.value)
-            ? Mlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc, x), ops::backward_operand(proj, x))
-            : Mlp::compute(x, fc.value, proj.value, up, down).y;
+            ? Mlp::apply(x, fc.value, proj.value, up, down, ops::backward_operand(fc, x), ops::backward_operand(proj, x), slope)
+            : Mlp::compute(x, fc.value, proj.value, up, down, slope).y;
   });
   return y;
 }

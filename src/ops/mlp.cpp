@@ -7,24 +7,23 @@
 
 namespace pgolf::ops {
 
-at::Tensor relu_squared(const at::Tensor& x, OpsPath path) {
-  RECORD_USER_SCOPE("relu_squared");
+at::Tensor leaky_squared(const at::Tensor& x, double slope, OpsPath path) {
+  RECORD_USER_SCOPE("leaky_squared");
   if (path == OpsPath::fast) {
-    if (auto y = fast::relu_squared(x); y.defined()) return y;
+    if (auto y = fast::leaky_squared(x, slope); y.defined()) return y;
   }
-  return at::relu(x).square();
+  return (slope == 0 ? at::relu(x) : at::leaky_relu(x, slope)).square();
 }
 
-at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope, OpsPath path) {
+at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double slope, OpsPath path) {
   switch (kind) {
     case MlpKind::relu2:
-      return relu_squared(x, path);
-    case MlpKind::relu3:
-      return at::relu(x) * relu_squared(x, path);
-    case MlpKind::leaky_relu:
-      return at::leaky_relu(x, leaky_slope);
     case MlpKind::leaky_relu2:
-      return at::leaky_relu(x, leaky_slope).square();
+      return leaky_squared(x, slope, path);
+    case MlpKind::relu3:
+      return at::relu(x) * leaky_squared(x, 0, path);
+    case MlpKind::leaky_relu:
+      return at::leaky_relu(x, slope);
     case MlpKind::gelu:
       return at::gelu(x);
     case MlpKind::swiglu:

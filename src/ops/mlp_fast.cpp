@@ -1,4 +1,4 @@
-// relu_squared and swiglu: activation and product fused, and so are their gradients.
+// leaky_squared and swiglu: activation and product fused, and so are their gradients.
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "fast.h"
@@ -18,30 +18,32 @@ void for_elements(const at::Tensor& x, const F& f) {
                  [&](const auto& kernels, int64_t, int64_t first, int64_t rows) { f(kernels, first * width, rows * width); });
 }
 
-at::Tensor square_positive(const at::Tensor& x) {
+at::Tensor square(const at::Tensor& x, double slope) {
   auto y = at::empty_like(x);
   for_elements(x, [&](const auto& kernels, int64_t at, int64_t count) {
     using T = ElementOf<decltype(kernels)>;
-    kernels.relu_squared(in<T>(x, at), out<T>(y, at), count);
+    kernels.leaky_squared(in<T>(x, at), static_cast<float>(slope * slope), out<T>(y, at), count);
   });
   return y;
 }
 
-struct ReluSquared : Function<ReluSquared> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {
+struct LeakySquared : Function<LeakySquared> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, double slope) {
     context->save_for_backward({x});
-    return square_positive(x);
+    context->saved_data["slope"] = slope;
+    return square(x, slope);
   }
   static tensor_list backward(AutogradContext* context, tensor_list gradients) {
-    refuse_second_derivative("relu_squared");
+    refuse_second_derivative("leaky_squared");
     const auto x = context->get_saved_variables()[0];
+    const double slope = context->saved_data["slope"].toDouble();
     const auto dy = gradients[0].contiguous();
     auto dx = at::empty_like(x);
     for_elements(x, [&](const auto& kernels, int64_t at, int64_t count) {
       using T = ElementOf<decltype(kernels)>;
-      kernels.relu_squared_backward(in<T>(dy, at), in<T>(x, at), out<T>(dx, at), count);
+      kernels.leaky_squared_backward(in<T>(dy, at), in<T>(x, at), static_cast<float>(slope * slope), out<T>(dx, at), count);
     });
-    return {dx};
+    return {dx, at::Tensor()};
   }
 };
 
@@ -75,10 +77,10 @@ struct Swiglu : Function<Swiglu> {
 
 }  // namespace
 
-at::Tensor relu_squared(const at::Tensor& x) {
+at::Tensor leaky_squared(const at::Tensor& x, double slope) {
   if (!covered(x) || x.dim() == 0) return {};
   const auto dense = x.contiguous();
-  return needs_gradient(x) ? ReluSquared::apply(dense) : square_positive(dense);
+  return needs_gradient(x) ? LeakySquared::apply(dense, slope) : square(dense, slope);
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {

@@ -5,7 +5,6 @@
 
 #include "fast.h"
 #include "pgolf/ops/rms_norm.h"
-#include "times.h"
 
 namespace pgolf::ops {
 
@@ -43,7 +42,7 @@ at::Tensor gated_skip(const at::Tensor& x, const at::Tensor& skip, const at::Ten
 Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix, OpsPath path, double norm_factor) {
   RECORD_USER_SCOPE("residual_mix_norm");
   if (path == OpsPath::fast) {
-    if (auto [y, normed] = fast::residual_mix_norm(x, x0, mix); y.defined()) return {y, times(normed, norm_factor)};
+    if (auto outputs = fast::residual_mix_norm(x, x0, mix, norm_factor); outputs.x.defined()) return outputs;
   }
   const auto mixed = residual_mix(x, x0, mix, path);
   return {mixed, rms_norm(mixed, path, norm_factor)};
@@ -52,7 +51,7 @@ Normed residual_mix_norm(const at::Tensor& x, const at::Tensor& x0, const at::Te
 Normed scaled_add_norm(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& branch, OpsPath path, double norm_factor) {
   RECORD_USER_SCOPE("scaled_add_norm");
   if (path == OpsPath::fast) {
-    if (auto [y, normed] = fast::scaled_add_norm(x, scale, branch); y.defined()) return {y, times(normed, norm_factor)};
+    if (auto outputs = fast::scaled_add_norm(x, scale, branch, norm_factor); outputs.x.defined()) return outputs;
   }
   const auto sum = scaled_add(x, scale, branch, path);
   return {sum, rms_norm(sum, path, norm_factor)};

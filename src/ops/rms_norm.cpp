@@ -4,16 +4,16 @@
 #include <torch/types.h>
 
 #include "fast.h"
-#include "times.h"
 
 namespace pgolf::ops {
 
 at::Tensor rms_norm(const at::Tensor& x, OpsPath path, double factor) {
   RECORD_USER_SCOPE("rms_norm");
   if (path == OpsPath::fast) {
-    if (auto y = fast::rms_norm(x); y.defined()) return times(y, factor);
+    if (auto y = fast::rms_norm(x, factor); y.defined()) return y;
   }
-  return times(at::rms_norm(x, {x.size(-1)}), factor);
+  const auto y = at::rms_norm(x, {x.size(-1)});
+  return factor == 1 ? y : y * factor;
 }
 
 at::Tensor norm_weight(const at::Tensor& normed, const at::Tensor& weight) {

@@ -37,14 +37,14 @@ class WeightForms {
   at::Tensor joined_;
 };
 
-/// linear, linear_qkv and relu_squared_mlp over gemm_cpu.h; undefined tensors for what is not covered: other devices, dtypes
+/// linear, linear_qkv and leaky_squared_mlp over gemm_cpu.h; undefined tensors for what is not covered: other devices, dtypes
 /// other than bfloat16 and float32, bfloat16 where the processor multiplies it in vectors only. On tiles float32 products are
 /// within 2^-17 of each term (packing_in_parts).
 namespace cpu {
 bool covers_linear(const at::Tensor& x, std::initializer_list<LinearWeight> weights);
 at::Tensor linear(const at::Tensor& x, const LinearWeight& weight);
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v);
-at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj);
+at::Tensor leaky_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj, double slope);
 }  // namespace cpu
 
 /// Where backward adds a float32 weight's gradient: W.grad(), allocated if needed. fresh: it is uninitialized.

@@ -29,16 +29,17 @@ template <class T>
 class MlpTest : public KernelTest<T> {};
 TYPED_TEST_SUITE(MlpTest, Elements);
 
-TYPED_TEST(MlpTest, ReluSquared) {
+TYPED_TEST(MlpTest, LeakySquared) {
   using T = TypeParam;
+  constexpr float kSlopeSquared = 0.25f;
   this->for_each(cases(), [&](const ElementsCase& c) {
     const auto x = normal<T>(c.count, c.shift, 2), dy = normal<T>(c.count, c.shift);
     Buffer<T> y(c.count, c.shift), dx(c.count, c.shift);
-    this->kernels.relu_squared(x.data(), y.data(), c.count);
-    expect_close("relu_squared", y, each(c.count, [&](int64_t i) { return x.at(i) > 0 ? x.at(i) * x.at(i) : 0; }), 0);
-    this->kernels.relu_squared_backward(dy.data(), x.data(), dx.data(), c.count);
-    expect_close("relu_squared_backward", dx, each(c.count, [&](int64_t i) { return x.at(i) > 0 ? 2 * x.at(i) * dy.at(i) : 0; }),
-                 0);
+    const auto factor = [&](int64_t i) { return x.at(i) > 0 ? 1 : kSlopeSquared; };
+    this->kernels.leaky_squared(x.data(), kSlopeSquared, y.data(), c.count);
+    expect_close("leaky_squared", y, each(c.count, [&](int64_t i) { return factor(i) * x.at(i) * x.at(i); }), 0);
+    this->kernels.leaky_squared_backward(dy.data(), x.data(), kSlopeSquared, dx.data(), c.count);
+    expect_close("leaky_squared_backward", dx, each(c.count, [&](int64_t i) { return 2 * factor(i) * x.at(i) * dy.at(i); }), 0);
   });
 }
 

@@ -91,15 +91,19 @@ ERRORS = [
                  "(low ? direction : -direction) * other", "(low ? -direction : direction) * other"),
     PlantedError("gain left out", "rope.cu", "scaled(rotated_x, r * head_gain)", "scaled(rotated_x, r)"),
     PlantedError("norm's gradient with r squared", "row_math.h",
-                 "return product * r * r * r / static_cast<float>(width);",
-                 "return product * r * r / static_cast<float>(width);"),
+                 "return product * r * r * (factor * r) / static_cast<float>(width);",
+                 "return product * r * (factor * r) / static_cast<float>(width);"),
+    PlantedError("norm's factor left out", "residual.cu", "scaled(x, factor * r)", "scaled(x, r)"),
+    PlantedError("norm's factor left out of the gradient", "row_math.h",
+                 "return product * r * r * (factor * r) / static_cast<float>(width);",
+                 "return product * r * r * r / static_cast<float>(width);"),
     PlantedError("norm of what was not stored", "row_math.h",
                  "result.elements[i] = to_float(rounded<T>(pack.elements[i]));", "result.elements[i] = pack.elements[i];"),
     PlantedError("halves of a word swapped", "row_math.h",
                  "bfloat16_pair(pack.elements[2 * i], pack.elements[2 * i + 1]);",
                  "bfloat16_pair(pack.elements[2 * i + 1], pack.elements[2 * i]);"),
-    PlantedError("relu lets negative values through", "row_math.h",
-                 "return 2 * (x < 0 ? 0.0f : x) * dy;", "return 2 * x * dy;"),
+    PlantedError("negative values without their slope", "row_math.h",
+                 "return 2 * leaky(x, slope_squared) * dy;", "return 2 * x * dy;"),
 ]
 
 

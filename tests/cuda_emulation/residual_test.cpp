@@ -52,6 +52,13 @@ class ResidualTest : public KernelTest<T> {
 };
 TYPED_TEST_SUITE(ResidualTest, Elements);
 
+constexpr float kFactor = 0.75f;  ///< of norms
+
+std::vector<double> times_factor(std::vector<double> values) {
+  for (auto& value : values) value *= kFactor;
+  return values;
+}
+
 /// The second output of an op whose first is y, or (for tests without one) none; and the gradient through it.
 template <class T>
 struct SecondOutput {
@@ -61,19 +68,19 @@ struct SecondOutput {
   T* normed_data() { return with ? normed.data() : nullptr; }
   float* rstd_data() { return with ? rstd.data() : nullptr; }
   NormedOutput<T> for_backward(const Buffer<T>& y) const {
-    return with ? NormedOutput<T>{dnormed.data(), y.data(), rstd.data()} : NormedOutput<T>{};
+    return with ? NormedOutput<T>{dnormed.data(), y.data(), rstd.data(), kFactor} : NormedOutput<T>{};
   }
   void expect_rms_norm_of(const Buffer<T>& y, int64_t width) const {
     if (!with) return;
     const auto r = reciprocal_rms_of(doubles(y), width);
     expect_close("rstd of the second output", rstd, r, kElement);
-    expect_close("second output", normed, each(y.size(), [&](int64_t i) { return y.at(i) * r[i / width]; }), kElement);
+    expect_close("second output", normed, each(y.size(), [&](int64_t i) { return kFactor * y.at(i) * r[i / width]; }), kElement);
   }
   /// The gradient at y, with dy incoming directly.
   std::vector<double> incoming(const Buffer<T>& dy, const Buffer<T>& y, int64_t width) const {
     auto result = doubles(dy);
     if (!with) return result;
-    const auto through = through_norm(doubles(dnormed), doubles(y), reciprocal_rms_of(doubles(y), width), width);
+    const auto through = through_norm(times_factor(doubles(dnormed)), doubles(y), reciprocal_rms_of(doubles(y), width), width);
     for (size_t i = 0; i < result.size(); ++i) result[i] += through[i];
     return result;
   }
@@ -98,14 +105,14 @@ TYPED_TEST(ResidualTest, RmsNorm) {
     const auto x = normal<T>(c.count(), c.shift), dy = normal<T>(c.count(), c.shift);
     Buffer<T> y(c.count(), c.shift), dx(c.count(), c.shift), alone(c.count(), c.shift);
     Buffer<float> rstd(c.rows);
-    this->kernels.rms_norm(x.data(), y.data(), rstd.data(), c.rows, c.width);
+    this->kernels.rms_norm(x.data(), kFactor, y.data(), rstd.data(), c.rows, c.width);
     const auto r = reciprocal_rms_of(doubles(x), c.width);
     expect_close("rms_norm, rstd", rstd, r, 0);
-    expect_close("rms_norm", y, each(c.count(), [&](int64_t i) { return x.at(i) * r[i / c.width]; }), kElement);
-    this->kernels.rms_norm(x.data(), alone.data(), nullptr, c.rows, c.width);
+    expect_close("rms_norm", y, each(c.count(), [&](int64_t i) { return kFactor * x.at(i) * r[i / c.width]; }), kElement);
+    this->kernels.rms_norm(x.data(), kFactor, alone.data(), nullptr, c.rows, c.width);
     expect_equal("rms_norm without rstd", doubles(alone), doubles(y));
-    this->kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), dx.data(), c.rows, c.width);
-    expect_close("rms_norm_backward", dx, through_norm(doubles(dy), doubles(x), r, c.width), kRowSum);
+    this->kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), kFactor, dx.data(), c.rows, c.width);
+    expect_close("rms_norm_backward", dx, through_norm(times_factor(doubles(dy)), doubles(x), r, c.width), kRowSum);
   });
 }
 
@@ -117,7 +124,8 @@ void check_residual_mix(const Kernels<T>& kernels, const RowsCase& c, bool with_
   SecondOutput<T> second(c, with_second);
   Buffer<T> y(c.count(), c.shift), dx(c.count(), c.shift), dx0(c.count(), c.shift);
   Buffer<float> dmix(partials * 2 * width);
-  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), second.normed_data(), second.rstd_data(), c.rows, width);
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), kFactor, second.normed_data(), second.rstd_data(), c.rows,
+                       width);
   expect_close("residual_mix", y,
                each(c.count(), [&](int64_t i) { return x.at(i) * mix.at(i % width) + x0.at(i) * mix.at(width + i % width); }),
                kElement);
@@ -151,7 +159,8 @@ void check_scaled_add(const Kernels<T>& kernels, const RowsCase& c, bool with_se
   SecondOutput<T> second(c, with_second);
   Buffer<T> y(c.count(), c.shift), dx(with_second ? c.count() : 0, c.shift), dbranch(c.count(), c.shift);
   Buffer<float> dscale(partials * width);
-  kernels.scaled_add(x.data(), scale.data(), branch.data(), y.data(), second.normed_data(), second.rstd_data(), c.rows, width);
+  kernels.scaled_add(x.data(), scale.data(), branch.data(), y.data(), kFactor, second.normed_data(), second.rstd_data(), c.rows,
+                     width);
   expect_close("scaled_add", y, each(c.count(), [&](int64_t i) { return x.at(i) + scale.at(i % width) * branch.at(i); }),
                kElement);
   second.expect_rms_norm_of(y, width);

@@ -65,10 +65,12 @@ void check_normalization(int64_t width, bool aligned) {
   const auto mix = random_row<float>(2 * width, 4);
   const auto load = [&](const std::vector<T>& row, int64_t first) { return cuda::load_pack(row.data(), first, width, aligned); };
   auto y = x, normed = x, dx = x, expected_y = x, expected_normed = x, expected_dx = x;
+  constexpr float kFactor = 0.7f;
   float expected_r = 0;
   const auto& kernels = cpu_kernels<T>();
-  kernels.residual_mix(x.data(), x0.data(), mix.data(), expected_y.data(), expected_normed.data(), &expected_r, 1, width);
-  kernels.rms_norm_backward(dy.data(), expected_y.data(), &expected_r, expected_dx.data(), 1, width);
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), expected_y.data(), kFactor, expected_normed.data(), &expected_r, 1,
+                       width);
+  kernels.rms_norm_backward(dy.data(), expected_y.data(), &expected_r, kFactor, expected_dx.data(), 1, width);
 
   fill_packs(y, aligned, [&](int64_t first) {
     const auto a = load(x, first), a0 = load(x0, first);
@@ -83,11 +85,11 @@ void check_normalization(int64_t width, bool aligned) {
   const float squares = sum_packs<T>(width, [&](int64_t first) { return cuda::dot(load(y, first), load(y, first)); });
   const float r = cuda::reciprocal_rms(squares, width);
   EXPECT_NEAR(r, expected_r, 1e-5f * expected_r);
-  fill_packs(normed, aligned, [&](int64_t first) { return cuda::scaled(load(y, first), r); });
+  fill_packs(normed, aligned, [&](int64_t first) { return cuda::scaled(load(y, first), kFactor * r); });
   expect_close(normed, expected_normed, "rms_norm");
   const float product = sum_packs<T>(width, [&](int64_t first) { return cuda::dot(load(dy, first), load(y, first)); });
-  const float along = cuda::norm_backward_coefficient(product, r, width);
-  fill_packs(dx, aligned, [&](int64_t first) { return cuda::combined(r, load(dy, first), -along, load(y, first)); });
+  const float along = cuda::norm_backward_coefficient(product, r, kFactor, width);
+  fill_packs(dx, aligned, [&](int64_t first) { return cuda::combined(kFactor * r, load(dy, first), -along, load(y, first)); });
   expect_close(dx, expected_dx, "rms_norm_backward");
 }
 
@@ -152,15 +154,16 @@ TEST(CudaRowMath, RotatesAsTheCpuDoes) {
 TEST(CudaRowMath, SquaresAndSaturatesAsTheCpuDoes) {
   const auto x = random_row<float>(100, 1), dy = random_row<float>(100, 2);
   auto y = x, dx = x, expected_y = x, expected_dx = x;
-  cpu_kernels<float>().relu_squared(x.data(), expected_y.data(), 100);
-  cpu_kernels<float>().relu_squared_backward(dy.data(), x.data(), expected_dx.data(), 100);
+  constexpr float kSlopeSquared = 0.25f;
+  cpu_kernels<float>().leaky_squared(x.data(), kSlopeSquared, expected_y.data(), 100);
+  cpu_kernels<float>().leaky_squared_backward(dy.data(), x.data(), kSlopeSquared, expected_dx.data(), 100);
   for (size_t i = 0; i < x.size(); ++i) {
-    y[i] = cuda::relu_squared(x[i]);
-    dx[i] = cuda::relu_squared_backward(dy[i], x[i]);
+    y[i] = cuda::leaky_squared(x[i], kSlopeSquared);
+    dx[i] = cuda::leaky_squared_backward(dy[i], x[i], kSlopeSquared);
   }
-  expect_close(y, expected_y, "relu_squared");
-  expect_close(dx, expected_dx, "relu_squared_backward");
-  EXPECT_TRUE(std::isnan(cuda::relu_squared(NAN)));
+  expect_close(y, expected_y, "leaky_squared");
+  expect_close(dx, expected_dx, "leaky_squared_backward");
+  EXPECT_TRUE(std::isnan(cuda::leaky_squared(NAN, kSlopeSquared)));
   auto dup = x, expected_dup = x;
   cpu_kernels<float>().swiglu(x.data(), dy.data(), expected_y.data(), 100);
   cpu_kernels<float>().swiglu_backward(dx.data(), x.data(), dy.data(), expected_dx.data(), expected_dup.data(), 100);
@@ -241,14 +244,18 @@ at::Tensor random_cuda(at::IntArrayRef shape, int64_t seed) {
 }
 
 TEST_F(Cuda, RmsNorm) {
-  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{rms_norm(in[0], path)}; }; };
+  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{rms_norm(in[0], path, 0.5)}; }; };
   for (const int64_t width : {7, 100, 512, 2048}) expect_fast_equals_reference(op, {random_cuda({3, 33, width}, width)});
 }
 
-TEST_F(Cuda, ReluSquared) {
-  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{relu_squared(in[0], path)}; }; };
-  expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1)});
-  expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2)});
+TEST_F(Cuda, LeakySquared) {
+  for (const double slope : {0.0, 0.5}) {
+    const PathOp op = [slope](OpsPath path) {
+      return [slope, path](const Tensors& in) { return Tensors{leaky_squared(in[0], slope, path)}; };
+    };
+    expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1)});
+    expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2)});
+  }
 }
 
 TEST_F(Cuda, Swiglu) {
@@ -263,7 +270,7 @@ TEST_F(Cuda, ResidualStream) {
   };
   const PathOp mix_norm = [](OpsPath path) {
     return [path](const Tensors& in) {
-      const auto outputs = residual_mix_norm(in[0], in[1], in[2], path);
+      const auto outputs = residual_mix_norm(in[0], in[1], in[2], path, 0.5);
       return Tensors{outputs.x, outputs.normed};
     };
   };
@@ -272,7 +279,7 @@ TEST_F(Cuda, ResidualStream) {
   };
   const PathOp add_norm = [](OpsPath path) {
     return [path](const Tensors& in) {
-      const auto outputs = scaled_add_norm(in[0], in[2], in[1], path);
+      const auto outputs = scaled_add_norm(in[0], in[2], in[1], path, 0.5);
       return Tensors{outputs.x, outputs.normed};
     };
   };
@@ -288,8 +295,8 @@ TEST_F(Cuda, ResidualStream) {
 TEST_F(Cuda, RowsThatAreNotOn16ByteBoundaries) {
   const auto x = random_cuda({1, 33 * 64 + 1}, 1).to(at::kBFloat16).view(-1).narrow(0, 1, 33 * 64).view({33, 64});
   EXPECT_LE(distance(rms_norm(x, OpsPath::fast), rms_norm(x, OpsPath::reference)), 8e-3);
-  const auto y = relu_squared(x, OpsPath::fast);
-  EXPECT_LE(distance(y, relu_squared(x, OpsPath::reference)), 8e-3);
+  const auto y = leaky_squared(x, 0, OpsPath::fast);
+  EXPECT_LE(distance(y, leaky_squared(x, 0, OpsPath::reference)), 8e-3);
 }
 
 void check_qk(const RopeSpec& spec, int64_t time, bool qk_norm) {

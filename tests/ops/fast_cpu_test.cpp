@@ -12,7 +12,7 @@ namespace pgolf::ops::testing {
 namespace {
 
 TEST(FastCpu, RmsNorm) {
-  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{rms_norm(in[0], path)}; }; };
+  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{rms_norm(in[0], path, 0.3)}; }; };
   for (const int64_t width : {1, 7, 100, 512}) expect_fast_equals_reference(op, {random_tensor({3, 33, width}, width)});
   expect_fast_equals_reference(op, {random_tensor({1, 1, 37}, 1)});
   expect_fast_equals_reference(op, {random_tensor({70, 64}, 2) * 1e-3});
@@ -26,10 +26,14 @@ TEST(FastCpu, RmsNormOfZerosIsZero) {
   EXPECT_TRUE(x.grad().isfinite().all().item<bool>());
 }
 
-TEST(FastCpu, ReluSquared) {
-  const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{relu_squared(in[0], path)}; }; };
-  expect_fast_equals_reference(op, {random_tensor({3, 5, 100}, 1)});
-  expect_fast_equals_reference(op, {random_tensor({1, 130, 33}, 2)});
+TEST(FastCpu, LeakySquared) {
+  for (const double slope : {0.0, 0.5, -0.3, 1.5}) {
+    const PathOp op = [slope](OpsPath path) {
+      return [slope, path](const Tensors& in) { return Tensors{leaky_squared(in[0], slope, path)}; };
+    };
+    expect_fast_equals_reference(op, {random_tensor({3, 5, 100}, 1)});
+    expect_fast_equals_reference(op, {random_tensor({1, 130, 33}, 2)});
+  }
 }
 
 TEST(FastCpu, Swiglu) {
@@ -185,7 +189,7 @@ TEST(FastCpu, NanPropagates) {
     const auto x = at::ones({2, 40}, dtype);
     x[1][33] = nan;
     EXPECT_TRUE(rms_norm(x, OpsPath::fast)[1].isnan().all().item<bool>());
-    EXPECT_TRUE(relu_squared(x, OpsPath::fast)[1][33].isnan().item<bool>());
+    EXPECT_TRUE(leaky_squared(x, 0.5, OpsPath::fast)[1][33].isnan().item<bool>());
     EXPECT_TRUE(swiglu(x, at::ones_like(x), OpsPath::fast)[1][33].isnan().item<bool>());
     EXPECT_TRUE(scaled_add(x, at::ones({40}), x, OpsPath::fast)[1][33].isnan().item<bool>());
     EXPECT_TRUE(softcap_cross_entropy(x, at::arange(2), 30.0, OpsPath::fast).isnan().item<bool>());
@@ -215,7 +219,7 @@ TEST(FastCpu, SecondDerivativesAreRefused) {
 TEST(FastCpu, OtherTypesAndShapesTakeTheReferencePath) {
   const auto x = random_tensor({2, 3, 8}, 1).to(at::kDouble);
   EXPECT_TRUE(rms_norm(x, OpsPath::fast).equal(rms_norm(x, OpsPath::reference)));
-  EXPECT_TRUE(relu_squared(x, OpsPath::fast).equal(relu_squared(x, OpsPath::reference)));
+  EXPECT_TRUE(leaky_squared(x, 0.5, OpsPath::fast).equal(leaky_squared(x, 0.5, OpsPath::reference)));
   const auto a = random_tensor({2, 3, 8}, 1), row = random_tensor({8}, 2);
   EXPECT_TRUE(scaled_add(a, row, row, OpsPath::fast).equal(scaled_add(a, row, row, OpsPath::reference)));
   // head_dim beyond the fused kernel's limit: only rms_norm is the fast one, with sums in another order.

@@ -15,15 +15,15 @@ Tensors chosen(const Normed& outputs, Used used) {
   return {outputs.x, outputs.normed};
 }
 
-PathOp mix_op(Used used) {
-  return [used](OpsPath path) {
-    return [used, path](const Tensors& in) { return chosen(residual_mix_norm(in[0], in[1], in[2], path), used); };
+PathOp mix_op(Used used, double factor = 1) {
+  return [used, factor](OpsPath path) {
+    return [used, factor, path](const Tensors& in) { return chosen(residual_mix_norm(in[0], in[1], in[2], path, factor), used); };
   };
 }
 
-PathOp add_op(Used used) {
-  return [used](OpsPath path) {
-    return [used, path](const Tensors& in) { return chosen(scaled_add_norm(in[0], in[2], in[1], path), used); };
+PathOp add_op(Used used, double factor = 1) {
+  return [used, factor](OpsPath path) {
+    return [used, factor, path](const Tensors& in) { return chosen(scaled_add_norm(in[0], in[2], in[1], path, factor), used); };
   };
 }
 
@@ -32,8 +32,10 @@ void check_fused(int64_t batch, int64_t time, int64_t width) {
   const auto x = random_tensor({batch, time, width}, 1), other = random_tensor({batch, time, width}, 2);
   for (const auto used : {Used::both, Used::first, Used::second}) {
     SCOPED_TRACE(c10::str("outputs used: ", static_cast<int>(used)));
-    expect_fast_equals_reference(mix_op(used), {x, other, random_tensor({2, width}, 3)}, 2);
-    expect_fast_equals_reference(add_op(used), {x, other, random_tensor({width}, 4)}, 2);
+    for (const double factor : {1.0, 0.3}) {
+      expect_fast_equals_reference(mix_op(used, factor), {x, other, random_tensor({2, width}, 3)}, 2);
+      expect_fast_equals_reference(add_op(used, factor), {x, other, random_tensor({width}, 4)}, 2);
+    }
   }
 }
 

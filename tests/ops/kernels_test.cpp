@@ -43,6 +43,7 @@ template <class T>
 std::vector<float> outputs(CpuLevel level) {
   const auto& kernels = cpu_kernels<T>(level);
   constexpr int64_t time = 11, rows = 2 * time, heads = 6, dim = 22, half = 5, width = heads * dim;
+  constexpr float kFactor = 0.7f;
   const auto x = numbers<T>(rows * width, 1), x0 = numbers<T>(rows * width, 2), dy = numbers<T>(rows * width, 3);
   const auto mix = numbers<float>(2 * width, 4), gain = numbers<float>(heads, 5);
   const auto cos = numbers<float>(time * half, 6), sin = numbers<float>(time * half, 7);
@@ -51,9 +52,9 @@ std::vector<float> outputs(CpuLevel level) {
   const auto keep = [&](const auto& values) {
     for (const auto& value : values) result.push_back(to_float(value));
   };
-  kernels.rms_norm(x.data(), y.data(), rstd.data(), rows, width);
+  kernels.rms_norm(x.data(), kFactor, y.data(), rstd.data(), rows, width);
   keep(y), keep(rstd);
-  kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), y.data(), rows, width);
+  kernels.rms_norm_backward(dy.data(), x.data(), rstd.data(), kFactor, y.data(), rows, width);
   keep(y);
   const RotationTable table{cos.data(), sin.data(), half};
   constexpr HeadShape shape{time, heads, dim};
@@ -63,28 +64,28 @@ std::vector<float> outputs(CpuLevel level) {
   keep(y), keep(rstd);
   kernels.norm_rotate_backward(gradient, from, rstd.data(), table, gain.data(), time_first, sums.data(), shape, 0, rows);
   keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + heads));
-  kernels.relu_squared(x.data(), y.data(), rows * width);
+  kernels.leaky_squared(x.data(), 0.25f, y.data(), rows * width);
   keep(y);
-  kernels.relu_squared_backward(dy.data(), x.data(), y.data(), rows * width);
+  kernels.leaky_squared_backward(dy.data(), x.data(), 0.25f, y.data(), rows * width);
   keep(y);
   kernels.swiglu(x.data(), x0.data(), y.data(), rows * width);
   keep(y);
   kernels.swiglu_backward(dy.data(), x.data(), x0.data(), y.data(), y0.data(), rows * width);
   keep(y), keep(y0);
   std::vector<T> normed(rows * width);
-  const NormedOutput<T> second{x0.data(), normed.data(), rstd.data()};
-  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), nullptr, nullptr, rows, width);
+  const NormedOutput<T> second{x0.data(), normed.data(), rstd.data(), kFactor};
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), kFactor, nullptr, nullptr, rows, width);
   keep(y);
-  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), normed.data(), rstd.data(), rows, width);
+  kernels.residual_mix(x.data(), x0.data(), mix.data(), y.data(), kFactor, normed.data(), rstd.data(), rows, width);
   keep(y), keep(normed), keep(rstd);
   for (const auto& incoming : {NormedOutput<T>{}, second}) {
     kernels.residual_mix_backward(dy.data(), incoming, x.data(), x0.data(), mix.data(), y.data(), y0.data(), sums.data(), rows,
                                   width);
     keep(y), keep(y0), keep(sums);
   }
-  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), nullptr, nullptr, rows, width);
+  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), kFactor, nullptr, nullptr, rows, width);
   keep(y);
-  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), normed.data(), rstd.data(), rows, width);
+  kernels.scaled_add(x.data(), mix.data(), x0.data(), y.data(), kFactor, normed.data(), rstd.data(), rows, width);
   keep(y), keep(normed), keep(rstd);
   for (const auto& incoming : {NormedOutput<T>{}, second}) {
     kernels.scaled_add_backward(dy.data(), incoming, mix.data(), x0.data(), y.data(), y0.data(), sums.data(), rows, width);
@@ -128,7 +129,7 @@ TEST(Kernels, Bfloat16RoundsToNearestEven) {
     const std::vector<Bf16> zeros(4), ones(4, Bf16{0x3f80});
     std::vector<Bf16> y(4);
     cpu_kernels<Bf16>(static_cast<CpuLevel>(level))
-        .scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), nullptr, nullptr, 1, 4);
+        .scaled_add(zeros.data(), scale.data(), ones.data(), y.data(), 1, nullptr, nullptr, 1, 4);
     EXPECT_EQ(to_float(y[0]), 1.0f);
     EXPECT_EQ(to_float(y[1]), 1.015625f);
     EXPECT_EQ(to_float(y[2]), 1.0078125f);

@@ -1,4 +1,4 @@
-// linear, linear_qkv and relu_squared_mlp: the fast form against the reference.
+// linear, linear_qkv and leaky_squared_mlp: the fast form against the reference.
 #include "pgolf/ops/linear.h"
 
 #include <limits>
@@ -22,9 +22,11 @@ PathOp qkv_op() {
   };
 }
 
-PathOp mlp_op() {
-  return [](OpsPath path) {
-    return [path](const Tensors& in) { return Tensors{relu_squared_mlp(in[0], LinearWeight(in[1]), LinearWeight(in[2]), path)}; };
+PathOp mlp_op(double slope) {
+  return [slope](OpsPath path) {
+    return [slope, path](const Tensors& in) {
+      return Tensors{leaky_squared_mlp(in[0], LinearWeight(in[1]), LinearWeight(in[2]), slope, path)};
+    };
   };
 }
 
@@ -36,7 +38,8 @@ void check(at::IntArrayRef shape, int64_t width, int64_t hidden) {
   expect_fast_equals_reference(linear_op(), {x, random_weight(hidden, width, 2)}, /*parameters=*/1);
   expect_fast_equals_reference(
       qkv_op(), {x, random_weight(hidden, width, 2), random_weight(width, width, 3), random_weight(width, width, 4)}, 1);
-  expect_fast_equals_reference(mlp_op(), {x, random_weight(hidden, width, 2), random_weight(width, hidden, 3)}, 1);
+  for (const double slope : {0.0, 0.5})
+    expect_fast_equals_reference(mlp_op(slope), {x, random_weight(hidden, width, 2), random_weight(width, hidden, 3)}, 1);
 }
 
 TEST(Linear, FastEqualsReference) {
@@ -139,7 +142,7 @@ TEST(Linear, FrozenWeightsGetNoGradient) {
 TEST(Linear, SecondDerivativeIsRefused) {
   auto x = random_tensor({3, 64}, 2).to(at::kBFloat16).requires_grad_();
   const auto y =
-      relu_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), OpsPath::fast);
+      leaky_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), 0, OpsPath::fast);
   EXPECT_THROW(torch::autograd::grad({y.sum()}, {x}, {}, true, /*create_graph=*/true), c10::Error);
 }
 
@@ -149,7 +152,7 @@ TEST(Linear, InfinityAndNanPropagate) {
       auto x = random_tensor({40, 64}, 2).to(dtype);
       x[3][5] = poison;
       const auto y =
-          relu_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), OpsPath::fast);
+          leaky_squared_mlp(x, LinearWeight(random_weight(32, 64, 1)), LinearWeight(random_weight(64, 32, 2)), 0, OpsPath::fast);
       EXPECT_FALSE(y[3].isfinite().any().item<bool>());
       EXPECT_TRUE(y[2].isfinite().all().item<bool>());
     }
@@ -173,7 +176,7 @@ void expect_same_from_any_threads(const PathOp& op, const Tensors& inputs) {
 
 TEST(Linear, ThreadsDoNotChangeTheResult) {
   const auto x = random_tensor({2, 250, 128}, 1).to(at::kBFloat16);
-  expect_same_from_any_threads(mlp_op(), {x, random_weight(256, 128, 2), random_weight(128, 256, 3)});
+  expect_same_from_any_threads(mlp_op(0), {x, random_weight(256, 128, 2), random_weight(128, 256, 3)});
 }
 
 TEST(Linear, ThreadsSplitTheColumnsOfFewRows) {
@@ -184,7 +187,7 @@ TEST(Linear, ThreadsSplitTheColumnsOfFewRows) {
       const auto wide = random_weight(744, 384, 2);  // the last columns do not fill a panel
       expect_same_from_any_threads(linear_op(), {x, wide});
       expect_same_from_any_threads(qkv_op(), {x, wide, random_weight(200, 384, 3), random_weight(200, 384, 4)});
-      expect_same_from_any_threads(mlp_op(), {x, wide, random_weight(384, 744, 5)});
+      expect_same_from_any_threads(mlp_op(0), {x, wide, random_weight(384, 744, 5)});
       if (dtype == at::kFloat) expect_fast_equals_reference(linear_op(), {x, wide}, /*parameters=*/1);
     }
   }

@@ -25,9 +25,12 @@ TEST(NumericGradients, RmsNorm) {
                            {random_tensor({2, 3, 20}, 1)});
 }
 
-TEST(NumericGradients, ReluSquared) {
-  expect_numeric_gradients([](OpsPath path) { return [path](const Tensors& in) { return Tensors{relu_squared(in[0], path)}; }; },
-                           {random_tensor({2, 3, 20}, 1)});
+TEST(NumericGradients, LeakySquared) {
+  for (const double slope : {0.0, 0.5}) {
+    expect_numeric_gradients(
+        [slope](OpsPath path) { return [slope, path](const Tensors& in) { return Tensors{leaky_squared(in[0], slope, path)}; }; },
+        {random_tensor({2, 3, 20}, 1)});
+  }
 }
 
 TEST(NumericGradients, Swiglu) {

@@ -72,7 +72,7 @@ class StepCost(SandboxTest):
         weight, hidden = 2 * dim * dim, 2 * stream  # elements; bytes
         self.assertEqual(up["forward_bytes"], up["calls"] * (stream + 2 * weight + hidden))
         self.assertEqual(up["backward_bytes"], up["calls"] * (hidden + 2 * weight + stream + hidden + stream + 2 * 4 * weight))
-        self.assertEqual(rows["relu_squared"]["backward_bytes"], up["calls"] * 3 * hidden)
+        self.assertEqual(rows["leaky_squared"]["backward_bytes"], up["calls"] * 3 * hidden)
         self.assertEqual(rows["gradient sums: activations"]["backward_bytes"], passes * (layers + 4) * 3 * stream)
         # Of what a step does once: every gradient is zeroed by one write, and read for its norm.
         gradients = 4 * (17059912 - 1024 * dim) + 2 * 1024 * dim
@@ -90,7 +90,7 @@ class StepCost(SandboxTest):
                  "--attention-backward", "25", "--launch", "10")
         cost = self.cost({}, *rates)
         rows = {row["operation"]: row for row in cost["rows"]}
-        swap = rows["relu_squared"]
+        swap = rows["leaky_squared"]
         self.assertEqual(swap["bound"], "memory")
         self.assertAlmostEqual(swap["ms"], (swap["forward_bytes"] + swap["backward_bytes"]) / 1e12 * 1e3)
         up = rows["linear: MLP up"]

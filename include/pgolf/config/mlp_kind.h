@@ -18,6 +18,9 @@ constexpr EnumTexts<MlpKind, 6> enum_texts(MlpKind) {
            {"swiglu", MlpKind::swiglu}}};
 }
 
+constexpr bool squared(MlpKind kind) {
+  return kind == MlpKind::relu2 || kind == MlpKind::leaky_relu2;
+}
 constexpr bool leaky(MlpKind kind) {
   return kind == MlpKind::leaky_relu || kind == MlpKind::leaky_relu2;
 }

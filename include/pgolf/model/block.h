@@ -26,7 +26,7 @@ class MlpImpl : public torch::nn::Module {
 
  private:
   MlpKind kind_;
-  double leaky_slope_;
+  double slope_;
   OpsPath path_;
 };
 TORCH_MODULE(Mlp);

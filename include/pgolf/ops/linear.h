@@ -36,7 +36,7 @@ at::Tensor linear(const at::Tensor& x, const LinearWeight& weight, OpsPath path)
 std::array<at::Tensor, 3> linear_qkv(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v,
                                      OpsPath path);
 
-/// proj(relu(fc(x))^2): the MLP of arXiv 2109.08668, hidden width fc.value.size(0).
-at::Tensor relu_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj, OpsPath path);
+/// proj(leaky_squared(fc(x), slope)), hidden width fc.value.size(0); with slope 0 the MLP of arXiv 2109.08668.
+at::Tensor leaky_squared_mlp(const at::Tensor& x, const LinearWeight& fc, const LinearWeight& proj, double slope, OpsPath path);
 
 }  // namespace pgolf::ops

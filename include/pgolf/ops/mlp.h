@@ -8,11 +8,11 @@
 
 namespace pgolf::ops {
 
-/// y = max(x, 0)^2, elementwise, in x's dtype. Differentiable.
-at::Tensor relu_squared(const at::Tensor& x, OpsPath path);
+/// y = x^2, below zero (slope * x)^2; elementwise, in x's dtype. Slope 0 is relu^2. Differentiable in x.
+at::Tensor leaky_squared(const at::Tensor& x, double slope, OpsPath path);
 
-/// All kinds but swiglu, elementwise, in x's dtype. leaky_slope: negative slope of the leaky kinds. Differentiable.
-at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double leaky_slope, OpsPath path);
+/// All kinds but swiglu, elementwise, in x's dtype. slope: below zero, of the leaky kinds; 0 for relu2. Differentiable.
+at::Tensor mlp_activation(const at::Tensor& x, MlpKind kind, double slope, OpsPath path);
 
 /// silu(gate) * up, elementwise. Differentiable in both.
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up, OpsPath path);

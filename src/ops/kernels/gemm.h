@@ -32,11 +32,11 @@ struct Term {
 
 /// What is done with the sum s of all terms. c and d are indexed by row and column with their strides (in elements).
 enum class Store {
-  assign,                 ///< c = s
-  add,                    ///< c += s
-  combine,                ///< c = p * d + q * s
-  relu_squared,           ///< d = s; c = max(d, 0)^2
-  relu_squared_backward,  ///< c = 2 max(d, 0) s
+  assign,                  ///< c = s
+  add,                     ///< c += s
+  combine,                 ///< c = p * d + q * s
+  leaky_squared,           ///< d = s; c = d * (d < 0 ? q * d : d)
+  leaky_squared_backward,  ///< c = 2 * (d < 0 ? q * d : d) * s
 };
 enum class Element { bfloat16, float32 };
 struct Output {

@@ -34,13 +34,14 @@ struct RotationTable {
   bool interleaved = false;
 };
 
-/// Backward of an op whose second output is rms_norm(y) of its first, y: that output's gradient, and y and 1 / rms as the
-/// forward pass wrote them. dnormed null: there was no second output.
+/// Backward of an op whose second output is factor * rms_norm(y) of its first, y: that output's gradient, and y and 1 / rms as
+/// the forward pass wrote them. dnormed null: there was no second output.
 template <class T>
 struct NormedOutput {
   const T* dnormed = nullptr;   ///< [rows, width]
   const T* y = nullptr;         ///< [rows, width]
   const float* rstd = nullptr;  ///< [rows]
+  float factor = 1;
 };
 
 /// Formulas and signs: include/pgolf/ops/*.h. "d" marks the gradient of the loss in the variable that follows.
@@ -48,9 +49,9 @@ template <class T>
 struct Kernels {
   using Element = T;
 
-  /// x [rows, width] -> y; rstd [rows] = 1 / sqrt(mean(x^2) + eps) is written unless null.
-  void (*rms_norm)(const T* x, T* y, float* rstd, int64_t rows, int64_t width);
-  void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width);
+  /// x [rows, width] -> y, times factor; rstd [rows] = 1 / sqrt(mean(x^2) + eps) is written unless null.
+  void (*rms_norm)(const T* x, float factor, T* y, float* rstd, int64_t rows, int64_t width);
+  void (*rms_norm_backward)(const T* dy, const T* x, const float* rstd, float factor, T* dx, int64_t rows, int64_t width);
 
   /// y = gain[head] * rotate(rms_norm(x)) for rows first .. first+rows-1, row = batch entry * time + t; gain null: 1;
   /// rstd [all rows, heads] unless null.
@@ -60,22 +61,25 @@ struct Kernels {
   void (*norm_rotate_backward)(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
                                Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows);
 
-  void (*relu_squared)(const T* x, T* y, int64_t count);
-  void (*relu_squared_backward)(const T* dy, const T* x, T* dx, int64_t count);
+  /// slope_squared: the square of the slope below zero.
+  void (*leaky_squared)(const T* x, float slope_squared, T* y, int64_t count);
+  void (*leaky_squared_backward)(const T* dy, const T* x, float slope_squared, T* dx, int64_t count);
 
   /// y = silu(gate) * up.
   void (*swiglu)(const T* gate, const T* up, T* y, int64_t count);
   void (*swiglu_backward)(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count);
 
-  /// mix, dmix [2, width]; dmix is the sum over these rows only. x, x0, y [rows, width]. normed = rms_norm(y) and rstd as
-  /// rms_norm writes them, unless normed is null.
-  void (*residual_mix)(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width);
+  /// mix, dmix [2, width]; dmix is the sum over these rows only. x, x0, y [rows, width]. normed and rstd are what
+  /// rms_norm of y and factor writes, unless normed is null.
+  void (*residual_mix)(const T* x, const T* x0, const float* mix, T* y, float factor, T* normed, float* rstd, int64_t rows,
+                       int64_t width);
   void (*residual_mix_backward)(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
                                 float* dmix, int64_t rows, int64_t width);
 
   /// scale, dscale [width]; dscale is the sum over these rows only. normed and rstd as for residual_mix. dx is written only
   /// with a second output: without one it is dy.
-  void (*scaled_add)(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows, int64_t width);
+  void (*scaled_add)(const T* x, const float* scale, const T* branch, T* y, float factor, T* normed, float* rstd, int64_t rows,
+                     int64_t width);
   void (*scaled_add_backward)(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                               float* dscale, int64_t rows, int64_t width);
 

@@ -70,6 +70,11 @@ PGOLF_AMX_INLINE Floats each(const F& f, Values... values) {
   return {f(values.low...), f(values.high...)};
 }
 
+/// x, times q where it is negative. NaN propagates.
+PGOLF_AMX_INLINE __m512 leaky(__m512 x, float q) {
+  return _mm512_mask_mul_ps(x, _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ), x, _mm512_set1_ps(q));
+}
+
 /// Rows first .. last-1 of the block; c and d hold T.
 template <Store kStore, class T>
 PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last, int64_t columns, const Output& output) {
@@ -78,8 +83,6 @@ PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last
     const Floats sum = {_mm512_load_ps(block.sums + i * 32), _mm512_load_ps(block.sums + i * 32 + 16)};
     T* const c = static_cast<T*>(output.c) + (block.row + i) * output.c_stride + block.column;
     T* const d = static_cast<T*>(output.d) + (block.row + i) * output.d_stride + block.column;
-    // For a NaN, max returns its second operand: NaN propagates.
-    const auto positive = [](__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); };
     if constexpr (kStore == Store::assign) {
       store_floats(c, count, sum);
     } else if constexpr (kStore == Store::add) {
@@ -89,13 +92,16 @@ PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last
       store_floats(
           c, count,
           each([&](__m512 a, __m512 b) { return _mm512_fmadd_ps(p, a, _mm512_mul_ps(q, b)); }, load_floats(d, count), sum));
-    } else if constexpr (kStore == Store::relu_squared) {
+    } else if constexpr (kStore == Store::leaky_squared) {
       store_floats(d, count, sum);
-      const Floats x = each(positive, as_stored<T>(sum));
-      store_floats(c, count, each([](__m512 a) { return _mm512_mul_ps(a, a); }, x));
+      const Floats x = as_stored<T>(sum);
+      store_floats(c, count, each([&](__m512 a) { return _mm512_mul_ps(a, leaky(a, output.q)); }, x));
     } else {
-      const Floats x = each(positive, load_floats(d, count));
-      store_floats(c, count, each([](__m512 a, __m512 b) { return _mm512_mul_ps(_mm512_add_ps(a, a), b); }, x, sum));
+      const auto gradient = [&](__m512 a, __m512 b) {
+        const __m512 x = leaky(a, output.q);
+        return _mm512_mul_ps(_mm512_add_ps(x, x), b);
+      };
+      store_floats(c, count, each(gradient, load_floats(d, count), sum));
     }
   }
 }
@@ -103,14 +109,14 @@ PGOLF_AMX_INLINE void store_rows(const Block& block, int64_t first, int64_t last
 /// Prefetches what store_rows() of the block at these rows and this column will read and write.
 template <Store kStore, class T>
 PGOLF_AMX_INLINE void prefetch_rows(int64_t first, int64_t last, int64_t column, const Output& output) {
-  constexpr bool with_d = kStore == Store::combine || kStore == Store::relu_squared || kStore == Store::relu_squared_backward;
+  constexpr bool with_d = kStore == Store::combine || kStore == Store::leaky_squared || kStore == Store::leaky_squared_backward;
   constexpr int64_t line = 64 / sizeof(T);
   for (int64_t row = first; row < last; ++row) {
     const T* const c = static_cast<const T*>(output.c) + row * output.c_stride + column;
     const T* const d = static_cast<const T*>(output.d) + row * output.d_stride + column;
     for (int64_t offset = 0; offset < kPanel; offset += line) {
       __builtin_prefetch(c + offset, 1);
-      if constexpr (with_d) __builtin_prefetch(d + offset, kStore == Store::relu_squared);
+      if constexpr (with_d) __builtin_prefetch(d + offset, kStore == Store::leaky_squared);
     }
   }
 }
@@ -178,10 +184,10 @@ void multiply_into(const Term* terms, int64_t term_count, int64_t rows, int64_t 
       return multiply_rows<Store::add, T>(terms, term_count, rows, columns, output);
     case Store::combine:
       return multiply_rows<Store::combine, T>(terms, term_count, rows, columns, output);
-    case Store::relu_squared:
-      return multiply_rows<Store::relu_squared, T>(terms, term_count, rows, columns, output);
-    case Store::relu_squared_backward:
-      return multiply_rows<Store::relu_squared_backward, T>(terms, term_count, rows, columns, output);
+    case Store::leaky_squared:
+      return multiply_rows<Store::leaky_squared, T>(terms, term_count, rows, columns, output);
+    case Store::leaky_squared_backward:
+      return multiply_rows<Store::leaky_squared_backward, T>(terms, term_count, rows, columns, output);
   }
 }
 

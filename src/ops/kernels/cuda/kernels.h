@@ -17,12 +17,13 @@ template <class T>
 struct ResidualKernels {
   cudaStream_t stream;
 
-  void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const;
-  void rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const;
-  void residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width) const;
+  void rms_norm(const T* x, float factor, T* y, float* rstd, int64_t rows, int64_t width) const;
+  void rms_norm_backward(const T* dy, const T* x, const float* rstd, float factor, T* dx, int64_t rows, int64_t width) const;
+  void residual_mix(const T* x, const T* x0, const float* mix, T* y, float factor, T* normed, float* rstd, int64_t rows,
+                    int64_t width) const;
   void residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, const T* x0, const float* mix, T* dx, T* dx0,
                              float* dmix, int64_t rows, int64_t width) const;
-  void scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
+  void scaled_add(const T* x, const float* scale, const T* branch, T* y, float factor, T* normed, float* rstd, int64_t rows,
                   int64_t width) const;
   void scaled_add_backward(const T* dy, NormedOutput<T> normed, const float* scale, const T* branch, T* dx, T* dbranch,
                            float* dscale, int64_t rows, int64_t width) const;
@@ -42,8 +43,8 @@ template <class T>
 struct MlpKernels {
   cudaStream_t stream;
 
-  void relu_squared(const T* x, T* y, int64_t count) const;
-  void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const;
+  void leaky_squared(const T* x, float slope_squared, T* y, int64_t count) const;
+  void leaky_squared_backward(const T* dy, const T* x, float slope_squared, T* dx, int64_t count) const;
   void swiglu(const T* gate, const T* up, T* y, int64_t count) const;
   void swiglu_backward(const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t count) const;
   void scale(T* x, const float* factor, int64_t count) const;

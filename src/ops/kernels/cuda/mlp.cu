@@ -1,4 +1,4 @@
-// relu_squared, swiglu and scale: one pack per thread and iteration, as one row of `count` elements.
+// leaky_squared, swiglu and scale: one pack per thread and iteration, as one row of `count` elements.
 #include "kernels.h"
 #include "team.cuh"
 
@@ -17,18 +17,19 @@ __device__ void for_packs(int64_t count, const F& f) {
 }
 
 template <class T>
-__global__ void relu_squared_kernel(const T* x, T* y, int64_t count, bool aligned) {
+__global__ void leaky_squared_kernel(const T* x, float slope_squared, T* y, int64_t count, bool aligned) {
   for_packs<T>(count, [&](int64_t first) {
     const Pack<T> a = load_pack(x, first, count, aligned);
-    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return relu_squared(a.elements[i]); }));
+    store_pack(y, first, count, aligned, pack_of<T>([&](int i) { return leaky_squared(a.elements[i], slope_squared); }));
   });
 }
 
 template <class T>
-__global__ void relu_squared_backward_kernel(const T* dy, const T* x, T* dx, int64_t count, bool aligned) {
+__global__ void leaky_squared_backward_kernel(const T* dy, const T* x, float slope_squared, T* dx, int64_t count, bool aligned) {
   for_packs<T>(count, [&](int64_t first) {
     const Pack<T> d = load_pack(dy, first, count, aligned), a = load_pack(x, first, count, aligned);
-    store_pack(dx, first, count, aligned, pack_of<T>([&](int i) { return relu_squared_backward(d.elements[i], a.elements[i]); }));
+    store_pack(dx, first, count, aligned,
+               pack_of<T>([&](int i) { return leaky_squared_backward(d.elements[i], a.elements[i], slope_squared); }));
   });
 }
 
@@ -70,13 +71,14 @@ unsigned blocks_for(int64_t count) {
 }  // namespace
 
 template <class T>
-void MlpKernels<T>::relu_squared(const T* x, T* y, int64_t count) const {
-  launch(relu_squared_kernel<T>, blocks_for<T>(count), kThreads, stream, x, y, count, on_boundaries(x, y));
+void MlpKernels<T>::leaky_squared(const T* x, float slope_squared, T* y, int64_t count) const {
+  launch(leaky_squared_kernel<T>, blocks_for<T>(count), kThreads, stream, x, slope_squared, y, count, on_boundaries(x, y));
 }
 
 template <class T>
-void MlpKernels<T>::relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) const {
-  launch(relu_squared_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, x, dx, count, on_boundaries(dy, x, dx));
+void MlpKernels<T>::leaky_squared_backward(const T* dy, const T* x, float slope_squared, T* dx, int64_t count) const {
+  launch(leaky_squared_backward_kernel<T>, blocks_for<T>(count), kThreads, stream, dy, x, slope_squared, dx, count,
+         on_boundaries(dy, x, dx));
 }
 
 template <class T>

@@ -74,45 +74,47 @@ struct Columns {
   int64_t first;
 };
 
-/// y[row] = rms_norm(x), with x as it is in memory; rstd[row] unless null.
+/// y[row] = factor * rms_norm(x), with x as it is in memory; rstd[row] unless null.
 template <class T>
-__device__ void norm_row(Team& team, const Columns<T>& columns, const Pack<T>& x, T* y, float* rstd, int64_t row) {
+__device__ void norm_row(Team& team, const Columns<T>& columns, const Pack<T>& x, float factor, T* y, float* rstd, int64_t row) {
   const float r = reciprocal_rms(team.sum(dot(x, x)), columns.shape.width);
-  columns.store(y, row, scaled(x, r));
+  columns.store(y, row, scaled(x, factor * r));
   if (float* const to = columns.per_row(rstd, row)) *to = r;
 }
 
-/// dx = the gradient of y = rms_norm(x) for the incoming gradient dy.
+/// dx = the gradient of y = factor * rms_norm(x) for the incoming gradient dy.
 template <class T>
-__device__ Pack<T> norm_backward_row(Team& team, const Columns<T>& columns, const Pack<T>& dy, const Pack<T>& x, float r) {
-  return combined(r, dy, -norm_backward_coefficient(team.sum(dot(dy, x)), r, columns.shape.width), x);
+__device__ Pack<T> norm_backward_row(Team& team, const Columns<T>& columns, const Pack<T>& dy, const Pack<T>& x, float r,
+                                     float factor) {
+  return combined(factor * r, dy, -norm_backward_coefficient(team.sum(dot(dy, x)), r, factor, columns.shape.width), x);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kLaunchBound) rms_norm_kernel(const T* x, T* y, float* rstd, Rows shape) {
+__global__ void __launch_bounds__(kLaunchBound) rms_norm_kernel(const T* x, float factor, T* y, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
-  for_rows(shape, [&](int64_t row) { norm_row(team, columns, columns.load(x, row), y, rstd, row); });
+  for_rows(shape, [&](int64_t row) { norm_row(team, columns, columns.load(x, row), factor, y, rstd, row); });
 }
 
 template <class T>
 __global__ void __launch_bounds__(kLaunchBound)
-    rms_norm_backward_kernel(const T* dy, const T* x, const float* rstd, T* dx, Rows shape) {
+    rms_norm_backward_kernel(const T* dy, const T* x, const float* rstd, float factor, T* dx, Rows shape) {
   const Columns<T> columns(shape);
   Team team;
   for_rows(shape, [&](int64_t row) {
     const float r = row < shape.rows ? rstd[row] : 0.0f;
-    columns.store(dx, row, norm_backward_row(team, columns, columns.load(dy, row), columns.load(x, row), r));
+    columns.store(dx, row, norm_backward_row(team, columns, columns.load(dy, row), columns.load(x, row), r, factor));
   });
 }
 
-/// The gradient at y of an op that returned y and perhaps rms_norm(y).
+/// The gradient at y of an op that returned y and perhaps factor * rms_norm(y).
 template <bool kNormed, class T>
 __device__ Pack<T> incoming(Team& team, const Columns<T>& columns, const T* dy, const NormedOutput<T>& normed, int64_t row) {
   const Pack<T> direct = columns.load(dy, row);
   if constexpr (kNormed) {
     const float r = row < columns.shape.rows ? normed.rstd[row] : 0.0f;
-    const Pack<T> through = norm_backward_row(team, columns, columns.load(normed.dnormed, row), columns.load(normed.y, row), r);
+    const Pack<T> through =
+        norm_backward_row(team, columns, columns.load(normed.dnormed, row), columns.load(normed.y, row), r, normed.factor);
     return combined(1.0f, direct, 1.0f, through);
   }
   return direct;
@@ -120,7 +122,7 @@ __device__ Pack<T> incoming(Team& team, const Columns<T>& columns, const T* dy, 
 
 template <class T, bool kNormed>
 __global__ void __launch_bounds__(kLaunchBound)
-    residual_mix_kernel(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, Rows shape) {
+    residual_mix_kernel(const T* x, const T* x0, const float* mix, T* y, float factor, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> m = columns.parameters(mix), m0 = columns.parameters(mix + shape.width);
   Team team;
@@ -128,7 +130,7 @@ __global__ void __launch_bounds__(kLaunchBound)
     const Pack<T> a = columns.load(x, row), a0 = columns.load(x0, row);
     const Pack<T> sum = combined(m, a, m0, a0);
     columns.store(y, row, sum);
-    if constexpr (kNormed) norm_row(team, columns, as_stored(sum), normed, rstd, row);
+    if constexpr (kNormed) norm_row(team, columns, as_stored(sum), factor, normed, rstd, row);
   });
 }
 
@@ -157,7 +159,7 @@ __global__ void __launch_bounds__(kLaunchBound)
 
 template <class T, bool kNormed>
 __global__ void __launch_bounds__(kLaunchBound)
-    scaled_add_kernel(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, Rows shape) {
+    scaled_add_kernel(const T* x, const float* scale, const T* branch, T* y, float factor, T* normed, float* rstd, Rows shape) {
   const Columns<T> columns(shape);
   const Pack<T> s = columns.parameters(scale);
   Team team;
@@ -165,7 +167,7 @@ __global__ void __launch_bounds__(kLaunchBound)
     const Pack<T> a = columns.load(x, row), b = columns.load(branch, row);
     const Pack<T> sum = pack_of<T>([&](int i) { return a.elements[i] + s.elements[i] * b.elements[i]; });
     columns.store(y, row, sum);
-    if constexpr (kNormed) norm_row(team, columns, as_stored(sum), normed, rstd, row);
+    if constexpr (kNormed) norm_row(team, columns, as_stored(sum), factor, normed, rstd, row);
   });
 }
 
@@ -194,26 +196,27 @@ int64_t max_teams(int64_t rows) {
 }  // namespace
 
 template <class T>
-void ResidualKernels<T>::rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::rms_norm(const T* x, float factor, T* y, float* rstd, int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, y);
   const Grid grid = grid_for<T>(shape);
-  launch<kLaunchBound>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, y, rstd, shape);
+  launch<kLaunchBound>(rms_norm_kernel<T>, grid.blocks, grid.threads, stream, x, factor, y, rstd, shape);
 }
 
 template <class T>
-void ResidualKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) const {
+void ResidualKernels<T>::rms_norm_backward(const T* dy, const T* x, const float* rstd, float factor, T* dx, int64_t rows,
+                                           int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, max_teams(rows), dy, x, dx);
   const Grid grid = grid_for<T>(shape);
-  launch<kLaunchBound>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, dx, shape);
+  launch<kLaunchBound>(rms_norm_backward_kernel<T>, grid.blocks, grid.threads, stream, dy, x, rstd, factor, dx, shape);
 }
 
 template <class T>
-void ResidualKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows,
-                                      int64_t width) const {
+void ResidualKernels<T>::residual_mix(const T* x, const T* x0, const float* mix, T* y, float factor, T* normed, float* rstd,
+                                      int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, x0, mix, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? residual_mix_kernel<T, true> : residual_mix_kernel<T, false>;
-  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, x0, mix, y, normed, rstd, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, x0, mix, y, factor, normed, rstd, shape);
 }
 
 template <class T>
@@ -226,12 +229,12 @@ void ResidualKernels<T>::residual_mix_backward(const T* dy, NormedOutput<T> norm
 }
 
 template <class T>
-void ResidualKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows,
-                                    int64_t width) const {
+void ResidualKernels<T>::scaled_add(const T* x, const float* scale, const T* branch, T* y, float factor, T* normed, float* rstd,
+                                    int64_t rows, int64_t width) const {
   const Rows shape = rows_of<T>(rows, width, max_teams(rows), x, scale, branch, y, normed);
   const Grid grid = grid_for<T>(shape);
   const auto kernel = normed != nullptr ? scaled_add_kernel<T, true> : scaled_add_kernel<T, false>;
-  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, scale, branch, y, normed, rstd, shape);
+  launch<kLaunchBound>(kernel, grid.blocks, grid.threads, stream, x, scale, branch, y, factor, normed, rstd, shape);
 }
 
 template <class T>

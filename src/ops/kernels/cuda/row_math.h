@@ -162,9 +162,10 @@ PGOLF_HOST_DEVICE Pack<T> combined(float a, const Pack<T>& x, float b, const Pac
   return pack_of<T>([&](int i) { return a * x.elements[i] + b * y.elements[i]; });
 }
 
-/// The c for which dx = r dy - c x is the gradient of a normalized row, r = 1 / rms(x), product = dy . x.
-PGOLF_HOST_DEVICE float norm_backward_coefficient(float product, float r, int64_t width) {
-  return product * r * r * r / static_cast<float>(width);
+/// The c for which dx = factor r dy - c x is the gradient of x where dy is that of factor * rms_norm(x); r = 1 / rms(x), product
+/// = dy . x.
+PGOLF_HOST_DEVICE float norm_backward_coefficient(float product, float r, float factor, int64_t width) {
+  return product * r * r * (factor * r) / static_cast<float>(width);
 }
 
 /// cos and sin of the angles of one time, `half` of each.
@@ -208,12 +209,15 @@ PGOLF_HOST_DEVICE Pack<T> rotated(const Pack<T>& own, const T* row, int64_t firs
   });
 }
 
-PGOLF_HOST_DEVICE float relu_squared(float x) {
-  const float positive = x < 0 ? 0.0f : x;  // NaN propagates
-  return positive * positive;
+/// x, times `below` where it is negative. NaN propagates.
+PGOLF_HOST_DEVICE float leaky(float x, float below) {
+  return x < 0 ? below * x : x;
 }
-PGOLF_HOST_DEVICE float relu_squared_backward(float dy, float x) {
-  return 2 * (x < 0 ? 0.0f : x) * dy;
+PGOLF_HOST_DEVICE float leaky_squared(float x, float slope_squared) {
+  return x * leaky(x, slope_squared);
+}
+PGOLF_HOST_DEVICE float leaky_squared_backward(float dy, float x, float slope_squared) {
+  return 2 * leaky(x, slope_squared) * dy;
 }
 
 PGOLF_HOST_DEVICE float sigmoid(float x) {

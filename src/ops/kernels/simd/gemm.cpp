@@ -86,8 +86,9 @@ constexpr Packing<T, float> packing_of() {
           pack<kStrip, VectorGemm::kRightPanel, false, Convert, T>, pack<kStrip, VectorGemm::kRightPanel, true, Convert, T>};
 }
 
-PGOLF_INLINE Floats positive(Floats x) {
-  return x < Floats{} ? Floats{} : x;  // NaN propagates
+/// x, times q where it is negative. NaN propagates.
+PGOLF_INLINE Floats leaky(Floats x, float q) {
+  return x < Floats{} ? q * x : x;
 }
 
 /// A value after a round trip through memory.
@@ -108,13 +109,12 @@ PGOLF_INLINE void store_sum(Floats sum, T* c, T* d, const Output& output, Part p
     store(c, load(c, part) + sum, part);
   } else if constexpr (kStore == Store::combine) {
     store(c, output.p * load(d, part) + output.q * sum, part);
-  } else if constexpr (kStore == Store::relu_squared) {
+  } else if constexpr (kStore == Store::leaky_squared) {
     store(d, sum, part);
-    const Floats x = positive(as_stored<T>(sum));
-    store(c, x * x, part);
+    const Floats x = as_stored<T>(sum);
+    store(c, x * leaky(x, output.q), part);
   } else {
-    const Floats x = positive(load(d, part));
-    store(c, (x + x) * sum, part);
+    store(c, 2 * leaky(load(d, part), output.q) * sum, part);
   }
 }
 
@@ -182,10 +182,10 @@ void multiply_into(const Term<float>* terms, int64_t term_count, int64_t rows, i
       return multiply_all<Store::add, T>(terms, term_count, rows, columns, output);
     case Store::combine:
       return multiply_all<Store::combine, T>(terms, term_count, rows, columns, output);
-    case Store::relu_squared:
-      return multiply_all<Store::relu_squared, T>(terms, term_count, rows, columns, output);
-    case Store::relu_squared_backward:
-      return multiply_all<Store::relu_squared_backward, T>(terms, term_count, rows, columns, output);
+    case Store::leaky_squared:
+      return multiply_all<Store::leaky_squared, T>(terms, term_count, rows, columns, output);
+    case Store::leaky_squared_backward:
+      return multiply_all<Store::leaky_squared_backward, T>(terms, term_count, rows, columns, output);
   }
 }
 

@@ -1,4 +1,4 @@
-// relu_squared, swiglu and scale.
+// leaky_squared, swiglu and scale.
 #pragma once
 
 #include "exp.h"
@@ -6,22 +6,25 @@
 namespace pgolf::ops {
 namespace {
 
-PGOLF_INLINE Floats positive_part(Floats x) {
-  return x < 0.0f ? Floats{} : x;
+/// x, times `below` where it is negative. NaN propagates.
+PGOLF_INLINE Floats leaky(Floats x, Floats below) {
+  return x < 0.0f ? below * x : x;
 }
 
 template <class T>
-void relu_squared(const T* x, T* y, int64_t count) {
+void leaky_squared(const T* x, float slope_squared, T* y, int64_t count) {
+  const Floats below = all(slope_squared);
   for_lanes(count, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA {
-    const Floats positive = positive_part(load(x + i, part));
-    store(y + i, positive * positive, part);
+    const Floats value = load(x + i, part);
+    store(y + i, value * leaky(value, below), part);
   });
 }
 
 template <class T>
-void relu_squared_backward(const T* dy, const T* x, T* dx, int64_t count) {
+void leaky_squared_backward(const T* dy, const T* x, float slope_squared, T* dx, int64_t count) {
+  const Floats below = all(slope_squared);
   for_lanes(count, [&](int64_t i, auto part)
-                       PGOLF_INLINE_LAMBDA { store(dx + i, 2 * positive_part(load(x + i, part)) * load(dy + i, part), part); });
+                       PGOLF_INLINE_LAMBDA { store(dx + i, 2 * leaky(load(x + i, part), below) * load(dy + i, part), part); });
 }
 
 /// 1 / (1 + e^-x); NaN propagates.

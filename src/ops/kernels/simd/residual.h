@@ -6,43 +6,41 @@
 namespace pgolf::ops {
 namespace {
 
-/// One row of the gradient of an op's first output: the incoming one, plus the one through the second output, its rms_norm.
+/// One row of the gradient of an op's first output: the incoming one, plus the one through the second output.
 template <class T, bool kNormed>
 struct IncomingGradient {
   PGOLF_INLINE IncomingGradient(const T* dy_row, const NormedOutput<T>& normed, int64_t row, int64_t width) : dy(dy_row) {
     if constexpr (kNormed) {
-      dnormed = normed.dnormed + row * width;
-      y = normed.y + row * width;
-      r = normed.rstd[row];
-      along = norm_backward_coefficient(dnormed, y, r, width);
+      const int64_t at = row * width;
+      through = norm_gradient(normed.dnormed + at, normed.y + at, normed.rstd[row], normed.factor, width);
     }
   }
   template <class Part>
   PGOLF_INLINE Floats at(int64_t i, Part part) const {
-    if constexpr (kNormed) return load(dy + i, part) + (r * load(dnormed + i, part) - along * load(y + i, part));
+    if constexpr (kNormed) return load(dy + i, part) + through.at(i, part);
     return load(dy + i, part);
   }
   const T* dy;
-  const T *dnormed = nullptr, *y = nullptr;
-  float r = 0, along = 0;
+  NormGradient<T> through;
 };
 
-/// y = f(i, part) for each row, and of each row its rms_norm unless normed is null.
+/// y = f(i, part) for each row, and of each row factor * rms_norm unless normed is null.
 template <class T, class F>
-PGOLF_INLINE void write_rows(T* y, T* normed, float* rstd, int64_t rows, int64_t width, const F& f) {
+PGOLF_INLINE void write_rows(T* y, float factor, T* normed, float* rstd, int64_t rows, int64_t width, const F& f) {
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * width;
     for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + at + i, f(at, i, part), part); });
     if (normed == nullptr) continue;
-    const float r = rms_norm_row(y + at, normed + at, width);
+    const float r = rms_norm_row(y + at, factor, normed + at, width);
     if (rstd != nullptr) rstd[row] = r;
   }
 }
 
 template <class T>
-void residual_mix(const T* x, const T* x0, const float* mix, T* y, T* normed, float* rstd, int64_t rows, int64_t width) {
+void residual_mix(const T* x, const T* x0, const float* mix, T* y, float factor, T* normed, float* rstd, int64_t rows,
+                  int64_t width) {
   const float* const mix0 = mix + width;
-  write_rows(y, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+  write_rows(y, factor, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
     return load(mix + i, part) * load(x + at + i, part) + load(mix0 + i, part) * load(x0 + at + i, part);
   });
 }
@@ -73,8 +71,9 @@ void residual_mix_backward(const T* dy, NormedOutput<T> normed, const T* x, cons
 }
 
 template <class T>
-void scaled_add(const T* x, const float* scale, const T* branch, T* y, T* normed, float* rstd, int64_t rows, int64_t width) {
-  write_rows(y, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
+void scaled_add(const T* x, const float* scale, const T* branch, T* y, float factor, T* normed, float* rstd, int64_t rows,
+                int64_t width) {
+  write_rows(y, factor, normed, rstd, rows, width, [&](int64_t at, int64_t i, auto part) PGOLF_INLINE_LAMBDA {
     return load(x + at + i, part) + load(scale + i, part) * load(branch + at + i, part);
   });
 }

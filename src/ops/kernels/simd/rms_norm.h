@@ -27,32 +27,43 @@ PGOLF_INLINE float reciprocal_rms(float square_sum, int64_t count) {
 }
 
 template <class T>
-PGOLF_INLINE float rms_norm_row(const T* x, T* y, int64_t width) {
-  const float r = reciprocal_rms(dot(x, x, width), width);
-  for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + i, load(x + i, part) * r, part); });
+PGOLF_INLINE float rms_norm_row(const T* x, float factor, T* y, int64_t width) {
+  const float r = reciprocal_rms(dot(x, x, width), width), scale = factor * r;
+  for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(y + i, load(x + i, part) * scale, part); });
   return r;
 }
 
 template <class T>
-void rms_norm(const T* x, T* y, float* rstd, int64_t rows, int64_t width) {
+void rms_norm(const T* x, float factor, T* y, float* rstd, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, x += width, y += width) {
-    const float r = rms_norm_row(x, y, width);
+    const float r = rms_norm_row(x, factor, y, width);
     if (rstd != nullptr) rstd[row] = r;
   }
 }
 
-/// The c for which dx = r dy - c x is the gradient of one normalized row with r = 1 / rms(x).
+/// One row of the gradient dx = scale dy - along x.
 template <class T>
-PGOLF_INLINE float norm_backward_coefficient(const T* dy, const T* x, float r, int64_t width) {
-  return dot(dy, x, width) * r * r * r / static_cast<float>(width);
+struct NormGradient {
+  template <class Part>
+  PGOLF_INLINE Floats at(int64_t i, Part part) const {
+    return scale * load(dy + i, part) - along * load(x + i, part);
+  }
+  const T *dy = nullptr, *x = nullptr;
+  float scale = 0, along = 0;
+};
+
+/// For dy, the gradient of factor * rms_norm(x); r = 1 / rms(x).
+template <class T>
+PGOLF_INLINE NormGradient<T> norm_gradient(const T* dy, const T* x, float r, float factor, int64_t width) {
+  const float scale = factor * r;
+  return {dy, x, scale, dot(dy, x, width) * r * r * scale / static_cast<float>(width)};
 }
 
 template <class T>
-void rms_norm_backward(const T* dy, const T* x, const float* rstd, T* dx, int64_t rows, int64_t width) {
+void rms_norm_backward(const T* dy, const T* x, const float* rstd, float factor, T* dx, int64_t rows, int64_t width) {
   for (int64_t row = 0; row < rows; ++row, dy += width, x += width, dx += width) {
-    const float r = rstd[row], along = norm_backward_coefficient(dy, x, r, width);
-    for_lanes(width, [&](int64_t i, auto part)
-                         PGOLF_INLINE_LAMBDA { store(dx + i, r * load(dy + i, part) - along * load(x + i, part), part); });
+    const auto gradient = norm_gradient(dy, x, rstd[row], factor, width);
+    for_lanes(width, [&](int64_t i, auto part) PGOLF_INLINE_LAMBDA { store(dx + i, gradient.at(i, part), part); });
   }
 }
 
