@@ -1,6 +1,9 @@
-#include <algorithm>
+#include "pgolf/base/foreign_kind.h"
 
-#include "pgolf/artifact/model_container.h"
+#include <algorithm>
+#include <cstddef>
+#include <initializer_list>
+#include <string_view>
 
 namespace pgolf {
 namespace {
@@ -36,11 +39,32 @@ constexpr Kind kinds[] = {
     {"<!DOCTYPE"sv, "a web page"},
     {"<!doctype"sv, "a web page"},
     {"<html"sv, "a web page"},
+    {"<?xml"sv, "XML"},
+    {"%PDF"sv, "a PDF"},
+    {"PAR1"sv, "a Parquet file"},
+    {"PK\3\4"sv, "a ZIP archive or a file of torch.save"},
     // 20240520, little-endian, kShardMagic in data/shard.h.
     {"\x88\xd8\x34\x01"sv, "a token shard"},
 };
 
 }  // namespace
+
+std::string wide_encoding(BytesView file) {
+  const auto starts = [file](std::initializer_list<int> bytes) {
+    return file.size() >= bytes.size() &&
+           std::equal(bytes.begin(), bytes.end(), file.begin(), [](int a, std::byte b) { return a == std::to_integer<int>(b); });
+  };
+  if (starts({0xff, 0xfe, 0, 0}) || starts({0, 0, 0xfe, 0xff})) return "UTF-32";
+  if (starts({0xff, 0xfe}) || starts({0xfe, 0xff})) return "UTF-16";
+  constexpr size_t looked_at = 4;
+  if (file.size() < looked_at) return "";
+  const auto ascii = [file](size_t i) { return file[i] >= std::byte{0x09} && file[i] < std::byte{0x7f}; };
+  const auto zero = [file](size_t i) { return file[i] == std::byte{0}; };
+  if (ascii(0) && zero(1) && zero(2) && zero(3)) return "UTF-32";
+  if (zero(0) && zero(1) && zero(2) && ascii(3)) return "UTF-32";
+  if ((ascii(0) && zero(1) && ascii(2) && zero(3)) || (zero(0) && ascii(1) && zero(2) && ascii(3))) return "UTF-16";
+  return "";
+}
 
 std::string describe_foreign(BytesView file) {
   if (file.empty()) return "an empty file";
@@ -48,8 +72,19 @@ std::string describe_foreign(BytesView file) {
   for (const Kind& kind : kinds) {
     if (text.starts_with(kind.start)) return kind.what;
   }
+  constexpr size_t tar_magic = 257;
+  if (text.size() > tar_magic && text.substr(tar_magic).starts_with("ustar")) return "a tar archive";
+  if (const std::string encoding = wide_encoding(file); !encoding.empty()) return encoding + " text";
+  const size_t start = text.find_first_not_of(" \t\r\n");
+  const bool json = start != text.npos && (text[start] == '{' || text[start] == '[');
   const auto readable = [](char c) { return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t'; };
-  return std::all_of(text.begin(), text.end(), readable) ? "a text file" : "";
+  if (!std::all_of(text.begin(), text.end(), readable)) return "";
+  return json ? "JSON" : "a text file";
+}
+
+std::string foreign_clause(BytesView file) {
+  const std::string kind = describe_foreign(file);
+  return kind.empty() ? "" : ": it is " + kind;
 }
 
 }  // namespace pgolf
