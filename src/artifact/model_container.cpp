@@ -8,6 +8,7 @@
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/artifact/zip.h"
 #include "pgolf/base/error.h"
+#include "pgolf/base/foreign_kind.h"
 #include "pgolf/base/format.h"
 
 namespace pgolf {

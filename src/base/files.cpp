@@ -161,6 +161,24 @@ void write_atomic(const fs::path& path, std::string_view text) {
   write_atomic(path, as_bytes(text));
 }
 
+void append_whole(const fs::path& path, std::string_view text) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0) fail(ExitCode::io, "open", path, errno);
+  const off_t before = ::lseek(fd, 0, SEEK_END);
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      const int error = errno;
+      const bool undone = before >= 0 && ::ftruncate(fd, before) == 0;
+      ::close(fd);
+      fail(ExitCode::io, undone ? "write" : "write all of a line of", path, error);
+    }
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  if (::close(fd) != 0) fail(ExitCode::io, "close", path, errno);
+}
+
 std::vector<fs::path> glob_sorted(const std::string& pattern) {
   glob_t found{};
   const int rc = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);

@@ -5,6 +5,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 
 #include <memory>
+#include <utility>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -50,6 +51,10 @@ std::string rank_prefix() {
 void open_log_file(const std::filesystem::path& path) {
   try {
     file() = make_logger("file", std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string()), "%v");
+    file()->set_error_handler([warned = false](const std::string& what) mutable {
+      if (!std::exchange(warned, true))
+        err().info("{}warning: {}; the lines above and below may be missing there", rank_prefix(), what);
+    });
   } catch (const spdlog::spdlog_ex& e) {
     throw Error(ExitCode::io, e.what());
   }

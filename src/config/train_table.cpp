@@ -186,6 +186,9 @@ void add_dist(OptionTable& table, DistConfig& dist) {
 void add_output(OptionTable& table, OutputConfig& output) {
   table.group("Output");
   table.add("OUT_DIR", bind::text(&output.out_dir), "", "Folder that contains the run folders.");
+  table.add("FALLBACK_DIR", bind::text(&output.fallback_dir), "",
+            "Folder for the files at a run's end if OUT_DIR cannot be written, on a full disk for example; empty = the system's "
+            "temporary folder.");
   Binding run_id = bind::text(&output.run_id);
   run_id.default_text = "timestamp and short hash";
   table.add("RUN_ID", run_id, "", "Name of the run folder: letters, digits, '.', '_' and '-'.");

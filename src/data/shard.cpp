@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "pgolf/base/error.h"
+#include "pgolf/base/foreign_kind.h"
 #include "pgolf/base/format.h"
 
 namespace pgolf {
@@ -26,6 +27,9 @@ using Header = std::array<int32_t, kShardHeaderBytes / sizeof(int32_t)>;
 std::span<const uint16_t> checked_tokens(const MappedFile& file) {
   const BytesView bytes = file.bytes();
   if (bytes.empty()) reject(file.path(), "the file is empty");
+  int32_t magic = 0;
+  std::memcpy(&magic, bytes.data(), std::min(bytes.size(), sizeof magic));
+  if (magic != kShardMagic && !describe_foreign(bytes).empty()) reject(file.path(), "not a token shard" + foreign_clause(bytes));
   if (bytes.size() < kShardHeaderBytes) {
     reject(file.path(), format("truncated: %zu bytes, but the header alone takes %zu", bytes.size(), kShardHeaderBytes));
   }

@@ -9,6 +9,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/json_problem.h"
 #include "pgolf/base/text.h"
 #include "statistics.h"
 
@@ -28,6 +29,7 @@ class TaskLine {
  public:
   TaskLine(const std::filesystem::path& path, int64_t number, const std::string& text)
       : path_(path), number_(number), fields_(json::parse(text, nullptr, /*allow_exceptions=*/false)) {
+    if (fields_.is_discarded()) fail("is not JSON: " + json_problem(text));
     if (!fields_.is_object()) fail("is not a JSON object");
   }
 

@@ -65,7 +65,9 @@ TrainingState parse_training_state(const std::string& text, const std::string& w
 }
 
 void save_checkpoint(const fs::path& folder, const TrainingState& state, const StateDict& tensors) {
-  fs::create_directories(folder);
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) throw Error(ExitCode::io, format("cannot create the folder %s: %s", folder.c_str(), error.message().c_str()));
   NamedTensors raw;
   for (const auto& [name, tensor] : tensors) raw.emplace_back(name, to_raw(tensor));
   const std::string sha256 = checksum(raw);

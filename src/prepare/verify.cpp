@@ -9,7 +9,7 @@
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
-#include "pgolf/prepare/documents.h"
+#include "pgolf/prepare/folder_files.h"
 #include "pgolf/prepare/prepare.h"
 
 namespace pgolf {
@@ -45,8 +45,12 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       continue;
     }
     const auto found = files_below(path, {".bin"});
-    if (found.empty()) throw Error(ExitCode::bad_input, format("no .bin file in %s", path.c_str()));
-    files.insert(files.end(), found.begin(), found.end());
+    const std::string rest = found.left_out();
+    if (found.files.empty())
+      throw Error(ExitCode::bad_input,
+                  format("no .bin file in %s%s", path.c_str(), rest.empty() ? "" : (", only " + rest).c_str()));
+    if (!rest.empty()) log::info(format("left out of %s: %s", path.c_str(), rest.c_str()));
+    files.insert(files.end(), found.files.begin(), found.files.end());
   }
 
   Facts total;

@@ -1,10 +1,9 @@
 #include "pgolf/run/record_file.h"
 
-#include <fstream>
-
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
 
 namespace pgolf {
@@ -51,11 +50,24 @@ RecordFile::RecordFile(const fs::path& path, int64_t keep_until_step) : path_(pa
   write_atomic(path, kept);
 }
 
-void RecordFile::append(const nlohmann::ordered_json& line) {
-  std::ofstream out(path_, std::ios::app);
-  out << line.dump() << '\n';
-  out.flush();
-  if (!out) throw Error(ExitCode::io, format("cannot write %s", path_.c_str()), "is the disk full?");
+void RecordFile::append(std::string line) {
+  const bool first_failure = unwritten_.empty();
+  unwritten_ += line + '\n';
+  try {
+    append_whole(path_, unwritten_);
+    unwritten_.clear();
+  } catch (const Error& error) {
+    if (first_failure) log::warn(std::string(error.what()) + "; its lines are kept until it can be written again");
+  }
+}
+
+const std::string& RecordFile::unwritten() {
+  try {
+    if (!unwritten_.empty()) append_whole(path_, unwritten_);
+    unwritten_.clear();
+  } catch (const Error&) {
+  }
+  return unwritten_;
 }
 
 }  // namespace pgolf

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "pgolf/base/format.h"
+#include "pgolf/base/json_problem.h"
 #include "pgolf/base/text.h"
 #include "pgolf/data/document_index.h"
 
@@ -29,8 +30,8 @@ class Fields {
     };
     try {
       object_ = json::parse(body, not_too_deep);
-    } catch (const json::exception& e) {
-      throw ApiError(400, "the body is not valid JSON: " + printable(e.what()));
+    } catch (const json::exception&) {
+      throw ApiError(400, "the body is not valid JSON: " + json_problem(body));
     }
     if (!object_.is_object()) throw ApiError(400, "the body must be a JSON object");
   }

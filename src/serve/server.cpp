@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "answer.h"
+#include "connection.h"
 #include "page.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -70,13 +71,23 @@ struct Server::Impl {
     return {.context = model.context(), .max_tokens = options.max_tokens, .max_choices = options.max_choices};
   }
 
-  /// A body for errors that did not reach a handler: unknown path, body too large.
+  static void refuse(const httplib::Request& request, httplib::Response& response, int status, const std::string& body) {
+    response.status = status;
+    if (status == 503) response.set_header("Retry-After", "1");
+    response.set_content(body, kJson);
+    std::fprintf(stderr, "%s %s: %d %s\n", printable(request.method).c_str(), printable(request.path).c_str(), status,
+                 body.c_str());
+  }
+
+  /// A body for errors that did not reach a handler. What the library calls 500 here is a request that it could not read.
   void explain(const httplib::Request& request, httplib::Response& response) const {
     if (!response.body.empty()) return;
-    std::string message = "the request failed";
-    if (response.status == 404) message = "not found: " + request.method + " " + printable(request.path);
-    if (response.status == 413) message = too_large();
-    response.set_content(error_body(response.status, message), kJson);
+    const int status = response.status >= 500 ? 400 : response.status;
+    std::string message = "the request cannot be read";
+    if (status == 404) message = "not found: " + printable(request.method) + " " + printable(request.path);
+    if (status == 413) message = too_large();
+    if (status == 415) message = "bodies of this type or encoding are not served; send JSON";
+    refuse(request, response, status, error_body(status, message));
   }
 
   /// A page of another site, open in a browser on this machine, can send requests here. The browser then sends its origin or, if
@@ -92,19 +103,13 @@ struct Server::Impl {
 
   /// Turns exceptions of handle into error responses; refuses cross-site requests.
   void answer(const Handler& handle, const httplib::Request& request, httplib::Response& response) const {
-    const auto refuse = [&](int status, const std::string& body) {
-      response.status = status;
-      if (status == 503) response.set_header("Retry-After", "1");
-      response.set_content(body, kJson);
-      std::fprintf(stderr, "%s %s: %d %s\n", request.method.c_str(), printable(request.path).c_str(), status, body.c_str());
-    };
     try {
       if (is_cross_site(request)) throw ApiError(403, "cross-site requests are refused");
       handle(request, response);
     } catch (const ApiError& e) {
-      refuse(e.status, error_body(e.status, e.what(), e.param, e.code));
+      refuse(request, response, e.status, error_body(e.status, e.what(), e.param, e.code));
     } catch (const std::exception& e) {
-      refuse(500, error_body(500, e.what()));
+      refuse(request, response, 500, error_body(500, e.what()));
     }
   }
 
@@ -114,7 +119,7 @@ struct Server::Impl {
     });
   }
 
-  using BodyHandler = std::function<void(const std::string& body, httplib::Response&)>;
+  using BodyHandler = std::function<void(const httplib::Request&, const std::string& body, httplib::Response&)>;
   /// Bodies are always read to the end, since the rest would be parsed as the next request, and counted while reading: the
   /// library's own limit checks the declared length, not the bytes sent or what they decompress to.
   void post(const std::string& pattern, BodyHandler handle) {
@@ -122,16 +127,21 @@ struct Server::Impl {
                                                           const httplib::ContentReader& reader) {
       std::string body;
       int64_t length = 0;
-      const bool whole = reader([&](const char* data, size_t size) {
+      const auto take = [&](const char* data, size_t size) {
         length += static_cast<int64_t>(size);
         if (length <= options.max_body_bytes) body.append(data, size);
         return true;
-      });
+      };
+      const bool form = request.is_multipart_form_data();
+      const bool whole = form ? reader([](const httplib::MultipartFormData&) { return true; }, take) : reader(take);
+      if (!whole && response.status >= 400) return;  // the library says why; see explain()
       const auto handle_body = [&](const httplib::Request&, httplib::Response& out) {
         if (length > options.max_body_bytes) throw ApiError(413, too_large());
-        handle(body, out);
+        if (form) throw ApiError(415, "multipart/form-data is not served; send JSON");
+        if (!whole) throw ApiError(400, "the body cannot be read: its length or encoding is not what the headers say");
+        handle(request, body, out);
       };
-      if (whole) answer(handle_body, request, response);
+      answer(handle_body, request, response);
     });
   }
 
@@ -159,14 +169,16 @@ struct Server::Impl {
     get("/tokenizer_info", [=](const httplib::Request&, httplib::Response& response) {
       answer_json(response, {{"tokenizer_class", "SentencePiece"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
     });
-    post("/tokenize", [=, this](const std::string& body, httplib::Response& response) {
+    post("/tokenize", [=, this](const httplib::Request&, const std::string& body, httplib::Response& response) {
       const auto ids = parse_tokenize_request(body, tokenizer);
       answer_json(response, {{"tokens", ids}, {"count", ids.size()}, {"max_model_len", model.context()}});
     });
-    post("/detokenize", [=, this](const std::string& body, httplib::Response& response) {
+    post("/detokenize", [=, this](const httplib::Request&, const std::string& body, httplib::Response& response) {
       answer_json(response, {{"prompt", tokenizer.decode(parse_detokenize_request(body, tokenizer))}});
     });
-    post("/v1/completions", [this](const std::string& body, httplib::Response& response) { complete(body, response); });
+    post("/v1/completions", [this](const httplib::Request& request, const std::string& body, httplib::Response& response) {
+      complete(request, body, response);
+    });
   }
 
   ordered_json model_object() const {
@@ -190,13 +202,17 @@ struct Server::Impl {
     return queue.call(std::forward<Work>(work));
   }
 
-  void complete(const std::string& body, httplib::Response& response) {
+  void complete(const httplib::Request& request, const std::string& body, httplib::Response& response) {
     auto slot = take_slot();
     auto answer = std::make_shared<Answer>(
         model, tokenizer, parse_completion_request(body, options.model_name, tokenizer, limits()),
         format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(), options.model_name);
     if (!answer->request().stream) {
-      while (!answer->done()) on_model_thread([&] { answer->step(); });
+      const Connection client(request.remote_addr, request.remote_port);
+      while (!answer->done()) {
+        if (client.closed()) throw ApiError(499, "the client has gone");
+        on_model_thread([&] { answer->step(); });
+      }
       response.set_content(answer->body(), kJson);
       return;
     }

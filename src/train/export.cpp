@@ -37,13 +37,15 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
     trainer.model()->set_extra_passes(trainer.config().model.num_loops);
     trainer.share_weights();
     trainer.validate();
-    score_overlapping(trainer, folder);
+    score_overlapping(trainer, nullptr);
     return static_cast<ExitCode>(static_cast<int>(group.sum({0})[0]));
   }
   const StateDict state = state_dict(trainer.model());
+  FinalFiles files(folder, output.fallback_dir);
+  RecordFile& records = trainer.records(folder);
 
   const Bytes model_file = torch_model(state, trainer.config().model, trainer.metadata(), folder.model());
-  write_atomic(folder.model(), model_file);
+  files.save(folder.model(), model_file);
   const auto model_bytes = static_cast<long long>(model_file.size());
   log::info(format("Serialized model: %lld bytes", model_bytes));
   log::info(format("Code size: %lld bytes", static_cast<long long>(code_bytes)));
@@ -53,9 +55,9 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   const PackedModel packed = pack_model(trainer.model(), trainer.metadata(), trainer.config(), trainer.runtime(), group.process(),
                                         code_bytes, [&] { more_to_do(true); });
   more_to_do(false);
-  const auto artifact_path = gptq ? folder.gptq_artifact() : folder.artifact();
-  write_atomic(artifact_path, packed.artifact.file);
-  std::filesystem::remove(gptq ? folder.artifact() : folder.gptq_artifact());  // of a run that was resumed with other options
+  const auto artifact_path = files.save(gptq ? folder.gptq_artifact() : folder.artifact(), packed.artifact.file);
+  std::error_code ignored;
+  std::filesystem::remove(gptq ? folder.artifact() : folder.gptq_artifact(), ignored);  // of a run resumed with other options
   const auto artifact_bytes = static_cast<int64_t>(packed.artifact.file.size());
   const QuantStats& stats = packed.stats;
   const double ratio =
@@ -82,18 +84,19 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   std::replace(label.begin(), label.end(), '+', '_');
   log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result.val_loss, result.val_bpb, eval_ms));
   log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result.val_loss, result.val_bpb));
-  score_overlapping(trainer, folder);
-  RecordFile(folder.metrics())
-      .write(FinalRecord{.val_loss = result.val_loss,
-                         .val_bpb = result.val_bpb,
-                         .tokens = result.tokens,
-                         .bytes = result.bytes,
-                         .model_bytes = model_bytes,
-                         .artifact_bytes = artifact_bytes,
-                         .code_bytes = code_bytes,
-                         .budget_bytes = budget,
-                         .margin_bytes = budget - total,
-                         .rope_dims = trainer.config().model.widest_rope().rope_dims});
+  score_overlapping(trainer, &records);
+  records.write(FinalRecord{.val_loss = result.val_loss,
+                            .val_bpb = result.val_bpb,
+                            .tokens = result.tokens,
+                            .bytes = result.bytes,
+                            .model_bytes = model_bytes,
+                            .artifact_bytes = artifact_bytes,
+                            .code_bytes = code_bytes,
+                            .budget_bytes = budget,
+                            .margin_bytes = budget - total,
+                            .rope_dims = trainer.config().model.widest_rope().rope_dims});
+  files.save_rest(records);
+  files.require_complete();
   const ExitCode code = total > budget ? ExitCode::over_budget : ExitCode::ok;
   if (code == ExitCode::over_budget) {
     log::warn(

@@ -170,8 +170,12 @@ void StepProfiler::write() {
       static_cast<long long>(profile.steps), profile.step_ms, static_cast<long long>(profile.host_threads));
   text += table("on the CPU", profile.host, std::max<int64_t>(1, profile.host_threads), profile);
   if (!profile.device.empty()) text += "\n" + table("on the GPU", profile.device, 1, profile);
-  write_atomic(folder_.profile_table(), text);
   log::info(text + folder_.profile_trace().string());
+  try {
+    write_atomic(folder_.profile_table(), text);
+  } catch (const Error& error) {
+    log::warn(error.what());  // no reason to end a training
+  }
 }
 
 }  // namespace pgolf

@@ -8,22 +8,19 @@
 
 namespace pgolf {
 
-void write_score(const RunFolder& folder, const char* name, const EvalResult& result, double eval_ms) {
+void write_score(RecordFile& records, const char* name, const EvalResult& result, double eval_ms) {
   log::info(format("%s val_loss:%.8f val_bpb:%.8f eval_time:%.0fms", name, result.val_loss, result.val_bpb, eval_ms));
-  RecordFile(folder.metrics())
-      .write(ScoreRecord{
-          .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
+  records.write(ScoreRecord{
+      .name = name, .val_loss = result.val_loss, .val_bpb = result.val_bpb, .tokens = result.tokens, .bytes = result.bytes});
 }
 
-RunLog::RunLog(const RunFolder& folder, const RunConfig& config, const Process& process, int64_t resumed_at)
-    : folder_(folder), config_(config) {
-  if (!process.is_master()) return;
-  metrics_.emplace(folder.metrics(), resumed_at);
-  bar_.emplace("training", config.schedule.iterations);
+RunLog::RunLog(const RunFolder& folder, const RunConfig& config, RecordFile* records)
+    : folder_(folder), config_(config), records_(records) {
+  if (records_ != nullptr) bar_.emplace("training", config.schedule.iterations);
 }
 
 void RunLog::log_line(const std::string& line) const {
-  if (metrics_) log::info(line);
+  if (records_ != nullptr) log::info(line);
 }
 
 void RunLog::started(const RunRecord& record) {
@@ -83,9 +80,9 @@ void RunLog::looping(int64_t step, double used, const BlockOrder& order) const {
                   listed(order.encoder).c_str(), listed(order.decoder).c_str()));
 }
 
-void RunLog::interrupted(int signal, int64_t step) {
+void RunLog::interrupted(int signal, int64_t step, const std::filesystem::path& saved) {
   log_line(format("interrupted: signal:%d step:%lld/%d saved:%s", signal, static_cast<long long>(step),
-                  config_.schedule.iterations, folder_.checkpoints().c_str()));
+                  config_.schedule.iterations, saved.c_str()));
 }
 
 void RunLog::stopped_early(const TrainingState& state) {
@@ -110,7 +107,7 @@ void RunLog::averaging() const {
 }
 
 void RunLog::scored(const char* name, const EvalResult& result, double eval_ms) const {
-  if (metrics_) write_score(folder_, name, result, eval_ms);
+  if (records_ != nullptr) write_score(*records_, name, result, eval_ms);
 }
 
 }  // namespace pgolf

@@ -12,13 +12,13 @@
 namespace pgolf {
 
 /// A line and a record of a score after training.
-void write_score(const RunFolder& folder, const char* name, const EvalResult& result, double eval_ms);
+void write_score(RecordFile& records, const char* name, const EvalResult& result, double eval_ms);
 
 /// Only the master process writes; in others every call is a no-op.
 class RunLog {
  public:
-  /// resumed_at: the step from which a run is resumed; -1 for a new run.
-  RunLog(const RunFolder& folder, const RunConfig& config, const Process& process, int64_t resumed_at);
+  /// records: null in other processes than the master.
+  RunLog(const RunFolder& folder, const RunConfig& config, RecordFile* records);
 
   /// Writes the record if the folder has none: a new run, or one resumed from another folder's checkpoint.
   void started(const RunRecord& record);
@@ -27,7 +27,7 @@ class RunLog {
   void step(const StepRecord& record, double now_ms, bool last);
   void validated(const EvalResult& result, const TrainingState& state);
   void looping(int64_t step, double used, const BlockOrder& order) const;
-  void interrupted(int signal, int64_t step);
+  void interrupted(int signal, int64_t step, const std::filesystem::path& saved);
   void stopped_early(const TrainingState& state);
   void ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes);
   void averaging() const;
@@ -37,14 +37,14 @@ class RunLog {
  private:
   template <class Record>
   void write(const Record& record) {
-    if (metrics_) metrics_->write(record);
+    if (records_ != nullptr) records_->write(record);
   }
   void log_line(const std::string& line) const;
   void show_progress(const StepRecord& record, double now_ms);
 
   RunFolder folder_;
   const RunConfig& config_;
-  std::optional<RecordFile> metrics_;  ///< in the master process
+  RecordFile* records_;
   std::optional<Progress> bar_;
 };
 

@@ -7,6 +7,6 @@ namespace pgolf {
 
 /// On all ranks, each scoring its share: with EVAL_STRIDE the score "sliding_window", with TTT_ENABLED also "ttt", during which
 /// the trainer's model learns. Rank 0 logs and records them.
-void score_overlapping(Trainer& trainer, const RunFolder& folder);
+void score_overlapping(Trainer& trainer, RecordFile* records);
 
 }  // namespace pgolf

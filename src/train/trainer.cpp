@@ -322,10 +322,15 @@ void Trainer::check_ranks() {
   group_.require_equal(weights);
 }
 
+RecordFile& Trainer::records(const RunFolder& folder) {
+  if (!records_) records_.emplace(folder.metrics(), restored_ ? state_.step : -1);
+  return *records_;
+}
+
 ExitCode Trainer::train(const RunFolder& folder) {
   if (!restored_) average_.restart();  // the caller may have set the weights
   share_state();
-  RunLog log(folder, config_, group_.process(), restored_ ? state_.step : -1);
+  RunLog log(folder, config_, group_.is_master() ? &records(folder) : nullptr);
   if (restored_) log.resumed(state_);
   log.started(run_record(folder));
   if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
@@ -345,8 +350,9 @@ ExitCode Trainer::train(const RunFolder& folder) {
     if (last) break;
     if (now.signal != 0) {
       clock.pause();
-      save(folder);
-      log.interrupted(now.signal, state_.step);
+      FinalFiles files(folder, config_.output.fallback_dir);
+      log.interrupted(now.signal, state_.step, save_at_last(folder, files));
+      files.require_complete();
       return ExitCode::interrupted;
     }
     advance_loops(now.elapsed_ms, log);
@@ -359,7 +365,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
     stop.check_time(record.step, now.elapsed_ms);
     if (is_multiple(record.step, config_.output.save_every)) {
       clock.pause();
-      save(folder);
+      save_if_possible(folder);
       clock.resume();
     }
     if (is_multiple(record.step, config_.dist.check_ranks)) check_ranks();

@@ -4,10 +4,13 @@
 
 #include "pgolf/artifact/layout.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/log.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/train/trainer.h"
 
 namespace pgolf {
+namespace fs = std::filesystem;
+
 namespace {
 
 constexpr const char* generator_name = "generator";
@@ -23,16 +26,33 @@ StateDict Trainer::training_tensors() const {
   return tensors;
 }
 
-void Trainer::save(const RunFolder& folder) {
-  optimizers_.share_state(group_);
-  if (!group_.is_master()) return;
+void Trainer::save(const fs::path& checkpoints) {
   auto tensors = training_tensors();
   tensors.emplace_back(generator_name, at::detail::getDefaultCPUGenerator().get_state());
   state_.loader_file = micro_batches_.cursor().file_index;
   state_.loader_position = micro_batches_.cursor().position;
   state_.micro_steps = group_.process().micro_steps();
-  save_checkpoint(folder.checkpoints(), state_, tensors);
-  prune_checkpoints(folder.checkpoints(), config_.output.keep_last);
+  save_checkpoint(checkpoints, state_, tensors);
+  prune_checkpoints(checkpoints, config_.output.keep_last);
+}
+
+void Trainer::save_if_possible(const RunFolder& folder) {
+  optimizers_.share_state(group_);
+  if (!group_.is_master()) return;
+  try {
+    save(folder.checkpoints());
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::io) throw;
+    log::warn(format("no checkpoint of step %lld: %s; training goes on, the next is due after %d steps",
+                     static_cast<long long>(state_.step), error.what(), config_.output.save_every));
+  }
+}
+
+fs::path Trainer::save_at_last(const RunFolder& folder, FinalFiles& files) {
+  optimizers_.share_state(group_);
+  if (!group_.is_master()) return folder.checkpoints();
+  files.save_rest(records(folder));
+  return files.save(folder.checkpoints(), [this](const fs::path& checkpoints) { save(checkpoints); });
 }
 
 void require_same_settings(const Checkpoint& checkpoint, const std::vector<ResolvedOption>& resolved) {

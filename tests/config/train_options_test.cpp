@@ -70,6 +70,7 @@ TEST(TrainOptions, OwnDefaults) {
   const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},
                                                   {"ROPE_TABLE_DTYPE", "float32"},
                                                   {"OUT_DIR", "runs"},
+                                                  {"FALLBACK_DIR", ""},
                                                   {"DEVICE", "auto"},
                                                   {"DTYPE", "auto"},
                                                   {"OPS", "fast"},
@@ -193,6 +194,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"GRAD_ACCUM_STEPS", "4"},
                                                      {"CHECK_RANKS", "10"},
                                                      {"OUT_DIR", "o"},
+                                                     {"FALLBACK_DIR", "f"},
                                                      {"RUN_ID", "r-1"},
                                                      {"TRAIN_LOG_EVERY", "10"},
                                                      {"VAL_LOSS_EVERY", "20"},
@@ -305,6 +307,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.runtime.cuda_graphs, SwitchChoice::off);
     EXPECT_TRUE(c.runtime.deterministic);
     EXPECT_EQ(c.output.out_dir, "o");
+    EXPECT_EQ(c.output.fallback_dir, "f");
     EXPECT_EQ(c.output.run_id, "r-1");
     EXPECT_TRUE(c.output.run_id_given);
     EXPECT_EQ(c.output.train_log_every, 10);

@@ -36,6 +36,8 @@ TEST(Shard, EveryDamageHasItsOwnMessage) {
   damaged(whole.substr(0, 3), "truncated: 3 bytes");
   damaged(whole.substr(0, 1023), "truncated: 1023 bytes");
   damaged(with(0, 20240521), "starts with 20240521");
+  damaged("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 200001024\n", "it is a Git LFS pointer");
+  damaged("<html><body>404</body></html>", "it is a web page");
   damaged(with(1, 2), "version 2");
   damaged(with(2, 0), "declares 0 tokens");
   damaged(with(2, -4), "declares -4 tokens");

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "data/fixtures.h"
+#include "pgolf/prepare/folder_files.h"
 
 namespace pgolf {
 namespace {
@@ -39,11 +40,76 @@ TEST(Documents, EmptyFiles) {
 
 TEST(Documents, BadLinesNameFileAndLine) {
   TempFolder folder;
-  for (const std::string line :
-       {"{\"text\": 3}", "{\"Text\": \"x\"}", "[1]", "\"text\"", "{\"text\": \"x\"", "{\"text\": \"\xff\"}", "null"}) {
+  const std::string no_text = "not an object with a string field";
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"{\"text\": 3}", no_text},
+      {"{\"Text\": \"x\"}", no_text},
+      {"[1]", no_text},
+      {"\"text\"", no_text},
+      {"null", no_text},
+      {"{\"text\": \"x\"", "it ends too early, after 12 bytes"},
+      {"{\"text\": \"\xff\"}", "byte 10 is not valid UTF-8"},
+      {"{\"text\":\"a\",\"score\":NaN}", "byte 20: NaN, which Python's json module writes, is not JSON"},
+      {"{\"score\":-Infinity}", "-Infinity, which Python"},
+      {"{\"text\":\"bad \\ud83d half\"}", "half of a surrogate pair"},
+      {"{\"text\":\"bad \\udc00 half\"}", "half of a surrogate pair"},
+      {std::string("{\"text\":\"\0\"}", 12), "byte 9 is NUL"},
+      {"{\"text\":\"a\tb\"}", "control character U+0009"},
+      {"{\"n\":1e999,\"text\":\"\"}", "number overflow"},
+      {"{'text': 'x'}", "byte 1: "},
+      {"hello", "byte 0: "}};
+  for (const auto& [line, reason] : cases) {
     write_file(folder / "bad.jsonl", "{\"text\": \"good\"}\n\n" + line + "\n");
-    expect_error(ExitCode::bad_input, {"bad.jsonl:3: not ", "{\"text\""}, [&] { read_all({folder / "bad.jsonl"}); });
+    expect_error(ExitCode::bad_input, {"bad.jsonl:3: ", reason, "{\"text\""}, [&] { read_all({folder / "bad.jsonl"}); });
   }
+}
+
+TEST(Documents, SayWhatAFileIsInstead) {
+  TempFolder folder;
+  const auto wide = [](const std::string& text, bool mark) {
+    std::string out = mark ? "\xff\xfe" : "";
+    for (const char c : text) out += {c, '\0'};
+    return out;
+  };
+  const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 200001024\n";
+  for (const char* name : {"f.txt", "f.jsonl"}) {
+    const auto expect_refused = [&](const std::string& content, const std::vector<std::string>& parts) {
+      write_file(folder / name, content);
+      expect_error(ExitCode::bad_input, parts, [&] { read_all({folder / name}); });
+    };
+    expect_refused(wide("{\"text\":\"a\"}\n", true), {"is UTF-16 text", "iconv -f UTF-16"});
+    expect_refused(wide("{\"text\":\"a\"}\n", false), {"is UTF-16 text"});
+    expect_refused(std::string("\xff\xfe\0\0", 4), {"is UTF-32 text"});
+    expect_refused(pointer, {"is a Git LFS pointer", "git lfs pull"});
+    expect_refused("\x1f\x8b\x08", {"is gzip-compressed"});
+    expect_refused(std::string("PAR1\x15\xff", 6), {"is a Parquet file"});
+  }
+  write_file(folder / "f.jsonl", "<!DOCTYPE html>\n");
+  expect_error(ExitCode::bad_input, {"f.jsonl:1: ", "a web page"}, [&] { read_all({folder / "f.jsonl"}); });
+}
+
+TEST(FolderFiles, FollowLinksOnceAndCountTheRest) {
+  TempFolder folder;
+  write_file(folder / "in/a.txt", "a");
+  write_file(folder / "in/.hidden/b.txt", "b");
+  write_file(folder / "in/x.md", "");
+  write_file(folder / "in/y.jsonl.gz", "");
+  write_file(folder / "in/z.gz", "");
+  write_file(folder / "in/README", "");
+  write_file(folder / "elsewhere/c.txt", "c");
+  namespace fs = std::filesystem;
+  fs::create_directory_symlink(folder / "elsewhere", folder / "in/link");
+  fs::create_directory_symlink(folder / "elsewhere", folder / "in/link_again");
+  fs::create_directory_symlink(folder / "in", folder / "in/loop");
+  fs::create_symlink(folder / "nowhere", folder / "in/dead.txt");
+  fs::create_symlink(folder / "in/a.txt", folder / "in/also_a.txt");
+  const FolderFiles found = files_below(folder / "in", {".txt"});
+  EXPECT_EQ(found.files, (std::vector<fs::path>{folder / "in/.hidden/b.txt", folder / "in/a.txt", folder / "in/also_a.txt",
+                                                folder / "in/link/c.txt"}));
+  EXPECT_EQ(found.left_out(),
+            "4 files of other kinds (.gz 2, .md 1, none 1), 2 links to folders that are read already, 1 link to nothing");
+  EXPECT_EQ(files_below(folder / "elsewhere", {".txt"}).left_out(), "");
+  expect_error(ExitCode::io, {"cannot list", "none"}, [&] { files_below(folder / "none", {".txt"}); });
 }
 
 TEST(Documents, TextMustBeUtf8) {

@@ -1,10 +1,12 @@
-// Records to JSON lines and back.
+// Records to JSON lines and back, and where final files go.
 #include "pgolf/run/record_file.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 
+#include "pgolf/base/text.h"
+#include "pgolf/run/final_files.h"
 #include "support/files.h"
 
 namespace pgolf::testing {
@@ -38,8 +40,45 @@ TEST(RecordFile, DropsLinesLaterThanTheCheckpoint) {
   appended.write(EndRecord{});
   read();
   EXPECT_EQ(kinds.size(), 5u);
-  expect_error(ExitCode::io, {(folder / "none/metrics.jsonl").string()},
-               [&] { RecordFile(folder / "none/metrics.jsonl").write(RunRecord{}); });
+}
+
+TEST(RecordFile, KeepsWhatItCannotWrite) {
+  const TempFolder folder;
+  RecordFile records(folder / "later/metrics.jsonl");
+  records.write(TrainRecord{.step = 1});
+  records.write(TrainRecord{.step = 2});
+  EXPECT_EQ(split(trim(records.unwritten()), '\n').size(), 2u);
+  std::filesystem::create_directory(folder / "later");
+  records.write(TrainRecord{.step = 3});
+  EXPECT_TRUE(records.unwritten().empty());
+  std::vector<int64_t> steps;
+  read_records(records.path(), [&](const nlohmann::json& line) { steps.push_back(line.at("step")); });
+  EXPECT_EQ(steps, (std::vector<int64_t>{1, 2, 3}));
+}
+
+TEST(FinalFiles, GoElsewhereWhereTheyCannotBeWritten) {
+  const TempFolder folder;
+  write_atomic(folder / "file", std::string_view("in the way"));
+  const RunFolder run{folder / "file/run"};
+  const std::string text = "model";
+  FinalFiles files(run, folder / "other");
+  EXPECT_NO_THROW(files.require_complete());
+  const auto saved = files.save(run.model(), as_bytes(text));
+  EXPECT_EQ(saved.filename(), "final_model.pt");
+  EXPECT_EQ(saved.parent_path().parent_path(), folder / "other");
+  EXPECT_EQ(read_text(saved), text);
+  RecordFile records(run.metrics());
+  records.write(TrainRecord{.step = 1});
+  files.save_rest(records);
+  EXPECT_EQ(read_text(saved.parent_path() / "metrics.jsonl"), records.unwritten());
+  expect_error(ExitCode::io, {run.path.string()}, [&] { files.require_complete(); });
+
+  FinalFiles nowhere(run, folder / "file");
+  expect_error(ExitCode::io, {"file/run", "nor elsewhere"}, [&] { nowhere.save(run.model(), as_bytes(text)); });
+  FinalFiles fine(RunFolder{folder.path()}, folder / "unused");
+  EXPECT_EQ(fine.save(folder / "final_model.pt", as_bytes(text)), folder / "final_model.pt");
+  EXPECT_NO_THROW(fine.require_complete());
+  EXPECT_FALSE(std::filesystem::exists(folder / "unused"));
 }
 
 TEST(Records, KeepTheOrderOfTheirFields) {

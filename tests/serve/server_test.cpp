@@ -198,6 +198,41 @@ TEST_F(ServerTest, ErrorsHaveBodies) {
   EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
 }
 
+TEST_F(ServerTest, WhatItDoesNotServeIsTheClientsError) {
+  start();
+  const auto expect_refused = [&](const std::string& method, const std::string& path, const httplib::Headers& headers,
+                                  const std::string& body, int status) {
+    httplib::Request request;
+    request.method = method;
+    request.path = path;
+    request.headers = headers;
+    request.body = body;
+    ::testing::internal::CaptureStderr();
+    const Reply reply = reply_of(client().send(request));
+    const std::string logged = ::testing::internal::GetCapturedStderr();
+    EXPECT_EQ(reply.status, status) << method << " " << path << ": " << reply.text;
+    if (method != "HEAD") {
+      EXPECT_TRUE(reply.body.is_object() && reply.body.contains("error")) << reply.text;
+    }
+    EXPECT_TRUE(logged.starts_with(method + " ") && logged.find(": " + std::to_string(status)) != std::string::npos) << logged;
+  };
+  const std::string form = "--x\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na\r\n--x--\r\n";
+  const auto type = [](const std::string& value) { return httplib::Headers{{"Content-Type", value}}; };
+  for (const char* path : {"/v1/completions", "/tokenize", "/detokenize"}) {
+    expect_refused("POST", path, type("multipart/form-data; boundary=x"), form, 415);
+    expect_refused("POST", path, type("application/octet-stream"), std::string("\0\xff", 2), 400);
+    expect_refused("POST", path, type("application/json"), "", 400);
+  }
+  expect_refused("POST", "/v1/completions", type("multipart/form-data; boundary=x"), "no form", 400);
+  expect_refused("POST", "/v1/completions", {{"Content-Encoding", "unknown"}}, "{}", 400);
+  expect_refused("POST", "/v1/chat/completions", type("multipart/form-data; boundary=x"), form, 404);
+  expect_refused("POST", "/v1/chat/completions", type("application/json"), "{}", 404);
+  for (const char* method : {"PUT", "PATCH", "DELETE", "OPTIONS"}) expect_refused(method, "/v1/completions", {}, "", 404);
+  expect_refused("HEAD", "/v1/nothing", {}, "", 404);
+  expect_refused("BREW", "/v1/completions", {}, "", 400);
+  EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
+}
+
 TEST_F(ServerTest, CrossSiteRequestsAreRefused) {
   start();
   const std::string here = "127.0.0.1:" + std::to_string(server_->port());
@@ -334,6 +369,23 @@ TEST_F(ServerTest, ADisconnectedClientEndsItsText) {
   }();
   client().send(request);
   // Its slot becomes free long before 4000 tokens are drawn.
+  while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_LT(drawn, 4000);
+}
+
+TEST_F(ServerTest, AClientThatHasGoneCostsNothingMore) {
+  std::atomic<int> drawn = 0;
+  model_.script.assign(4000, 9);
+  model_.before_token = [&] {
+    ++drawn;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  };
+  options_.max_requests = 1;
+  start();
+  auto impatient = client();
+  impatient.set_read_timeout(0, 30'000);
+  const auto none = impatient.Post("/v1/completions", R"({"prompt":"a","max_tokens":4000})", "application/json");
+  EXPECT_FALSE(none);
   while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503) std::this_thread::sleep_for(std::chrono::milliseconds(5));
   EXPECT_LT(drawn, 4000);
 }

@@ -26,8 +26,4 @@ struct ModelContainer {
 ModelContainer parse_model_container(BytesView file, const std::string& name);
 ModelContainer open_model_container(const std::filesystem::path& path);
 
-/// The kind of an unsupported file by its first bytes: "xz-compressed", "a Git LFS pointer", ...; empty if unknown (Brotli, for
-/// example, has no magic number).
-std::string describe_foreign(BytesView file);
-
 }  // namespace pgolf

@@ -59,6 +59,9 @@ class AtomicFile {
 void write_atomic(const std::filesystem::path& path, BytesView bytes);
 void write_atomic(const std::filesystem::path& path, std::string_view text);
 
+/// Adds text at a file's end: all of it, or with Error(io) nothing.
+void append_whole(const std::filesystem::path& path, std::string_view text);
+
 /// Paths that match a shell pattern (*, ?, [...]), in byte-wise lexical order as Python's
 /// sorted(glob.glob(...)) gives them.
 std::vector<std::filesystem::path> glob_sorted(const std::string& pattern);

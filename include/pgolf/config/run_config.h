@@ -224,7 +224,8 @@ constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
 
 struct OutputConfig {
   std::string out_dir = "runs";
-  std::string run_id;  ///< set by the resolver: given, or time plus a short hash
+  std::string fallback_dir;  ///< for final files if out_dir cannot be written; empty: the temporary folder
+  std::string run_id;        ///< set by the resolver: given, or time plus a short hash
   bool run_id_given = false;
   int train_log_every = 200;  ///< 0 = never
   int val_loss_every = 1000;  ///< 0 = only at the end

@@ -11,21 +11,19 @@
 
 namespace pgolf {
 
-/// Regular files below a folder with one of the extensions (".txt"), recursively, in byte-wise order of their paths.
-std::vector<std::filesystem::path> files_below(const std::filesystem::path& folder, const std::vector<std::string>& extensions);
-
 /// Creates a folder and its parents; Error(io) on failure.
 void create_folders(const std::filesystem::path& folder);
 
 /// Reads documents one after another, in the order of the inputs. An input is a .txt file (one document), a .jsonl
-/// file (one document per line, in the field "text"; blank lines are skipped), or a folder of such files.
+/// file (one document per line, in the field "text"; blank lines are skipped), or a folder of such files;
+/// what is left out of a folder is logged.
 class DocumentReader {
  public:
   /// Error(bad_input) if an input is missing or has another extension, or if there are no files.
   explicit DocumentReader(const std::vector<std::filesystem::path>& inputs);
 
-  /// False at the end. Error(bad_input) naming file and line, if a line is not such an object, or file and byte, if a
-  /// .txt file is not UTF-8.
+  /// False at the end. Error(bad_input) that says where and why: a line that is not such an object or longer than 256 MiB, a
+  /// .txt file that is not UTF-8, a file that is something else (UTF-16, a Git LFS pointer, ...).
   bool next(std::string& text);
 
   size_t file_count() const { return files_.size(); }

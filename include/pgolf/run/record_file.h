@@ -82,16 +82,21 @@ class RecordFile {
   /// line without a step but the first, so that a resumed run leaves the same file as an uninterrupted one.
   explicit RecordFile(const std::filesystem::path& path, int64_t keep_until_step = -1);
 
+  /// A line that cannot be written is kept, with a warning for the first, and written before the next one.
   template <class Record>
   void write(const Record& record) {
-    append(to_json(record));
+    append(to_json(record).dump());
   }
 
+  const std::filesystem::path& path() const { return path_; }
+  /// The lines that are not in the file yet, after another try.
+  const std::string& unwritten();
+
  private:
-  /// Error(io) on failure.
-  void append(const nlohmann::ordered_json& line);
+  void append(std::string line);
 
   std::filesystem::path path_;
+  std::string unwritten_;
 };
 
 }  // namespace pgolf

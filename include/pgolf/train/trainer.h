@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,8 @@
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/optim/ema.h"
 #include "pgolf/optim/optimizers.h"
+#include "pgolf/run/final_files.h"
+#include "pgolf/run/record_file.h"
 #include "pgolf/run/run_folder.h"
 #include "pgolf/train/micro_batches.h"
 #include "pgolf/train/runtime.h"
@@ -62,6 +65,8 @@ class Trainer {
   const ModelMetadata& metadata() const { return metadata_; }
   const ValidationSet& validation() const { return validation_; }
   const ByteCounts& byte_counts() const { return byte_counts_; }
+  /// metrics.jsonl of the run in this folder, from the last step on.
+  RecordFile& records(const RunFolder& folder);
   /// On all ranks: each scores its share.
   EvalResult validate();
   /// On all ranks: the model becomes rank 0's.
@@ -111,7 +116,11 @@ class Trainer {
   void check_ranks();
   /// Error(usage) unless the checkpoint's processes have taken as many shuffled windows each as this job's.
   void require_same_windows(const Checkpoint& checkpoint) const;
-  void save(const RunFolder& folder);
+  void save(const std::filesystem::path& checkpoints);
+  /// A failure is a warning: training goes on, and the next one may succeed.
+  void save_if_possible(const RunFolder& folder);
+  /// Before the process ends. Returns where the checkpoint is.
+  std::filesystem::path save_at_last(const RunFolder& folder, FinalFiles& files);
   StateDict training_tensors() const;
 
   RunConfig config_;
@@ -134,6 +143,7 @@ class Trainer {
   std::unique_ptr<StepGraph> gradient_graph_, update_graph_;
   TrainingState state_;
   bool restored_ = false;
+  std::optional<RecordFile> records_;
 };
 
 }  // namespace pgolf
