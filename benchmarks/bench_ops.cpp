@@ -19,6 +19,7 @@
 #include "machine.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/cross_entropy.h"
+#include "pgolf/ops/exclusive.h"
 #include "pgolf/ops/heads.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/ops/mlp.h"
@@ -185,6 +186,9 @@ void add_elementwise(const Shape& s) {
               return Tensors{q, k};
             }});
   }
+  add(s, {"exclude_value", {{q, k}, {}}, [](const Tensors& x, const Tensors&, OpsPath path) {
+            return Tensors{exclude_value(x[0], x[1], path)};
+          }});
   const auto targets = at::randint(s.vocab, {s.rows()}, at::TensorOptions(device()).dtype(at::kLong));
   add(s, {"softcap_cross_entropy", {{randn({s.rows(), s.vocab})}, {}}, [targets](const Tensors& x, const Tensors&, OpsPath path) {
             return Tensors{softcap_cross_entropy(x[0], targets, 30.0, path)};

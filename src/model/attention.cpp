@@ -37,7 +37,7 @@ CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& 
 at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, const BlockPass& pass) {
   const auto attended = [&](const Heads& own, const at::Tensor& keys, const at::Tensor& values) {
     const auto y = ops::causal_attention(own.q, keys, values, path_).transpose(1, 2);
-    return exclusive_ ? ops::exclude_value(y, own.v.transpose(1, 2)) : y;
+    return exclusive_ ? ops::exclude_value(y, own.v.transpose(1, 2), path_) : y;
   };
   KvCache* const cache = pass.cache;
   if (cache == nullptr) {

@@ -3,10 +3,15 @@
 #include <ATen/record_function.h>
 #include <torch/types.h>
 
+#include "fast.h"
+
 namespace pgolf::ops {
 
-at::Tensor exclude_value(const at::Tensor& y, const at::Tensor& v) {
+at::Tensor exclude_value(const at::Tensor& y, const at::Tensor& v, OpsPath path) {
   RECORD_USER_SCOPE("exclude_value");
+  if (path == OpsPath::fast) {
+    if (auto rest = fast::exclude_value(y, v); rest.defined()) return rest;
+  }
   constexpr double eps = 1e-12;
   const int64_t kv_heads = v.size(2);
   const auto norm = v.norm(2, -1, /*keepdim=*/true).clamp_min(eps);

@@ -31,6 +31,7 @@ std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q, const a
                                                     const RopeTable* table, bool qk_norm);
 std::array<at::Tensor, 3> qkv_heads(const at::Tensor& x, const LinearWeight& q, const LinearWeight& k, const LinearWeight& v,
                                     const at::Tensor& q_gain, const RopeTable* table, bool qk_norm);
+at::Tensor exclude_value(const at::Tensor& y, const at::Tensor& v);
 at::Tensor leaky_squared(const at::Tensor& x, double slope);
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 at::Tensor residual_mix(const at::Tensor& x, const at::Tensor& x0, const at::Tensor& mix);
@@ -53,6 +54,11 @@ inline bool covered(const at::Tensor& x) {
 /// Whether x's rows are within one of the CUDA kernels' limits (kernels/cuda/coverage.h); the CPU kernels have none.
 inline bool within(int64_t max_bytes, const at::Tensor& x) {
   return !x.is_cuda() || x.size(-1) * static_cast<int64_t>(x.element_size()) <= max_bytes;
+}
+
+/// Whether the kernels take heads of `dim` elements, of x's device and dtype.
+inline bool covers_head_dim(const at::Tensor& x, int64_t dim) {
+  return dim <= kMaxHeadDim && (!x.is_cuda() || dim * static_cast<int64_t>(x.element_size()) <= cuda::kMaxHeadBytes);
 }
 
 /// Whether p is a float32 parameter of these sizes on x's device.
@@ -79,6 +85,15 @@ template <class T>
 T* out(const at::Tensor& x, int64_t at = 0) {
   return x.defined() ? static_cast<T*>(x.mutable_data_ptr()) + at : nullptr;
 }
+/// A [B, T, H, D] tensor whose last dimension is contiguous.
+template <class Pointer>
+Heads<Pointer> heads_of(Pointer data, const at::Tensor& x) {
+  return {data, x.stride(0), x.stride(1), x.stride(2)};
+}
+inline at::Tensor with_unit_last_stride(const at::Tensor& x) {
+  return x.stride(-1) == 1 ? x : x.contiguous();
+}
+
 template <class K>
 using ElementOf = typename std::decay_t<K>::Element;
 

@@ -12,11 +12,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::tensor_list;
 
-/// A [B, T, H, D] tensor whose last dimension is contiguous.
-template <class Pointer>
-Heads<Pointer> heads_of(Pointer data, const at::Tensor& x) {
-  return {data, x.stride(0), x.stride(1), x.stride(2)};
-}
 /// What is applied to heads in addition to the gain.
 struct Transform {
   at::Tensor cos, sin;  ///< [T, half] float32
@@ -26,10 +21,6 @@ struct Transform {
   RotationTable table() const { return {in<float>(cos), in<float>(sin), cos.size(-1), style == RopeStyle::interleaved}; }
   HeadShape shape_of(const at::Tensor& x) const { return {x.size(1), x.size(2), x.size(3), normalize}; }
 };
-
-at::Tensor with_unit_last_stride(const at::Tensor& x) {
-  return x.stride(-1) == 1 ? x : x.contiguous();
-}
 
 /// A row is one time of one batch entry.
 int64_t rows_of_heads(const at::Tensor& x) {
@@ -163,9 +154,6 @@ bool covers_table(const RopeTable* table, const at::Tensor& like, int64_t time, 
   return table == nullptr || (table->cos.device() == like.device() && table->cos.sizes() == table->sin.sizes() &&
                               table->cos.dim() == 2 && table->cos.size(0) == time && 2 * table->cos.size(1) <= dim);
 }
-bool covers_dim(const at::Tensor& like, int64_t dim) {
-  return dim <= kMaxHeadDim && (!like.is_cuda() || dim * static_cast<int64_t>(like.element_size()) <= cuda::kMaxHeadBytes);
-}
 
 Transform transform_of(const RopeTable* table, bool qk_norm, const at::Tensor& like) {
   if (table == nullptr) return {empty_float({0, 0}, like), empty_float({0, 0}, like), RopeStyle::half, qk_norm};
@@ -175,7 +163,7 @@ Transform transform_of(const RopeTable* table, bool qk_norm, const at::Tensor& l
 bool covers_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& q_gain, const RopeTable* table) {
   if (!covered(q) || k.device() != q.device() || k.layout() != q.layout() || q.scalar_type() != k.scalar_type()) return false;
   if (q.dim() != 4 || k.dim() != 4 || q.size(0) != k.size(0) || q.size(1) != k.size(1) || q.size(3) != k.size(3)) return false;
-  return covers_dim(q, q.size(3)) && is_parameter(q_gain, {q.size(2)}, q) && covers_table(table, q, q.size(1), q.size(3));
+  return covers_head_dim(q, q.size(3)) && is_parameter(q_gain, {q.size(2)}, q) && covers_table(table, q, q.size(1), q.size(3));
 }
 
 }  // namespace
@@ -202,7 +190,7 @@ std::array<at::Tensor, 3> qkv_heads(const at::Tensor& x, const LinearWeight& q, 
   }
   const int64_t heads = q_gain.size(0), dim = wq.size(0) / heads;
   if (heads * dim != wq.size(0) || wk.size(0) % dim != 0 || wk.sizes() != wv.sizes()) return {};
-  if (!covers_dim(x, dim) || !covers_table(table, x, x.size(1), dim)) return {};
+  if (!covers_head_dim(x, dim) || !covers_table(table, x, x.size(1), dim)) return {};
   const auto& joined = q.forms->joined({wq, wk, wv}, x.scalar_type());
   const Transform transform = transform_of(table, qk_norm, x);
   if (needs_gradient(x, wq, wk, wv, q_gain)) {

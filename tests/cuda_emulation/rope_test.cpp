@@ -1,11 +1,7 @@
-#include "testing.h"
+#include "head_buffer.h"
 
 namespace pgolf::ops::cuda::testing {
 namespace {
-
-/// In memory [batch, time, heads, dim], [batch, heads, time, dim], or as the first with other numbers before and after the heads
-/// of one time, as queries and keys lie in the output of one joined projection.
-enum class Order { time_first, heads_first, joined };
 
 struct HeadsCase {
   int64_t batch, time, heads, dim, rope_dims;
@@ -15,17 +11,14 @@ struct HeadsCase {
   int64_t shift = 0;
 
   int64_t rows() const { return batch * time; }
-  int64_t count() const { return rows() * heads * dim; }
+  HeadSizes sizes() const { return {batch, time, heads, dim}; }
 };
 
 std::string text_of(const HeadsCase& c) {
-  const auto order = [](Order o) {
-    return o == Order::joined ? "joined" : o == Order::time_first ? "time first" : "heads first";
-  };
   std::string text;
   for (const int64_t n : {c.batch, c.time, c.heads, c.dim}) text += (text.empty() ? "" : " x ") + std::to_string(n);
   return text + ", " + std::to_string(c.rope_dims) + (c.interleaved ? " interleaved" : "") + " rotated" +
-         (c.normalize ? "" : ", no norm") + (c.gain ? "" : ", no gain") + ", " + order(c.from) + " to " + order(c.to) +
+         (c.normalize ? "" : ", no norm") + (c.gain ? "" : ", no gain") + ", " + text_of(c.from) + " to " + text_of(c.to) +
          (c.shift != 0 ? ", shifted" : "");
 }
 
@@ -68,46 +61,6 @@ std::vector<HeadsCase> cases(int64_t max_dim) {
   return result;
 }
 
-/// Heads of a case in a buffer of their own.
-template <class T>
-class HeadBuffer {
- public:
-  HeadBuffer(const HeadsCase& c, Order order)
-      : case_(c),
-        margin_(order == Order::joined ? 8 : 0),
-        time_stride_(order == Order::heads_first ? c.dim : c.heads * c.dim + 3 * margin_),
-        head_stride_(order == Order::heads_first ? c.time * c.dim : c.dim),
-        batch_stride_(order == Order::heads_first ? c.heads * c.time * c.dim : c.time * time_stride_),
-        buffer_(c.batch * batch_stride_, c.shift) {}
-
-  Heads<T*> heads() { return {buffer_.data() + margin_, batch_stride_, time_stride_, head_stride_}; }
-  Heads<const T*> heads() const { return {buffer_.data() + margin_, batch_stride_, time_stride_, head_stride_}; }
-
-  /// All elements as [batch, time, heads, dim].
-  std::vector<double> values() const {
-    return each(case_.count(), [&](int64_t i) { return buffer_.at(index(i)); });
-  }
-  void fill_normal() {
-    std::normal_distribution<double> distribution;
-    for (int64_t i = 0; i < case_.count(); ++i) buffer_[index(i)] = nearby<T>(distribution(generator));
-  }
-  void expect_untouched_between() const {
-    int64_t untouched = 0;
-    for (int64_t i = 0; i < buffer_.size(); ++i) untouched += buffer_.untouched(i) ? 1 : 0;
-    EXPECT_EQ(untouched, buffer_.size() - case_.count());
-  }
-
- private:
-  int64_t index(int64_t i) const {
-    const int64_t dim = i % case_.dim, head = i / case_.dim % case_.heads, row = i / (case_.dim * case_.heads);
-    return margin_ + row / case_.time * batch_stride_ + row % case_.time * time_stride_ + head * head_stride_ + dim;
-  }
-
-  HeadsCase case_;
-  int64_t margin_, time_stride_, head_stride_, batch_stride_;
-  Buffer<T> buffer_;
-};
-
 struct Rotation {
   explicit Rotation(const HeadsCase& c)
       : half(c.rope_dims / 2), interleaved(c.interleaved), cos(c.time * half), sin(c.time * half) {
@@ -142,7 +95,8 @@ TYPED_TEST_SUITE(RopeTest, Elements);
 TYPED_TEST(RopeTest, NormRotate) {
   using T = TypeParam;
   this->for_each(cases(kMaxHeadBytes / static_cast<int64_t>(sizeof(T))), [&](const HeadsCase& c) {
-    HeadBuffer<T> x(c, c.from), y(c, c.to), dy(c, c.to), dx(c, c.from);
+    const HeadSizes sizes = c.sizes();
+    HeadBuffer<T> x(sizes, c.from, c.shift), y(sizes, c.to, c.shift), dy(sizes, c.to, c.shift), dx(sizes, c.from, c.shift);
     x.fill_normal();
     dy.fill_normal();
     const Rotation rotation(c);
@@ -183,7 +137,7 @@ TYPED_TEST(RopeTest, NormRotate) {
     y.expect_untouched_between();
     dx.expect_untouched_between();
 
-    HeadBuffer<T> alone(c, c.to);
+    HeadBuffer<T> alone(sizes, c.to, c.shift);
     this->kernels.norm_rotate(std::as_const(x).heads(), alone.heads(), nullptr, rotation.table(), gain_data, shape, 0, c.rows());
     expect_equal("norm_rotate without rstd", alone.values(), y.values());
   });

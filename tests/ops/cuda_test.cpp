@@ -222,6 +222,7 @@ TEST(CudaLimits, NeverMorePartialSumsThanRows) {
 TEST(CudaBuild, CarriesTheKernelsAndLibTorchsCudaLibrary) {
   EXPECT_NE(&cuda::Kernels<float>::rms_norm, nullptr);
   EXPECT_NE(&cuda::Kernels<Bf16>::norm_rotate_backward, nullptr);
+  EXPECT_NE(&cuda::Kernels<float>::exclude_value_backward, nullptr);
   EXPECT_NE(&cuda::Kernels<float>::scale, nullptr);
   EXPECT_NE(&cuda::Kernels<Bf16>::softcap_cross_entropy, nullptr);
   // A linker that drops libtorch_cuda as unused leaves the interface's own empty hooks.

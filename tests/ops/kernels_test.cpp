@@ -64,6 +64,14 @@ std::vector<float> outputs(CpuLevel level) {
   keep(y), keep(rstd);
   kernels.norm_rotate_backward(gradient, from, rstd.data(), table, gain.data(), time_first, sums.data(), shape, 0, rows);
   keep(y0), keep(std::vector<float>(sums.begin(), sums.begin() + heads));
+  constexpr int64_t kv_heads = 2;
+  constexpr GroupShape groups{time, kv_heads, heads / kv_heads, dim};
+  const Heads<const T*> values{x0.data(), time * kv_heads * dim, dim, time * dim};
+  const Heads<T*> dvalues{y0.data(), time * kv_heads * dim, kv_heads * dim, dim};
+  kernels.exclude_value(from, values, heads_first, groups, 0, rows);
+  keep(y);
+  kernels.exclude_value_backward(gradient, from, values, heads_first, dvalues, groups, 0, rows);
+  keep(y), keep(std::vector<T>(y0.begin(), y0.begin() + rows * kv_heads * dim));
   kernels.leaky_squared(x.data(), 0.25f, y.data(), rows * width);
   keep(y);
   kernels.leaky_squared_backward(dy.data(), x.data(), 0.25f, y.data(), rows * width);

@@ -24,7 +24,15 @@ struct HeadShape {
   bool normalize = true;     ///< false: rms_norm is skipped and every rstd is 1
 };
 
+/// Query heads in groups that share a value head.
+struct GroupShape {
+  int64_t time, kv_heads, group, dim;  ///< kv_heads * group query heads; dim <= kMaxHeadDim
+};
+
 constexpr int64_t kMaxHeadDim = 512;
+
+/// The length that exclude_value takes a shorter value to have.
+constexpr float kMinValueLength = 1e-12f;
 
 /// Rotation of dims 0 .. 2*half-1 by the angles of each time, in pairs (i, i + half) or (2i, 2i + 1); half == 0: none.
 struct RotationTable {
@@ -60,6 +68,11 @@ struct Kernels {
   /// dx, and dgain [heads] (unless null) summed over these rows only.
   void (*norm_rotate_backward)(Heads<const T*> dy, Heads<const T*> x, const float* rstd, RotationTable table, const float* gain,
                                Heads<T*> dx, float* dgain, HeadShape shape, int64_t first, int64_t rows);
+
+  /// rest = y - (y . n) n for rows as norm_rotate has them, n = v / max(|v|, kMinValueLength).
+  void (*exclude_value)(Heads<const T*> y, Heads<const T*> v, Heads<T*> rest, GroupShape shape, int64_t first, int64_t rows);
+  void (*exclude_value_backward)(Heads<const T*> drest, Heads<const T*> y, Heads<const T*> v, Heads<T*> dy, Heads<T*> dv,
+                                 GroupShape shape, int64_t first, int64_t rows);
 
   /// slope_squared: the square of the slope below zero.
   void (*leaky_squared)(const T* x, float slope_squared, T* y, int64_t count);

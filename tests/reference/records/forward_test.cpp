@@ -103,7 +103,7 @@ class RecordForward : public ReferenceTest, public ::testing::WithParamInterface
       expect_parts(values, recorded, prefix + "attn.v", tolerance);
       expect_parts(y, recorded, prefix + "attn.sdpa", tolerance);
       if (model->config().exclusive(layer))
-        expect_parts(ops::exclude_value(y, values).flatten(2), recorded, prefix + "attn.after_xsa", tolerance);
+        expect_parts(ops::exclude_value(y, values, path).flatten(2), recorded, prefix + "attn.after_xsa", tolerance);
     };
     const BlockOrder order = model->order();
     std::vector<at::Tensor> skips;

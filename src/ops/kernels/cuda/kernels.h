@@ -40,6 +40,15 @@ struct RopeKernels {
 };
 
 template <class T>
+struct ExclusiveKernels {
+  cudaStream_t stream;
+
+  void exclude_value(Heads<const T*> y, Heads<const T*> v, Heads<T*> rest, GroupShape shape, int64_t first, int64_t rows) const;
+  void exclude_value_backward(Heads<const T*> drest, Heads<const T*> y, Heads<const T*> v, Heads<T*> dy, Heads<T*> dv,
+                              GroupShape shape, int64_t first, int64_t rows) const;
+};
+
+template <class T>
 struct MlpKernels {
   cudaStream_t stream;
 
@@ -61,10 +70,14 @@ struct CrossEntropyKernels {
 
 /// T float or Bf16.
 template <class T>
-struct Kernels : ResidualKernels<T>, RopeKernels<T>, MlpKernels<T>, CrossEntropyKernels<T> {
+struct Kernels : ResidualKernels<T>, RopeKernels<T>, ExclusiveKernels<T>, MlpKernels<T>, CrossEntropyKernels<T> {
   using Element = T;
   explicit Kernels(cudaStream_t stream)
-      : ResidualKernels<T>{stream}, RopeKernels<T>{stream}, MlpKernels<T>{stream}, CrossEntropyKernels<T>{stream} {}
+      : ResidualKernels<T>{stream},
+        RopeKernels<T>{stream},
+        ExclusiveKernels<T>{stream},
+        MlpKernels<T>{stream},
+        CrossEntropyKernels<T>{stream} {}
 };
 
 }  // namespace pgolf::ops::cuda

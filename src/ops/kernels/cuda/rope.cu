@@ -1,7 +1,7 @@
 // qk_norm_rope_gain. A few lanes of a warp hold one head of one row, one pack each; blocks of one head step through the
 // rows, so that the gain's gradient can be summed in a register.
+#include "heads.cuh"
 #include "kernels.h"
-#include "team.cuh"
 
 namespace pgolf::ops::cuda {
 namespace {
@@ -15,11 +15,6 @@ struct Layout {
   int lanes;      ///< threads per head, a power of two up to 32
   bool aligned;
 };
-
-template <class Pointer>
-__device__ Pointer head_of(const Heads<Pointer>& x, const HeadShape& shape, int64_t row) {
-  return x.data + row / shape.time * x.batch_stride + row % shape.time * x.time_stride + blockIdx.y * x.head_stride;
-}
 
 __device__ Angles angles_at(const RotationTable& table, int64_t time) {
   return {table.cos + time * table.half, table.sin + time * table.half, table.half, table.interleaved};
@@ -46,12 +41,12 @@ __global__ void __launch_bounds__(kThreads, 3)
   for (int64_t begin = 0; begin < layout.rows; begin += layout.steps) {
     const int64_t row = begin + place.index;
     const bool active = place.index < layout.steps && row < layout.rows;
-    const T* const from = head_of(x, shape, active ? row : 0);
+    const T* const from = head_of(x, shape.time, active ? row : 0, blockIdx.y);
     const Pack<T> own = active ? load_pack(from, first, shape.dim, layout.aligned) : Pack<T>{};
     const float norm = reciprocal_rms(sum_of_lanes(dot(own, own), layout.lanes), shape.dim), r = shape.normalize ? norm : 1.0f;
     if (!active) continue;
     const Pack<T> rotated_x = rotated(own, from, first, shape.dim, layout.aligned, angles_at(table, row % shape.time), 1.0f);
-    store_pack(head_of(y, shape, row), first, shape.dim, layout.aligned, scaled(rotated_x, r * head_gain));
+    store_pack(head_of(y, shape.time, row, blockIdx.y), first, shape.dim, layout.aligned, scaled(rotated_x, r * head_gain));
     if (rstd != nullptr && place.lane == 0) rstd[row * shape.heads + blockIdx.y] = r;
   }
 }
@@ -71,34 +66,27 @@ __global__ void __launch_bounds__(kThreads, 3)
     Pack<T> u{}, own{};
     float r = 0;
     if (active) {
-      const T* const gradient = head_of(dy, shape, row);
+      const T* const gradient = head_of(dy, shape.time, row, blockIdx.y);
       u = rotated(load_pack(gradient, first, shape.dim, layout.aligned), gradient, first, shape.dim, layout.aligned,
                   angles_at(table, row % shape.time), -1.0f);
-      own = load_pack(head_of(x, shape, row), first, shape.dim, layout.aligned);
+      own = load_pack(head_of(x, shape.time, row, blockIdx.y), first, shape.dim, layout.aligned);
       r = rstd[row * shape.heads + blockIdx.y];
     }
     const float product = sum_of_lanes(dot(u, own), layout.lanes) * r;
     gain_sum += product;
     const float factor = r * head_gain;
     const float along = shape.normalize ? factor * product * r / static_cast<float>(shape.dim) : 0.0f;
-    if (active) store_pack(head_of(dx, shape, row), first, shape.dim, layout.aligned, combined(factor, u, -along, own));
+    if (active)
+      store_pack(head_of(dx, shape.time, row, blockIdx.y), first, shape.dim, layout.aligned, combined(factor, u, -along, own));
   }
   if (dgain != nullptr && place.lane == 0 && place.index < layout.steps) {
     dgain[place.index * shape.heads + blockIdx.y] = gain_sum;
   }
 }
 
-template <class T, class Pointer>
-bool heads_on_boundaries(const Heads<Pointer>& x) {
-  return on_boundaries(x.data) && x.batch_stride % kPack<T> == 0 && x.time_stride % kPack<T> == 0 &&
-         x.head_stride % kPack<T> == 0;
-}
-
 template <class T>
 Layout layout_of(HeadShape shape, int64_t rows, bool aligned) {
-  int lanes = 1;
-  while (lanes * kPack<T> < shape.dim) lanes *= 2;
-  return {shape, rows, partial_sums(rows, shape.heads), lanes, aligned};
+  return {shape, rows, partial_sums(rows, shape.heads), lanes_of<T>(shape.dim), aligned};
 }
 
 dim3 blocks_of(const Layout& layout) {

@@ -168,6 +168,31 @@ PGOLF_HOST_DEVICE float norm_backward_coefficient(float product, float r, float 
   return product * r * r * (factor * r) / static_cast<float>(width);
 }
 
+/// The direction of a value v: n = r v.
+struct Direction {
+  float r;
+  bool unit;  ///< false: r is a constant, since v is shorter than kMinValueLength
+};
+PGOLF_HOST_DEVICE Direction direction_of(float square_sum) {
+  const float length = sqrtf(square_sum);
+  const bool unit = !(length < kMinValueLength);  // NaN propagates
+  return {1 / (unit ? length : kMinValueLength), unit};
+}
+
+/// x without its part along n = r v; along = x . n.
+template <class T>
+PGOLF_HOST_DEVICE Pack<T> without(const Pack<T>& x, float along, const Pack<T>& v, float r) {
+  return combined(1.0f, x, -(along * r), v);
+}
+
+/// The gradient of v, of which each head of a group that excludes it used n. sums = sum(c y + p g), product = sum(c p) over the
+/// group, with a head's incoming gradient g, p = y . n and c = g . n: -sums is the gradient of n, and -2 product its part along
+/// n.
+template <class T>
+PGOLF_HOST_DEVICE Pack<T> value_gradient(const Pack<T>& sums, float product, const Pack<T>& v, Direction n) {
+  return combined(n.unit ? n.r * 2 * product * n.r : 0.0f, v, -n.r, sums);
+}
+
 /// cos and sin of the angles of one time, `half` of each.
 struct Angles {
   const float *cos, *sin;

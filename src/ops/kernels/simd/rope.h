@@ -1,6 +1,7 @@
 // qk_norm_rope_gain: norm, rotation and gain of queries and keys.
 #pragma once
 
+#include "heads.h"
 #include "rms_norm.h"
 
 namespace pgolf::ops {
@@ -66,12 +67,6 @@ PGOLF_INLINE float norm_rotate_backward_head(const T* dy, const T* x, float r, R
     store(dx + i, factor * u - along * load(x + i, part), part);
   });
   return product;
-}
-
-/// Where the heads of a row begin.
-template <class Pointer>
-PGOLF_INLINE Pointer row_of(const Heads<Pointer>& x, int64_t row, int64_t time) {
-  return x.data + row / time * x.batch_stride + row % time * x.time_stride;
 }
 
 template <class T, int64_t kDim>
