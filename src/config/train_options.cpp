@@ -102,7 +102,8 @@ void check_optim(const OptimConfig& optim, std::vector<std::string>& warnings, c
   }
 }
 
-void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOption>& options) {
+void check_schedule(const ScheduleConfig& schedule, std::vector<std::string>& warnings,
+                    const std::vector<ResolvedOption>& options) {
   const ScheduleConfig defaults;
   const bool cosine = schedule.lr_schedule == LrSchedule::cosine;
   const auto must_be_default = [&](const char* name, bool is_default) {
@@ -119,6 +120,13 @@ void check_schedule(const ScheduleConfig& schedule, const std::vector<ResolvedOp
   if (schedule.max_wallclock_seconds > 0 && schedule.cap_ms() <= 0) {
     refuse(options, {"GPTQ_RESERVE_SECONDS", "MAX_WALLCLOCK_SECONDS"}, "no time would be left for training",
            "set a smaller GPTQ_RESERVE_SECONDS");
+  }
+  const bool by_steps = !cosine && schedule.warmdown_frac < 0 && schedule.cap_ms() <= 0;
+  if (by_steps && schedule.warmdown_iters > schedule.iterations) {
+    warnings.push_back(
+        format("WARMDOWN_ITERS=%d is more than ITERATIONS=%d: the learning rate starts at %.3g of what it would be; "
+               "set WARMDOWN_ITERS or WARMDOWN_FRAC",
+               schedule.warmdown_iters, schedule.iterations, schedule.iterations / static_cast<double>(schedule.warmdown_iters)));
   }
   if (schedule.min_steps > 0 && schedule.max_wallclock_seconds == 0) {
     refuse(options, {"MIN_STEPS", "MAX_WALLCLOCK_SECONDS"}, "MIN_STEPS needs a time cap",
@@ -252,7 +260,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
     refuse(command.resolved, {"TOKENIZER_PATH"}, "the tokenizer must be a SentencePiece .model file");
   }
   check_optim(command.config.optim, command.warnings, command.resolved);
-  check_schedule(command.config.schedule, command.resolved);
+  check_schedule(command.config.schedule, command.warnings, command.resolved);
   check_runtime(command.config.runtime, command.resolved);
   check_artifact(command.config, command.resolved);
   check_scores(command.config, command.resolved);

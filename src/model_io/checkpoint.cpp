@@ -39,7 +39,9 @@ std::string training_state_text(const TrainingState& state) {
             {"best_val_loss", state.best_val_loss},
             {"best_step", state.best_step},
             {layout::state_config, state.config},
-            {layout::state_model, state.model}};
+            {layout::state_model, state.model},
+            {"data", state.data},
+            {"arithmetic", state.arithmetic}};
   if (state.extra_passes != 0) text["extra_passes"] = state.extra_passes;
   return text.dump();
 }
@@ -58,6 +60,8 @@ TrainingState parse_training_state(const std::string& text, const std::string& w
     meta.at("best_step").get_to(state.best_step);
     meta.at(layout::state_config).get_to(state.config);
     meta.at(layout::state_model).get_to(state.model);
+    state.data = meta.value("data", state.data);
+    state.arithmetic = meta.value("arithmetic", state.arithmetic);
     return state;
   } catch (const json::exception& e) {
     throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", where.c_str(), printable(e.what()).c_str()));

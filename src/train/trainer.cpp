@@ -18,6 +18,7 @@
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
 #include "profile.h"
+#include "provenance.h"
 #include "replicas.h"
 #include "run_log.h"
 #include "step_graph.h"
@@ -99,6 +100,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
   set_extra_passes(0);
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;
+  state_.arithmetic = arithmetic_of(runtime_);
 }
 
 Trainer::~Trainer() = default;
@@ -338,6 +340,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
   StepProfiler profiler(group_.is_master() ? config_.output.profile_steps : 0, folder, runtime_.device);
   TrainingClock clock(runtime_.device, &state_.training_time_ms);
   Agreed now = agree(clock.now_ms());
+  if (state_.step > 0) stop.check_time(state_.step, now.elapsed_ms);  // a resumed run may have no time left
   while (true) {
     // A checkpoint is saved before its step is validated, so a resumed run validates first.
     const bool last = stop.reached(state_.step);

@@ -7,6 +7,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/train/trainer.h"
+#include "provenance.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
@@ -32,6 +33,7 @@ void Trainer::save(const fs::path& checkpoints) {
   state_.loader_file = micro_batches_.cursor().file_index;
   state_.loader_position = micro_batches_.cursor().position;
   state_.micro_steps = group_.process().micro_steps();
+  state_.data = data_identity(config_.data.train_files(), state_.loader_file);
   save_checkpoint(checkpoints, state_, tensors);
   prune_checkpoints(checkpoints, config_.output.keep_last);
 }
@@ -84,6 +86,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
   if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
+  check_provenance(checkpoint.state, checkpoint.path.string(), config_, runtime_);
   if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
     throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
                                             passes, config_.model.num_loops));
@@ -110,9 +113,21 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const auto config = std::move(state_.config);
   state_ = checkpoint.state;
   state_.config = config;
+  state_.arithmetic = arithmetic_of(runtime_);
   set_extra_passes(state_.extra_passes);
-  micro_batches_.seek({state_.loader_file, state_.loader_position});
+  seek_data();
   restored_ = true;
+}
+
+void Trainer::seek_data() {
+  try {
+    micro_batches_.seek({state_.loader_file, state_.loader_position});
+  } catch (const Error& error) {
+    if (!config_.data.allow_other_data) throw;
+    log::warn(std::string(error.what()) + "; training goes on at the start of the shards");
+    state_.loader_file = state_.loader_position = 0;
+    micro_batches_.seek({});
+  }
 }
 
 void Trainer::share_state() {

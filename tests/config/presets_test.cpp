@@ -59,6 +59,19 @@ TEST(Presets, StudyArmsAreThePapersShapes) {
   EXPECT_EQ(parallel.config.model.num_kv_heads, parallel.config.model.num_heads);
 }
 
+TEST(Presets, ADecayThatIsLongerThanTheRunIsAWarning) {
+  const auto warnings = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"--max-wallclock-seconds", "0"});
+    return train(flags).warnings;
+  };
+  ASSERT_EQ(warnings({"--iterations", "100"}).size(), 1u);
+  EXPECT_CONTAINS(warnings({"--iterations", "100"})[0], "WARMDOWN_ITERS=1200 is more than ITERATIONS=100");
+  EXPECT_TRUE(warnings({"--iterations", "1200"}).empty());
+  EXPECT_TRUE(warnings({"--iterations", "100", "--warmdown-frac", "0.4"}).empty());
+  EXPECT_TRUE(warnings({"--iterations", "100", "--warmdown-iters", "0"}).empty());
+  EXPECT_TRUE(train({"--iterations", "100", "--max-wallclock-seconds", "60"}).warnings.empty());
+}
+
 TEST(Presets, Records) {
   struct Record {
     const char* file;

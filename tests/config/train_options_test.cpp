@@ -70,6 +70,7 @@ TEST(TrainOptions, OwnDefaults) {
   const std::map<std::string, std::string> own = {{"ROPE_DIMS", "full"},
                                                   {"ROPE_TABLE_DTYPE", "float32"},
                                                   {"OUT_DIR", "runs"},
+                                                  {"ALLOW_OTHER_DATA", "0"},
                                                   {"FALLBACK_DIR", ""},
                                                   {"DEVICE", "auto"},
                                                   {"DTYPE", "auto"},
@@ -194,6 +195,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"GRAD_ACCUM_STEPS", "4"},
                                                      {"CHECK_RANKS", "10"},
                                                      {"OUT_DIR", "o"},
+                                                     {"ALLOW_OTHER_DATA", "1"},
                                                      {"FALLBACK_DIR", "f"},
                                                      {"RUN_ID", "r-1"},
                                                      {"TRAIN_LOG_EVERY", "10"},
@@ -306,6 +308,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.runtime.num_threads, 2);
     EXPECT_EQ(c.runtime.cuda_graphs, SwitchChoice::off);
     EXPECT_TRUE(c.runtime.deterministic);
+    EXPECT_TRUE(c.data.allow_other_data);
     EXPECT_EQ(c.output.out_dir, "o");
     EXPECT_EQ(c.output.fallback_dir, "f");
     EXPECT_EQ(c.output.run_id, "r-1");

@@ -146,6 +146,61 @@ TEST(Resume, AFinishedRunOnlyMeasuresAgain) {
   EXPECT_EQ(lines[2].at("kind"), "end");
 }
 
+TEST(Resume, WithoutTimeLeftNoStepIsMade) {
+  Variables settings = kSixSteps;
+  settings["MAX_WALLCLOCK_SECONDS"] = "1000";
+  TinyRun whole(settings), again(settings);
+  whole.train();
+  Checkpoint used_up = whole.checkpoint(3);
+  used_up.state.training_time_ms = 1000e3;
+  again.trainer().restore(used_up);
+  again.trainer().on_step = [](const StepRecord&) { FAIL() << "a step"; };
+  EXPECT_EQ(again.train(), ExitCode::ok);
+}
+
+TEST(Resume, OtherShardsAreRefusedUnlessAllowed) {
+  const TempFolder folder;
+  const auto copy = [&](const char* name) {
+    const auto to = folder / name;
+    std::filesystem::copy(Dataset::get().data_path(), to, std::filesystem::copy_options::recursive);
+    return to;
+  };
+  TinyRun whole(kSixSteps);
+  whole.train();
+  const auto restored = [&](const std::filesystem::path& data, const char* allow) {
+    Variables settings = kSixSteps;
+    settings["DATA_PATH"] = data.string();
+    settings["ALLOW_OTHER_DATA"] = allow;
+    TinyRun run(settings);
+    run.trainer().restore(whole.checkpoint(3));
+    return run.train();
+  };
+  EXPECT_EQ(restored(copy("moved"), "0"), ExitCode::ok);
+
+  const auto other = copy("other");
+  for (const auto& entry : std::filesystem::directory_iterator(other)) {
+    if (entry.path().filename().string().starts_with("fineweb_train_")) {
+      std::string bytes = read_text(entry.path());
+      std::swap(bytes[kShardHeaderBytes + 20], bytes[kShardHeaderBytes + 40]);
+      write_file(entry.path(), bytes);
+    }
+  }
+  expect_error(ExitCode::usage, {"other shards", "first_shard", "--allow-other-data", "step_00000003"},
+               [&] { restored(other, "0"); });
+  EXPECT_EQ(restored(other, "1"), ExitCode::ok);
+
+  const auto shorter = copy("shorter");
+  for (const auto& entry : std::filesystem::directory_iterator(shorter)) {
+    if (entry.path().filename().string().starts_with("fineweb_train_")) {
+      ShardWriter shard(entry.path());
+      shard.append(std::vector<uint16_t>(40, 7));
+      shard.commit();
+    }
+  }
+  expect_error(ExitCode::usage, {"tokens", "--allow-other-data"}, [&] { restored(shorter, "0"); });
+  EXPECT_EQ(restored(shorter, "1"), ExitCode::ok) << "it begins at their start";
+}
+
 TEST(Resume, OtherSettingsAreNamedWithBothValues) {
   TinyRun whole({{"SAVE_EVERY", "1"}});
   whole.train();

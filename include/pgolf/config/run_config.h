@@ -92,6 +92,7 @@ constexpr EnumTexts<LoaderChoice, 2> enum_texts(LoaderChoice) {
 struct DataConfig {
   std::string data_path = "./data/datasets/fineweb10B_sp1024";
   std::string tokenizer_path = "./data/tokenizers/fineweb_1024_bpe.model";
+  bool allow_other_data = false;  ///< let a resumed run have other shards than the checkpoint's
   LoaderChoice loader = LoaderChoice::stream;
   int64_t train_batch_tokens = 524'288;  ///< per optimizer step, over all ranks
   int64_t micro_batch_tokens = 0;        ///< 0 = see plan_micro_batches()

@@ -23,8 +23,10 @@ struct TrainingState {
   int extra_passes = 0;           ///< over looped blocks, in the last step
   double best_val_loss = 0;       ///< lowest so far; 0 = none measured yet
   int64_t best_step = 0;
-  std::map<std::string, std::string> config;  ///< option name -> canonical text of the run that saved it
-  std::map<std::string, std::string> model;   ///< ModelMetadata
+  std::map<std::string, std::string> config;      ///< option name -> canonical text of the run that saved it
+  std::map<std::string, std::string> model;       ///< ModelMetadata
+  std::map<std::string, std::string> data;        ///< what tells its training shards from others; empty in files that do not say
+  std::map<std::string, std::string> arithmetic;  ///< what decides a step's bits besides settings and data; may be empty
 };
 
 /// As JSON, and back. Error(bad_input) naming where.

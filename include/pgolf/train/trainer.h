@@ -122,6 +122,8 @@ class Trainer {
   /// Before the process ends. Returns where the checkpoint is.
   std::filesystem::path save_at_last(const RunFolder& folder, FinalFiles& files);
   StateDict training_tensors() const;
+  /// Where the state says; with ALLOW_OTHER_DATA at the start if there is no such place.
+  void seek_data();
 
   RunConfig config_;
   std::vector<ResolvedOption> resolved_;
