@@ -20,6 +20,7 @@
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/train/trainer.h"
 
@@ -205,7 +206,11 @@ double flops_per_token(const RunConfig& config) {
   const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), passes = static_cast<double>(m.full_order().passes());
   const double matrices =
       passes * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * static_cast<double>(m.mlp_hidden())) + dim * m.vocab_size;
-  return 6 * (matrices + passes * dim * config.data.train_seq_len);
+  double projections = 0;  // of what tokens contribute besides embeddings
+  for (const Parameter& parameter : model_parameters(m)) {
+    if (parameter.role == ParameterRole::matrix && !parameter.in_block()) projections += static_cast<double>(parameter.numel());
+  }
+  return 6 * (matrices + projections + passes * dim * config.data.train_seq_len);
 }
 
 ExitCode run(int argc, char** argv) {
