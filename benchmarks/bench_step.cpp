@@ -31,7 +31,7 @@ constexpr const char* kUsage =
     "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--validation] [--json FILE] [-- train_gpt OPTION...]\n"
     "\n"
     "Times optimizer steps. The configuration comes from the environment and from train_gpt's options after \"--\",\n"
-    "including --config FILE.\n"
+    "including --config FILE. Looped blocks make all their passes.\n"
     "\n"
     "  --steps N      measured steps (default 10)\n"
     "  --warmup N     unmeasured steps before them (default 2)\n"
@@ -235,6 +235,7 @@ ExitCode run(int argc, char** argv) {
   const Runtime runtime = start_runtime(config.runtime, process);
   Group group(process, config.dist, runtime.device);
   Trainer trainer(config, command.resolved, runtime, group);
+  trainer.set_extra_passes(config.model.num_loops);
   std::optional<Parts> parts;
   if (options.parts && runtime.cuda_graphs) {
     std::fprintf(stderr, "bench_step: the parts of a CUDA graph cannot be timed; use --cuda-graphs off to time them\n");

@@ -142,10 +142,15 @@ class Step:
         self.dim, self.layers, self.vocab = options["MODEL_DIM"], options["NUM_LAYERS"], options["VOCAB_SIZE"]
         self.heads, self.kv_heads = options["NUM_HEADS"], options["NUM_KV_HEADS"]
         self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, int(options["MLP_MULT"] * self.dim)
-        self.skips = self.layers // 2 if options["UNET_SKIPS"] else 0
+        passes = self.order()
+        self.passes = len(passes)
+        self.skips = self.passes // 2 if options["UNET_SKIPS"] else 0
         self.gated = self.skips if options["SKIP_GATES_ENABLED"] else 0
-        self.exclusive = min(options["XSA_LAST_N"], self.layers)
+        self.exclusive = sum(layer >= self.layers - options["XSA_LAST_N"] for layer in passes)
         self.value_layers = len(options["VE_LAYERS"])
+        self.value_passes = sum(layer in options["VE_LAYERS"] for layer in passes)
+        start = 0 if options["PARALLEL_BLOCK"] else options["PARALLEL_RESIDUAL_START"]
+        self.parallel = sum(0 <= start <= layer for layer in passes)
         self.stream = BF16 * self.tokens * self.dim  # bytes of a [tokens, dim] activation
         self.values = BF16 * self.tokens * self.kv_dim  # of attention's values
         self.rstd = FLOAT * self.tokens
@@ -156,6 +161,12 @@ class Step:
         self.head_and_loss()
         self.gradient_sums()
         self.once_a_step()
+
+    def order(self):
+        """The block of each pass, with all loops (include/pgolf/config/block_order.h)."""
+        blocks, options = list(range(self.layers)), self.options
+        loop = blocks[options["LOOP_START"]:options["LOOP_END"] + 1] if options["NUM_LOOPS"] else []
+        return [*blocks[:options["LOOP_END"] + 1], *loop * options["NUM_LOOPS"], *blocks[options["LOOP_END"] + 1:]]
 
     def add(self, name, group, calls, forward=(), backward=()):
         """calls: per micro-batch."""
@@ -169,7 +180,7 @@ class Step:
         self.lookup("embedding", self.vocab, self.dim, tied=self.options["TIE_EMBEDDINGS"])
         if self.options["BIGRAM_VOCAB_SIZE"] > 0:
             self.bigrams()
-        blocks_norms = 0 if self.options["RESID_MIX"] else self.layers
+        blocks_norms = 0 if self.options["RESID_MIX"] else self.passes
         self.add("rms_norm", "memory", 2 + blocks_norms, [tensors(2 * self.stream, self.rstd)],
                  [tensors(3 * self.stream, self.rstd)])
         if self.options["SMEAR_GATE"]:  # zeros, and all positions but the last; back: zeros, and the same copied into them
@@ -204,7 +215,7 @@ class Step:
         self.projection("values' projection", self.kv_dim, self.options["VE_DIM"])
         forward, backward = self.scaled_by_parameter(self.values)
         self.add("values' embedding: scale", "memory", 1, forward, backward)
-        self.add("values' embedding: scale, sum", "memory", self.value_layers, [*forward, tensors(3 * self.values)], backward)
+        self.add("values' embedding: scale, sum", "memory", self.value_passes, [*forward, tensors(3 * self.values)], backward)
 
     def projection(self, name, width, table_width):
         if width != table_width:
@@ -230,9 +241,9 @@ class Step:
         return [tensors(*read_and_written, partial), tensors(partial, FLOAT * values)]
 
     def blocks(self):
-        options, stream, tokens, layers, dim = self.options, self.stream, self.tokens, self.layers, self.dim
+        options, stream, tokens, passes, dim = self.options, self.stream, self.tokens, self.passes, self.dim
         if options["RESID_MIX"]:  # x, x0 -> y, normed; dy, dnormed, y, x, x0 -> dx, dx0
-            self.add("residual_mix_norm", "memory", layers, [rounded_parameter(2 * dim), tensors(4 * stream, self.rstd)],
+            self.add("residual_mix_norm", "memory", passes, [rounded_parameter(2 * dim), tensors(4 * stream, self.rstd)],
                      self.summed_parameter(dim, 2 * dim, 7 * stream, self.rstd))
         self.attention()
         mixes = self.gated + (1 if options["SMEAR_GATE"] else 0)  # x, other -> y; dy, x, other -> dx, dother
@@ -240,18 +251,18 @@ class Step:
         self.add("residual_mix", "memory", mixes, [rounded_parameter(2 * dim), tensors(3 * stream)],
                  self.summed_parameter(dim, 2 * dim, 5 * stream))
         scale = rounded_parameter(dim)
-        scaled_adds = self.skips - self.gated + (2 * layers if options["PARALLEL_BLOCK"] else layers)
-        if not options["PARALLEL_BLOCK"]:  # x, branch -> y, normed; dy, dnormed, y, branch -> dx, dbranch
-            self.add("scaled_add_norm", "memory", layers, [scale, tensors(4 * stream, self.rstd)],
-                     self.summed_parameter(dim, dim, 6 * stream, self.rstd))
+        scaled_adds = self.skips - self.gated + passes + self.parallel
+        # x, branch -> y, normed; dy, dnormed, y, branch -> dx, dbranch
+        self.add("scaled_add_norm", "memory", passes - self.parallel, [scale, tensors(4 * stream, self.rstd)],
+                 self.summed_parameter(dim, dim, 6 * stream, self.rstd))
         hidden = BF16 * tokens * self.hidden
-        if options["MLP_KIND"] == "relu2":
-            self.linear("MLP up", layers, self.hidden, dim)
-            self.add("leaky_squared", "memory", layers, [tensors(2 * hidden)], [tensors(3 * hidden)])
+        if options["MLP_KIND"] != "swiglu":
+            self.linear("MLP up", passes, self.hidden, dim)
+            self.add("leaky_squared", "memory", passes, [tensors(2 * hidden)], [tensors(3 * hidden)])
         else:
-            self.linear("MLP up and gate", 2 * layers, self.hidden, dim)
-            self.add("swiglu", "memory", layers, [tensors(3 * hidden)], [tensors(5 * hidden)])
-        self.linear("MLP down", layers, dim, self.hidden)
+            self.linear("MLP up and gate", 2 * passes, self.hidden, dim)
+            self.add("swiglu", "memory", passes, [tensors(3 * hidden)], [tensors(5 * hidden)])
+        self.linear("MLP down", passes, dim, self.hidden)
         # x, branch -> y; dy, branch -> dbranch: x's gradient is dy itself.
         self.add("scaled_add", "memory", scaled_adds, [scale, tensors(3 * stream)],
                  self.summed_parameter(dim, dim, 3 * stream))
@@ -262,22 +273,22 @@ class Step:
                  [product(self.tokens, inputs, outputs), product(outputs, inputs, self.tokens, result=FLOAT * (1 + self.sums))])
 
     def attention(self):
-        tokens, layers, dim, kv_dim = self.tokens, self.layers, self.dim, self.kv_dim
-        self.linear("product", layers, dim + 2 * kv_dim, dim, scope="qkv_heads: ")
+        tokens, passes, dim, kv_dim = self.tokens, self.passes, self.dim, self.kv_dim
+        self.linear("product", passes, dim + 2 * kv_dim, dim, scope="qkv_heads: ")
         rotated, kept = BF16 * tokens * (dim + kv_dim), FLOAT * tokens * (self.heads + self.kv_heads)
         gain = self.partial_sums(self.heads, self.heads)
-        self.add("qkv_heads: norm, rotation, gain", "memory", layers,
+        self.add("qkv_heads: norm, rotation, gain", "memory", passes,
                  [rounded_parameter(self.heads), Kernel(2 * rotated + kept, launches=2)],
                  [Kernel(3 * rotated + kept + gain, launches=2), tensors(gain), tensors(2 * BF16 * tokens * kv_dim)])  # dv's copy
         # q, k, v -> o, and each row's log-sum; with do -> dq, dk, dv. Keys are not repeated.
         operands, sums = BF16 * tokens * (2 * dim + 2 * kv_dim), FLOAT * tokens * self.heads
         flops = 2.0 * tokens * self.options["TRAIN_SEQ_LEN"] * dim
-        self.add("causal_attention", "attention", layers, [Kernel(operands + sums, 1, flops, "attention_forward")],
+        self.add("causal_attention", "attention", passes, [Kernel(operands + sums, 1, flops, "attention_forward")],
                  [Kernel(2 * operands + sums, 3, 2.5 * flops, "attention_backward")])
         # y, v -> rest; drest, y, v -> dy, dv
         self.add("exclude_value", "memory", self.exclusive, [tensors(2 * self.stream, self.values)],
                  [tensors(3 * self.stream, 2 * self.values)])
-        self.linear("attention's projection", layers, dim, dim)
+        self.linear("attention's projection", passes, dim, dim)
 
     def head_and_loss(self):
         tokens, vocab, dim = self.tokens, self.vocab, self.dim
@@ -293,15 +304,19 @@ class Step:
 
     def gradient_sums(self):
         """What autograd adds up: gradients of a tensor with several readers, and of small parameters over micro-batches."""
-        options, layers = self.options, self.layers
+        options, passes = self.options, self.passes
         # With RESID_MIX every block reads the embedding x0, and the first one twice; without it every block its input twice.
-        sums = layers + self.skips
-        readers_of_normed = (1 if options["PARALLEL_BLOCK"] else 0) + (1 if options["MLP_KIND"] == "swiglu" else 0)
-        sums += readers_of_normed * layers
+        sums = passes + self.skips
+        sums += self.parallel + (passes if options["MLP_KIND"] == "swiglu" else 0)  # more readers of a norm's result
         sums += 1 if options["SMEAR_GATE"] else 0  # of a position and the one after it
         self.add("gradient sums: activations", "memory", sums, backward=[tensors(3 * self.stream)])
-        self.add("gradient sums: values", "memory", self.exclusive + max(0, self.value_layers - 1),
+        self.add("gradient sums: values", "memory", self.exclusive + max(0, self.value_passes - 1),
                  backward=[tensors(3 * self.values)])
+        block = self.controls_of_a_block()
+        # A looped block's, once for each pass but one.
+        self.add("gradient sums: looped parameters", "memory",
+                 (passes - self.layers) * len(block) + self.value_passes - self.value_layers,
+                 backward=[tensors(3 * FLOAT * sum(block) / len(block))])
         small = self.controls()
         # Of weights and gates, for each skip zeros, its row copied into them, and the sum with the others'.
         rows = self.skips + self.gated
@@ -309,14 +324,16 @@ class Step:
         self.add("gradient sums: small parameters", "memory", 1,
                  backward=[Kernel(FLOAT * (3 * sum(small) * self.sums + 5 * rows * self.skips * self.dim), launches=kernels)])
 
+    def controls_of_a_block(self):
+        return [self.heads, self.dim, self.dim] + ([2 * self.dim] if self.options["RESID_MIX"] else [])
+
     def controls(self):
         """Sizes of q_gain, attn_scale, mlp_scale and resid_mix of every block, of skip_weights and skip_gates, of the smear's gate,
         and of the scales of token tables."""
-        block = [self.heads, self.dim, self.dim] + ([2 * self.dim] if self.options["RESID_MIX"] else [])
         skips = [self.skips * self.dim] * ((1 if self.skips else 0) + (1 if self.gated else 0))
         smear = [self.dim] if self.options["SMEAR_GATE"] else []
         scales = (1 if self.options["BIGRAM_VOCAB_SIZE"] > 0 else 0) + (1 + self.value_layers if self.value_layers else 0)
-        return block * self.layers + skips + smear + [1] * scales
+        return self.controls_of_a_block() * self.layers + skips + smear + [1] * scales
 
     def tables(self):
         """[rows, width] of what is looked up, in bfloat16."""
@@ -405,10 +422,12 @@ class Step:
 
     def model_flops(self):
         """Of a step: benchmarks/bench_step.cpp's flops_per_token, which leaves out recomputation and Muon."""
-        weights = self.matrices() + self.projections() + [(self.dim, self.vocab)]
-        parameters = sum(rows * columns for rows, columns in weights)
-        attention = self.layers * self.dim * self.options["TRAIN_SEQ_LEN"]
-        return 6.0 * (parameters + attention) * self.tokens * self.micro_batches
+        def size(shapes):
+            return sum(rows * columns for rows, columns in shapes)
+
+        weights = size(self.matrices()) / self.layers * self.passes + size(self.projections()) + self.dim * self.vocab
+        attention = self.passes * self.dim * self.options["TRAIN_SEQ_LEN"]
+        return 6.0 * (weights + attention) * self.tokens * self.micro_batches
 
 
 class Report:

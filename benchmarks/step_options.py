@@ -6,16 +6,16 @@ import re
 
 COUNTS = {"VOCAB_SIZE": 1024, "NUM_LAYERS": 9, "MODEL_DIM": 512, "NUM_HEADS": 8, "NUM_KV_HEADS": 4,
           "TRAIN_SEQ_LEN": 1024, "TRAIN_BATCH_TOKENS": 524288, "MICRO_BATCH_TOKENS": 0, "MUON_BACKEND_STEPS": 5,
-          "XSA_LAST_N": 0, "BIGRAM_VOCAB_SIZE": 0, "BIGRAM_DIM": 128, "VE_DIM": 128}
+          "NUM_LOOPS": 0, "LOOP_START": -1, "LOOP_END": -1, "PARALLEL_RESIDUAL_START": -1, "XSA_LAST_N": 0, "BIGRAM_VOCAB_SIZE": 0, "BIGRAM_DIM": 128, "VE_DIM": 128}
 SWITCHES = {"TIE_EMBEDDINGS": True, "UNET_SKIPS": True, "RESID_MIX": True, "PARALLEL_BLOCK": False,
             "SKIP_GATES_ENABLED": False, "SMEAR_GATE": False, "MUON_ROW_NORMALIZE": False}
 NUMBERS = {"GRAD_CLIP_NORM": 0.0, "MLP_MULT": 2.0, "MUON_WD": 0.0, "EMA_DECAY": 0.0}
 LISTS = {"VE_LAYERS": ()}
-CHOICES = {"MLP_KIND": ("relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUDA_GRAPHS": ("auto", "on", "off")}
+CHOICES = {"MLP_KIND": ("relu2", "leaky_relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUDA_GRAPHS": ("auto", "on", "off")}
 # Other values change the operations in ways that are not counted here.
 FIXED = {"OPS": ("fast",), "DEVICE": ("auto", "cuda"), "DTYPE": ("auto", "bfloat16"), "MUON_DTYPE": ("auto", "bfloat16"),
          "NORM_WEIGHTS": ("0", "false"), "PARALLEL_PASSES": ("0", "1"), "MIN_STEPS": ("0",),
-         "NUM_LOOPS": ("0",), "PARALLEL_RESIDUAL_START": ("-1",), "LN_SCALE": ("0", "false"), "CONTROL_TENSOR_NAME_PATTERNS": ()}
+         "CONTROL_TENSOR_NAME_PATTERNS": ()}
 MICRO_STEPS = 8  # kMicroSteps; a micro-batch is one or several
 
 
@@ -83,7 +83,8 @@ def value_of(name, text, origin):
         value = int(text) if name in COUNTS else float(text)
     except ValueError:
         raise UsageError(f"{origin}: {name} must be a number, not {text}") from None
-    lowest = 0 if name in ("MICRO_BATCH_TOKENS", "MUON_BACKEND_STEPS", "XSA_LAST_N", "BIGRAM_VOCAB_SIZE", *NUMBERS) else 1
+    from_0 = ("MICRO_BATCH_TOKENS", "MUON_BACKEND_STEPS", "XSA_LAST_N", "BIGRAM_VOCAB_SIZE", "NUM_LOOPS", *NUMBERS)
+    lowest = 0 if name in from_0 else -1 if name in ("LOOP_START", "LOOP_END", "PARALLEL_RESIDUAL_START") else 1
     if not math.isfinite(value) or value < lowest:
         raise UsageError(f"{origin}: {name} must be at least {lowest}, not {text}")
     return value
@@ -107,6 +108,8 @@ def check(options):
         raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels support (256)")
     if options["SKIP_GATES_ENABLED"] and not options["UNET_SKIPS"]:
         raise UsageError("SKIP_GATES_ENABLED=1: there are no skip connections to gate; set UNET_SKIPS=1")
+    if options["NUM_LOOPS"] > 0 and not 0 <= options["LOOP_START"] <= options["LOOP_END"] < options["NUM_LAYERS"]:
+        raise UsageError("NUM_LOOPS needs LOOP_START and LOOP_END, blocks in this order")
     layers = options["VE_LAYERS"]
     if len(set(layers)) != len(layers) or not all(layer < options["NUM_LAYERS"] for layer in layers):
         raise UsageError(f"VE_LAYERS={','.join(map(str, layers))} must be different blocks, from 0 to {options['NUM_LAYERS'] - 1}")

@@ -33,6 +33,9 @@ CHANGES = (
     {"NUM_LAYERS": 2, "PARALLEL_BLOCK": 1, "UNET_SKIPS": 0, "RESID_MIX": 0},
     {"XSA_LAST_N": 3, "SKIP_GATES_ENABLED": 1, "MUON_ROW_NORMALIZE": 1, "MUON_WD": 0.1, "EMA_DECAY": 0.9},
     {"MODEL_DIM": 64, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 100, "BIGRAM_DIM": 80, "VE_LAYERS": "0,2,4", "XSA_LAST_N": 9},
+    {"NUM_LOOPS": 2, "LOOP_START": 1, "LOOP_END": 2, "ENABLE_LOOPING_AT": 0, "PARALLEL_RESIDUAL_START": 2, "XSA_LAST_N": 4,
+     "MLP_KIND": "leaky_relu2", "LN_SCALE": 1, "SKIP_GATES_ENABLED": 1},
+    {"NUM_LOOPS": 1, "LOOP_START": 0, "LOOP_END": 4, "ENABLE_LOOPING_AT": 0, "VE_LAYERS": "1", "RESID_MIX": 0},
     {"NUM_LAYERS": 1, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 100, "BIGRAM_DIM": 32, "VE_LAYERS": "0", "VE_DIM": 16,
      "RESID_MIX": 0},
 )
@@ -84,6 +87,7 @@ def counted(step, as_on_a_gpu):
     # A gate is read twice, too: by 1 - g, and as g.
     calls[SUM] += rows.get("gradient sums: values", 0) + rows.get("gated skips: gate", 0)
     calls[SUM] += rows.get("smear: positions before, gate", 0)
+    calls[SUM] += rows.get("gradient sums: looped parameters", 0)
     calls["leaky_squared_mlp"] = rows.get("leaky_squared", 0)
     calls["linear"] = sum(count for name, count in rows.items() if name.startswith("linear: "))
     if as_on_a_gpu:

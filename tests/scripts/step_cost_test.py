@@ -147,7 +147,7 @@ class StepCost(SandboxTest):
         bad = self.root / "bad.env"
         bad.write_text("NUM_LAYERS=4\nNORM_WEIGHTS=1\n")
         for arguments, expected in (
-            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not supported, only relu2 or swiglu"),
+            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not supported, only relu2 or leaky_relu2 or swiglu"),
             (("--set", "DTYPE=float32"), "DTYPE=float32 is not supported, only auto or bfloat16"),
             (("--set", "CONTROL_TENSOR_NAME_PATTERNS=proj"), "CONTROL_TENSOR_NAME_PATTERNS=proj is not supported; remove it"),
             (("--config", bad), "bad.env:2: NORM_WEIGHTS=1 is not supported"),
@@ -160,7 +160,7 @@ class StepCost(SandboxTest):
             (("--set", "VE_LAYERS=1;2"), "VE_LAYERS takes numbers separated by commas, not 1;2"),
             (("--set", "VE_LAYERS=3,9"), "VE_LAYERS=3,9 must be different blocks, from 0 to 8"),
             (("--set", "VE_LAYERS=3,3"), "VE_LAYERS=3,3 must be different blocks"),
-            (("--set", "NUM_LOOPS=2"), "NUM_LOOPS=2 is not supported, only 0"),
+            (("--set", "NUM_LOOPS=2"), "NUM_LOOPS needs LOOP_START and LOOP_END"),
             (("--set", "MODEL_DIM=8192"), "more than the fused kernels support"),
             (("--set", "TRAIN_BATCH_TOKENS=1000"), "multiple of 8 * TRAIN_SEQ_LEN=1024"),
             (("--set", "MICRO_BATCH_TOKENS=1000"), "MICRO_BATCH_TOKENS=1000"),
