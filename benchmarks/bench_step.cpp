@@ -20,6 +20,7 @@
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/config/parameters.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/train/trainer.h"
 
@@ -30,7 +31,7 @@ constexpr const char* kUsage =
     "Usage: bench_step [--steps N] [--warmup N] [--total-only] [--validation] [--json FILE] [-- train_gpt OPTION...]\n"
     "\n"
     "Times optimizer steps. The configuration comes from the environment and from train_gpt's options after \"--\",\n"
-    "including --config FILE.\n"
+    "including --config FILE. Looped blocks make all their passes.\n"
     "\n"
     "  --steps N      measured steps (default 10)\n"
     "  --warmup N     unmeasured steps before them (default 2)\n"
@@ -205,7 +206,11 @@ double flops_per_token(const RunConfig& config) {
   const double dim = m.model_dim, kv = m.num_kv_heads * m.head_dim(), passes = static_cast<double>(m.full_order().passes());
   const double matrices =
       passes * (2 * dim * dim + 2 * dim * kv + m.mlp_matrices() * dim * static_cast<double>(m.mlp_hidden())) + dim * m.vocab_size;
-  return 6 * (matrices + passes * dim * config.data.train_seq_len);
+  double projections = 0;  // of what tokens contribute besides embeddings
+  for (const Parameter& parameter : model_parameters(m)) {
+    if (parameter.role == ParameterRole::matrix && !parameter.in_block()) projections += static_cast<double>(parameter.numel());
+  }
+  return 6 * (matrices + projections + passes * dim * config.data.train_seq_len);
 }
 
 ExitCode run(int argc, char** argv) {
@@ -230,6 +235,7 @@ ExitCode run(int argc, char** argv) {
   const Runtime runtime = start_runtime(config.runtime, process);
   Group group(process, config.dist, runtime.device);
   Trainer trainer(config, command.resolved, runtime, group);
+  trainer.set_extra_passes(config.model.num_loops);
   std::optional<Parts> parts;
   if (options.parts && runtime.cuda_graphs) {
     std::fprintf(stderr, "bench_step: the parts of a CUDA graph cannot be timed; use --cuda-graphs off to time them\n");

@@ -26,8 +26,9 @@ import dataclasses
 import json
 import math
 import pathlib
-import re
 import sys
+
+from step_options import UsageError, micro_batches_of, read_options
 
 # ASSUMED. Bandwidth from the data sheets; efficiency and FLOP/s are what large kernels are expected to reach.
 RATES = {
@@ -36,23 +37,7 @@ RATES = {
 }
 LAUNCH_US = 2.0
 
-COUNTS = {"VOCAB_SIZE": 1024, "NUM_LAYERS": 9, "MODEL_DIM": 512, "NUM_HEADS": 8, "NUM_KV_HEADS": 4,
-          "TRAIN_SEQ_LEN": 1024, "TRAIN_BATCH_TOKENS": 524288, "MICRO_BATCH_TOKENS": 0, "MUON_BACKEND_STEPS": 5}
-SWITCHES = {"TIE_EMBEDDINGS": True, "UNET_SKIPS": True, "RESID_MIX": True, "PARALLEL_BLOCK": False}
-NUMBERS = {"GRAD_CLIP_NORM": 0.0, "MLP_MULT": 2.0}
-CHOICES = {"MLP_KIND": ("relu2", "swiglu"), "OPTIMIZER": ("muon", "adamw"), "CUDA_GRAPHS": ("auto", "on", "off")}
-# Other values change the operations in ways that are not counted here.
-FIXED = {"OPS": ("fast",), "DEVICE": ("auto", "cuda"), "DTYPE": ("auto", "bfloat16"), "MUON_DTYPE": ("auto", "bfloat16"),
-         "NORM_WEIGHTS": ("0", "false"), "PARALLEL_PASSES": ("0", "1"), "MIN_STEPS": ("0",),
-         "NUM_LOOPS": ("0",), "PARALLEL_RESIDUAL_START": ("-1",), "XSA_LAST_N": ("0",), "LN_SCALE": ("0", "false"),
-         "SKIP_GATES_ENABLED": ("0", "false"),
-         "CONTROL_TENSOR_NAME_PATTERNS": ()}
-MICRO_STEPS = 8  # kMicroSteps; a micro-batch is one or several
 BF16, FLOAT, LONG = 2, 4, 8  # bytes
-
-
-class UsageError(Exception):
-    pass
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,99 +83,6 @@ def run(arguments):
         except OSError as error:
             raise UsageError(f"cannot write {given.json}: {error.strerror}") from None
     report.print()
-
-
-def read_options(files, settings):
-    """The options that affect the count, checked, with train_gpt's defaults."""
-    texts = {}
-    for file in files:
-        texts.update(read_config(file))
-    known = {**COUNTS, **SWITCHES, **NUMBERS, **CHOICES, **FIXED}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set takes NAME=VALUE, not {setting}")
-        if name not in known:
-            raise UsageError(f"--set {name}: not an option that affects the count; those are {', '.join(sorted(known))}")
-        texts[name] = (value, "--set")
-    options = {**COUNTS, **SWITCHES, **NUMBERS, **{name: values[0] for name, values in CHOICES.items()}}
-    for name, (text, origin) in texts.items():
-        if name in FIXED:
-            if text not in FIXED[name]:
-                wanted = f", only {' or '.join(FIXED[name])}" if FIXED[name] else "; remove it"
-                raise UsageError(f"{origin}: {name}={text} is not supported{wanted}")
-        elif name in known:
-            options[name] = value_of(name, text, origin)
-    check(options)
-    return options
-
-
-def read_config(file):
-    """{name: (text, origin)} of a file of KEY=VALUE lines. Options that do not affect the count may have any text."""
-    try:
-        lines = pathlib.Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    texts = {}
-    for number, line in enumerate(map(str.strip, lines), 1):
-        if not line or line.startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals:
-            raise UsageError(f"{file}:{number}: missing '='")
-        value = re.split(r"(?:^|\s)#", value)[0].strip().strip("'\"")
-        texts[name.strip()] = (value, f"{file}:{number}")
-    return texts
-
-
-def value_of(name, text, origin):
-    if name in CHOICES:
-        if text not in CHOICES[name]:
-            raise UsageError(f"{origin}: {name}={text} is not supported, only {' or '.join(CHOICES[name])}")
-        return text
-    if name in SWITCHES:
-        if text.lower() not in ("0", "1", "false", "true"):
-            raise UsageError(f"{origin}: {name} must be 0 or 1, not {text}")
-        return text.lower() in ("1", "true")
-    try:
-        value = int(text) if name in COUNTS else float(text)
-    except ValueError:
-        raise UsageError(f"{origin}: {name} must be a number, not {text}") from None
-    lowest = 0 if name in ("MICRO_BATCH_TOKENS", "MUON_BACKEND_STEPS", *NUMBERS) else 1
-    if not math.isfinite(value) or value < lowest:
-        raise UsageError(f"{origin}: {name} must be at least {lowest}, not {text}")
-    return value
-
-
-def check(options):
-    """What train_gpt refuses, and what its kernels do not cover (src/ops/kernels/cuda/coverage.h)."""
-    dim, heads, kv_heads = options["MODEL_DIM"], options["NUM_HEADS"], options["NUM_KV_HEADS"]
-    if dim % heads != 0 or dim // heads % 2 != 0 or heads % kv_heads != 0:
-        raise UsageError(f"MODEL_DIM={dim}: NUM_HEADS ({heads}) must divide it into an even number of dims per head, and "
-                         f"NUM_KV_HEADS ({kv_heads}) must divide NUM_HEADS")
-    if options["TRAIN_BATCH_TOKENS"] % (MICRO_STEPS * options["TRAIN_SEQ_LEN"]) != 0:
-        raise UsageError(f"TRAIN_BATCH_TOKENS={options['TRAIN_BATCH_TOKENS']} must be a multiple of {MICRO_STEPS} * "
-                         f"TRAIN_SEQ_LEN={options['TRAIN_SEQ_LEN']}")
-    for name, limit in (("MODEL_DIM", 4096), ("VOCAB_SIZE", 65536)):
-        if options[name] > limit:
-            raise UsageError(f"{name}={options[name]} is more than the fused kernels support ({limit})")
-    if int(options["MLP_MULT"] * dim) < 1:
-        raise UsageError(f"MLP_MULT={options['MLP_MULT']} of MODEL_DIM={dim} is less than one unit")
-    if dim // heads > 256:
-        raise UsageError(f"heads of {dim // heads} dims are more than the fused kernels support (256)")
-
-
-def micro_batches_of(options, given):
-    if given is not None:
-        if given not in (1, 2, 4, 8):
-            raise UsageError(f"--micro-batches must be 1, 2, 4 or 8, not {given}")
-        return given
-    tokens, wanted, together = options["TRAIN_BATCH_TOKENS"] // MICRO_STEPS, options["MICRO_BATCH_TOKENS"], 1
-    if wanted and wanted not in (tokens, 2 * tokens, 4 * tokens, 8 * tokens):
-        raise UsageError(f"MICRO_BATCH_TOKENS={wanted} must be 1, 2, 4 or 8 micro-steps of {tokens} tokens")
-    while 2 * together * tokens <= wanted:
-        together *= 2
-    return MICRO_STEPS // together
 
 
 @dataclasses.dataclass
@@ -250,8 +142,17 @@ class Step:
         self.dim, self.layers, self.vocab = options["MODEL_DIM"], options["NUM_LAYERS"], options["VOCAB_SIZE"]
         self.heads, self.kv_heads = options["NUM_HEADS"], options["NUM_KV_HEADS"]
         self.kv_dim, self.hidden = self.dim // self.heads * self.kv_heads, int(options["MLP_MULT"] * self.dim)
-        self.skips = self.layers // 2 if options["UNET_SKIPS"] else 0
+        passes = self.order()
+        self.passes = len(passes)
+        self.skips = self.passes // 2 if options["UNET_SKIPS"] else 0
+        self.gated = self.skips if options["SKIP_GATES_ENABLED"] else 0
+        self.exclusive = sum(layer >= self.layers - options["XSA_LAST_N"] for layer in passes)
+        self.value_layers = len(options["VE_LAYERS"])
+        self.value_passes = sum(layer in options["VE_LAYERS"] for layer in passes)
+        start = 0 if options["PARALLEL_BLOCK"] else options["PARALLEL_RESIDUAL_START"]
+        self.parallel = sum(0 <= start <= layer for layer in passes)
         self.stream = BF16 * self.tokens * self.dim  # bytes of a [tokens, dim] activation
+        self.values = BF16 * self.tokens * self.kv_dim  # of attention's values
         self.rstd = FLOAT * self.tokens
         # Without CUDA graphs a step's first micro-batch finds no gradients: it writes them without reading.
         self.sums = 1 if self.graphs else (micro_batches - 1) / micro_batches
@@ -260,6 +161,12 @@ class Step:
         self.head_and_loss()
         self.gradient_sums()
         self.once_a_step()
+
+    def order(self):
+        """The block of each pass, with all loops (include/pgolf/config/block_order.h)."""
+        blocks, options = list(range(self.layers)), self.options
+        loop = blocks[options["LOOP_START"]:options["LOOP_END"] + 1] if options["NUM_LOOPS"] else []
+        return [*blocks[:options["LOOP_END"] + 1], *loop * options["NUM_LOOPS"], *blocks[options["LOOP_END"] + 1:]]
 
     def add(self, name, group, calls, forward=(), backward=()):
         """calls: per micro-batch."""
@@ -270,17 +177,59 @@ class Step:
         self.rows.append(Row(name, "update", 1, [], [], list(kernels)))
 
     def embedding(self):
-        table, looked_up = BF16 * self.vocab * self.dim, min(self.tokens, self.vocab)
-        # LibTorch sorts the tokens, sums up to ten rows at a time in float32, and then those sums.
-        parts = FLOAT * (self.tokens // 10 + looked_up) * self.dim
-        backward = [Kernel(self.stream + 2 * parts + 2 * table + 6 * LONG * self.tokens, launches=16)]
-        if self.options["TIE_EMBEDDINGS"]:
-            backward.append(tensors(3 * table))  # and the head's gradient
-        backward.append(Kernel(3 * table * self.sums, launches=self.sums))  # into the step's
-        self.add("embedding", "memory", 1, [tensors(LONG * self.tokens, BF16 * looked_up * self.dim, self.stream)], backward)
-        blocks_norms = 0 if self.options["RESID_MIX"] else self.layers
+        self.lookup("embedding", self.vocab, self.dim, tied=self.options["TIE_EMBEDDINGS"])
+        if self.options["BIGRAM_VOCAB_SIZE"] > 0:
+            self.bigrams()
+        blocks_norms = 0 if self.options["RESID_MIX"] else self.passes
         self.add("rms_norm", "memory", 2 + blocks_norms, [tensors(2 * self.stream, self.rstd)],
                  [tensors(3 * self.stream, self.rstd)])
+        if self.options["SMEAR_GATE"]:  # zeros, and all positions but the last; back: zeros, and the same copied into them
+            self.add("smear: positions before, gate", "memory", 1, [tensors(2 * self.stream), self.gate(10, 4)],
+                     [tensors(self.stream), tensors(2 * self.stream), self.gate(8, 3)])
+        if self.value_layers > 0:
+            self.value_embedding()
+
+    def lookup(self, name, rows, width, tied=False):
+        """Of each token, or pair of tokens, in a bfloat16 table."""
+        table, looked_up, result = BF16 * rows * width, min(self.tokens, rows), BF16 * self.tokens * width
+        # LibTorch sorts the tokens, sums up to ten rows at a time in float32, and then those sums.
+        parts = FLOAT * (self.tokens // 10 + looked_up) * width
+        backward = [Kernel(result + 2 * parts + 2 * table + 6 * LONG * self.tokens, launches=16)]
+        if tied:
+            backward.append(tensors(3 * table))  # and the head's gradient
+        backward.append(Kernel(3 * table * self.sums, launches=self.sums))  # into the step's
+        self.add(name, "memory", 1, [tensors(LONG * self.tokens, BF16 * looked_up * width, result)], backward)
+
+    def bigrams(self):
+        rows, width = self.options["BIGRAM_VOCAB_SIZE"], self.options["BIGRAM_DIM"]
+        # Two products, their exclusive or, the remainder, the first position's row, and the join of both.
+        self.add("bigrams: hash", "memory", 1, [Kernel(11 * LONG * self.tokens, launches=6)])
+        self.lookup("bigrams: embedding", rows, width)
+        self.projection("bigrams' projection", self.dim, width)
+        forward, backward = self.scaled_by_parameter(self.stream)
+        self.add("bigrams: scale, sum", "memory", 1, [*forward, tensors(3 * self.stream)], backward)
+
+    def value_embedding(self):
+        """One table for all of its layers, each with a scale of its own."""
+        self.lookup("values' embedding", self.vocab, self.options["VE_DIM"])
+        self.projection("values' projection", self.kv_dim, self.options["VE_DIM"])
+        forward, backward = self.scaled_by_parameter(self.values)
+        self.add("values' embedding: scale", "memory", 1, forward, backward)
+        self.add("values' embedding: scale, sum", "memory", self.value_passes, [*forward, tensors(3 * self.values)], backward)
+
+    def projection(self, name, width, table_width):
+        if width != table_width:
+            self.linear(name, 1, width, table_width)
+
+    @staticmethod
+    def scaled_by_parameter(size):
+        """An activation times a single number: the kernels forward, and those backward, which sum products for its gradient."""
+        cast = Kernel(FLOAT + BF16)
+        return [cast, tensors(2 * size)], [tensors(2 * size), tensors(3 * size), tensors(size), cast]
+
+    def gate(self, rows, kernels):
+        """Small kernels on a parameter of one number per channel, and how many such rows they read and write."""
+        return Kernel(FLOAT * rows * self.dim, launches=kernels)
 
     def partial_sums(self, width, values):
         """Bytes of a sum over rows of `values` numbers each before it is added up."""
@@ -292,24 +241,28 @@ class Step:
         return [tensors(*read_and_written, partial), tensors(partial, FLOAT * values)]
 
     def blocks(self):
-        options, stream, tokens, layers, dim = self.options, self.stream, self.tokens, self.layers, self.dim
+        options, stream, tokens, passes, dim = self.options, self.stream, self.tokens, self.passes, self.dim
         if options["RESID_MIX"]:  # x, x0 -> y, normed; dy, dnormed, y, x, x0 -> dx, dx0
-            self.add("residual_mix_norm", "memory", layers, [rounded_parameter(2 * dim), tensors(4 * stream, self.rstd)],
+            self.add("residual_mix_norm", "memory", passes, [rounded_parameter(2 * dim), tensors(4 * stream, self.rstd)],
                      self.summed_parameter(dim, 2 * dim, 7 * stream, self.rstd))
         self.attention()
+        mixes = self.gated + (1 if options["SMEAR_GATE"] else 0)  # x, other -> y; dy, x, other -> dx, dother
+        self.add("gated skips: gate", "memory", self.gated, [self.gate(13, 5)], [self.gate(14, 5)])
+        self.add("residual_mix", "memory", mixes, [rounded_parameter(2 * dim), tensors(3 * stream)],
+                 self.summed_parameter(dim, 2 * dim, 5 * stream))
         scale = rounded_parameter(dim)
-        scaled_adds = self.skips + (2 * layers if options["PARALLEL_BLOCK"] else layers)
-        if not options["PARALLEL_BLOCK"]:  # x, branch -> y, normed; dy, dnormed, y, branch -> dx, dbranch
-            self.add("scaled_add_norm", "memory", layers, [scale, tensors(4 * stream, self.rstd)],
-                     self.summed_parameter(dim, dim, 6 * stream, self.rstd))
+        scaled_adds = self.skips - self.gated + passes + self.parallel
+        # x, branch -> y, normed; dy, dnormed, y, branch -> dx, dbranch
+        self.add("scaled_add_norm", "memory", passes - self.parallel, [scale, tensors(4 * stream, self.rstd)],
+                 self.summed_parameter(dim, dim, 6 * stream, self.rstd))
         hidden = BF16 * tokens * self.hidden
-        if options["MLP_KIND"] == "relu2":
-            self.linear("MLP up", layers, self.hidden, dim)
-            self.add("leaky_squared", "memory", layers, [tensors(2 * hidden)], [tensors(3 * hidden)])
+        if options["MLP_KIND"] != "swiglu":
+            self.linear("MLP up", passes, self.hidden, dim)
+            self.add("leaky_squared", "memory", passes, [tensors(2 * hidden)], [tensors(3 * hidden)])
         else:
-            self.linear("MLP up and gate", 2 * layers, self.hidden, dim)
-            self.add("swiglu", "memory", layers, [tensors(3 * hidden)], [tensors(5 * hidden)])
-        self.linear("MLP down", layers, dim, self.hidden)
+            self.linear("MLP up and gate", 2 * passes, self.hidden, dim)
+            self.add("swiglu", "memory", passes, [tensors(3 * hidden)], [tensors(5 * hidden)])
+        self.linear("MLP down", passes, dim, self.hidden)
         # x, branch -> y; dy, branch -> dbranch: x's gradient is dy itself.
         self.add("scaled_add", "memory", scaled_adds, [scale, tensors(3 * stream)],
                  self.summed_parameter(dim, dim, 3 * stream))
@@ -320,19 +273,22 @@ class Step:
                  [product(self.tokens, inputs, outputs), product(outputs, inputs, self.tokens, result=FLOAT * (1 + self.sums))])
 
     def attention(self):
-        tokens, layers, dim, kv_dim = self.tokens, self.layers, self.dim, self.kv_dim
-        self.linear("product", layers, dim + 2 * kv_dim, dim, scope="qkv_heads: ")
+        tokens, passes, dim, kv_dim = self.tokens, self.passes, self.dim, self.kv_dim
+        self.linear("product", passes, dim + 2 * kv_dim, dim, scope="qkv_heads: ")
         rotated, kept = BF16 * tokens * (dim + kv_dim), FLOAT * tokens * (self.heads + self.kv_heads)
         gain = self.partial_sums(self.heads, self.heads)
-        self.add("qkv_heads: norm, rotation, gain", "memory", layers,
+        self.add("qkv_heads: norm, rotation, gain", "memory", passes,
                  [rounded_parameter(self.heads), Kernel(2 * rotated + kept, launches=2)],
                  [Kernel(3 * rotated + kept + gain, launches=2), tensors(gain), tensors(2 * BF16 * tokens * kv_dim)])  # dv's copy
         # q, k, v -> o, and each row's log-sum; with do -> dq, dk, dv. Keys are not repeated.
         operands, sums = BF16 * tokens * (2 * dim + 2 * kv_dim), FLOAT * tokens * self.heads
         flops = 2.0 * tokens * self.options["TRAIN_SEQ_LEN"] * dim
-        self.add("causal_attention", "attention", layers, [Kernel(operands + sums, 1, flops, "attention_forward")],
+        self.add("causal_attention", "attention", passes, [Kernel(operands + sums, 1, flops, "attention_forward")],
                  [Kernel(2 * operands + sums, 3, 2.5 * flops, "attention_backward")])
-        self.linear("attention's projection", layers, dim, dim)
+        # y, v -> rest; drest, y, v -> dy, dv
+        self.add("exclude_value", "memory", self.exclusive, [tensors(2 * self.stream, self.values)],
+                 [tensors(3 * self.stream, 2 * self.values)])
+        self.linear("attention's projection", passes, dim, dim)
 
     def head_and_loss(self):
         tokens, vocab, dim = self.tokens, self.vocab, self.dim
@@ -348,22 +304,48 @@ class Step:
 
     def gradient_sums(self):
         """What autograd adds up: gradients of a tensor with several readers, and of small parameters over micro-batches."""
-        options, layers = self.options, self.layers
+        options, passes = self.options, self.passes
         # With RESID_MIX every block reads the embedding x0, and the first one twice; without it every block its input twice.
-        sums = layers + self.skips
-        readers_of_normed = (1 if options["PARALLEL_BLOCK"] else 0) + (1 if options["MLP_KIND"] == "swiglu" else 0)
-        sums += readers_of_normed * layers
+        sums = passes + self.skips
+        sums += self.parallel + (passes if options["MLP_KIND"] == "swiglu" else 0)  # more readers of a norm's result
+        sums += 1 if options["SMEAR_GATE"] else 0  # of a position and the one after it
         self.add("gradient sums: activations", "memory", sums, backward=[tensors(3 * self.stream)])
+        self.add("gradient sums: values", "memory", self.exclusive + max(0, self.value_passes - 1),
+                 backward=[tensors(3 * self.values)])
+        block = self.controls_of_a_block()
+        # A looped block's, once for each pass but one.
+        self.add("gradient sums: looped parameters", "memory",
+                 (passes - self.layers) * len(block) + self.value_passes - self.value_layers,
+                 backward=[tensors(3 * FLOAT * sum(block) / len(block))])
         small = self.controls()
-        skip_weights = self.skips * self.dim  # for each skip zeros, its row copied into them, and the sum with the others'
-        kernels = len(small) * self.sums + max(0, 3 * self.skips - 1)
+        # Of weights and gates, for each skip zeros, its row copied into them, and the sum with the others'.
+        rows = self.skips + self.gated
+        kernels = len(small) * self.sums + max(0, 3 * self.skips - 1) + max(0, 3 * self.gated - 1)
         self.add("gradient sums: small parameters", "memory", 1,
-                 backward=[Kernel(FLOAT * (3 * sum(small) * self.sums + 5 * self.skips * skip_weights), launches=kernels)])
+                 backward=[Kernel(FLOAT * (3 * sum(small) * self.sums + 5 * rows * self.skips * self.dim), launches=kernels)])
+
+    def controls_of_a_block(self):
+        return [self.heads, self.dim, self.dim] + ([2 * self.dim] if self.options["RESID_MIX"] else [])
 
     def controls(self):
-        """Sizes of q_gain, attn_scale, mlp_scale and resid_mix of every block, and of skip_weights."""
-        block = [self.heads, self.dim, self.dim] + ([2 * self.dim] if self.options["RESID_MIX"] else [])
-        return block * self.layers + ([self.skips * self.dim] if self.skips else [])
+        """Sizes of q_gain, attn_scale, mlp_scale and resid_mix of every block, of skip_weights and skip_gates, of the smear's gate,
+        and of the scales of token tables."""
+        skips = [self.skips * self.dim] * ((1 if self.skips else 0) + (1 if self.gated else 0))
+        smear = [self.dim] if self.options["SMEAR_GATE"] else []
+        scales = (1 if self.options["BIGRAM_VOCAB_SIZE"] > 0 else 0) + (1 + self.value_layers if self.value_layers else 0)
+        return self.controls_of_a_block() * self.layers + skips + smear + [1] * scales
+
+    def tables(self):
+        """[rows, width] of what is looked up, in bfloat16."""
+        bigrams = [(self.options["BIGRAM_VOCAB_SIZE"], self.options["BIGRAM_DIM"])] if self.options["BIGRAM_VOCAB_SIZE"] else []
+        values = [(self.vocab, self.options["VE_DIM"])] if self.value_layers else []
+        return [(self.vocab, self.dim)] + bigrams + values
+
+    def projections(self):
+        """[out, in] of the weights behind tables."""
+        bigrams = [(self.dim, self.options["BIGRAM_DIM"])] if self.options["BIGRAM_VOCAB_SIZE"] else []
+        values = [(self.kv_dim, self.options["VE_DIM"])] if self.value_layers else []
+        return [(outputs, inputs) for outputs, inputs in bigrams + values if outputs != inputs]
 
     def matrices(self):
         """[out, in] of the blocks' weights."""
@@ -373,19 +355,20 @@ class Step:
 
     def once_a_step(self):
         matrices, controls = self.matrices(), self.controls()
-        sizes = [rows * columns for rows, columns in matrices]
-        table, tied = self.vocab * self.dim, self.options["TIE_EMBEDDINGS"]
+        sizes, tables, projections = ([rows * columns for rows, columns in shapes]
+                                      for shapes in (matrices, self.tables(), self.projections()))
+        head = [] if self.options["TIE_EMBEDDINGS"] else [self.vocab * self.dim]
         tokens = self.tokens * self.micro_batches
         self.add_once("inputs and targets, device to device", Kernel(4 * LONG * tokens, launches=2))
 
         qkv = self.dim * (self.dim + 2 * self.kv_dim) * self.layers  # joined after their casts
-        others = sum(sizes) - qkv + (0 if tied else table)
+        others = sum(sizes) - qkv + sum(projections) + sum(head)
         self.add_once("casts of weights", Kernel((FLOAT + 3 * BF16) * qkv, launches=4 * self.layers),
-                      Kernel((FLOAT + BF16) * others, launches=len(sizes) - 3 * self.layers + (0 if tied else 1)))
+                      Kernel((FLOAT + BF16) * others, launches=len(sizes) - 3 * self.layers + len(projections) + len(head)))
 
         # LibTorch's operations on lists want one dtype; with the embedding's bfloat16 among them they go tensor by tensor.
-        float_gradients = sum(sizes) + sum(controls) + (0 if tied else table)
-        gradients, parameters = FLOAT * float_gradients + BF16 * table, len(sizes) + len(controls) + (1 if tied else 2)
+        floats = sizes + projections + controls + head
+        gradients, parameters = FLOAT * sum(floats) + BF16 * sum(tables), len(floats) + len(tables)
         if self.graphs:
             self.add_once("zeroing of gradients", Kernel(gradients, launches=parameters))
         self.add_once("gradient norms", Kernel(gradients, launches=parameters + 3))
@@ -394,19 +377,27 @@ class Step:
 
         # Parameter, gradient and both moments are read, all but the gradient written. A list also counts its steps, and gets its
         # learning rate.
-        adam = [foreach([table], 4, 7 * BF16), foreach(controls, 4, 7 * FLOAT)]
-        adam += [] if tied else [foreach([table], 4, 7 * FLOAT)]
+        adam = [foreach(tables, 4, 7 * BF16), foreach(controls + projections, 4, 7 * FLOAT)]
+        adam += [foreach(head, 4, 7 * FLOAT)] if head else []
         if self.options["OPTIMIZER"] == "adamw":
             adam.append(foreach(sizes, 4, 7 * FLOAT))
         self.add_once("Adam", *adam, Kernel(0, launches=2 * len(adam)))
         if self.options["OPTIMIZER"] == "muon":
             self.muon(matrices, sizes)
+        if self.options["EMA_DECAY"] > 0:  # averages *= decay; averages += parameters, in float32
+            self.add_once("EMA", Kernel((BF16 + FLOAT) * sum(tables), launches=len(tables)),
+                          foreach(floats + tables, 1, 2 * FLOAT), foreach(floats + tables, 2, 3 * FLOAT))
 
     def muon(self, matrices, sizes):
         """src/ops/muon_batched.cpp: matrices of one shape, tall ones transposed, as one batch."""
         # buffers *= momentum; buffers += gradients; updates = buffers * momentum; updates += gradients
         around = [foreach(sizes, depth, FLOAT * depth_bytes) for depth, depth_bytes in ((1, 2), (2, 3), (2, 2), (2, 3))]
-        around.append(Kernel(2, launches=2))  # momentum and learning rate
+        around.append(Kernel(3 * FLOAT, launches=3))  # momentum, learning rate, and what decay leaves
+        if self.options["MUON_ROW_NORMALIZE"]:  # norms, at least a bound, and division by them
+            rows = sum(rows for rows, _ in matrices)
+            around.append(Kernel(FLOAT * (3 * sum(sizes) + 4 * rows), launches=3 * len(sizes)))
+        if self.options["MUON_WD"] > 0:
+            around.append(foreach(sizes, 1, 2 * FLOAT))
         products = []
         shapes = {}
         for rows, columns in matrices:
@@ -431,9 +422,12 @@ class Step:
 
     def model_flops(self):
         """Of a step: benchmarks/bench_step.cpp's flops_per_token, which leaves out recomputation and Muon."""
-        parameters = sum(rows * columns for rows, columns in self.matrices()) + self.vocab * self.dim
-        attention = self.layers * self.dim * self.options["TRAIN_SEQ_LEN"]
-        return 6.0 * (parameters + attention) * self.tokens * self.micro_batches
+        def size(shapes):
+            return sum(rows * columns for rows, columns in shapes)
+
+        weights = size(self.matrices()) / self.layers * self.passes + size(self.projections()) + self.dim * self.vocab
+        attention = self.passes * self.dim * self.options["TRAIN_SEQ_LEN"]
+        return 6.0 * (weights + attention) * self.tokens * self.micro_batches
 
 
 class Report:

@@ -31,6 +31,13 @@ CHANGES = (
     {"MLP_KIND": "swiglu", "RESID_MIX": 0, "OPTIMIZER": "adamw", "MATRIX_LR": 0.001},
     {"NUM_LAYERS": 4, "MLP_KIND": "swiglu", "PARALLEL_BLOCK": 1, "MICRO_BATCH_TOKENS": 128},
     {"NUM_LAYERS": 2, "PARALLEL_BLOCK": 1, "UNET_SKIPS": 0, "RESID_MIX": 0},
+    {"XSA_LAST_N": 3, "SKIP_GATES_ENABLED": 1, "MUON_ROW_NORMALIZE": 1, "MUON_WD": 0.1, "EMA_DECAY": 0.9},
+    {"MODEL_DIM": 64, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 100, "BIGRAM_DIM": 80, "VE_LAYERS": "0,2,4", "XSA_LAST_N": 9},
+    {"NUM_LOOPS": 2, "LOOP_START": 1, "LOOP_END": 2, "ENABLE_LOOPING_AT": 0, "PARALLEL_RESIDUAL_START": 2, "XSA_LAST_N": 4,
+     "MLP_KIND": "leaky_relu2", "LN_SCALE": 1, "SKIP_GATES_ENABLED": 1},
+    {"NUM_LOOPS": 1, "LOOP_START": 0, "LOOP_END": 4, "ENABLE_LOOPING_AT": 0, "VE_LAYERS": "1", "RESID_MIX": 0},
+    {"NUM_LAYERS": 1, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 100, "BIGRAM_DIM": 32, "VE_LAYERS": "0", "VE_DIM": 16,
+     "RESID_MIX": 0},
 )
 OTHERS = {"PARALLEL_PASSES": 1, "VAL_BATCH_SIZE": 256, "EVAL_TOKENS": 256, "ITERATIONS": 4, "WARMUP_STEPS": 0,
           "WARMDOWN_ITERS": 0, "MAX_WALLCLOCK_SECONDS": 0, "VAL_LOSS_EVERY": 0, "DTYPE": "bfloat16", "DEVICE": "cpu",
@@ -74,8 +81,13 @@ def traced(folder, level, program, config, data, tokenizer):
 def counted(step, as_on_a_gpu):
     """The same calls and parameters by the table."""
     rows = {row.name: row.calls for row in step.rows}
-    calls = {name: rows.get(name, 0) for name in ("rms_norm", "residual_mix_norm", "scaled_add", "scaled_add_norm",
-                                                  "causal_attention", "swiglu", "softcap_cross_entropy", SUM)}
+    calls = {name: rows.get(name, 0) for name in ("rms_norm", "residual_mix_norm", "residual_mix", "scaled_add",
+                                                  "scaled_add_norm", "causal_attention", "exclude_value", "swiglu",
+                                                  "softcap_cross_entropy", SUM)}
+    # A gate is read twice, too: by 1 - g, and as g.
+    calls[SUM] += rows.get("gradient sums: values", 0) + rows.get("gated skips: gate", 0)
+    calls[SUM] += rows.get("smear: positions before, gate", 0)
+    calls[SUM] += rows.get("gradient sums: looped parameters", 0)
     calls["leaky_squared_mlp"] = rows.get("leaky_squared", 0)
     calls["linear"] = sum(count for name, count in rows.items() if name.startswith("linear: "))
     if as_on_a_gpu:
@@ -85,10 +97,11 @@ def counted(step, as_on_a_gpu):
         calls["linear"] -= 2 * calls["leaky_squared_mlp"]
     calls["muon_update_"] = rows.get("muon_update_: products", 0)
     # The first micro-batch creates the gradients.
-    calls[INTO_GRADIENTS] = (step.micro_batches - 1) * (len(step.controls()) + 1)
+    calls[INTO_GRADIENTS] = (step.micro_batches - 1) * (len(step.controls()) + len(step.tables()))
     calls[TIED_SUM] = step.micro_batches if step.options["TIE_EMBEDDINGS"] else 0
-    parameters = sum(rows * columns for rows, columns in step.matrices()) + sum(step.controls())
-    return calls, parameters + step.vocab * step.dim * (1 if step.options["TIE_EMBEDDINGS"] else 2)
+    shapes = step.matrices() + step.projections() + step.tables()
+    head = 0 if step.options["TIE_EMBEDDINGS"] else step.vocab * step.dim
+    return calls, sum(rows * columns for rows, columns in shapes) + sum(step.controls()) + head
 
 
 def problems_of(folder, changes, level, args, data, tokenizer):

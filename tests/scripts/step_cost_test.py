@@ -20,6 +20,7 @@ SHAPES = (
     {"NUM_LAYERS": 12, "MODEL_DIM": 768, "NUM_HEADS": 12, "NUM_KV_HEADS": 12, "MLP_MULT": 4, "UNET_SKIPS": 0},
     {"MODEL_DIM": 256, "NUM_HEADS": 4, "NUM_KV_HEADS": 1, "MLP_KIND": "swiglu", "VOCAB_SIZE": 32768, "PARALLEL_BLOCK": 1},
     {"TRAIN_SEQ_LEN": 4096, "RESID_MIX": 0, "OPTIMIZER": "adamw", "MICRO_BATCH_TOKENS": 131072, "CUDA_GRAPHS": "off"},
+    {"XSA_LAST_N": 4, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 3072, "BIGRAM_DIM": 96, "VE_LAYERS": "7,8", "VE_DIM": 128},
 )
 
 
@@ -45,7 +46,8 @@ class StepCost(SandboxTest):
                 mlp_matrices = 3 if m.get("MLP_KIND") == "swiglu" else 2
                 # flops_per_token of benchmarks/bench_step.cpp.
                 block = 2 * dim * dim + 2 * dim * kv + mlp_matrices * dim * dim * m["MLP_MULT"]
-                matrices = layers * block + dim * m["VOCAB_SIZE"]
+                projections = dim * m.get("BIGRAM_DIM", 0) + kv * m.get("VE_DIM", 0)
+                matrices = layers * block + projections + dim * m["VOCAB_SIZE"]
                 model = 6 * (matrices + layers * dim * length) * m["TRAIN_BATCH_TOKENS"]
                 # Of five products in attention's backward pass one repeats the forward's.
                 recomputed = layers * dim * length * m["TRAIN_BATCH_TOKENS"]
@@ -78,6 +80,32 @@ class StepCost(SandboxTest):
         gradients = 4 * (17059912 - 1024 * dim) + 2 * 1024 * dim
         self.assertEqual(rows["zeroing of gradients"]["update_bytes"], gradients)
         self.assertEqual(rows["gradient norms"]["update_bytes"], gradients)
+
+    def test_bytes_of_what_records_add(self):
+        extras = {"XSA_LAST_N": 4, "SKIP_GATES_ENABLED": 1, "SMEAR_GATE": 1, "BIGRAM_VOCAB_SIZE": 3072, "VE_LAYERS": "7,8",
+                  "MUON_ROW_NORMALIZE": 1, "MUON_WD": 0.1, "EMA_DECAY": 0.99}
+        plain, rows, passes, tokens, dim, kv_dim = self.rows(), self.rows(extras), 8, 65536, 512, 256
+        stream, values = 2 * tokens * dim, 2 * tokens * kv_dim
+        exclude = rows["exclude_value"]
+        self.assertEqual(exclude["calls"], 4 * passes)
+        self.assertEqual(exclude["forward_bytes"], exclude["calls"] * (2 * stream + values))
+        self.assertEqual(exclude["backward_bytes"], exclude["calls"] * (3 * stream + 2 * values))
+        self.assertEqual(rows["gradient sums: values"]["backward_bytes"], passes * (4 + 1) * 3 * values)
+        mix = rows["residual_mix"]  # four skips and the smear
+        self.assertEqual(mix["calls"], 5 * passes)
+        self.assertEqual(mix["forward_bytes"], mix["calls"] * (3 * stream + 12 * 2 * dim))
+        self.assertEqual(plain["scaled_add"]["calls"] - rows["scaled_add"]["calls"], 4 * passes)
+        self.assertEqual(rows["values' embedding: scale, sum"]["forward_bytes"], 2 * passes * (6 + 5 * values))
+        # Tables in bfloat16 and their projections, gates and scales in float32; averages of all of them in float32.
+        tables, floats = 3072 * 128 + 1024 * 128, 128 * (dim + kv_dim) + (4 + 1) * dim + 4
+        added = rows["zeroing of gradients"]["update_bytes"] - plain["zeroing of gradients"]["update_bytes"]
+        self.assertEqual(added, 2 * tables + 4 * floats)
+        parameters = 17059912 + tables + floats
+        self.assertEqual(rows["EMA"]["update_bytes"], 5 * 4 * parameters + 6 * (tables + 1024 * dim))
+        matrices = 9 * (3 * dim * dim + 4 * dim * dim)  # elements; rows: q, k, v, projection, up, down
+        around = "muon_update_: element by element"
+        added = rows[around]["update_bytes"] - plain[around]["update_bytes"]
+        self.assertEqual(added, 4 * (3 + 2) * matrices + 4 * 4 * 9 * (dim + kv_dim + kv_dim + dim + 2 * dim + dim))
 
     def test_without_graphs_the_first_pass_makes_the_gradients(self):
         recorded, made = self.rows(), self.rows({"CUDA_GRAPHS": "off"})
@@ -119,7 +147,7 @@ class StepCost(SandboxTest):
         bad = self.root / "bad.env"
         bad.write_text("NUM_LAYERS=4\nNORM_WEIGHTS=1\n")
         for arguments, expected in (
-            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not supported, only relu2 or swiglu"),
+            (("--set", "MLP_KIND=gelu"), "MLP_KIND=gelu is not supported, only relu2 or leaky_relu2 or swiglu"),
             (("--set", "DTYPE=float32"), "DTYPE=float32 is not supported, only auto or bfloat16"),
             (("--set", "CONTROL_TENSOR_NAME_PATTERNS=proj"), "CONTROL_TENSOR_NAME_PATTERNS=proj is not supported; remove it"),
             (("--config", bad), "bad.env:2: NORM_WEIGHTS=1 is not supported"),
@@ -128,6 +156,11 @@ class StepCost(SandboxTest):
             (("--set", "NUM_LAYERS=none"), "NUM_LAYERS must be a number, not none"),
             (("--set", "NUM_LAYERS=0"), "at least 1"),
             (("--set", "MODEL_DIM=500"), "MODEL_DIM=500"),
+            (("--set", "UNET_SKIPS=0", "--set", "SKIP_GATES_ENABLED=1"), "SKIP_GATES_ENABLED=1: there are no skip connections"),
+            (("--set", "VE_LAYERS=1;2"), "VE_LAYERS takes numbers separated by commas, not 1;2"),
+            (("--set", "VE_LAYERS=3,9"), "VE_LAYERS=3,9 must be different blocks, from 0 to 8"),
+            (("--set", "VE_LAYERS=3,3"), "VE_LAYERS=3,3 must be different blocks"),
+            (("--set", "NUM_LOOPS=2"), "NUM_LOOPS needs LOOP_START and LOOP_END"),
             (("--set", "MODEL_DIM=8192"), "more than the fused kernels support"),
             (("--set", "TRAIN_BATCH_TOKENS=1000"), "multiple of 8 * TRAIN_SEQ_LEN=1024"),
             (("--set", "MICRO_BATCH_TOKENS=1000"), "MICRO_BATCH_TOKENS=1000"),
