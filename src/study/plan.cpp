@@ -54,6 +54,7 @@ std::string slug(const std::vector<std::string>& varied, const TrainCommand& com
   for (const auto& name : varied) {
     std::string text = find_option(command.resolved, name).text;
     if (name == "ROPE_LAYERS" && text == "same") continue;
+    std::erase(text, '+');  // 1e+30 must not look like 1e-30
     for (char& c : text) {
       const bool legal = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_';
       if (c == '*')

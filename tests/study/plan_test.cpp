@@ -76,6 +76,9 @@ TEST(SweepPlan, RunIdsAreReadableAndDifferByFixedOptions) {
   EXPECT_NE(id({}), id({"--data-path", "elsewhere"}));
   EXPECT_EQ(id({}), id({"--matrix-lr", "0.04"})) << "the default";
   EXPECT_EQ(id({}), id({"--train-log-every", "7"})) << "changes no result";
+  const auto large = id({}, {{"ROPE_BASE", {"1e+30"}}}), small = id({}, {{"MATRIX_LR", {"1e-30"}}});
+  EXPECT_TRUE(large.starts_with("rope_base-1e30-")) << large;
+  EXPECT_TRUE(small.starts_with("matrix_lr-1e-30-")) << small;
   const auto schedule = id({}, {{"ROPE_LAYERS", {"full*3,none"}}});
   EXPECT_TRUE(schedule.starts_with("rope_layers-fullx3-none-")) << schedule;
 }

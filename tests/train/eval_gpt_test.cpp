@@ -260,6 +260,7 @@ TEST_F(EvalGpt, ErrorsNameTheCause) {
   expect_mistake(score({run_.model().string(), "--data-path", "d"}), 2, "both given");
   expect_mistake(score({run_.model().string(), "--devices", "0"}), 2, "DEVICES are GPUs, but DEVICE=cpu");
   expect_mistake(score({run_.model().string(), "--eval-stride", "17"}), 2, "EVAL_STRIDE=17 is larger than the window of 16");
+  expect_mistake(score({run_.model().string(), "--eval-stride", "17"}), 2, "final_model.pt: EVAL_STRIDE");
   expect_mistake(score({run_.model().string(), "--eval-seq-len", "16,x"}), 2, "EVAL_SEQ_LEN=x");
   expect_mistake(score({run_.model().string(), "--output", "o"}), 2, "OUTPUT cannot be used with FORMAT=text");
   expect_mistake(score({run_.model().string(), "--format", "csv", "--output", (folder_ / "no/o").string()}), 6, "no/o");

@@ -84,10 +84,11 @@ ExitCode for_each_file(const std::vector<std::string>& paths, const std::functio
     try {
       use(path);
     } catch (const std::exception& e) {
-      if (paths.size() == 1) throw;
       const Error error = as_error(e);
-      const std::string what = error.what();
-      log::warn(printable(what.find(path) == std::string::npos ? path + ": " + what : what, std::string::npos));
+      std::string what = error.what();
+      if (what.find(path) == std::string::npos) what = path + ": " + what;
+      if (paths.size() == 1) throw Error(error.code(), what, error.hint());
+      log::warn(printable(what, std::string::npos));
       code = error.code();
     }
   }

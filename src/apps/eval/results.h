@@ -36,7 +36,8 @@ void check_writable(const char* option, const std::string& path);
 /// Writes the file atomically; to standard output if the path is empty. Error(io) on failure.
 void write_result(const std::string& path, const std::string& text);
 
-/// Calls use for each path. One bad file among several is a warning and sets the exit code; the others are still used.
+/// Calls use for each path. One bad file among several is a warning and sets the exit code; the others are still used. Errors
+/// name the file.
 ExitCode for_each_file(const std::vector<std::string>& paths, const std::function<void(const std::string& path)>& use);
 
 }  // namespace pgolf
