@@ -173,7 +173,7 @@ TEST_F(MinSteps, SizesThatFitAreKept) {
   EXPECT_EQ(chosen.err, "");
   EXPECT_FALSE(has(config("chosen"), "# chosen for"));
   train("direct", {}, three);
-  expect_same_runs("chosen", "direct", 1);
+  expect_same_runs("chosen", "direct", 3);
 }
 
 TEST_F(MinSteps, OnlyValidValuesAreUsed) {
