@@ -89,6 +89,8 @@ class Lister {
       note(path, python_float(*number));
     } else if (const bool* truth = value.get_if<bool>()) {
       note(path, *truth ? "True" : "False");
+    } else if (const Opaque* opaque = value.get_if<Opaque>()) {
+      note(path, "<" + *opaque->what + ">");
     } else {
       note(path, "None");
     }

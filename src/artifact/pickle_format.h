@@ -8,9 +8,12 @@
 
 namespace pgolf {
 
+/// Of protocol 2, then those that protocols 3 to 5 add. The writer uses only the former.
 enum class Op : uint8_t {
   mark = '(',
   stop = '.',
+  pop = '0',
+  pop_mark = '1',
   none = 'N',
   true_ = 0x88,
   false_ = 0x89,
@@ -18,6 +21,7 @@ enum class Op : uint8_t {
   uint8 = 'K',
   uint16 = 'M',
   long1 = 0x8a,
+  long4 = 0x8b,
   float64 = 'G',
   unicode = 'X',
   empty_list = ']',
@@ -37,10 +41,28 @@ enum class Op : uint8_t {
   long_put = 'r',
   global = 'c',
   reduce = 'R',
+  new_object = 0x81,
   build = 'b',
   persistent_id = 'Q',
   protocol = 0x80,
+
+  short_bytes = 'C',
+  bytes = 'B',
+  bytes8 = 0x8e,
+  byte_array8 = 0x96,
+  short_unicode = 0x8c,
+  unicode8 = 0x8d,
+  empty_set = 0x8f,
+  add_items = 0x90,
+  frozen_set = 0x91,
+  new_object_with_keywords = 0x92,
+  stack_global = 0x93,
+  memoize = 0x94,
+  frame = 0x95,
 };
+
+constexpr int first_protocol = 2, last_protocol = 5;
+constexpr size_t max_global_chars = 200;
 
 constexpr std::string_view ordered_dict_global = "collections OrderedDict";
 constexpr std::string_view rebuild_tensor_global = "torch._utils _rebuild_tensor_v2";

@@ -224,6 +224,8 @@ class Pickler {
     op(Op::persistent_id);
   }
 
+  void save(const Opaque& opaque) { throw std::logic_error("there is nothing to write of " + *opaque.what); }
+
   struct Storage {
     Text key;
     DType dtype;

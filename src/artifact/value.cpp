@@ -18,7 +18,8 @@ template <class T>
 const T& expect(const Value& value, std::string_view where, const char* type) {
   const T* content = value.get_if<T>();
   if (content == nullptr) {
-    throw Error(ExitCode::bad_input, format("%s has type %s; expected %s", printable(where).c_str(), value.type_name(), type));
+    throw Error(ExitCode::bad_input,
+                format("%s has type %s; expected %s", printable(where).c_str(), printable(value.type_name()).c_str(), type));
   }
   return *content;
 }
@@ -62,9 +63,10 @@ void Dict::add_attribute(Text name, Value value) {
   attributes_.push_back({std::move(name), std::move(value)});
 }
 
-const char* Value::type_name() const {
+std::string Value::type_name() const {
+  if (const Opaque* opaque = get_if<Opaque>()) return *opaque->what;
   static const char* const names[] = {"None", "bool", "int", "float", "str", "list", "tuple", "dict", "tensor"};
-  static_assert(std::size(names) == std::variant_size_v<Variant>);
+  static_assert(std::size(names) + 1 == std::variant_size_v<Variant>);
   return names[content_.index()];
 }
 

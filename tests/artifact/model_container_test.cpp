@@ -136,7 +136,7 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
       {"\x80\x04\x95 more"sv, "a bare Python pickle"},
       {"version https://git-lfs.github.com/spec/v1\n"sv, "a Git LFS pointer"},
       {"<!DOCTYPE html><html>"sv, "a web page"},
-      {"{\"a\": 1}\n"sv, "a text file"},
+      {"{\"a\": 1}\n"sv, "JSON"},
       {"\x88\xd8\x34\x01\x01\0\0\0"sv, "a token shard"},
       {""sv, "an empty file"},
       {"\x01\x02\x03\x04\x05\x06"sv, "neither a torch.save archive nor safetensors"},

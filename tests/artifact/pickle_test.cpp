@@ -5,62 +5,12 @@
 #include <random>
 
 #include "pgolf/base/hash.h"
-#include "support.h"
+#include "pickle_support.h"
 
 namespace pgolf {
 namespace {
 
-using artifact_test::damage_everywhere;
-using artifact_test::expect_bad_input;
-using artifact_test::survives;
-using artifact_test::tensor;
-using artifact_test::to_bytes;
-using artifact_test::values;
-
-/// Storage "0" holds six float32: 0, 1, ..., 5.
-std::shared_ptr<const Bytes> six_floats(const std::string& key) {
-  if (key != "0") throw Error(ExitCode::bad_input, "no such storage");
-  return tensor<float>(DType::float32, {6}, {0, 1, 2, 3, 4, 5}).bytes;
-}
-
-Value read(const std::string& body) {
-  return unpickle(to_bytes("\x80\x02" + body), "f.pt", six_floats);
-}
-
-void refuse(const std::string& body, std::string_view part) {
-  expect_bad_input([&] { read(body); }, part);
-}
-
-std::string zeros(size_t count) {
-  return std::string(count, '\0');
-}
-std::string unicode(const std::string& text) {
-  return "X" + std::string(1, static_cast<char>(text.size())) + zeros(3) + text;
-}
-std::string small(int value) {
-  return "K" + std::string(1, static_cast<char>(value));
-}
-
-std::string storage(const std::string& type = "FloatStorage", const std::string& key = "0", const std::string& numel = small(6)) {
-  return "(" + unicode("storage") + "ctorch\n" + type + "\n" + unicode(key) + unicode("cpu") + numel + "tQ";
-}
-
-const std::string no_hooks = "ccollections\nOrderedDict\n)R";
-
-/// A call of _rebuild_tensor_v2; sizes and strides are opcodes that each build a tuple.
-std::string rebuild(const std::string& offset, const std::string& sizes, const std::string& strides,
-                    const std::string& source = storage()) {
-  return "ctorch._utils\n_rebuild_tensor_v2\n(" + source + offset + sizes + strides + "\x89" + no_hooks + "tR";
-}
-
-std::string pair(int a, int b) {
-  return small(a) + small(b) + "\x86";
-}
-std::string big(int64_t value) {
-  std::string out = "\x8a\x08";
-  for (int i = 0; i < 8; ++i) out += static_cast<char>(value >> (8 * i));
-  return out;
-}
+using namespace artifact_test;
 
 // ---- writer: recorded from Python 3.11's pickle.dumps(object, 2)
 
@@ -185,22 +135,18 @@ TEST(Unpickle, StringsKeepTheirIdentity) {
 // ---- reader: what it rejects
 
 TEST(Unpickle, MessagesNameFileOffsetAndCause) {
-  refuse("cos\nsystem\n" + unicode("echo") + "\x85R.", "f.pt: data.pkl at byte 2: needs \"os system\"");
+  refuse("NN\x87.", "f.pt: data.pkl at byte 4: uses a missing object");
 }
 
-TEST(Unpickle, ForeignGlobals) {
-  for (const char* name : {"builtins\neval", "posix\nsystem", "torch\nload", "torch._utils\n_rebuild_tensor_v3",
-                           "collections\ndefaultdict", "torch\nUntypedStorage", "collections OrderedDict\n", "\n"}) {
-    refuse("c" + std::string(name) + "\n.", "not an accepted name");
-  }
+TEST(Unpickle, NamesHaveALimitOfLength) {
   refuse("c" + std::string(300, 'a') + "\nb\n.", "too long or truncated");
   refuse("ctorch\nFloat", "too long or truncated");
 }
 
 TEST(Unpickle, ForeignOpcodes) {
-  // A selection of opcodes that are not accepted: INST, OBJ, NEWOBJ, EXT1, STACK_GLOBAL, PERSID, DUP, POP, ...
-  for (const char* code :
-       {"i", "o", "\x81", "\x82", "\x93", "P", "2", "0", "1", "d", "l", "p", "g", "S", "I", "\x95", "\x94", "\x8c", "\xff"}) {
+  // INST, OBJ, EXT1, PERSID, DUP, out-of-band buffers and those of protocols 0 and 1.
+  for (const char* code : {"i", "o", "\x82", "\x83", "\x84", "P", "2", "d",    "l",    "p",   "g",
+                           "S", "I", "F",    "L",    "V",    "T", "U", "\x97", "\x98", "\xff"}) {
     refuse(code, "not supported");
   }
 }
@@ -208,14 +154,14 @@ TEST(Unpickle, ForeignOpcodes) {
 TEST(Unpickle, Framing) {
   expect_bad_input([] { unpickle({}, "f.pt", six_floats); }, "truncated");
   expect_bad_input([] { unpickle(to_bytes("N."), "f.pt", six_floats); }, "does not start like");
-  expect_bad_input([] { unpickle(to_bytes("\x80\x04N."), "f.pt", six_floats); }, "protocol 2");
+  for (const std::string protocol : {"\x01", "\x06", "\xff"})
+    expect_bad_input([&] { unpickle(to_bytes("\x80" + protocol + "N."), "f.pt", six_floats); }, "2 to 5 are supported");
   refuse("\x80\x02N.", "does not start like");
   refuse("N", "truncated");
   refuse(".", "incomplete");
   refuse("NN.", "incomplete");
   refuse("(N.", "incomplete");
   refuse("N..", "after its end mark");
-  refuse("ccollections\nOrderedDict\n.", "in place of a plain value");
   expect_bad_input([] { unpickle(Bytes((16 << 20) + 1), "f.pt", six_floats); }, "larger than");
 }
 
@@ -234,9 +180,7 @@ TEST(Unpickle, StackAbuse) {
   refuse("NNa.", "not a list");
   refuse("](NNu.", "not a dict");
   refuse("}(Nu.", "without a value");
-  refuse("}NNs.", "not a string");
   refuse("}(" + unicode("k") + "N" + unicode("k") + "Nu.", "duplicate dict key \"k\"");
-  refuse("}(" + unicode("k") + "ctorch\nFloatStorage\nu.", "in place of a plain value");
   refuse("N)R.", "not a function");
   refuse("ctorch\nFloatStorage\n)R.", "not a function");
   refuse("ccollections\nOrderedDict\n" + small(1) + "\x85R.", "with arguments");
@@ -249,9 +193,6 @@ TEST(Unpickle, MemoAbuse) {
   refuse("h\7.", "refers to missing object 7");
   refuse("j\xff\xff\xff\xff.", "refers to missing object 4294967295");
   EXPECT_NO_THROW(read("Nr\xff\xff\xff\xff."));  // costs one entry like any other
-  refuse("]q\1(h\1e.", "within itself");
-  refuse("}q\1" + unicode("a") + "h\1s.", "within itself");
-  refuse("](K\1\x85q\1h\1e.", "the same container twice");
 }
 
 TEST(Unpickle, SizeAbuse) {
@@ -259,7 +200,7 @@ TEST(Unpickle, SizeAbuse) {
       "X\xff\xff\xff\xff"
       "abc",
       "truncated");
-  refuse("\x8a\xff" + std::string(255, 'x') + ".", "more than 64 bits");
+  refuse("\x8a\xff" + std::string(254, 'x'), "truncated");
   EXPECT_EQ(read(std::string("\x8a\0.", 3)).as_int("x"), 0);
   EXPECT_EQ(read("\x8a\1\xff.").as_int("x"), -1);
   refuse(unicode("\xff"), "not UTF-8");
@@ -294,7 +235,6 @@ TEST(Unpickle, StorageAbuse) {
   refuse(storage("FloatStorage", "0", small(5)) + ".", "with 5 elements");
   refuse(storage("FloatStorage", "0", big(-6)) + ".", "with -6 elements");
   refuse(storage("DoubleStorage", "0", small(6)) + ".", "with 6 elements of float64");
-  refuse(storage() + ".", "in place of a plain value");
   const std::string as_float = rebuild(small(0), pair(2, 3), pair(3, 1));
   const std::string as_int = rebuild(small(0), pair(2, 3), pair(3, 1), storage("IntStorage"));
   refuse("](" + as_float + as_int + "e.", "with 6 elements of int32");

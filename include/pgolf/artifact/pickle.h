@@ -1,5 +1,5 @@
-// The pickle inside a PyTorch file: a reader for the few opcodes and globals needed for tensors in dicts and lists, and
-// a writer whose output equals that of Python's pickler (protocol 2).
+// The pickle inside a PyTorch file: a reader for what tensors in dicts and lists need, and a writer whose output equals that of
+// Python's pickler (protocol 2).
 #pragma once
 
 #include <functional>
@@ -14,10 +14,12 @@ namespace pgolf {
 /// Returns the bytes of storage `key` ("0", "1", ...); throws Error(bad_input) if there is none.
 using StorageSource = std::function<std::shared_ptr<const Bytes>(const std::string& key)>;
 
-/// Never executes anything: every opcode and global outside a short list is an error, and so are tensors that exceed
-/// their storage, nesting beyond 64 levels, more than a million objects, dict keys that are not strings or are
-/// duplicated, and containers used in more than one place. Throws Error(bad_input) with name and byte offset.
-/// Tensors are contiguous; one that covers its whole storage shares that storage's bytes.
+/// Protocols 2 to 5. Never executes anything: of classes and functions, all but a short list become an Opaque, and so does what
+/// is made of one or put into one. Further Opaque values: bytes, sets, integers of more than 64 bits, dicts with keys that are
+/// neither strings nor whole numbers, and a container wherever it occurs again, be it within itself. Whole numbers become keys in
+/// decimal digits: {0: x} is read as {"0": x}. Errors are all other opcodes, tensors that exceed their storage, nesting beyond 64
+/// levels, more than a million objects, and duplicate keys: Error(bad_input) with name and byte offset. Tensors are contiguous;
+/// one that covers its whole storage shares that storage's bytes.
 Value unpickle(BytesView pickle, const std::string& name, const StorageSource& storages);
 
 struct Pickled {

@@ -1,5 +1,5 @@
-// The contents of a PyTorch file after unpickling: a plain tree of None, bool, int, float, str, list, tuple,
-// dict and tensors. Files with anything else are rejected, so nothing here can run code.
+// The contents of a PyTorch file after unpickling: a plain tree of None, bool, int, float, str, list, tuple, dict and tensors.
+// Of anything else only its name is kept, so nothing here can run code.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,12 @@ struct List {
 
 struct Tuple {
   std::vector<Value> items;
+};
+
+/// Stands for what is not read: "argparse.Namespace" for an object of that class, the class itself, or what a call of it returns.
+/// An error for whoever needs the value.
+struct Opaque {
+  Text what;
 };
 
 /// dict or collections.OrderedDict with string keys, in insertion order.
@@ -63,7 +69,7 @@ class Dict {
 
 class Value {
  public:
-  using Variant = std::variant<std::monostate, bool, int64_t, double, Text, List, Tuple, Dict, RawTensor>;
+  using Variant = std::variant<std::monostate, bool, int64_t, double, Text, List, Tuple, Dict, RawTensor, Opaque>;
 
   Value() = default;  ///< None
   Value(Variant content) : content_(std::move(content)) {}
@@ -76,6 +82,7 @@ class Value {
   Value(Tuple value) : content_(std::move(value)) {}
   Value(Dict value) : content_(std::move(value)) {}
   Value(RawTensor value) : content_(std::move(value)) {}
+  Value(Opaque value) : content_(std::move(value)) {}
   Value(const char*) = delete;  // would become a bool; write text("...")
 
   const Variant& content() const { return content_; }
@@ -92,7 +99,7 @@ class Value {
   const RawTensor& as_tensor(std::string_view where) const;
   int64_t as_int(std::string_view where) const;
 
-  const char* type_name() const;  ///< as in Python: "None", "dict", "tensor", ...
+  std::string type_name() const;  ///< as in Python: "None", "dict", "tensor", "argparse.Namespace", ...
 
  private:
   Variant content_;
