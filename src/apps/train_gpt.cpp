@@ -99,6 +99,10 @@ Start find_start(const std::string& resume, RunConfig& config) {
   if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
   if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a separate branch
   const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();
+  if (fs::absolute(checkpoint->path).parent_path() != RunFolder{folder}.checkpoints()) {
+    throw Error(ExitCode::usage, format("%s is not in the checkpoints/ of a run folder", checkpoint->path.c_str()),
+                "name the run that goes on from it: --run-id NAME");
+  }
   config.output.run_id = folder.filename();
   return {RunFolder{folder}, std::move(checkpoint), true};
 }

@@ -9,6 +9,7 @@
 #include "byte_shuffle.h"
 #include "decode_stream.h"
 #include "pgolf/artifact/codec.h"
+#include "pgolf/artifact/safetensors.h"
 #include "pgolf/artifact/zip.h"
 
 namespace pgolf {
@@ -42,7 +43,7 @@ class Decoder {
 
 bool unpacks_as_brotli(BytesView file) {
   Decoder decoder;
-  std::array<std::byte, 5> start;
+  std::array<std::byte, 9> start;  // what the checks below look at
   DecodeBuffers buffers{file, start};
   while (!buffers.out.empty()) {
     const size_t unread = buffers.in.size(), room = buffers.out.size();
@@ -50,7 +51,7 @@ bool unpacks_as_brotli(BytesView file) {
     if (!more || (buffers.in.size() == unread && buffers.out.size() == room)) break;
   }
   const BytesView unpacked = BytesView(start).first(start.size() - buffers.out.size());
-  return starts_like_zip(unpacked) || starts_like_shuffled(unpacked);
+  return starts_like_zip(unpacked) || starts_like_shuffled(unpacked) || starts_like_safetensors(unpacked);
 }
 
 Bytes brotli_compress(BytesView bytes) {

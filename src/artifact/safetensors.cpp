@@ -187,6 +187,13 @@ class Parser {
 
 }  // namespace
 
+bool starts_like_safetensors(BytesView file) {
+  uint64_t header = 0;
+  if (file.size() < sizeof header + 1) return false;
+  std::memcpy(&header, file.data(), sizeof header);
+  return file[sizeof header] == std::byte{'{'} && header < uint64_t{1} << 32;
+}
+
 Safetensors parse_safetensors(BytesView file, const std::string& name) {
   return Parser(file, name).run();
 }

@@ -4,6 +4,7 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
+#include "pgolf/base/foreign_kind.h"
 #include "pgolf/base/format.h"
 
 namespace pgolf {
@@ -13,11 +14,18 @@ namespace {
 constexpr const char* kHint =
     "use a SentencePiece .model file: scripts/download_fineweb.sh downloads one, prepare_data tokenizer trains one";
 
+[[noreturn]] void refuse(const std::filesystem::path& path, BytesView file) {
+  throw Error(ExitCode::bad_input, format("%s is not a SentencePiece model%s", path.c_str(), foreign_clause(file).c_str()),
+              kHint);
+}
+
 std::string read_model(const std::filesystem::path& path) {
   constexpr size_t kLargestModel = size_t{64} << 20;
   if (!std::filesystem::exists(path))
     throw Error(ExitCode::bad_input, format("tokenizer %s does not exist", path.c_str()), kHint);
-  return read_text(path, kLargestModel);
+  const MappedFile file(path);
+  if (file.bytes().size() > kLargestModel) refuse(path, file.bytes());
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
 }  // namespace
@@ -29,7 +37,7 @@ struct Tokenizer::Model {
 Tokenizer::Tokenizer(std::string_view serialized, const std::filesystem::path& origin)
     : path_(origin), model_(std::make_unique<Model>()) {
   if (!model_->processor.LoadFromSerializedProto({serialized.data(), serialized.size()}).ok() || vocab_size() == 0) {
-    throw Error(ExitCode::bad_input, format("%s is not a SentencePiece model", origin.c_str()), kHint);
+    refuse(origin, as_bytes(serialized));
   }
 }
 

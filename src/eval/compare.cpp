@@ -6,7 +6,6 @@
 #include <limits>
 #include <unordered_map>
 
-#include "pgolf/artifact/layout.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/validation/windows.h"
@@ -51,15 +50,14 @@ std::unordered_map<std::string, const StoredTensor*> stored_by_name(const FileCo
   std::unordered_map<std::string, const StoredTensor*> out;
   for (const auto& tensor : contents.tensors) {
     out.emplace(tensor.name, &tensor);
-    const std::string prefix = layout::checkpoint_model;
-    if (tensor.name.rfind(prefix, 0) == 0) out.emplace(tensor.name.substr(prefix.size()), &tensor);
   }
   return out;
 }
 
-void fill_stored(const std::unordered_map<std::string, const StoredTensor*>& stored, const std::string& name, int64_t* bytes,
-                 double* bits) {
-  const auto found = stored.find(name);
+void fill_stored(const std::unordered_map<std::string, const StoredTensor*>& stored, const ModelFile& file,
+                 const std::string& name, int64_t* bytes, double* bits) {
+  const auto other_name = file.stored_names.find(name);
+  const auto found = stored.find(other_name == file.stored_names.end() ? name : other_name->second);
   if (found == stored.end()) return;
   *bytes = found->second->bytes();
   if (found->second->scale && found->second->data.dtype == DType::int8) *bits = code_entropy(found->second->data);
@@ -108,11 +106,11 @@ Comparison compare_models(Gpt& a, Gpt& b, const ValidationSet& validation, const
   return result;
 }
 
-std::vector<TensorDifference> compare_tensors(const StateDict& a, const StateDict& b, const FileContents& contents_a,
+std::vector<TensorDifference> compare_tensors(const ModelFile& a, const ModelFile& b, const FileContents& contents_a,
                                               const FileContents& contents_b, std::string* why) {
   why->clear();
-  std::unordered_map<std::string, at::Tensor> of_b(b.begin(), b.end());
-  for (const auto& [name, tensor] : a) {
+  std::unordered_map<std::string, at::Tensor> of_b(b.state.begin(), b.state.end());
+  for (const auto& [name, tensor] : a.state) {
     const auto found = of_b.find(name);
     if (found == of_b.end()) {
       *why = "only A has " + printable(name);
@@ -121,20 +119,20 @@ std::vector<TensorDifference> compare_tensors(const StateDict& a, const StateDic
     }
     if (!why->empty()) return {};
   }
-  if (a.size() != b.size()) {
-    *why = format("A has %zu tensors, B %zu", a.size(), b.size());
+  if (a.state.size() != b.state.size()) {
+    *why = format("A has %zu tensors, B %zu", a.state.size(), b.state.size());
     return {};
   }
   const auto stored_a = stored_by_name(contents_a), stored_b = stored_by_name(contents_b);
   std::vector<TensorDifference> rows;
-  for (const auto& [name, tensor] : a) {
+  for (const auto& [name, tensor] : a.state) {
     TensorDifference row{name, tensor.sizes().vec()};
     const auto values = tensor.to(at::kDouble), change = of_b.at(name).to(at::kDouble) - values;
     const double norm = values.norm().item<double>(), error = change.norm().item<double>();
     row.relative_rms = error == 0 ? 0 : norm == 0 ? std::numeric_limits<double>::infinity() : error / norm;
     row.max_abs = change.numel() == 0 ? 0 : change.abs().max().item<double>();
-    fill_stored(stored_a, name, &row.bytes_a, &row.bits_a);
-    fill_stored(stored_b, name, &row.bytes_b, &row.bits_b);
+    fill_stored(stored_a, a, name, &row.bytes_a, &row.bits_a);
+    fill_stored(stored_b, b, name, &row.bytes_b, &row.bits_b);
     rows.push_back(std::move(row));
   }
   return rows;

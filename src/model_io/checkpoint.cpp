@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "pgolf/artifact/layout.h"
-#include "pgolf/artifact/safetensors.h"
+#include "pgolf/artifact/model_container.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
@@ -83,7 +83,24 @@ void save_checkpoint(const fs::path& folder, const TrainingState& state, const S
 }
 
 Checkpoint load_checkpoint(const fs::path& path) {
-  const auto file = load_safetensors(path);
+  constexpr const char* hint = "resume from a run folder or from a file in its checkpoints/";
+  const ModelContainer container = [&] {
+    try {
+      return open_model_container(path);
+    } catch (const Error& e) {
+      throw Error(e.code(), e.what(), hint);
+    }
+  }();
+  if (!container.is_checkpoint()) {
+    throw Error(
+        ExitCode::bad_input,
+        format("%s is a model (%s) without the state of the optimizers", path.c_str(), format_text(container.format).c_str()),
+        hint);
+  }
+  return read_checkpoint(std::get<Safetensors>(container.content), path);
+}
+
+Checkpoint read_checkpoint(const Safetensors& file, const fs::path& path) {
   const auto value_of = [&](const char* key) -> const std::string& {
     const auto found = file.metadata.find(key);
     if (found == file.metadata.end())

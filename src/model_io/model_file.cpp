@@ -15,6 +15,7 @@
 #include "pgolf/model_io/quantizer.h"
 #include "pgolf/model_io/tensors.h"
 #include "pgolf/run/run_folder.h"
+#include "unwrap.h"
 
 namespace pgolf {
 namespace fs = std::filesystem;
@@ -129,23 +130,35 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
 }
 
 void read_torch(const Value& value, const std::string& name, ModelFile* file) {
-  const Dict& dict = value.as_dict(name);
   if (code_format_in(value) != CodeFormat::none) {
+    const Dict& dict = value.as_dict(name);
     file->state = dequantize(read_codes(dict, name));
     file->metadata = artifact_config(dict, name);
-  } else {
-    for (const auto& [key, raw] : as_named_tensors(value, name)) file->state.emplace_back(key, to_tensor(raw));
-    file->metadata = state_dict_config(value, name);
+    unwrap_names("", name, file);
+    return;
   }
+  const FoundWeights found = find_weights(value, name);
+  const std::string where = found.path.empty() ? name : name + " at \"" + found.path + "\"";
+  for (const auto& [key, raw] : as_named_tensors(*found.state_dict, where)) file->state.emplace_back(key, to_tensor(raw));
+  file->metadata = state_dict_config(*found.state_dict, where);
+  unwrap_names(found.path, name, file);
 }
 
-void read_checkpoint(ModelFile* file) {
-  auto checkpoint = load_checkpoint(file->path);
+void read_safetensors(const Safetensors& safetensors, const std::string& name, ModelFile* file) {
+  for (const auto& [key, raw] : safetensors.tensors) file->state.emplace_back(key, to_tensor(raw));
+  file->metadata = safetensors_config(safetensors.metadata, name);
+  unwrap_names("", name, file);
+}
+
+void read_weights(Checkpoint checkpoint, ModelFile* file) {
   file->metadata = std::move(checkpoint.state.model);
   file->extra_passes = checkpoint.state.extra_passes;
   const std::string prefix = layout::checkpoint_model;
   for (auto& [key, tensor] : checkpoint.tensors) {
-    if (key.rfind(prefix, 0) == 0) file->state.emplace_back(key.substr(prefix.size()), std::move(tensor));
+    if (key.rfind(prefix, 0) != 0) continue;
+    const std::string plain = key.substr(prefix.size());
+    file->stored_names[plain] = key;
+    file->state.emplace_back(plain, std::move(tensor));
   }
 }
 
@@ -182,13 +195,12 @@ ModelFile read_model_file(const fs::path& given, const Adjust& adjust) {
     file.format = container.format;
     if (const auto* value = std::get_if<Value>(&container.content)) {
       read_torch(*value, name, &file);
-    } else if (!container.is_checkpoint()) {
-      const auto& safetensors = std::get<Safetensors>(container.content);
-      for (const auto& [key, raw] : safetensors.tensors) file.state.emplace_back(key, to_tensor(raw));
-      file.metadata = safetensors_config(safetensors.metadata, name);
+    } else if (const auto& safetensors = std::get<Safetensors>(container.content); container.is_checkpoint()) {
+      read_weights(read_checkpoint(safetensors, file.path), &file);
+    } else {
+      read_safetensors(safetensors, name, &file);
     }
   }
-  if (file.format.container == Container::checkpoint) read_checkpoint(&file);
   require_floating_point(file.state, name);
   file.stored =
       file.metadata.empty() ? infer_model(file.state, file.path, &file.assumed) : read_model_metadata(file.metadata, name);

@@ -115,6 +115,11 @@ TEST(ModelContainer, FormatIsDetectedByContent) {
   ASSERT_EQ(file[1], std::byte{0x01});
   EXPECT_EQ(format_of(file), "safetensors");
   EXPECT_EQ(format_of(checkpoint_file()), "training checkpoint");
+  for (const Codec codec : {Codec::zlib, Codec::lzma, Codec::brotli}) {
+    EXPECT_EQ(format_of(compress(codec, plain_safetensors())), std::string("safetensors+") + codec_name(codec));
+    EXPECT_EQ(format_of(compress(codec, checkpoint_file())), std::string("training checkpoint+") + codec_name(codec));
+  }
+  EXPECT_EQ(format_of(brotli_compress(plain_safetensors())), "safetensors+brotli");
   const Bytes artifact = artifact_file();
   const auto container = parse_model_container(artifact, "f");
   EXPECT_EQ(container.file_bytes, artifact.size());
@@ -134,6 +139,8 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
       {"GGUF\3\0\0\0"sv, "a GGUF model"},
       {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."sv, "before PyTorch 1.6"},
       {"\x80\x04\x95 more"sv, "a bare Python pickle"},
+      {"\x93NUMPY\1\0"sv, "a NumPy array"},
+      {"\n\x0e\n\5<unk>\x15\0\0\0\0"sv, "a SentencePiece model"},
       {"version https://git-lfs.github.com/spec/v1\n"sv, "a Git LFS pointer"},
       {"<!DOCTYPE html><html>"sv, "a web page"},
       {"{\"a\": 1}\n"sv, "JSON"},
@@ -145,6 +152,22 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
     refuse(to_bytes(content), part);
     refuse(zlib_compress(to_bytes(content), 9), "the zlib stream holds ");
     refuse(lzma_compress(to_bytes(content), 0), "the lzma stream holds ");
+  }
+}
+
+TEST(ModelContainer, ForeignArchivesAreNamed) {
+  TorchZipWriter script("model"), numpy("arrays"), other("x");
+  script.add("data/0", as_bytes("...."));
+  script.add("data.pkl", as_bytes("\x80\x02N."));
+  script.add("constants.pkl", as_bytes("\x80\x02)."));
+  numpy.add("arr_0.npy", as_bytes("\x93NUMPY"));
+  other.add("weights.bin", as_bytes("...."));
+  const std::pair<Bytes, const char*> files[] = {{script.finish(), "a TorchScript archive (save its state_dict() instead)"},
+                                                 {numpy.finish(), "a NumPy .npz archive"},
+                                                 {other.finish(), "a ZIP archive"}};
+  for (const auto& [file, kind] : files) {
+    refuse(file, std::string("f: not a model file: ") + kind);
+    refuse(zlib_compress(file, 9), std::string("the zlib stream holds ") + kind);
   }
 }
 
@@ -270,7 +293,8 @@ void read_all(BytesView file) {
 TEST(ModelContainer, DamageNeverCrashes) {
   // State dicts: TorchFile.DamageNeverCrashes.
   for (const Bytes& file : {artifact_file(), compress(Codec::lzma, save_torch(int8_object())),
-                            compress(Codec::brotli, save_torch(int8_object())), plain_safetensors(), checkpoint_file()}) {
+                            compress(Codec::brotli, save_torch(int8_object())), plain_safetensors(), checkpoint_file(),
+                            zlib_compress(plain_safetensors(), 9), compress(Codec::brotli, plain_safetensors())}) {
     damage_everywhere(file, read_all);
   }
 }

@@ -45,6 +45,23 @@ TEST(Tokenizer, RejectsFilesThatAreNotModels) {
   }
 }
 
+TEST(Tokenizer, NamesFilesOfOtherKinds) {
+  TempFolder folder;
+  const std::pair<std::string, const char*> files[] = {
+      {"{\"model\": {\"type\": \"BPE\"}}", "it is JSON"},
+      {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"},
+      {"<!DOCTYPE html><html></html>", "it is a web page"},
+      {"PK\3\4" + std::string(22, '\0') + std::string("\7\0\0\0", 4) + "arr.npy", "it is a NumPy .npz archive"},
+      {"\x93NUMPY", "it is a NumPy array"},
+      {"GGUF" + std::string((64 << 20) + 1, '\0'), "it is a GGUF model"},
+  };
+  for (const auto& [content, kind] : files) {
+    testing::write_file(folder / "bad.model", content);
+    expect_error(ExitCode::bad_input, {"bad.model is not a SentencePiece model: ", kind, "scripts/download_fineweb.sh"},
+                 [&] { Tokenizer t(folder / "bad.model"); });
+  }
+}
+
 TEST(Tokenizer, RejectsForeignIdsAndSizes) {
   TempFolder folder;
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));

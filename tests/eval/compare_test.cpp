@@ -11,6 +11,12 @@
 namespace pgolf::testing {
 namespace {
 
+ModelFile with_state(const StateDict& state) {
+  ModelFile file;
+  file.state = state;
+  return file;
+}
+
 class Compare : public ::testing::Test {
  protected:
   static ModelConfig config() {
@@ -93,7 +99,7 @@ TEST_F(Compare, TensorErrorsBytesAndEntropy) {
   const ModelFile full = read_model_file(folder / "m.pt"), quantized = read_model_file(folder / "m.ptz");
   const auto contents = [](const ModelFile& file) { return list_contents(open_model_container(file.path), "f"); };
   std::string why;
-  const auto rows = compare_tensors(full.state, quantized.state, contents(full), contents(quantized), &why);
+  const auto rows = compare_tensors(full, quantized, contents(full), contents(quantized), &why);
   EXPECT_EQ(why, "");
   ASSERT_EQ(rows.size(), state.size());
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -115,11 +121,31 @@ TEST_F(Compare, TensorErrorsBytesAndEntropy) {
   }
 }
 
+TEST_F(Compare, TensorsUnderOtherNamesInTheirFilesHaveTheirBytes) {
+  Gpt model = make_random_model(config());
+  const TempFolder folder;
+  StateDict compiled;
+  for (const auto& [name, tensor] : state_dict(model)) compiled.emplace_back("_orig_mod." + name, tensor);
+  write_model(folder / "m.pt", state_dict(model), config(), {});
+  write_model(folder / "compiled.safetensors", compiled, config(), {});
+  const ModelFile plain = read_model_file(folder / "m.pt"), other = read_model_file(folder / "compiled.safetensors");
+  const auto contents = [](const ModelFile& file) { return list_contents(open_model_container(file.path), "f"); };
+  std::string why;
+  const auto rows = compare_tensors(plain, other, contents(plain), contents(other), &why);
+  EXPECT_EQ(rows.size(), compiled.size()) << why;
+  for (const auto& row : rows) {
+    EXPECT_GT(row.bytes_a, 0) << row.name;
+    EXPECT_EQ(row.bytes_b, row.bytes_a) << row.name;
+  }
+}
+
 TEST_F(Compare, OtherShapesHaveNoTensorTable) {
   const StateDict one{{"w", torch::ones({2})}}, other{{"v", torch::ones({2})}}, reshaped{{"w", torch::ones({1, 2})}},
       more{{"w", torch::ones({2})}, {"v", torch::ones({2})}};
   std::string why;
-  const auto none = [&](const StateDict& a, const StateDict& b) { return compare_tensors(a, b, {}, {}, &why).empty(); };
+  const auto none = [&](const StateDict& a, const StateDict& b) {
+    return compare_tensors(with_state(a), with_state(b), {}, {}, &why).empty();
+  };
   EXPECT_TRUE(none(one, other));
   EXPECT_EQ(why, "only A has w");
   EXPECT_TRUE(none(one, reshaped));
@@ -132,7 +158,7 @@ TEST_F(Compare, OtherShapesHaveNoTensorTable) {
 
 TEST_F(Compare, ZeroTensors) {
   std::string why;
-  const StateDict zero{{"w", torch::zeros({2})}}, one{{"w", torch::ones({2})}};
+  const ModelFile zero = with_state({{"w", torch::zeros({2})}}), one = with_state({{"w", torch::ones({2})}});
   EXPECT_EQ(compare_tensors(zero, zero, {}, {}, &why)[0].relative_rms, 0);
   EXPECT_TRUE(std::isinf(compare_tensors(zero, one, {}, {}, &why)[0].relative_rms));
   EXPECT_EQ(compare_tensors(one, zero, {}, {}, &why)[0].relative_rms, 1);

@@ -141,6 +141,38 @@ TEST_F(EvalFormats, InspectNamesDamagedAndForeignFiles) {
   expect_parts(both.err, {"zstd-compressed"});
 }
 
+TEST_F(EvalFormats, WrappedModelsAreReadAndSaidSo) {
+  Dict object, model(/*ordered=*/true);
+  const Value stored = load_torch_file(run().model());
+  for (const auto& [key, value] : stored.as_dict("m").entries()) model.set(text("_orig_mod." + *key), value);
+  model.add_attribute(text("pgolf_config"), *stored.as_dict("m").find_attribute("pgolf_config"));
+  object.set(text("model"), std::move(model));
+  object.set(text("step"), 7);
+  write_atomic(own_ / "wrapped.pt", save_torch(object));
+  const std::string wrapped = (own_ / "wrapped.pt").string(),
+                    said = "the weights at \"model\", without the prefix \"_orig_mod.\"";
+
+  const auto table = eval_gpt({"inspect", wrapped});
+  EXPECT_EQ(table.code, 0) << table.err;
+  expect_parts(table.out, {"read    " + said + "\n", "ROPE_DIMS=6", "model._orig_mod.tok_emb.weight", "step    7"});
+  EXPECT_EQ(table.err, "");
+  const auto head = json_lines_of(eval_gpt({"inspect", wrapped, "--format", "jsonl"}).out).at(0);
+  EXPECT_EQ(head.at("unwrapped"), said);
+  EXPECT_EQ(head.at("config").at("ROPE_DIMS"), "6");
+  EXPECT_EQ(json_lines_of(eval_gpt({"inspect", run().model().string(), "--format", "jsonl"}).out).at(0).at("unwrapped"), "");
+
+  const auto plain = exported(wrapped, own_ / "final_model.pt");
+  EXPECT_EQ(plain.code, 0);
+  EXPECT_EQ(plain.err, "warning: " + wrapped + ": read " + said + "\n");
+  EXPECT_EQ(read_bytes(own_ / "final_model.pt"), read_bytes(run().model()));
+  const auto both = compare({wrapped, run().model().string(), "--format", "jsonl"});
+  EXPECT_EQ(both.code, 0) << both.err;
+  for (const auto& line : json_lines_of(both.out)) {
+    if (line.at("kind") != "tensor") continue;
+    EXPECT_EQ(line.at("bytes_a"), line.at("bytes_b"));
+  }
+}
+
 // ---- export
 
 TEST_F(EvalFormats, ExportWritesTheRunsOwnBytes) {

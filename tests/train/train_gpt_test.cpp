@@ -1,4 +1,5 @@
 // train_gpt from the outside: arguments and environment in; exit code, messages and files out.
+#include "pgolf/artifact/codec.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/model_io/model_file.h"
 #include "support/training.h"
@@ -188,6 +189,33 @@ TEST_F(TrainGpt, ResumeTakesAFolderAPathOrTheNewestRun) {
   EXPECT_EQ(wrong_branch.code, 2);
   EXPECT_TRUE(contains(wrong_branch.err, "ITERATIONS: checkpoint has 3, this run has 4")) << wrong_branch.err;
   EXPECT_FALSE(fs::exists(out_dir() / "wrong"));
+}
+
+TEST_F(TrainGpt, ResumeRefusesModelsAndKnowsCheckpointsByContent) {
+  const Variables steps{{"ITERATIONS", "3"}, {"SAVE_EVERY", "1"}};
+  ASSERT_EQ(train_named({}, steps).code, 0);
+  const auto artifact = read_bytes(run().artifact());
+  for (const auto& [path, kind] : {std::pair(run().model(), "(torch)"), std::pair(run().artifact(), "(int8+zlib)")}) {
+    for (const std::vector<std::string>& branch : {std::vector<std::string>{}, {"--run-id", "x"}}) {
+      std::vector<std::string> arguments{"--resume", path.string()};
+      arguments.insert(arguments.end(), branch.begin(), branch.end());
+      const auto refused = train(arguments, steps);
+      EXPECT_EQ(refused.code, 3);
+      EXPECT_EQ(refused.err, "error: " + path.string() + " is a model " + kind +
+                                 " without the state of the optimizers\n  resume from a run folder or from a file in its "
+                                 "checkpoints/\n");
+    }
+  }
+  const fs::path renamed = folder_ / "renamed.ptz";
+  write_atomic(renamed, compress(Codec::zlib, read_bytes(list_checkpoints(run().checkpoints()).front())));
+  const auto nowhere = train({"--resume", renamed.string()}, steps);
+  EXPECT_EQ(nowhere.code, 2);
+  EXPECT_TRUE(contains(nowhere.err, "not in the checkpoints/ of a run folder") && contains(nowhere.err, "--run-id"))
+      << nowhere.err;
+  EXPECT_EQ(names_in(out_dir()), std::vector<std::string>{kRunId});
+  const auto branch = train({"--resume", renamed.string(), "--run-id", "branch"}, steps);
+  EXPECT_EQ(branch.code, 0) << branch.err;
+  EXPECT_EQ(read_bytes(out_dir() / "branch/final_model.int8.ptz"), artifact);
 }
 
 TEST_F(TrainGpt, ResumeStartsOverWithoutACheckpoint) {

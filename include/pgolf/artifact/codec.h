@@ -36,7 +36,8 @@ Bytes lzma_decompress(BytesView bytes, size_t max_bytes, const std::string& name
 bool starts_like_xz(BytesView file);
 
 /// Brotli streams (RFC 7932) of quality 11 and window 2^22, the defaults of Python's brotli.compress(data). They have neither a
-/// magic number nor a checksum: a stream is recognized by unpacking to the start of a zip archive or of shuffled bytes.
+/// magic number nor a checksum: a stream is recognized by unpacking to the start of a zip archive, of safetensors or of shuffled
+/// bytes.
 Bytes brotli_compress(BytesView bytes);
 Bytes brotli_decompress(BytesView bytes, size_t max_bytes, const std::string& name);
 bool unpacks_as_brotli(BytesView file);

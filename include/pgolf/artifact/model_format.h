@@ -16,7 +16,7 @@ enum class CodeFormat { none, int8_clean_per_row_v1, gptq, gptq_types, unknown }
 /// Turns weights into codes and scales (model_io/quantizer.h).
 enum class Quantizer { int8, gptq };
 
-/// The format of a file: codes are in torch.save archives, which a codec may compress.
+/// The format of a file: codes are in torch.save archives. A codec may compress any container.
 struct ModelFormat {
   Container container = Container::torch;
   CodeFormat codes = CodeFormat::none;
@@ -34,7 +34,8 @@ struct ArtifactFormat {
   ModelFormat file() const { return {Container::torch, codes, codec}; }
 };
 
-/// "torch", "int8+zlib", "gptq+brotli", "safetensors", "training checkpoint"; "int8" and "torch+zlib" are rare.
+/// "torch", "int8+zlib", "gptq+brotli", "safetensors", "training checkpoint"; "int8", "torch+zlib" and "safetensors+zlib" are
+/// rare.
 std::string format_text(const ModelFormat& format);
 
 /// The name that an artifact stores, "int8_clean_per_row_v1", and back: unknown if not supported. "" for gptq and gptq_types,

@@ -14,6 +14,9 @@ struct Safetensors {
   std::map<std::string, std::string> metadata;  ///< layout::metadata
 };
 
+/// By the header's length and first character.
+bool starts_like_safetensors(BytesView file);
+
 /// Throws Error(bad_input), naming name, unless the header is valid and the tensors fill the rest of the file exactly.
 Safetensors parse_safetensors(BytesView file, const std::string& name);
 Safetensors load_safetensors(const std::filesystem::path& path);

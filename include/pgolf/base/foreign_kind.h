@@ -11,6 +11,9 @@ namespace pgolf {
 /// unknown (Brotli, for example, has no magic number).
 std::string describe_foreign(BytesView file);
 
+/// What a ZIP archive is, by the names of its records, if it cannot be a file of torch.save: "a NumPy .npz archive", ...
+std::string foreign_zip(BytesView archive);
+
 /// ": it is ..." for a message; empty if unknown.
 std::string foreign_clause(BytesView file);
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pgolf/artifact/contents.h"
+#include "pgolf/model_io/model_file.h"
 #include "pgolf/validation/bpb.h"
 
 namespace pgolf {
@@ -35,7 +36,7 @@ struct TensorDifference {
 };
 
 /// Empty, with the reason in *why, unless both states have the same names and shapes. contents_a, contents_b: of the same files.
-std::vector<TensorDifference> compare_tensors(const StateDict& a, const StateDict& b, const FileContents& contents_a,
+std::vector<TensorDifference> compare_tensors(const ModelFile& a, const ModelFile& b, const FileContents& contents_a,
                                               const FileContents& contents_b, std::string* why);
 
 }  // namespace pgolf

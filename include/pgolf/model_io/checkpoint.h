@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/artifact/safetensors.h"
 #include "pgolf/config/micro_steps.h"
 #include "pgolf/model/state_dict.h"
 
@@ -43,8 +44,11 @@ struct Checkpoint {
   StateDict tensors;
 };
 
-/// Reads and verifies one file. Error(bad_input) if it is invalid.
+/// Reads and verifies one file, detected by content. Error(bad_input) if it is invalid or something else, such as a model.
 Checkpoint load_checkpoint(const std::filesystem::path& path);
+
+/// The same for a file that has been parsed; path is for messages and for the result.
+Checkpoint read_checkpoint(const Safetensors& file, const std::filesystem::path& path);
 
 /// The newest intact checkpoint of a folder; damaged ones are skipped with a warning. Empty if the folder has none;
 /// Error(bad_input) if it has only damaged ones.

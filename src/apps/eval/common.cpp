@@ -159,6 +159,7 @@ void add_file_defaults(OptionTable& table, FileDefaults& defaults) {
 
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {
   ModelFile file = read_model_file(path, [&](ModelFile& known) { apply_flags(known, common, options); });
+  if (!file.unwrapped.empty()) log::warn(format("%s: read %s", file.path.c_str(), file.unwrapped.c_str()));
   override_rope_dims(file, common);
   override_scaling(file, common);
   return file;

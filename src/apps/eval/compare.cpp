@@ -197,7 +197,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   report.assumed_a = a.assumed;
   report.assumed_b = b.assumed;
   report.overrides = a.overrides;
-  report.tensors = compare_tensors(a.state, b.state, list_contents(open_model_container(a.path), report.path_a),
+  report.tensors = compare_tensors(a, b, list_contents(open_model_container(a.path), report.path_a),
                                    list_contents(open_model_container(b.path), report.path_b), &report.no_tensors);
   const ValidationSet validation(val_files, report.seq_len, eval_tokens, vocab_size);
   const ByteCounts byte_counts(tokenizer, vocab_size);

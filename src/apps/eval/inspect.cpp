@@ -48,6 +48,7 @@ Inspected inspect(const fs::path& path) {
   out.contents = list_contents(out.container, path.string());
   try {
     out.model = read_model_file(path);
+    if (out.contents.config.empty()) out.contents.config = out.model->metadata;  // of a state dict within other dicts
   } catch (const Error& e) {
     out.no_model = e.what();
   }
@@ -123,6 +124,7 @@ std::string overview(const Inspected& file, const fs::path& path, int64_t budget
   line("tensors", format("%zu, %s values, %s bytes", contents.tensors.size(), with_commas(file.values()).c_str(),
                          with_commas(file.bytes()).c_str()));
   line("model", file.model ? model_text(*file.model) : "not usable: " + printable(file.no_model, std::string::npos));
+  if (file.model && !file.model->unwrapped.empty()) line("read", file.model->unwrapped);
   if (file.model) line("rope", rope_text(file.model->stored.model));
   if (file.model && !file.model->assumed.empty()) line("assumed", join(file.model->assumed, " "));
   std::vector<std::string> stored;
@@ -157,6 +159,7 @@ JsonRows json_rows(const Inspected& file, const fs::path& path, int64_t budget) 
   if (file.model) {
     head["model"] = model_metadata(file.model->stored.model, file.model->stored.train_seq_len);
     head["assumed"] = file.model->assumed;
+    head["unwrapped"] = file.model->unwrapped;
   } else {
     head["no_model"] = file.no_model;
   }
