@@ -45,6 +45,20 @@ int Tokenizer::vocab_size() const {
 int Tokenizer::bos_id() const {
   return model_->processor.bos_id();
 }
+int Tokenizer::eos_id() const {
+  return model_->processor.eos_id();
+}
+
+int Tokenizer::required_bos_id() const {
+  if (bos_id() >= 0) return bos_id();
+  throw Error(ExitCode::bad_input, format("%s has no BOS piece, with which every document begins", path_.c_str()), kHint);
+}
+
+std::vector<int> Tokenizer::document_ends() const {
+  std::vector<int> ids{bos_id(), eos_id()};
+  std::erase_if(ids, [](int id) { return id < 0; });
+  return ids;
+}
 
 std::vector<int> Tokenizer::encode(std::string_view text) const {
   std::vector<int> ids;

@@ -157,7 +157,7 @@ class Job {
         tokenizer_(options.tokenizer_path),
         reader_(options.inputs),
         threads_(options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
-    if (tokenizer_.bos_id() < 0) throw Error(ExitCode::bad_input, format("%s has no BOS piece", tokenizer_.path().c_str()));
+    tokenizer_.required_bos_id();
     if (tokenizer_.vocab_size() > kMaxVocabSize) {
       throw Error(ExitCode::bad_input,
                   format("%s has %d pieces; shards hold 16-bit ids", tokenizer_.path().c_str(), tokenizer_.vocab_size()));

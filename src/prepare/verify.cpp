@@ -16,6 +16,8 @@ namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr int kUpstreamsBosId = 1;
+
 struct Facts {
   int64_t tokens = 0;
   int64_t documents = 0;
@@ -58,8 +60,8 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       const auto tokens = shard.tokens();
       Facts facts;
       facts.tokens = static_cast<int64_t>(tokens.size());
-      const auto bos = static_cast<uint16_t>(tokenizer ? tokenizer->bos_id() : kBosId);
-      facts.documents = std::count(tokens.begin(), tokens.end(), bos);
+      const int bos_id = tokenizer ? tokenizer->bos_id() : kUpstreamsBosId;
+      facts.documents = static_cast<int64_t>(document_starts(tokens, bos_id).size());
       if (tokenizer) {
         shard.check_token_range(tokenizer->vocab_size());
         facts.bytes = byte_counts->count(tokens.first(tokens.size() - 1), tokens.subspan(1));
@@ -91,7 +93,7 @@ void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t
   }
   const int64_t end = offset + std::min(count, size - offset);
   shard.check_token_range(tokenizer.vocab_size(), static_cast<size_t>(offset), static_cast<size_t>(end));
-  const auto starts = document_starts(all, static_cast<uint16_t>(tokenizer.bos_id()));
+  const auto starts = document_starts(all, tokenizer.bos_id());
   log::info(format("%s: version %d, %s tokens, %s documents, %s", path.c_str(), kShardVersion, with_commas(size).c_str(),
                    with_commas(static_cast<int64_t>(starts.size())).c_str(),
                    human_bytes(static_cast<double>(kShardHeaderBytes + all.size_bytes())).c_str()));

@@ -9,6 +9,7 @@
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
+#include "support/tokenizers.h"
 
 namespace pgolf {
 namespace {
@@ -55,6 +56,22 @@ TEST(Tokenizer, RejectsForeignIdsAndSizes) {
                [&] { tokenizer.require_vocab_size(1024); });
 }
 
+TEST(Tokenizer, SpecialIdsAreTheModels) {
+  const auto texts = testing::normalized_texts();
+  const Tokenizer tokenizer(
+      testing::train_sentencepiece(texts, {{"pad_id", "-1"}, {"unk_id", "0"}, {"bos_id", "2"}, {"eos_id", "1"}}), "x.model");
+  EXPECT_EQ(tokenizer.bos_id(), 2);
+  EXPECT_EQ(tokenizer.eos_id(), 1);
+  EXPECT_EQ(tokenizer.required_bos_id(), 2);
+  EXPECT_EQ(tokenizer.document_ends(), (std::vector<int>{2, 1}));
+  EXPECT_TRUE(tokenizer.is_unknown(0));
+  const Tokenizer none(
+      testing::train_sentencepiece(texts, {{"pad_id", "-1"}, {"unk_id", "0"}, {"bos_id", "-1"}, {"eos_id", "-1"}}), "none.model");
+  EXPECT_EQ(none.bos_id(), -1);
+  EXPECT_TRUE(none.document_ends().empty());
+  expect_error(ExitCode::bad_input, {"none.model has no BOS"}, [&] { none.required_bos_id(); });
+}
+
 TEST(ByteCounts, CountTheTextOfADocument) {
   TempFolder folder;
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
@@ -98,9 +115,10 @@ TEST(ByteCounts, LeadingSpaceDoesNotCountAfterABoundary) {
 
 TEST(DocumentIndex, FindsBos) {
   const std::vector<uint16_t> tokens = {7, 1, 5, 1, 1, 9};
-  EXPECT_EQ(document_starts(tokens), (std::vector<int64_t>{1, 3, 4}));
+  EXPECT_EQ(document_starts(tokens, 1), (std::vector<int64_t>{1, 3, 4}));
   EXPECT_EQ(document_starts(tokens, 9), (std::vector<int64_t>{5}));
-  EXPECT_TRUE(document_starts(std::span<const uint16_t>()).empty());
+  EXPECT_TRUE(document_starts(std::vector<uint16_t>{65'535}, -1).empty()) << "a tokenizer without BOS";
+  EXPECT_TRUE(document_starts(std::span<const uint16_t>(), 1).empty());
 }
 
 TEST(ByteCountsReference, TablesAreUpstreams) {

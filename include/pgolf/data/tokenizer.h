@@ -23,6 +23,11 @@ class Tokenizer {
   const std::filesystem::path& path() const { return path_; }
   int vocab_size() const;
   int bos_id() const;  ///< -1 if the model has none
+  int eos_id() const;  ///< -1 if the model has none
+  /// bos_id(). Error(bad_input) if the model has none.
+  int required_bos_id() const;
+  /// The ids that end a text when a model samples them, BOS and EOS; those that exist.
+  std::vector<int> document_ends() const;
 
   /// Ids of the text's pieces, without BOS or EOS. The model's own normalization comes first: line ends and
   /// runs of whitespace become one space, and bytes that are not UTF-8 become U+FFFD.
