@@ -35,7 +35,7 @@ class Measurement {
         train_seq_len_(file.stored.train_seq_len),
         options_(options),
         tokenizer_(tokenizer),
-        byte_counts_(tokenizer, config_.vocab_size),
+        byte_counts_(tokenizer, config_.vocab_size, options.byte_counting),
         region_(scored_region()) {}
 
   void lengths() {

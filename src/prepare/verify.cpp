@@ -5,7 +5,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
-#include "pgolf/data/byte_counts.h"
+#include "pgolf/data/byte_check.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
@@ -21,24 +21,28 @@ constexpr int kUpstreamsBosId = 1;
 struct Facts {
   int64_t tokens = 0;
   int64_t documents = 0;
-  int64_t bytes = 0;
+  TargetBytes bytes;
 };
 
-std::string describe(const std::string& name, const Facts& facts, bool with_bytes, const std::string& sha256) {
+std::string describe(const std::string& name, const Facts& facts, std::optional<ByteCounting> counting,
+                     const std::string& sha256) {
   std::string line =
       format("%s tokens:%s documents:%s", name.c_str(), with_commas(facts.tokens).c_str(), with_commas(facts.documents).c_str());
-  if (with_bytes) line += " bytes:" + with_commas(facts.bytes);
+  if (counting) line += " bytes:" + with_commas(facts.bytes.counted(*counting));
   return line + " sha256:" + sha256;
 }
 
 }  // namespace
 
-void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::path>& tokenizer_path) {
+void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::path>& tokenizer_path,
+                   ByteCounting byte_counting) {
   std::optional<Tokenizer> tokenizer;
-  std::optional<ByteCounts> byte_counts;
+  std::optional<ByteCheck> check;
+  std::optional<ByteCounting> counting;
   if (tokenizer_path) {
     tokenizer.emplace(*tokenizer_path);
-    byte_counts.emplace(*tokenizer, tokenizer->vocab_size());
+    check.emplace(*tokenizer);
+    counting = byte_counting;
   }
   std::vector<fs::path> files;
   for (const auto& path : paths) {
@@ -61,13 +65,13 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       Facts facts;
       facts.tokens = static_cast<int64_t>(tokens.size());
       const int bos_id = tokenizer ? tokenizer->bos_id() : kUpstreamsBosId;
-      facts.documents = static_cast<int64_t>(document_starts(tokens, bos_id).size());
+      facts.documents = std::ranges::count(tokens, bos_id);
       if (tokenizer) {
         shard.check_token_range(tokenizer->vocab_size());
-        facts.bytes = byte_counts->count(tokens.first(tokens.size() - 1), tokens.subspan(1));
+        facts.bytes = check->count(tokens);
       }
       total_hash.update(std::as_bytes(tokens));
-      log::info(describe(file.string(), facts, tokenizer.has_value(), sha256_hex(std::as_bytes(tokens))));
+      log::info(describe(file.string(), facts, counting, sha256_hex(std::as_bytes(tokens))));
       total.tokens += facts.tokens;
       total.documents += facts.documents;
       total.bytes += facts.bytes;
@@ -76,7 +80,11 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       log::info(format("BAD %s", e.what()));
     }
   }
-  log::info(describe(format("total files:%zu", files.size() - bad), total, tokenizer.has_value(), total_hash.hex()));
+  log::info(describe(format("total files:%zu", files.size() - bad), total, counting, total_hash.hex()));
+  if (check) {
+    const std::string warning = check->warning(total.bytes, byte_counting);
+    if (!warning.empty()) log::warn(warning);
+  }
   if (bad > 0) {
     throw Error(ExitCode::bad_input, format("%zu of %zu files are bad", bad, files.size()), "see the lines that begin with BAD");
   }

@@ -78,6 +78,7 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"SAVE_EVERY", "0"},
                                                   {"KEEP_LAST", "2"},
                                                   {"EVAL_TOKENS", "0"},
+                                                  {"BYTE_COUNT", "rule"},
                                                   {"MICRO_BATCH_TOKENS", "0"},
                                                   {"PARALLEL_PASSES", "0"},
                                                   {"NUM_THREADS", "0"},
@@ -145,6 +146,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"TRAIN_SEQ_LEN", "512"},
                                                      {"VAL_BATCH_SIZE", "8192"},
                                                      {"EVAL_TOKENS", "4096"},
+                                                     {"BYTE_COUNT", "decoded"},
                                                      {"EMBED_LR", "0.1"},
                                                      {"MUON_WD", "0.01"},
                                                      {"EMBED_WD", "0.02"},
@@ -250,6 +252,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.data.train_seq_len, 512);
     EXPECT_EQ(c.data.val_batch_size, 8192);
     EXPECT_EQ(c.data.eval_tokens, 4096);
+    EXPECT_EQ(c.data.byte_counting, ByteCounting::decoded);
     EXPECT_EQ(c.data.loader, LoaderChoice::shuffled);
     EXPECT_EQ(c.optim.muon_wd, 0.01);
     EXPECT_EQ(c.optim.embed_wd, 0.02);

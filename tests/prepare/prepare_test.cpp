@@ -128,12 +128,12 @@ TEST_F(Prepare, FractionSplitDependsOnTheTextAlone) {
 TEST_F(Prepare, NoValidationOnRequest) {
   options.val_docs = 0;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), std::vector<std::string>{"fineweb_train_000000.bin"});
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
   options.val_docs.reset();
   options.val_fraction = 0.0;
   options.force = true;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), std::vector<std::string>{"fineweb_train_000000.bin"});
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
 }
 
 TEST_F(Prepare, ImpossibleSplits) {
@@ -270,7 +270,7 @@ TEST(TrainTokenizer, LongDocumentsAreLeftOutOrSplit) {
   std::string unbroken;  // no space to cut at, and no character boundary at the limit
   for (int i = 0; i < 3000; ++i) unbroken += i % 2 == 0 ? "\xe2\x82\xac" : "\xc3\xa9";
   testing::write_file(folder / "long.txt", "z" + unbroken);
-  options.vocab_size = 262;
+  options.vocab_size = 263;
   train_tokenizer(options);
   EXPECT_NE(testing::read_file(folder / "x.vocab").find("\xe2\x82\xac"), std::string::npos);
   EXPECT_EQ(testing::read_file(folder / "x.vocab").find("\xef\xbf\xbd"), std::string::npos) << "a character was cut in two";
