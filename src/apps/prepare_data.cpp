@@ -74,6 +74,10 @@ void run_tokenizer(int argc, const char* const* argv) {
   table.add(
       "SPLIT_LONG", bind::boolean(&options.split_long), "",
       format("Split documents longer than %s bytes instead of skipping them.", with_commas(int64_t{kMaxTextBytes}).c_str()));
+  table.add(
+      "NORMALIZATION", bind::choice(&options.normalization), "",
+      "What the tokenizer does to text first. nmt_nfkc: as upstream's, common forms of characters and single spaces. identity: "
+      "nothing, so that tokens stand for every byte of the text.");
   if (!arguments.resolve(argc, argv)) return;
   options.inputs = arguments.paths();
   options.output = output;
@@ -85,7 +89,11 @@ void run_tokenize(int argc, const char* const* argv) {
   std::string tokenizer_path, out_dir;
   int64_t val_docs = 0;
   double val_fraction = 0.01;
-  Arguments arguments("tokenize", "Tokenizes documents into training and validation shards.", "input", kInputHelp);
+  Arguments arguments(
+      "tokenize",
+      "Tokenizes documents into training and validation shards. Warns if the tokens count other bytes than the text has,\n"
+      "and fails if spaces and unknown characters account for more than 5 % (data/README.md).",
+      "input", kInputHelp);
   OptionTable& table = arguments.table();
   Binding first = bind::integer(&val_docs, 0);
   first.default_text = "none";
@@ -98,6 +106,7 @@ void run_tokenize(int argc, const char* const* argv) {
             "Tokens per full shard.");
   table.add("THREADS", bind::integer(&options.threads, 0, 1024), "threads", "Encoding threads; 0 = all processors.");
   table.add("FORCE", bind::boolean(&options.force), "", "Replace existing shards in OUT_DIR.");
+  table.add("BYTE_COUNT", bind::choice(&options.byte_counting), "", kByteCountHelp);
   if (!arguments.resolve(argc, argv)) return;
   options.inputs = arguments.paths();
   options.tokenizer_path = tokenizer_path;
@@ -120,10 +129,12 @@ void run_verify(int argc, const char* const* argv) {
                       "path", "Shards, or folders of .bin files. Repeatable.");
   arguments.table().add("TOKENIZER_PATH", bind::text(&tokenizer_path), "",
                         "A .model file; if given, also check token ids and count bytes of text.");
+  ByteCounting byte_counting = ByteCounting::rule;
+  arguments.table().add("BYTE_COUNT", bind::choice(&byte_counting), "", kByteCountHelp);
   if (!arguments.resolve(argc, argv)) return;
   std::optional<std::filesystem::path> tokenizer;
   if (!tokenizer_path.empty()) tokenizer = tokenizer_path;
-  verify_shards(arguments.paths(), tokenizer);
+  verify_shards(arguments.paths(), tokenizer, byte_counting);
 }
 
 void run_inspect(int argc, const char* const* argv) {

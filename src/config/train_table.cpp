@@ -78,6 +78,7 @@ void add_data(OptionTable& table, DataConfig& data) {
   table.add("VAL_BATCH_SIZE", bind::integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
             format("Tokens per validation batch over all ranks and micro-steps; at least %d * TRAIN_SEQ_LEN.", kMicroSteps));
   table.add("EVAL_TOKENS", bind::integer(&data.eval_tokens, 0), "tokens", "Validation tokens to score; 0 = all.");
+  table.add("BYTE_COUNT", bind::choice(&data.byte_counting), "", kByteCountHelp);
 }
 
 void add_optimizers(OptionTable& table, OptimConfig& optim) {

@@ -1,17 +1,9 @@
 #include "pgolf/data/text_stream.h"
 
 #include <algorithm>
-#include <charconv>
 
 namespace pgolf {
 namespace {
-
-/// The byte of a byte piece, "<0xE2>".
-unsigned char byte_of(const std::string& piece) {
-  unsigned value = 0;
-  std::from_chars(piece.data() + 3, piece.data() + piece.size() - 1, value, 16);
-  return static_cast<unsigned char>(value);
-}
 
 /// Length of a UTF-8 character from its first byte; 1 if it is not a valid first byte.
 size_t character_length(unsigned char first) {
@@ -29,8 +21,7 @@ bool continues_character(unsigned char byte) {
 
 bool TextStream::ends_within_a_character() const {
   std::vector<unsigned char> bytes;  // of the trailing byte pieces
-  for (auto id = tail_.rbegin(); id != tail_.rend() && tokenizer_.is_byte(*id); ++id)
-    bytes.push_back(byte_of(tokenizer_.id_to_piece(*id)));
+  for (auto id = tail_.rbegin(); id != tail_.rend() && tokenizer_.is_byte(*id); ++id) bytes.push_back(tokenizer_.byte_of(*id));
   std::reverse(bytes.begin(), bytes.end());
   for (size_t at = 0; at < bytes.size();) {
     const size_t length = character_length(bytes[at]);

@@ -2,6 +2,8 @@
 
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
+
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/foreign_kind.h"
@@ -30,6 +32,11 @@ std::string read_model(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string with_spaces(std::string piece) {
+  for (size_t at = 0; (at = piece.find(kBlank, at)) != std::string::npos; ++at) piece.replace(at, kBlank.size(), " ");
+  return piece;
+}
+
 struct Tokenizer::Model {
   sentencepiece::SentencePieceProcessor processor;
 };
@@ -53,6 +60,20 @@ int Tokenizer::vocab_size() const {
 int Tokenizer::bos_id() const {
   return model_->processor.bos_id();
 }
+int Tokenizer::eos_id() const {
+  return model_->processor.eos_id();
+}
+
+int Tokenizer::required_bos_id() const {
+  if (bos_id() >= 0) return bos_id();
+  throw Error(ExitCode::bad_input, format("%s has no BOS piece, with which every document begins", path_.c_str()), kHint);
+}
+
+std::vector<int> Tokenizer::document_ends() const {
+  std::vector<int> ids{bos_id(), eos_id()};
+  std::erase_if(ids, [](int id) { return id < 0; });
+  return ids;
+}
 
 std::vector<int> Tokenizer::encode(std::string_view text) const {
   std::vector<int> ids;
@@ -74,6 +95,40 @@ std::string Tokenizer::decode(const std::vector<int>& ids) const {
   return text;
 }
 
+std::vector<std::string> Tokenizer::spellings(std::string_view text) const {
+  std::vector<std::string> pieces;
+  const auto status = model_->processor.Encode({text.data(), text.size()}, &pieces);
+  if (!status.ok()) throw Error(ExitCode::bad_input, format("%s: encoding failed: %s", path_.c_str(), status.ToString().c_str()));
+  return pieces;
+}
+
+std::string Tokenizer::normalize(std::string_view text) const {
+  const auto ids = encode(text);
+  const auto pieces = spellings(text);
+  std::string all;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    all += is_byte(ids[i]) ? std::string(1, static_cast<char>(byte_of(ids[i]))) : pieces[i];
+  }
+  return all;
+}
+
+int64_t Tokenizer::unknown_bytes(std::string_view text) const {
+  const auto ids = encode(text);
+  if (std::none_of(ids.begin(), ids.end(), [this](int id) { return is_unknown(id); })) return 0;
+  const auto pieces = spellings(text);
+  int64_t bytes = 0;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (is_unknown(ids[i])) bytes += static_cast<int64_t>(with_spaces(pieces[i]).size());
+  }
+  return bytes;
+}
+
+DummyBlank Tokenizer::dummy_blank() const {
+  const std::string text = normalize("a");
+  if (text.starts_with(kBlank)) return DummyBlank::first;
+  return text.ends_with(kBlank) ? DummyBlank::last : DummyBlank::none;
+}
+
 const std::string& Tokenizer::id_to_piece(int id) const {
   return model_->processor.IdToPiece(id);
 }
@@ -82,6 +137,9 @@ float Tokenizer::score(int id) const {
 }
 bool Tokenizer::is_byte(int id) const {
   return model_->processor.IsByte(id);
+}
+unsigned char Tokenizer::byte_of(int id) const {
+  return static_cast<unsigned char>(std::stoi(id_to_piece(id).substr(3, 2), nullptr, 16));
 }
 bool Tokenizer::is_control(int id) const {
   return model_->processor.IsControl(id);

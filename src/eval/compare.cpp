@@ -90,7 +90,7 @@ Comparison compare_models(Gpt& a, Gpt& b, const ValidationSet& validation, const
       divergences.push_back(mean_kl[i].item<double>());
     }
     agreeing += static_cast<double>(tokens.agree.sum().item<int64_t>());
-    result.a.bytes += byte_counts.count(windows.tokens.first(windows.tokens.size() - 1), windows.tokens.subspan(1));
+    result.a.bytes += byte_counts.count(validation.tokens(), first * options.seq_len, count * options.seq_len);
     if (options.progress) options.progress(first + count, result.windows);
   }
   const auto windows = static_cast<double>(result.windows);

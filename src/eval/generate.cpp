@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "pgolf/data/document_index.h"
-
 namespace pgolf {
 namespace {
 
@@ -68,7 +66,7 @@ std::vector<int> generate(Gpt& model, const std::vector<int>& prompt, const Gene
   std::vector<int> produced;
   while (static_cast<int>(produced.size()) < options.max_new_tokens) {
     const int next = sampler.next(text.logits());
-    if (next == kBosId) break;
+    if (std::ranges::count(options.ends, next) > 0) break;
     text.push(next);
     produced.push_back(next);
     if (on_token && !on_token(next)) break;

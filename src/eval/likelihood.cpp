@@ -7,7 +7,6 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/data/document_index.h"
 #include "pgolf/validation/windows.h"
 
 namespace pgolf {
@@ -35,10 +34,10 @@ std::string_view without_trailing_space(std::string_view text) {
 
 }  // namespace
 
-std::vector<int64_t> model_input(std::span<const int> ids, int context) {
+std::vector<int64_t> model_input(std::span<const int> ids, int context, int bos_id) {
   const auto limit = static_cast<size_t>(context);
-  if (!ids.empty() && ids.front() == kBosId && ids.size() <= limit) return {ids.begin(), ids.end()};
-  std::vector<int64_t> input{kBosId};
+  if (!ids.empty() && ids.front() == bos_id && ids.size() <= limit) return {ids.begin(), ids.end()};
+  std::vector<int64_t> input{bos_id};
   const auto seen = ids.last(std::min(ids.size(), limit - 1));
   input.insert(input.end(), seen.begin(), seen.end());
   return input;
@@ -59,8 +58,8 @@ TextPair encode_pair(const Tokenizer& tokenizer, std::string_view context, std::
   return pair;
 }
 
-std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs, int context, const at::Device& device,
-                                    const std::function<void(int64_t done)>& progress) {
+std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs, int context, int bos_id,
+                                    const at::Device& device, const std::function<void(int64_t done)>& progress) {
   std::vector<Likelihood> results;
   for (const auto& pair : pairs) {
     const size_t scored = pair.continuation.size();
@@ -70,12 +69,12 @@ std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs,
     }
     std::vector<int> ids = pair.context;
     ids.insert(ids.end(), pair.continuation.begin(), pair.continuation.end());
-    const auto input = model_input(ids, context);
+    const auto input = model_input(ids, context, bos_id);
     const auto rows = log_probabilities_after(model, input, input.size() - scored - 1, device);
     const auto max_log_probs = std::get<0>(rows.max(-1));
     const auto all = rows.accessor<float, 2>();
     const auto best = max_log_probs.accessor<float, 1>();
-    const size_t needed = ids.size() + (ids.front() == kBosId ? 0 : 1);
+    const size_t needed = ids.size() + (ids.front() == bos_id ? 0 : 1);
     Likelihood result{.log_prob = 0, .greedy = true, .truncated = needed > static_cast<size_t>(context)};
     for (int64_t i = 0; i < static_cast<int64_t>(scored); ++i) {
       const float log_prob = all[i][pair.continuation[static_cast<size_t>(i)]];

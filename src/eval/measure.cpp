@@ -35,7 +35,7 @@ class Measurement {
         train_seq_len_(file.stored.train_seq_len),
         options_(options),
         tokenizer_(tokenizer),
-        byte_counts_(tokenizer, config_.vocab_size),
+        byte_counts_(tokenizer, config_.vocab_size, options.byte_counting),
         region_(scored_region()) {}
 
   void lengths() {
@@ -62,11 +62,12 @@ class Measurement {
   void retrieval() {
     if (options_.retrieval_items == 0) return;
     const auto tokens = ordinary_tokens(tokenizer_);
+    const int bos_id = tokenizer_.required_bos_id();
     const auto validation = ValidationSet::whole(options_.val_files, region_, config_.vocab_size);
     const auto seed = static_cast<uint64_t>(options_.seed);
     const int longest = options_.seq_lens.back();
     for (const int64_t distance : induction_distances(longest)) {
-      add_retrieval("induction", longest, distance, induction_items(tokens, distance, options_.retrieval_items, seed));
+      add_retrieval("induction", longest, distance, induction_items(tokens, bos_id, distance, options_.retrieval_items, seed));
     }
     for (const int seq_len : options_.seq_lens) {
       for (const int64_t distance : passkey_distances(seq_len)) {

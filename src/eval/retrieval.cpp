@@ -4,7 +4,6 @@
 #include <random>
 
 #include "pgolf/base/error.h"
-#include "pgolf/data/document_index.h"
 #include "pgolf/ops/cross_entropy.h"
 #include "pgolf/validation/windows.h"
 #include "statistics.h"
@@ -96,12 +95,12 @@ std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer) {
   return ids;
 }
 
-RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance, int64_t items, uint64_t seed) {
+RetrievalItems induction_items(std::span<const int64_t> tokens, int bos_id, int64_t distance, int64_t items, uint64_t seed) {
   TokenSampler draw(tokens, seed, {0, distance});
   auto sequences = at::empty({items, 2 * distance + 1}, at::kLong);
   for (int64_t i = 0; i < items; ++i) {
     auto* row = sequences[i].data_ptr<int64_t>();
-    row[0] = kBosId;
+    row[0] = bos_id;
     draw.fill(row + 1, distance);
     std::copy_n(row + 1, distance, row + 1 + distance);
   }

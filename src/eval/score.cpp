@@ -86,10 +86,9 @@ ScoreSummary summarize(const StreamScore& score, std::span<const uint16_t> token
   double sum = 0;
   for (int64_t begin = 0; begin < targets; begin += seq_len) {
     const int64_t count = std::min(seq_len, targets - begin);
-    const auto part = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(count + 1));
     double loss = 0;
     for (int64_t i = begin; i < begin + count; ++i) loss += score.losses[static_cast<size_t>(i)];
-    const int64_t chunk_bytes = byte_counts.count(part.first(part.size() - 1), part.subspan(1));
+    const int64_t chunk_bytes = byte_counts.count(tokens, begin, count);
     losses.push_back(loss);
     bytes.push_back(static_cast<double>(chunk_bytes));
     counts.push_back(static_cast<double>(count));
@@ -138,8 +137,7 @@ std::vector<DocumentLoss> by_document(const StreamScore& score, std::span<const 
     DocumentLoss document;
     document.begin = static_cast<int64_t>(begin);
     document.tokens = static_cast<int64_t>(end - begin);
-    const auto part = tokens.subspan(begin, end - begin + 1);
-    document.bytes = byte_counts.count(part.first(part.size() - 1), part.subspan(1));
+    document.bytes = byte_counts.count(tokens, document.begin, document.tokens);
     for (size_t i = begin; i < end; ++i) document.loss += score.losses[i];
     document.loss /= static_cast<double>(document.tokens);
     if (document.bytes > 0) {

@@ -18,6 +18,7 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/byte_report.h"
 #include "pgolf/prepare/documents.h"
 #include "pgolf/prepare/prepare.h"
 
@@ -148,6 +149,7 @@ bool hashes_below(const std::string& text, double fraction) {
 struct Encoded {
   std::vector<uint16_t> tokens;  // BOS first
   bool below_fraction = false;
+  DocumentBytes bytes;
 };
 
 class Job {
@@ -155,9 +157,10 @@ class Job {
   explicit Job(const TokenizeOptions& options)
       : options_(options),
         tokenizer_(options.tokenizer_path),
+        check_(tokenizer_),
         reader_(options.inputs),
         threads_(options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
-    if (tokenizer_.bos_id() < 0) throw Error(ExitCode::bad_input, format("%s has no BOS piece", tokenizer_.path().c_str()));
+    tokenizer_.required_bos_id();
     if (tokenizer_.vocab_size() > kMaxVocabSize) {
       throw Error(ExitCode::bad_input,
                   format("%s has %d pieces; shards hold 16-bit ids", tokenizer_.path().c_str(), tokenizer_.vocab_size()));
@@ -171,8 +174,9 @@ class Job {
     Encoded out;
     const std::vector<int> ids = tokenizer_.encode(text);
     out.tokens.reserve(ids.size() + 1);
-    out.tokens.push_back(static_cast<uint16_t>(tokenizer_.bos_id()));
+    out.tokens.push_back(static_cast<uint16_t>(tokenizer_.required_bos_id()));
     for (const int id : ids) out.tokens.push_back(static_cast<uint16_t>(id));
+    out.bytes = compare_bytes(tokenizer_, check_, text, out.tokens);
     if (options_.val_fraction) out.below_fraction = hashes_below(text, *options_.val_fraction);
     return out;
   }
@@ -182,8 +186,10 @@ class Job {
 
   const TokenizeOptions& options_;
   Tokenizer tokenizer_;
+  ByteCheck check_;
   DocumentReader reader_;
   int threads_;
+  DocumentBytes bytes_;
 };
 
 void Job::write_all(SplitWriter& train, SplitWriter& val) {
@@ -210,6 +216,7 @@ void Job::write_all(SplitWriter& train, SplitWriter& val) {
     for (const auto& document : encoded) {
       const bool is_val = options_.val_docs ? val.documents() < *options_.val_docs : document.below_fraction;
       (is_val ? val : train).append(document.tokens);
+      bytes_ += document.bytes;
     }
     progress.update(reader_.bytes_read(), throughput());
   }
@@ -251,6 +258,7 @@ void Job::run() {
   SplitWriter val("val", partial.path(), options_.shard_tokens);
   write_all(train, val);
   check_splits(train, val);
+  report_bytes(tokenizer_, check_, bytes_, options_.byte_counting);
 
   for (const auto& file : old_shards) fs::remove(file);
   for (const auto* split : {&train, &val}) {

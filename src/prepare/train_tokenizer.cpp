@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <unordered_map>
+#include <utility>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
@@ -10,6 +11,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/prepare/byte_report.h"
 #include "pgolf/prepare/documents.h"
 #include "pgolf/prepare/prepare.h"
 
@@ -30,8 +32,19 @@ std::string_view leading_part(std::string_view text) {
   return text.substr(0, at);
 }
 
-/// Feeds documents to SentencePiece as upstream does: NUL becomes a space, texts are trimmed, empty ones skipped.
-/// Exceptions are kept for the caller, because SentencePiece's code is not exception-safe.
+/// Whether a space is in the text that no normalization takes away. SentencePiece leaves out texts with U+2585.
+bool has_lasting_space(std::string_view text) {
+  if (text.find("\u2585") != std::string_view::npos) return false;
+  const auto lasts = [](char c) { return c > ' ' && c < 0x7F; };
+  for (size_t at = 0; (at = text.find(' ', at)) != std::string_view::npos; ++at) {
+    if (at > 0 && at + 1 < text.size() && lasts(text[at - 1]) && lasts(text[at + 1])) return true;
+  }
+  return false;
+}
+
+/// Feeds documents to SentencePiece as upstream does: NUL becomes a space, texts are trimmed, empty ones skipped. If none of them
+/// has a space, a text with one follows: SentencePiece ends the process if a required character does not occur. Exceptions are
+/// kept for the caller, because SentencePiece's code is not exception-safe.
 class TrainingTexts : public sentencepiece::SentenceIterator {
  public:
   explicit TrainingTexts(const TrainTokenizerOptions& options)
@@ -44,12 +57,13 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
   sentencepiece::util::Status status() const override { return {}; }
 
   void Next() override {
+    bool more = false;
     try {
-      done_ = !advance();
+      more = !failure_ && advance();
     } catch (...) {
       failure_ = std::current_exception();
-      done_ = true;
     }
+    done_ = !more && !add_space();
   }
 
   void rethrow_failure() const {
@@ -78,10 +92,17 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
       const std::string_view part = leading_part(rest_);
       rest_ = trim(rest_.substr(part.size()));
       text_ = trim(part);
+      has_space_ = has_space_ || has_lasting_space(text_);
       ++texts_;
       bytes_ += static_cast<int64_t>(text_.size());
       return true;
     }
+  }
+
+  /// Digits are split, so this adds no other pieces than a space and perhaps 0.
+  bool add_space() {
+    text_ = "0 0";
+    return texts_ > 0 && !std::exchange(has_space_, true);
   }
 
   DocumentReader reader_;
@@ -90,10 +111,23 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
   std::string document_;
   std::string_view rest_;  // of document_
   std::string text_;
-  bool done_ = false;
+  bool done_ = false, has_space_ = false;
   std::exception_ptr failure_;
   int64_t documents_ = 0, texts_ = 0, too_long_ = 0, bytes_ = 0;
 };
+
+/// Of the documents' tokens. SentencePiece does not read all of them for training.
+DocumentBytes count_bytes(const TrainTokenizerOptions& options, const Tokenizer& tokenizer, const ByteCheck& check) {
+  DocumentReader reader(options.inputs);
+  DocumentBytes bytes;
+  std::string text;
+  for (int64_t i = 0; (options.max_docs == 0 || i < options.max_docs) && reader.next(text); ++i) {
+    std::vector<uint16_t> stream{static_cast<uint16_t>(tokenizer.bos_id())};
+    for (const int id : tokenizer.encode(text)) stream.push_back(static_cast<uint16_t>(id));
+    bytes += compare_bytes(tokenizer, check, text, stream);
+  }
+  return bytes;
+}
 
 }  // namespace
 
@@ -103,6 +137,7 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
   }
   TrainingTexts texts(options);
   std::string model;
+  const bool normalizes = options.normalization == Normalization::nmt_nfkc;
   const auto status = sentencepiece::SentencePieceTrainer::Train(
       std::unordered_map<std::string, std::string>{
           {"model_type", "bpe"},
@@ -110,8 +145,10 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
           {"character_coverage", "0.999"},
           {"byte_fallback", "true"},
           {"split_digits", "true"},
-          {"normalization_rule_name", "nmt_nfkc"},
-          {"add_dummy_prefix", "false"},
+          {"normalization_rule_name", enum_text(options.normalization)},
+          {"remove_extra_whitespaces", normalizes ? "true" : "false"},
+          {"add_dummy_prefix", normalizes ? "false" : "true"},
+          {"required_chars", std::string(kBlank)},
           {"pad_id", "0"},
           {"bos_id", "1"},
           {"eos_id", "2"},
@@ -131,9 +168,9 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
   if (!status.ok()) {
     std::string reason = status.ToString();  // "Internal: file(line) [condition] sentence"
     if (const size_t at = reason.rfind("] "); at != std::string::npos) reason.erase(0, at + 2);
-    throw Error(ExitCode::bad_input,
-                format("SentencePiece cannot train %d pieces on this text: %s", options.vocab_size, reason.c_str()),
-                "the smallest vocabulary is 4 special pieces, 256 bytes and the text's characters; more pieces need more text");
+    throw Error(
+        ExitCode::bad_input, format("SentencePiece cannot train %d pieces on this text: %s", options.vocab_size, reason.c_str()),
+        "the smallest vocabulary is 4 special pieces, 256 bytes, a space and the text's characters; more pieces need more text");
   }
   const Tokenizer trained(model, options.output);
   if (trained.vocab_size() != options.vocab_size) {
@@ -141,6 +178,8 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
                 format("there is enough text for only %d pieces, not %d", trained.vocab_size(), options.vocab_size),
                 format("provide more text, or use --vocab-size %d", trained.vocab_size()));
   }
+  const ByteCheck check(trained);
+  report_bytes(trained, check, count_bytes(options, trained, check), ByteCounting::rule);
 
   std::string pieces;  // as in SentencePiece's .vocab files: piece, tab, score
   for (int id = 0; id < trained.vocab_size(); ++id) pieces += trained.id_to_piece(id) + format("\t%g\n", trained.score(id));

@@ -5,7 +5,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
-#include "pgolf/data/byte_counts.h"
+#include "pgolf/data/byte_check.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
@@ -16,27 +16,33 @@ namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
 
+constexpr int kUpstreamsBosId = 1;
+
 struct Facts {
   int64_t tokens = 0;
   int64_t documents = 0;
-  int64_t bytes = 0;
+  TargetBytes bytes;
 };
 
-std::string describe(const std::string& name, const Facts& facts, bool with_bytes, const std::string& sha256) {
+std::string describe(const std::string& name, const Facts& facts, std::optional<ByteCounting> counting,
+                     const std::string& sha256) {
   std::string line =
       format("%s tokens:%s documents:%s", name.c_str(), with_commas(facts.tokens).c_str(), with_commas(facts.documents).c_str());
-  if (with_bytes) line += " bytes:" + with_commas(facts.bytes);
+  if (counting) line += " bytes:" + with_commas(facts.bytes.counted(*counting));
   return line + " sha256:" + sha256;
 }
 
 }  // namespace
 
-void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::path>& tokenizer_path) {
+void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::path>& tokenizer_path,
+                   ByteCounting byte_counting) {
   std::optional<Tokenizer> tokenizer;
-  std::optional<ByteCounts> byte_counts;
+  std::optional<ByteCheck> check;
+  std::optional<ByteCounting> counting;
   if (tokenizer_path) {
     tokenizer.emplace(*tokenizer_path);
-    byte_counts.emplace(*tokenizer, tokenizer->vocab_size());
+    check.emplace(*tokenizer);
+    counting = byte_counting;
   }
   std::vector<fs::path> files;
   for (const auto& path : paths) {
@@ -62,14 +68,14 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       const auto tokens = shard.tokens();
       Facts facts;
       facts.tokens = static_cast<int64_t>(tokens.size());
-      const auto bos = static_cast<uint16_t>(tokenizer ? tokenizer->bos_id() : kBosId);
-      facts.documents = std::count(tokens.begin(), tokens.end(), bos);
+      const int bos_id = tokenizer ? tokenizer->bos_id() : kUpstreamsBosId;
+      facts.documents = std::ranges::count(tokens, bos_id);
       if (tokenizer) {
         shard.check_token_range(tokenizer->vocab_size());
-        facts.bytes = byte_counts->count(tokens.first(tokens.size() - 1), tokens.subspan(1));
+        facts.bytes = check->count(tokens);
       }
       total_hash.update(std::as_bytes(tokens));
-      log::info(describe(file.string(), facts, tokenizer.has_value(), sha256_hex(std::as_bytes(tokens))));
+      log::info(describe(file.string(), facts, counting, sha256_hex(std::as_bytes(tokens))));
       total.tokens += facts.tokens;
       total.documents += facts.documents;
       total.bytes += facts.bytes;
@@ -78,7 +84,11 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       log::info(format("BAD %s", e.what()));
     }
   }
-  log::info(describe(format("total files:%zu", files.size() - bad), total, tokenizer.has_value(), total_hash.hex()));
+  log::info(describe(format("total files:%zu", files.size() - bad), total, counting, total_hash.hex()));
+  if (check) {
+    const std::string warning = check->warning(total.bytes, byte_counting);
+    if (!warning.empty()) log::warn(warning);
+  }
   if (bad > 0) {
     throw Error(ExitCode::bad_input, format("%zu of %zu files are bad", bad, files.size()), "see the lines that begin with BAD");
   }
@@ -95,7 +105,7 @@ void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t
   }
   const int64_t end = offset + std::min(count, size - offset);
   shard.check_token_range(tokenizer.vocab_size(), static_cast<size_t>(offset), static_cast<size_t>(end));
-  const auto starts = document_starts(all, static_cast<uint16_t>(tokenizer.bos_id()));
+  const auto starts = document_starts(all, tokenizer.bos_id());
   log::info(format("%s: version %d, %s tokens, %s documents, %s", path.c_str(), kShardVersion, with_commas(size).c_str(),
                    with_commas(static_cast<int64_t>(starts.size())).c_str(),
                    human_bytes(static_cast<double>(kShardHeaderBytes + all.size_bytes())).c_str()));

@@ -13,14 +13,11 @@ using nlohmann::ordered_json;
 
 /// Text of a token: spaces for SentencePiece's marks; a byte that is not a character by itself as "bytes:\xE2".
 std::string token_text(const Tokenizer& tokenizer, int id) {
-  std::string text = tokenizer.id_to_piece(id);
   if (tokenizer.is_byte(id)) {
-    const int byte = std::stoi(text.substr(3, 2), nullptr, 16);  // "<0xE2>"
+    const int byte = tokenizer.byte_of(id);
     return byte < 0x80 ? std::string(1, static_cast<char>(byte)) : format("bytes:\\x%02X", byte);
   }
-  constexpr std::string_view mark = "\u2581";
-  for (size_t at = 0; (at = text.find(mark, at)) != std::string::npos; ++at) text.replace(at, mark.size(), " ");
-  return text;
+  return with_spaces(tokenizer.id_to_piece(id));
 }
 
 /// JSON has no infinity.

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "pgolf/data/document_index.h"
-
 namespace pgolf {
 namespace {
 
@@ -25,6 +23,7 @@ Completion::Completion(LanguageModel& model, const Tokenizer& tokenizer, const C
       prompt_(ids),
       text_(model.begin(ids, with_seed(request.sampling, seed))),
       stream_(tokenizer),
+      ends_(tokenizer.document_ends()),
       echo_(request.echo) {
   if (echo_) return;
   for (const int id : prompt_) characters_ += count_characters(stream_.push(id));
@@ -84,7 +83,7 @@ CompletionPart Completion::step() {
   if (echo_) return echo_prompt();
   TokenScore score = text_->next(request_.logprobs.value_or(0));
   ++new_tokens_;
-  const bool ends = score.id == kBosId;
+  const bool ends = std::ranges::count(ends_, score.id) > 0;
   const size_t begin = held_text_.size(), offset = characters_;
   std::string piece = ends ? std::string() : stream_.push(score.id);
   const bool last = ends || new_tokens_ == request_.max_tokens;

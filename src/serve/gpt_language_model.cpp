@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "pgolf/base/error.h"
-#include "pgolf/data/document_index.h"
 #include "pgolf/eval/generate.h"
 #include "pgolf/eval/likelihood.h"
 
@@ -33,11 +32,12 @@ std::vector<TokenScore> score_rows(const std::vector<int>& ids, const at::Tensor
 
 class GptText : public TextInProgress {
  public:
-  GptText(Gpt& model, const std::vector<int>& ids, int context, const at::Device& device, const SamplingOptions& sampling)
+  GptText(Gpt& model, const std::vector<int>& ids, int context, int bos_id, const at::Device& device,
+          const SamplingOptions& sampling)
       : model_(model),
         device_(device),
         ids_(ids),
-        input_(model_input(ids, context)),
+        input_(model_input(ids, context, bos_id)),
         text_(model, {input_.begin(), input_.end()}, context, device),
         sampler_(sampling) {}
 
@@ -71,25 +71,25 @@ class GptText : public TextInProgress {
 
 class GptLanguageModel : public LanguageModel {
  public:
-  GptLanguageModel(Gpt model, int context, const at::Device& device)
-      : model_(std::move(model)), context_(context), device_(device) {}
+  GptLanguageModel(Gpt model, int context, int bos_id, const at::Device& device)
+      : model_(std::move(model)), context_(context), bos_id_(bos_id), device_(device) {}
 
   int context() const override { return context_; }
   int vocab_size() const override { return model_->config().vocab_size; }
   std::unique_ptr<TextInProgress> begin(const std::vector<int>& ids, const SamplingOptions& sampling) override {
-    return std::make_unique<GptText>(model_, ids, context_, device_, sampling);
+    return std::make_unique<GptText>(model_, ids, context_, bos_id_, device_, sampling);
   }
 
  private:
   Gpt model_;
-  int context_;
+  int context_, bos_id_;
   at::Device device_;
 };
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_language_model(Gpt model, int context, const at::Device& device) {
-  return std::make_unique<GptLanguageModel>(std::move(model), context, device);
+std::unique_ptr<LanguageModel> make_language_model(Gpt model, int context, int bos_id, const at::Device& device) {
+  return std::make_unique<GptLanguageModel>(std::move(model), context, bos_id, device);
 }
 
 }  // namespace pgolf

@@ -8,14 +8,12 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/json_problem.h"
 #include "pgolf/base/text.h"
-#include "pgolf/data/document_index.h"
 
 namespace pgolf {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kEosId = 2;
 constexpr int kMaxDepth = 8;  // nesting of a body; a prompt needs three
 constexpr size_t kMaxStops = 16;
 constexpr int kMaxLogprobs = 20;
@@ -189,7 +187,7 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
                    "prompt");
   }
   for (const auto& ids : request.prompts) {
-    const size_t needed = ids.size() + (ids.empty() || ids.front() != kBosId ? 1 : 0);
+    const size_t needed = ids.size() + (ids.empty() || ids.front() != tokenizer.bos_id() ? 1 : 0);
     if (needed > static_cast<size_t>(limits.context)) {
       throw ApiError(
           400, format("a prompt of %zu tokens is too long: the context has %d tokens, including BOS", ids.size(), limits.context),
@@ -205,10 +203,11 @@ std::vector<int> parse_tokenize_request(std::string_view body, const Tokenizer& 
   if (!prompt || !prompt->is_string()) throw ApiError(400, "prompt must be a string", "prompt");
   const auto& text = prompt->get_ref<const std::string&>();
   // Clients ask for these ids by name, which the tokenizer itself would encode as ordinary text.
-  if (text == "<s>") return {kBosId};
-  if (text == "</s>") return {kEosId};
+  for (const int id : tokenizer.document_ends()) {
+    if (text == tokenizer.id_to_piece(id)) return {id};
+  }
   std::vector<int> ids = tokenizer.encode(text);
-  if (fields.boolean("add_special_tokens", false)) ids.insert(ids.begin(), kBosId);
+  if (fields.boolean("add_special_tokens", false)) ids.insert(ids.begin(), tokenizer.required_bos_id());
   return ids;
 }
 

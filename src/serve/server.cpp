@@ -166,8 +166,11 @@ struct Server::Impl {
         throw ApiError(404, "no such model, only \"" + options.model_name + "\"", "model", "model_not_found");
       answer_json(response, model_object());
     });
-    get("/tokenizer_info", [=](const httplib::Request&, httplib::Response& response) {
-      answer_json(response, {{"tokenizer_class", "SentencePiece"}, {"bos_token", "<s>"}, {"eos_token", "</s>"}});
+    get("/tokenizer_info", [=, this](const httplib::Request&, httplib::Response& response) {
+      const auto name = [this](int id) { return id < 0 ? ordered_json() : ordered_json(tokenizer.id_to_piece(id)); };
+      answer_json(response, {{"tokenizer_class", "SentencePiece"},
+                             {"bos_token", name(tokenizer.bos_id())},
+                             {"eos_token", name(tokenizer.eos_id())}});
     });
     post("/tokenize", [=, this](const httplib::Request&, const std::string& body, httplib::Response& response) {
       const auto ids = parse_tokenize_request(body, tokenizer);

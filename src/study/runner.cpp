@@ -256,7 +256,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
                                  join(options.eval_seq_lens, ","),
                                  "--output",
                                  folder.run(run.run_id).measures().string()};
-  for (const char* name : {"DEVICE", "DTYPE", "OPS", "NUM_THREADS", "EVAL_TOKENS"}) {
+  for (const char* name : {"DEVICE", "DTYPE", "OPS", "NUM_THREADS", "EVAL_TOKENS", "BYTE_COUNT"}) {
     const auto& option = find_option(run.command.resolved, name);
     if (option.source != Source::default_value) words.insert(words.end(), {flag_of(name), option.text});
   }

@@ -14,6 +14,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/version.h"
 #include "pgolf/config/model_options.h"
+#include "pgolf/data/byte_check.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
@@ -75,7 +76,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       group_(group),
       metadata_(metadata_for_file(config.model, config.data.train_seq_len)),
       tokenizer_(checked_tokenizer(config)),
-      byte_counts_(tokenizer_, config.model.vocab_size),
+      byte_counts_(tokenizer_, config.model.vocab_size, config.data.byte_counting),
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),
       optimizers_(model_, config.optim, runtime.dtype, group.process(), config.runtime.ops),
@@ -109,6 +110,8 @@ void Trainer::log_setup() const {
   const auto& data = config_.data;
   const auto& model = config_.model;
   log::info(format("val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path=%s", data.tokenizer_path.c_str()));
+  if (data.byte_counting != ByteCounting::rule) log::info(format("byte_count:%s", enum_text(data.byte_counting)));
+  if (group_.is_master()) warn_of_byte_counts(tokenizer_, data.byte_counting, validation_.tokens());
   log::info(format("train_loader:dataset:%s train_shards:%zu",
                    std::filesystem::absolute(data.data_path).lexically_normal().filename().c_str(), micro_batches_.file_count()));
   log::info(format("val_loader:shards pattern=%s tokens:%zu", data.val_files().c_str(), validation_.tokens().size() - 1));

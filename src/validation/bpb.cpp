@@ -27,7 +27,7 @@ EvalSums evaluate_share(Gpt& model, const ValidationSet& validation, const ByteC
     const int64_t targets = count * options.seq_len;
     sums.loss += model(windows.inputs, windows.targets).to(torch::kDouble).item<double>() * static_cast<double>(targets);
     sums.tokens += targets;
-    sums.bytes += byte_counts.count(windows.tokens.first(windows.tokens.size() - 1), windows.tokens.subspan(1));
+    sums.bytes += byte_counts.count(validation.tokens(), first * options.seq_len, targets);
     if (options.progress) options.progress(first + count - begin, end - begin);
   }
   return sums;

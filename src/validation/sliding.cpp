@@ -57,9 +57,7 @@ void add_window(EvalSums& sums, std::span<const uint16_t> tokens, const ByteCoun
                 std::span<const float> losses) {
   for (const float loss : losses) sums.loss += loss;
   sums.tokens += window.scored();
-  const auto scored =
-      tokens.subspan(static_cast<size_t>(window.begin + window.first_scored), static_cast<size_t>(window.scored() + 1));
-  sums.bytes += byte_counts.count(scored.first(scored.size() - 1), scored.subspan(1));
+  sums.bytes += byte_counts.count(tokens, window.begin + window.first_scored, window.scored());
 }
 
 }  // namespace pgolf

@@ -80,6 +80,7 @@ TEST(TrainOptions, OwnDefaults) {
                                                   {"SAVE_EVERY", "0"},
                                                   {"KEEP_LAST", "2"},
                                                   {"EVAL_TOKENS", "0"},
+                                                  {"BYTE_COUNT", "rule"},
                                                   {"MICRO_BATCH_TOKENS", "0"},
                                                   {"PARALLEL_PASSES", "0"},
                                                   {"NUM_THREADS", "0"},
@@ -147,6 +148,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"TRAIN_SEQ_LEN", "512"},
                                                      {"VAL_BATCH_SIZE", "8192"},
                                                      {"EVAL_TOKENS", "4096"},
+                                                     {"BYTE_COUNT", "decoded"},
                                                      {"EMBED_LR", "0.1"},
                                                      {"MUON_WD", "0.01"},
                                                      {"EMBED_WD", "0.02"},
@@ -260,6 +262,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
     EXPECT_EQ(c.data.train_seq_len, 512);
     EXPECT_EQ(c.data.val_batch_size, 8192);
     EXPECT_EQ(c.data.eval_tokens, 4096);
+    EXPECT_EQ(c.data.byte_counting, ByteCounting::decoded);
     EXPECT_EQ(c.data.loader, LoaderChoice::shuffled);
     EXPECT_EQ(c.score.eval_stride, 32);
     EXPECT_TRUE(c.score.ttt.enabled);

@@ -9,6 +9,7 @@
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
+#include "support/tokenizers.h"
 
 namespace pgolf {
 namespace {
@@ -72,6 +73,35 @@ TEST(Tokenizer, RejectsForeignIdsAndSizes) {
                [&] { tokenizer.require_vocab_size(1024); });
 }
 
+TEST(Tokenizer, SpecialIdsAreTheModels) {
+  const auto texts = testing::normalized_texts();
+  const Tokenizer tokenizer(
+      testing::train_sentencepiece(texts, {{"pad_id", "-1"}, {"unk_id", "0"}, {"bos_id", "2"}, {"eos_id", "1"}}), "x.model");
+  EXPECT_EQ(tokenizer.bos_id(), 2);
+  EXPECT_EQ(tokenizer.eos_id(), 1);
+  EXPECT_EQ(tokenizer.required_bos_id(), 2);
+  EXPECT_EQ(tokenizer.document_ends(), (std::vector<int>{2, 1}));
+  EXPECT_TRUE(tokenizer.is_unknown(0));
+  const Tokenizer none(
+      testing::train_sentencepiece(texts, {{"pad_id", "-1"}, {"unk_id", "0"}, {"bos_id", "-1"}, {"eos_id", "-1"}}), "none.model");
+  EXPECT_EQ(none.bos_id(), -1);
+  EXPECT_TRUE(none.document_ends().empty());
+  expect_error(ExitCode::bad_input, {"none.model has no BOS"}, [&] { none.required_bos_id(); });
+}
+
+TEST(Tokenizer, NormalizeShowsTheDummyBlank) {
+  const auto texts = testing::normalized_texts();
+  const Tokenizer first(testing::train_sentencepiece(texts), "x"),
+      none(testing::train_sentencepiece(texts, {{"add_dummy_prefix", "false"}}), "x"),
+      last(testing::train_sentencepiece(texts, {{"treat_whitespace_as_suffix", "true"}}), "x");
+  EXPECT_EQ(first.dummy_blank(), DummyBlank::first);
+  EXPECT_EQ(none.dummy_blank(), DummyBlank::none);
+  EXPECT_EQ(last.dummy_blank(), DummyBlank::last);
+  EXPECT_EQ(first.normalize("the  \ufb01\u9999 "), "\u2581the\u2581fi\u9999") << "byte pieces too";
+  EXPECT_EQ(none.normalize("the  river"), "the\u2581river");
+  EXPECT_EQ(with_spaces("\u2581a\u2581"), " a ");
+}
+
 TEST(ByteCounts, CountTheTextOfADocument) {
   TempFolder folder;
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
@@ -82,11 +112,7 @@ TEST(ByteCounts, CountTheTextOfADocument) {
   for (const std::string text : {"the river sings under a bridge.", "a\xe2\x82\xac \xf0\x9f\x99\x82 z", "winter"}) {
     std::vector<uint16_t> tokens = {1};
     for (const int id : tokenizer.encode(text)) tokens.push_back(static_cast<uint16_t>(id));
-    const std::span<const uint16_t> all(tokens);
-    EXPECT_EQ(counts.count(all.first(all.size() - 1), all.subspan(1)), static_cast<int64_t>(text.size())) << text;
-    const std::vector<int64_t> wide(tokens.begin(), tokens.end());
-    const std::span<const int64_t> all64(wide);
-    EXPECT_EQ(counts.count(all64.first(all64.size() - 1), all64.subspan(1)), static_cast<int64_t>(text.size()));
+    EXPECT_EQ(counts.count(tokens), static_cast<int64_t>(text.size())) << text;
   }
 }
 
@@ -95,29 +121,26 @@ TEST(ByteCounts, LeadingSpaceDoesNotCountAfterABoundary) {
   const Tokenizer tokenizer(testing::train_small_tokenizer(folder));
   const ByteCounts counts(tokenizer, tokenizer.vocab_size());
   const auto ids = tokenizer.encode("the river");
-  const auto with_blank = static_cast<int64_t>(ids.back());
-  const auto index = static_cast<size_t>(with_blank);
-  ASSERT_EQ(tokenizer.id_to_piece(static_cast<int>(with_blank)), "\xe2\x96\x81river");
+  const auto with_blank = static_cast<uint16_t>(ids.back());
+  const size_t index = with_blank;
+  ASSERT_EQ(tokenizer.id_to_piece(with_blank), "\xe2\x96\x81river");
   EXPECT_EQ(counts.base_bytes()[index], 5);
   EXPECT_TRUE(counts.has_leading_space()[index]);
-  const auto bytes_after = [&](int64_t prev) {
-    return counts.count(std::span<const int64_t>(&prev, 1), std::span<const int64_t>(&with_blank, 1));
-  };
+  const auto bytes_after = [&](int prev) { return counts.count(std::vector<uint16_t>{static_cast<uint16_t>(prev), with_blank}); };
   EXPECT_EQ(bytes_after(ids.front()), 6);
   EXPECT_EQ(bytes_after(100), 6) << "a byte piece is not a boundary";
-  for (int64_t boundary = 0; boundary < 4; ++boundary) EXPECT_EQ(bytes_after(boundary), 5);
-  const int64_t bos = 1;
-  EXPECT_EQ(counts.count(std::span<const int64_t>(&with_blank, 1), std::span<const int64_t>(&bos, 1)), 0);
-  for (const int64_t foreign : {int64_t{360}, int64_t{-1}}) {
-    expect_error(ExitCode::bad_input, {format("%lld", static_cast<long long>(foreign))}, [&] { bytes_after(foreign); });
-  }
+  for (int boundary = 0; boundary < 4; ++boundary) EXPECT_EQ(bytes_after(boundary), 5);
+  EXPECT_EQ(counts.count(std::vector<uint16_t>{with_blank, 1}), 0);
+  for (const int foreign : {360, 65'535})
+    expect_error(ExitCode::bad_input, {std::to_string(foreign)}, [&] { bytes_after(foreign); });
 }
 
 TEST(DocumentIndex, FindsBos) {
   const std::vector<uint16_t> tokens = {7, 1, 5, 1, 1, 9};
-  EXPECT_EQ(document_starts(tokens), (std::vector<int64_t>{1, 3, 4}));
+  EXPECT_EQ(document_starts(tokens, 1), (std::vector<int64_t>{1, 3, 4}));
   EXPECT_EQ(document_starts(tokens, 9), (std::vector<int64_t>{5}));
-  EXPECT_TRUE(document_starts(std::span<const uint16_t>()).empty());
+  EXPECT_TRUE(document_starts(std::vector<uint16_t>{65'535}, -1).empty()) << "a tokenizer without BOS";
+  EXPECT_TRUE(document_starts(std::span<const uint16_t>(), 1).empty());
 }
 
 TEST(ByteCountsReference, TablesAreUpstreams) {
@@ -150,7 +173,7 @@ TEST(ByteCountsReference, BytesOfTheGenuineShards) {
   const Tokenizer tokenizer(shared / "fineweb/tokenizers/fineweb_1024_bpe.model");
   const ByteCounts counts(tokenizer, 1024);
   const Shard val(shared / "fineweb/sp1024/fineweb_val_head.bin");
-  const auto first_targets = [&](size_t n) { return counts.count(val.tokens().first(n), val.tokens().subspan(1, n)); };
+  const auto first_targets = [&](size_t n) { return counts.count(val.tokens().first(n + 1)); };
   EXPECT_EQ(first_targets(65'536), 159'910);
   EXPECT_EQ(first_targets(131'072), 315'259);
   EXPECT_EQ(first_targets(val.tokens().size() - 1), 2'504'867);
@@ -159,8 +182,7 @@ TEST(ByteCountsReference, BytesOfTheGenuineShards) {
   const std::vector<int64_t> expected = {159354, 161240, 158235, 157254, 163857, 162739, 159869, 158365,
                                          159917, 157624, 160681, 159920, 151877, 160630, 163329, 162540};
   for (size_t step = 0; step < expected.size(); ++step) {
-    const auto tokens = train.tokens().subspan(step * 65'537, 65'537);
-    EXPECT_EQ(counts.count(tokens.first(65'536), tokens.subspan(1)), expected[step]) << "micro-step " << step;
+    EXPECT_EQ(counts.count(train.tokens(), static_cast<int64_t>(step) * 65'537, 65'536), expected[step]) << "micro-step " << step;
   }
 }
 

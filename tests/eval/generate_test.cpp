@@ -170,7 +170,10 @@ TEST(Generate, EndsBeforeTheNextDocument) {
   const auto features = model->logits(torch::tensor(ids).view({1, -1}))[0][3].clone();
   model->lm_head->weight.zero_();
   model->lm_head->weight[1].copy_(features.sign());
-  EXPECT_TRUE(generate(model, {1, 7, 30, 12}, options_of(0, 50, 1), at::kCPU).empty());
+  auto options = options_of(0, 50, 1);
+  EXPECT_FALSE(generate(model, {1, 7, 30, 12}, options, at::kCPU).empty()) << "no id ends a text by itself";
+  options.ends = {2, 1};
+  EXPECT_TRUE(generate(model, {1, 7, 30, 12}, options, at::kCPU).empty());
 }
 
 }  // namespace

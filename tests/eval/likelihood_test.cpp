@@ -19,19 +19,20 @@ double log_prob_by_hand(Gpt& model, const std::vector<int64_t>& given, int next)
 
 TEST(ModelInput, BeginsWithBosAndKeepsTheEnd) {
   const std::vector<int> ids{7, 8, 9};
-  EXPECT_EQ(model_input(ids, 8), (std::vector<int64_t>{1, 7, 8, 9}));
-  EXPECT_EQ(model_input(ids, 4), (std::vector<int64_t>{1, 7, 8, 9}));
-  EXPECT_EQ(model_input(ids, 3), (std::vector<int64_t>{1, 8, 9}));
-  EXPECT_EQ(model_input({}, 3), (std::vector<int64_t>{1}));
+  EXPECT_EQ(model_input(ids, 8, 1), (std::vector<int64_t>{1, 7, 8, 9}));
+  EXPECT_EQ(model_input(ids, 4, 1), (std::vector<int64_t>{1, 7, 8, 9}));
+  EXPECT_EQ(model_input(ids, 3, 1), (std::vector<int64_t>{1, 8, 9}));
+  EXPECT_EQ(model_input({}, 3, 1), (std::vector<int64_t>{1}));
+  EXPECT_EQ(model_input(ids, 8, 7), (std::vector<int64_t>{7, 8, 9})) << "they begin with that BOS";
   const std::vector<int> with_bos{1, 8, 9};
-  EXPECT_EQ(model_input(with_bos, 3), (std::vector<int64_t>{1, 8, 9}));
-  EXPECT_EQ(model_input(with_bos, 2), (std::vector<int64_t>{1, 9}));
+  EXPECT_EQ(model_input(with_bos, 3, 1), (std::vector<int64_t>{1, 8, 9}));
+  EXPECT_EQ(model_input(with_bos, 2, 1), (std::vector<int64_t>{1, 9}));
 }
 
 TEST(Likelihoods, AreSumsOfLogProbabilities) {
   Gpt model = make_random_model(tiny_config());
   const std::vector<TextPair> pairs{{{7, 30, 12}, {5, 9}}, {{}, {40}}, {{7, 30, 12, 5}, {9}}};
-  const auto results = likelihoods(model, pairs, 16, at::kCPU);
+  const auto results = likelihoods(model, pairs, 16, 1, at::kCPU);
   ASSERT_EQ(results.size(), 3u);
   EXPECT_NEAR(results[0].log_prob, log_prob_by_hand(model, {1, 7, 30, 12}, 5) + log_prob_by_hand(model, {1, 7, 30, 12, 5}, 9),
               1e-5);
@@ -43,14 +44,14 @@ TEST(Likelihoods, AreSumsOfLogProbabilities) {
 TEST(Likelihoods, LongContextsAreTruncatedAtTheBeginning) {
   Gpt model = make_random_model(tiny_config());
   const std::vector<TextPair> pairs{{{7, 30, 12, 5}, {9}}};
-  const auto fits = likelihoods(model, pairs, 6, at::kCPU)[0], cut = likelihoods(model, pairs, 5, at::kCPU)[0];
+  const auto fits = likelihoods(model, pairs, 6, 1, at::kCPU)[0], cut = likelihoods(model, pairs, 5, 1, at::kCPU)[0];
   EXPECT_FALSE(fits.truncated);
   EXPECT_TRUE(cut.truncated);
   EXPECT_NEAR(cut.log_prob, log_prob_by_hand(model, {1, 30, 12, 5}, 9), 1e-5);
   EXPECT_NE(cut.log_prob, fits.log_prob);
-  expect_error(ExitCode::bad_input, {"1 tokens", "context of 1"}, [&] { likelihoods(model, pairs, 1, at::kCPU); });
+  expect_error(ExitCode::bad_input, {"1 tokens", "context of 1"}, [&] { likelihoods(model, pairs, 1, 1, at::kCPU); });
   const std::vector<TextPair> nothing{{{7}, {}}};
-  expect_error(ExitCode::bad_input, {"0 tokens"}, [&] { likelihoods(model, nothing, 16, at::kCPU); });
+  expect_error(ExitCode::bad_input, {"0 tokens"}, [&] { likelihoods(model, nothing, 16, 1, at::kCPU); });
 }
 
 TEST(Likelihoods, GreedyMeansEveryTokenIsTheMostLikely) {
@@ -66,7 +67,7 @@ TEST(Likelihoods, GreedyMeansEveryTokenIsTheMostLikely) {
   auto other = greedy;
   other[1] = other[1] == 20 ? 21 : 20;
   const std::vector<TextPair> pairs{{{7, 30}, greedy}, {{7, 30}, other}};
-  const auto results = likelihoods(model, pairs, 16, at::kCPU);
+  const auto results = likelihoods(model, pairs, 16, 1, at::kCPU);
   EXPECT_TRUE(results[0].greedy);
   EXPECT_FALSE(results[1].greedy);
 }
@@ -80,9 +81,9 @@ TEST(Likelihoods, DoNotDependOnOtherTexts) {
       for (int k = 0; k < i; ++k) pair.context.push_back(3 + (7 * k + i) % 40);
       pairs.push_back(pair);
     }
-    const auto together = likelihoods(model, pairs, 32, at::kCPU);
+    const auto together = likelihoods(model, pairs, 32, 1, at::kCPU);
     for (size_t i = 0; i < pairs.size(); ++i)
-      EXPECT_EQ(likelihoods(model, {&pairs[i], 1}, 32, at::kCPU)[0].log_prob, together[i].log_prob) << i;
+      EXPECT_EQ(likelihoods(model, {&pairs[i], 1}, 32, 1, at::kCPU)[0].log_prob, together[i].log_prob) << i;
   }
 }
 
@@ -91,7 +92,7 @@ TEST(Likelihoods, NanLogitsAreAnError) {
   Gpt model = make_random_model(tiny_config());
   model->tok_emb->weight.fill_(std::nan(""));
   const std::vector<TextPair> pairs{{{7}, {5}}};
-  expect_error(ExitCode::non_finite, {}, [&] { likelihoods(model, pairs, 16, at::kCPU); });
+  expect_error(ExitCode::non_finite, {}, [&] { likelihoods(model, pairs, 16, 1, at::kCPU); });
 }
 
 TEST(EncodePair, SplitsTheWholeTextWhereTheContextEnds) {

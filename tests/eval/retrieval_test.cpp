@@ -29,13 +29,13 @@ Ids scored_targets(const RetrievalItems& items, int64_t item) {
 
 TEST(Retrieval, InductionRepeatsRandomTokens) {
   const Ids tokens = ids_between(20, 40);
-  const auto items = induction_items(tokens, 16, 5, 1);
+  const auto items = induction_items(tokens, 2, 16, 5, 1);
   ASSERT_EQ(items.inputs.sizes(), at::IntArrayRef({5, 32}));
   ASSERT_EQ(items.targets.sizes(), at::IntArrayRef({5, 15}));
   for (int64_t item = 0; item < 5; ++item) {
     const Ids sequence = whole_sequence(items, item);
     ASSERT_EQ(sequence.size(), 33u);
-    EXPECT_EQ(sequence[0], 1) << "BOS";
+    EXPECT_EQ(sequence[0], 2) << "BOS";
     const Ids first(sequence.begin() + 1, sequence.begin() + 17), second(sequence.begin() + 17, sequence.end());
     EXPECT_EQ(first, second);
     EXPECT_EQ(scored_targets(items, item), Ids(second.begin() + 1, second.end()));
@@ -80,7 +80,7 @@ TEST(Retrieval, DistancesFitTheWindow) {
 
 TEST(Retrieval, TheSeedDecidesTheItemsEverywhere) {
   const Ids tokens = ids_between(0, 1000);
-  const auto inputs = [&](uint64_t seed) { return induction_items(tokens, 8, 2, seed).inputs; };
+  const auto inputs = [&](uint64_t seed) { return induction_items(tokens, 1, 8, 2, seed).inputs; };
   EXPECT_TRUE(at::equal(inputs(1), inputs(1)));
   EXPECT_FALSE(at::equal(inputs(1), inputs(2)));
   const auto one = inputs(1).contiguous();
@@ -122,7 +122,7 @@ TEST(Retrieval, TheModelIsScoredAtTheEnd) {
   torch::NoGradGuard no_grad;
   Gpt model = make_random_model(tiny_config());
   model->train();
-  const auto items = induction_items(ids_between(2, 48), 8, 5, 3);
+  const auto items = induction_items(ids_between(2, 48), 1, 8, 5, 3);
   const auto expected = score_retrieval(model->logits(items.inputs).slice(1, 9), items.targets);
   for (const int64_t batch : {1, 3, 5, 100}) {
     const auto score = run_retrieval(model, items, batch, at::kCPU);

@@ -37,9 +37,9 @@ void expect_run(const std::string& arguments, int code, const std::vector<std::s
 
 TEST(PrepareData, Help) {
   expect_run("--help", 0, {"tokenizer", "tokenize", "verify", "inspect"});
-  expect_run("tokenizer --help", 0, {"--input", "--vocab-size", "1024", "--output"});
-  expect_run("tokenize --help", 0, {"--input", "--val-docs", "--val-fraction", "--shard-tokens", "--force"});
-  expect_run("verify --help", 0, {"--path", "--tokenizer-path"});
+  expect_run("tokenizer --help", 0, {"--input", "--vocab-size", "1024", "--output", "--normalization"});
+  expect_run("tokenize --help", 0, {"--input", "--val-docs", "--val-fraction", "--shard-tokens", "--force", "--byte-count"});
+  expect_run("verify --help", 0, {"--path", "--tokenizer-path", "--byte-count"});
   expect_run("inspect --help", 0, {"--offset", "--tokens"});
 }
 

@@ -17,6 +17,8 @@ namespace fs = std::filesystem;
 using testing::expect_error;
 using testing::TempFolder;
 
+constexpr int kBosId = 1;  // of the tokenizers here
+
 std::vector<uint16_t> shard_tokens(const fs::path& path) {
   const Shard shard(path);
   return {shard.tokens().begin(), shard.tokens().end()};
@@ -32,7 +34,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 /// The shards' documents, decoded.
 std::vector<std::string> decoded_documents(const std::vector<uint16_t>& tokens, const Tokenizer& tokenizer) {
   std::vector<std::string> texts;
-  auto starts = document_starts(tokens);
+  auto starts = document_starts(tokens, kBosId);
   starts.push_back(static_cast<int64_t>(tokens.size()));
   for (size_t i = 0; i + 1 < starts.size(); ++i) {
     texts.push_back(tokenizer.decode({tokens.begin() + starts[i] + 1, tokens.begin() + starts[i + 1]}));
@@ -126,12 +128,12 @@ TEST_F(Prepare, FractionSplitDependsOnTheTextAlone) {
 TEST_F(Prepare, NoValidationOnRequest) {
   options.val_docs = 0;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), std::vector<std::string>{"fineweb_train_000000.bin"});
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
   options.val_docs.reset();
   options.val_fraction = 0.0;
   options.force = true;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), std::vector<std::string>{"fineweb_train_000000.bin"});
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
 }
 
 TEST_F(Prepare, ImpossibleSplits) {
@@ -168,7 +170,7 @@ TEST_F(Prepare, EmptyDocumentsAreABos) {
   options.val_docs = 0;
   tokenize(options);
   const auto tokens = shard_tokens(out("fineweb_train_000000.bin"));
-  EXPECT_EQ(document_starts(tokens).size(), 3u);
+  EXPECT_EQ(document_starts(tokens, kBosId).size(), 3u);
   EXPECT_EQ(tokens[1], 1);
   EXPECT_EQ(tokens.back(), 1);
 }
@@ -215,7 +217,7 @@ TEST_F(Prepare, InspectShowsDocuments) {
     inspect_shard(shard, options.tokenizer_path, offset, count);
     return ::testing::internal::GetCapturedStdout();
   };
-  const auto second = document_starts(shard_tokens(shard))[1];
+  const auto second = document_starts(shard_tokens(shard), kBosId)[1];
   const std::string all = output_of(0, 1000);
   EXPECT_NE(all.find("version 1, " + std::to_string(size) + " tokens, 2 documents"), std::string::npos) << all;
   EXPECT_NE(all.find("[token 0, document 1] the river\n"), std::string::npos) << all;
@@ -268,7 +270,7 @@ TEST(TrainTokenizer, LongDocumentsAreLeftOutOrSplit) {
   std::string unbroken;  // no space to cut at, and no character boundary at the limit
   for (int i = 0; i < 3000; ++i) unbroken += i % 2 == 0 ? "\xe2\x82\xac" : "\xc3\xa9";
   testing::write_file(folder / "long.txt", "z" + unbroken);
-  options.vocab_size = 262;
+  options.vocab_size = 263;
   train_tokenizer(options);
   EXPECT_NE(testing::read_file(folder / "x.vocab").find("\xe2\x82\xac"), std::string::npos);
   EXPECT_EQ(testing::read_file(folder / "x.vocab").find("\xef\xbf\xbd"), std::string::npos) << "a character was cut in two";
@@ -312,7 +314,7 @@ TEST(PrepareReference, ReproducesThePublishedShards) {
   tokenize(options);
   const auto written = shard_tokens(folder / "out/fineweb_val_000000.bin");
   const auto published = shard_tokens(fineweb / "sp1024/fineweb_val_head.bin");
-  const auto starts = document_starts(published);
+  const auto starts = document_starts(published, kBosId);
   ASSERT_EQ(starts.size(), 902u);
   ASSERT_EQ(static_cast<int64_t>(written.size()), starts.back());
   EXPECT_TRUE(std::equal(written.begin(), written.end(), published.begin()));

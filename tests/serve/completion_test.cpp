@@ -1,6 +1,7 @@
 #include "pgolf/serve/completion.h"
 
 #include "support.h"
+#include "support/tokenizers.h"
 
 namespace pgolf::testing {
 namespace {
@@ -50,6 +51,20 @@ TEST_F(Completions, KeepTheBlankBetweenPromptAndText) {
   const auto result = complete(prompt, {all.begin() + static_cast<std::ptrdiff_t>(prompt.size()), all.end()});
   EXPECT_EQ(result.text, " river walks");
   EXPECT_EQ(result.finish_reason, "stop");  // the document's end
+}
+
+TEST_F(Completions, EndAtBosAndEosOfTheTokenizer) {
+  EXPECT_EQ(complete({}, {7, 2, 7}).finish_reason, "stop");
+  const Tokenizer other(
+      train_sentencepiece(normalized_texts(), {{"pad_id", "0"}, {"unk_id", "1"}, {"bos_id", "3"}, {"eos_id", "2"}}),
+      "other.model");
+  for (const int end : {2, 3}) {
+    ScriptedModel model({300, 301, end, 302});
+    Completion completion(model, other, request_, {}, /*seed=*/1);
+    while (!completion.done()) completion.step();
+    EXPECT_EQ(completion.finish_reason(), "stop");
+    EXPECT_EQ(completion.new_tokens(), 3);
+  }
 }
 
 TEST_F(Completions, EndAtTheirLength) {

@@ -11,8 +11,8 @@ namespace {
 TEST(GptLanguageModel, ScoresPromptsAsLikelihoodsDoes) {
   Gpt gpt = make_random_model(tiny_config());
   const std::vector<TextPair> pairs{{{7, 30, 12}, {5, 9}}, {{7}, {30, 12, 5, 9, 11}}};
-  const auto expected = likelihoods(gpt, pairs, 16, at::kCPU);
-  const auto model = make_language_model(gpt, 16, at::kCPU);
+  const auto expected = likelihoods(gpt, pairs, 16, 1, at::kCPU);
+  const auto model = make_language_model(gpt, 16, 1, at::kCPU);
   for (size_t i = 0; i < pairs.size(); ++i) {
     auto ids = pairs[i].context;
     ids.insert(ids.end(), pairs[i].continuation.begin(), pairs[i].continuation.end());
@@ -26,7 +26,7 @@ TEST(GptLanguageModel, ScoresPromptsAsLikelihoodsDoes) {
 
 TEST(GptLanguageModel, BosOfTheClientHasNoScore) {
   Gpt gpt = make_random_model(tiny_config());
-  const auto model = make_language_model(gpt, 16, at::kCPU);
+  const auto model = make_language_model(gpt, 16, 1, at::kCPU);
   const auto with = model->begin({1, 7, 30}, {})->score_prompt(2), without = model->begin({7, 30}, {})->score_prompt(2);
   ASSERT_EQ(with.size(), 3u);
   EXPECT_FALSE(with[0].known);
@@ -49,14 +49,14 @@ TEST(GptLanguageModel, DrawsAsGenerateDoes) {
   options.temperature = 1.3;
   options.top_p = 0.9;
   const auto expected = generate(gpt, {1, 7, 30}, options, at::kCPU);
-  const auto text = make_language_model(gpt, 8, at::kCPU)->begin({7, 30}, options);
+  const auto text = make_language_model(gpt, 8, 1, at::kCPU)->begin({7, 30}, options);
   for (const int id : expected) EXPECT_EQ(text->next(0).id, id);
   ASSERT_GT(expected.size(), 10u);
 }
 
 TEST(GptLanguageModel, ScoringFirstChangesNothingOfWhatIsDrawn) {
   Gpt gpt = make_random_model(tiny_config());
-  const auto model = make_language_model(gpt, 16, at::kCPU);
+  const auto model = make_language_model(gpt, 16, 1, at::kCPU);
   SamplingOptions greedy;
   greedy.temperature = 0;
   const auto plain = model->begin({7, 30}, greedy), scored = model->begin({7, 30}, greedy);

@@ -1,6 +1,7 @@
 #include "pgolf/serve/request.h"
 
 #include "support.h"
+#include "support/tokenizers.h"
 
 namespace pgolf::testing {
 namespace {
@@ -165,6 +166,23 @@ TEST_F(Request, TokenizeKnowsTheNamesOfBosAndEos) {
   EXPECT_EQ(parse_detokenize_request(json{{"tokens", plain}}.dump(), tokenizer_), plain);
   EXPECT_THROW(parse_detokenize_request(R"({"tokens":[320]})", tokenizer_), ApiError);
   EXPECT_THROW(parse_detokenize_request("{}", tokenizer_), ApiError);
+}
+
+TEST_F(Request, SpecialIdsAreTheTokenizers) {
+  const Tokenizer other(
+      train_sentencepiece(
+          normalized_texts(),
+          {{"pad_id", "0"}, {"unk_id", "1"}, {"bos_id", "3"}, {"eos_id", "2"}, {"bos_piece", "<doc>"}, {"eos_piece", "</doc>"}}),
+      "other.model");
+  const auto ids = [&](const json& body) { return parse_tokenize_request(body.dump(), other); };
+  EXPECT_EQ(ids({{"prompt", "<doc>"}}), std::vector<int>{3});
+  EXPECT_EQ(ids({{"prompt", "</doc>"}}), std::vector<int>{2});
+  EXPECT_EQ(ids({{"prompt", "<s>"}}), other.encode("<s>")) << "only text here";
+  EXPECT_EQ(ids({{"prompt", "the"}, {"add_special_tokens", true}}).front(), 3);
+  const auto prompt_of = [](int first) { return json{{"prompt", std::vector<int>{first, 9, 9, 9}}}.dump(); };
+  const RequestLimits four{.context = 4, .max_tokens = 100, .max_choices = 4};
+  EXPECT_EQ(parse_completion_request(prompt_of(3), "tiny", other, four).prompts[0].size(), 4u);
+  EXPECT_THROW(parse_completion_request(prompt_of(1), "tiny", other, four), ApiError) << "BOS comes before it";
 }
 
 }  // namespace

@@ -88,6 +88,7 @@ TEST_F(ServerTest, DescribesItself) {
   EXPECT_EQ(model["max_model_len"], 64);
   EXPECT_EQ(get("/v1/models/tiny").body, model);
   EXPECT_EQ(get("/v1/models/other").status, 404);
+  EXPECT_EQ(get("/tokenizer_info").body["bos_token"], "<s>");
   EXPECT_EQ(get("/tokenizer_info").body["eos_token"], "</s>");
   EXPECT_NE(get("/").text.find("<!DOCTYPE html>"), std::string::npos);
 }

@@ -6,7 +6,6 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "pgolf/data/document_index.h"
 #include "pgolf/serve/language_model.h"
 #include "support/dataset.h"
 

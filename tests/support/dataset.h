@@ -3,13 +3,15 @@
 
 #include <random>
 
-#include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/prepare.h"
 #include "support/files.h"
 
 namespace pgolf::testing {
+
+/// Of the tokenizers that train_tokenizer() makes.
+inline constexpr uint16_t kBosId = 1;
 
 /// The same seed gives the same text.
 inline std::string made_up_text(unsigned seed, int words) {

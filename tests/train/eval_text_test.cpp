@@ -66,6 +66,7 @@ TEST_F(EvalText, ThePrintedTextIsTheDecodedOne) {
   options.top_k = 100;
   options.top_p = 0.9;
   options.context = kContext;
+  options.ends = tokenizer.document_ends();
   for (const int id : generate(model, ids, options, at::kCPU)) ids.push_back(id);
   EXPECT_EQ(result.out, "[3] " + tokenizer.decode(ids) + "\n");
   EXPECT_NE(result.err.find("tokens/s"), std::string::npos) << result.err;
@@ -150,7 +151,7 @@ TEST_F(EvalChoices, JsonLinesAndSamplesAreThoseOfTheScorer) {
     Gpt model = build_model(read_model_file(path), at::kFloat, OpsPath::fast, at::kCPU);
     for (const char* name : {"gap", "pick"}) {
       const auto task = read_choice_task(folder_ / "tasks" / (std::string(name) + ".jsonl"), {}, 0);
-      const auto scores = likelihoods(model, encode_task(task, tokenizer), kContext, at::kCPU);
+      const auto scores = likelihoods(model, encode_task(task, tokenizer), kContext, kBosId, at::kCPU);
       const auto expected = summarize(task, scores);
       const auto row = std::find_if(rows.begin(), rows.end(), [&](const nlohmann::json& line) {
         return line.at("task") == name && line.at("checkpoint") == path.string();

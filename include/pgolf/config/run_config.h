@@ -8,6 +8,7 @@
 
 #include "pgolf/artifact/model_format.h"
 #include "pgolf/config/block_order.h"
+#include "pgolf/config/byte_counting.h"
 #include "pgolf/config/enum_text.h"
 #include "pgolf/config/mlp_kind.h"
 #include "pgolf/config/ops_path.h"
@@ -100,6 +101,7 @@ struct DataConfig {
   int train_seq_len = 1024;
   int64_t val_batch_size = 524'288;  ///< tokens, over all ranks and micro-steps
   int64_t eval_tokens = 0;           ///< validation tokens scored; 0 = all
+  ByteCounting byte_counting = ByteCounting::rule;
 
   std::string train_files() const { return data_path + "/fineweb_train_*.bin"; }
   std::string val_files() const { return data_path + "/fineweb_val_*.bin"; }

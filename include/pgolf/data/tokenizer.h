@@ -1,6 +1,7 @@
 // A SentencePiece model. Encodes and decodes like Python's SentencePieceProcessor.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -8,6 +9,15 @@
 #include <vector>
 
 namespace pgolf {
+
+/// What stands for a space in pieces, U+2581. A text's own U+2581 is encoded like a space, and lost.
+inline constexpr std::string_view kBlank = "\u2581";
+
+/// A piece with a space for every kBlank.
+std::string with_spaces(std::string piece);
+
+/// The space that encoding adds to a text, which decoding takes off again.
+enum class DummyBlank { none, first, last };
 
 /// Immutable after construction; all members may be called from several threads at once.
 class Tokenizer {
@@ -23,6 +33,11 @@ class Tokenizer {
   const std::filesystem::path& path() const { return path_; }
   int vocab_size() const;
   int bos_id() const;  ///< -1 if the model has none
+  int eos_id() const;  ///< -1 if the model has none
+  /// bos_id(). Error(bad_input) if the model has none.
+  int required_bos_id() const;
+  /// The ids that end a text when a model samples them, BOS and EOS; those that exist.
+  std::vector<int> document_ends() const;
 
   /// Ids of the text's pieces, without BOS or EOS. The model's own normalization comes first: line ends and
   /// runs of whitespace become one space, and bytes that are not UTF-8 become U+FFFD.
@@ -30,10 +45,17 @@ class Tokenizer {
   /// Control ids (pad, BOS, EOS) decode to nothing. Error(bad_input) if an id is not in the vocabulary.
   std::string decode(const std::vector<int>& ids) const;
 
+  /// The text as encode() splits it, normalized, with kBlank for spaces and with the dummy blank.
+  std::string normalize(std::string_view text) const;
+  /// Bytes of the normalized text, with spaces as one byte, that encode() turns into unknown pieces.
+  int64_t unknown_bytes(std::string_view text) const;
+  DummyBlank dummy_blank() const;
+
   /// These need 0 <= id < vocab_size().
   const std::string& id_to_piece(int id) const;
   float score(int id) const;
   bool is_byte(int id) const;
+  unsigned char byte_of(int id) const;  ///< of a byte piece: "<0xE2>" is 0xE2
   bool is_control(int id) const;
   bool is_unknown(int id) const;
   bool is_unused(int id) const;
@@ -43,6 +65,9 @@ class Tokenizer {
 
  private:
   struct Model;
+  /// encode() as pieces: unknown ones are the text that they stand for.
+  std::vector<std::string> spellings(std::string_view text) const;
+
   std::filesystem::path path_;
   std::unique_ptr<Model> model_;
 };

@@ -48,11 +48,12 @@ class Continuation {
 
 struct GenerateOptions : SamplingOptions {
   int max_new_tokens = 64;
-  int context = 1024;    ///< maximum tokens the model sees, see Continuation
-  bool kv_cache = true;  ///< see Continuation::keep
+  int context = 1024;     ///< maximum tokens the model sees, see Continuation
+  bool kv_cache = true;   ///< see Continuation::keep
+  std::vector<int> ends;  ///< ids that end the text, Tokenizer::document_ends()
 };
 
-/// Continues prompt (at least one id) and returns only the new ids. Ends early before a second BOS (id 1), or when on_token,
+/// Continues prompt (at least one id) and returns only the new ids. Ends early before one of the ends, or when on_token,
 /// which is called with each new id and may be empty, returns false.
 std::vector<int> generate(Gpt& model, const std::vector<int>& prompt, const GenerateOptions& options, const at::Device& device,
                           const std::function<bool(int id)>& on_token = {});

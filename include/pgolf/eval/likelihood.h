@@ -13,9 +13,9 @@
 
 namespace pgolf {
 
-/// Model input for ids, for a model trained on windows of `context` tokens: BOS (id 1), as at the start of documents in training,
+/// Model input for ids, for a model trained on windows of `context` tokens: BOS, as at the start of documents in training,
 /// then the last context-1 ids. Ids that already begin with BOS and fit into the context are returned unchanged.
-std::vector<int64_t> model_input(std::span<const int> ids, int context);
+std::vector<int64_t> model_input(std::span<const int> ids, int context, int bos_id);
 
 /// Log-softmax, in float32, of the logits after input[first], input[first + 1], ... input.back(): [input.size() - first, V] on
 /// the CPU. Row i is for the token that follows input[first + i].
@@ -38,7 +38,7 @@ struct Likelihood {
 
 /// Likelihoods of the continuations given their contexts. A continuation must have 1 to context-1 tokens, otherwise
 /// Error(bad_input). progress: called with the number done; may be empty.
-std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs, int context, const at::Device& device,
-                                    const std::function<void(int64_t done)>& progress = {});
+std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs, int context, int bos_id,
+                                    const at::Device& device, const std::function<void(int64_t done)>& progress = {});
 
 }  // namespace pgolf

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/config/byte_counting.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/model_io/model_file.h"
 
@@ -19,6 +20,7 @@ struct MeasureOptions {
   int retrieval_items = 32;       ///< per task, length and distance; 0 = none
   int probe_windows = 4;          ///< for attention; 0 = none
   int64_t seed = 1337;            ///< of the retrieval tasks
+  ByteCounting byte_counting = ByteCounting::rule;
   at::Device device = at::kCPU;
   /// Called with what is being measured and how much of it is done; may be empty.
   std::function<void(const std::string& what, int64_t done, int64_t total)> progress;

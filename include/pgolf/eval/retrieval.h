@@ -29,7 +29,7 @@ std::vector<int64_t> ordinary_tokens(const Tokenizer& tokenizer);
 /// BOS r_1 .. r_n r_1 .. r_n, where n is the distance and the r are drawn uniformly from tokens. r_2 .. r_n of the second copy
 /// are scored: each occurred n positions earlier, after the same token. The copy's first token cannot be predicted.
 /// Drawn with std::mt19937_64 only, so results are portable. T = 2 distance.
-RetrievalItems induction_items(std::span<const int64_t> tokens, int64_t distance, int64_t items, uint64_t seed);
+RetrievalItems induction_items(std::span<const int64_t> tokens, int bos_id, int64_t distance, int64_t items, uint64_t seed);
 
 /// Windows of text whose tokens are overwritten in two places: at the end by a marker of 4 tokens and a key of 4, and by the same
 /// eight `distance` tokens before that. Marker and key are drawn from tokens for every item. The key at the end is scored.

@@ -53,6 +53,7 @@ class Completion {
   std::vector<int> prompt_;
   std::unique_ptr<TextInProgress> text_;
   TextStream stream_;
+  std::vector<int> ends_;  ///< ids that end the document
   bool echo_;
   size_t characters_ = 0;  ///< of the prompt and all text so far
   std::string held_text_;

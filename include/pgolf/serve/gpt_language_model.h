@@ -9,6 +9,6 @@
 namespace pgolf {
 
 /// Scores prompts like likelihoods() (pgolf/eval/likelihood.h), bit for bit; samples text like generate().
-std::unique_ptr<LanguageModel> make_language_model(Gpt model, int context, const at::Device& device);
+std::unique_ptr<LanguageModel> make_language_model(Gpt model, int context, int bos_id, const at::Device& device);
 
 }  // namespace pgolf

@@ -25,7 +25,7 @@ class TextInProgress {
 
   /// One score for each id of the prompt, given BOS and the ids before it. Call before the first next().
   virtual std::vector<TokenScore> score_prompt(int top) = 0;
-  /// Samples a token and adds it to the text. BOS marks the end of the document; do not continue after it.
+  /// Samples a token and adds it to the text. BOS and EOS end the document; do not continue after them.
   virtual TokenScore next(int top) = 0;
 };
 

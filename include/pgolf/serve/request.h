@@ -36,7 +36,8 @@ struct CompletionRequest {
 CompletionRequest parse_completion_request(std::string_view body, const std::string& model_name, const Tokenizer& tokenizer,
                                            const RequestLimits& limits);
 
-/// POST /tokenize {"prompt":text,"add_special_tokens":bool}. A text that is just "<s>" or "</s>" is that one token.
+/// POST /tokenize {"prompt":text,"add_special_tokens":bool}. A text that is just the name of BOS or EOS, "<s>"
+/// or "</s>" as a rule, is that one token.
 std::vector<int> parse_tokenize_request(std::string_view body, const Tokenizer& tokenizer);
 /// POST /detokenize {"tokens":[ids]}.
 std::vector<int> parse_detokenize_request(std::string_view body, const Tokenizer& tokenizer);

@@ -5,7 +5,6 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <span>
 
 #include "pgolf/data/validation_set.h"
 #include "pgolf/model/gpt.h"
@@ -27,8 +26,7 @@ class EvaluationMode {
 };
 
 struct Windows {
-  at::Tensor inputs, targets;        ///< [count, seq_len] int64
-  std::span<const uint16_t> tokens;  ///< count * seq_len + 1: inputs are all but the last, targets all but the first
+  at::Tensor inputs, targets;  ///< [count, seq_len] int64
 };
 
 /// Windows first .. first + count - 1 of a set made for seq_len.
@@ -39,7 +37,7 @@ inline Windows read_windows(const ValidationSet& validation, int64_t seq_len, in
   auto ids = torch::empty({targets + 1}, torch::kLong);
   std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>());
   ids = ids.to(device);
-  return {ids.narrow(0, 0, targets).view({count, seq_len}), ids.narrow(0, 1, targets).view({count, seq_len}), tokens};
+  return {ids.narrow(0, 0, targets).view({count, seq_len}), ids.narrow(0, 1, targets).view({count, seq_len})};
 }
 
 }  // namespace pgolf

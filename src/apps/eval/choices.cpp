@@ -153,6 +153,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
   check_writable("LOG_SAMPLES", samples);
   const auto tasks = read_tasks(patterns, style, limit);
   const Tokenizer tokenizer(common.tokenizer_path);
+  const int bos_id = tokenizer.required_bos_id();
   std::vector<std::vector<TextPair>> pairs;
   for (const auto& task : tasks) pairs.push_back(encode_task(task, tokenizer));
   const Runtime runtime = start_runtime(common.runtime);
@@ -164,8 +165,8 @@ ExitCode run_choices(int argc, const char* const* argv) {
     Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
     for (size_t i = 0; i < tasks.size(); ++i) {
       Progress bar(tasks[i].name, static_cast<int64_t>(pairs[i].size()));
-      const auto scores =
-          likelihoods(model, pairs[i], file.stored.train_seq_len, runtime.device, [&](int64_t done) { bar.update(done); });
+      const auto scores = likelihoods(model, pairs[i], file.stored.train_seq_len, bos_id, runtime.device,
+                                      [&](int64_t done) { bar.update(done); });
       bar.finish();
       by_task[i].push_back({path, &tasks[i], summarize(tasks[i], scores), file.assumed, file.overrides});
       if (!samples.empty()) sample_text += json_lines(sample_rows(path, tasks[i], pairs[i], scores));

@@ -125,6 +125,11 @@ void add_validation_files(OptionTable& table, ValidationFiles& files) {
   val_files.default_text = "none";
   table.add("DATA_PATH", data_path, "", "Folder with the validation shards, fineweb_val_*.bin.");
   table.add("VAL_FILES", val_files, "", "Validation shards as a quoted shell pattern, instead of DATA_PATH.");
+  table.add("BYTE_COUNT", bind::choice(&files.byte_counting), "", kByteCountHelp);
+}
+
+void add_override(ByteCounting counting, std::vector<std::string>& overrides) {
+  if (counting != ByteCounting::rule) overrides.push_back(std::string("BYTE_COUNT=") + enum_text(counting));
 }
 
 void add_common(OptionTable& table, Common& common) {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/config/byte_counting.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/rope_options.h"
 #include "pgolf/model_io/model_file.h"
@@ -33,15 +34,19 @@ struct Common {
 /// Adds all of the above to the table.
 void add_common(OptionTable& table, Common& common);
 
-/// Where the validation tokens are: fineweb_val_*.bin in a folder, or a shell pattern.
+/// Where the validation tokens are: fineweb_val_*.bin in a folder, or a shell pattern. And how their bytes are counted.
 struct ValidationFiles {
   std::string data_path, val_files;
+  ByteCounting byte_counting = ByteCounting::rule;
 
   /// The environment's DATA_PATH if neither is given. Error(usage) if that is not set either, or if both are given.
   std::string pattern() const;
 };
 
 void add_validation_files(OptionTable& table, ValidationFiles& files);
+
+/// Lists BYTE_COUNT among a result's overrides unless it is the default.
+void add_override(ByteCounting counting, std::vector<std::string>& overrides);
 
 /// Adds only the options for what a file may not store.
 void add_file_defaults(OptionTable& table, FileDefaults& defaults);

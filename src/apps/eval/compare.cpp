@@ -11,6 +11,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
+#include "pgolf/data/byte_check.h"
 #include "pgolf/data/tokenizer.h"
 #include "results.h"
 
@@ -197,10 +198,12 @@ ExitCode run_compare(int argc, const char* const* argv) {
   report.assumed_a = a.assumed;
   report.assumed_b = b.assumed;
   report.overrides = a.overrides;
+  add_override(files.byte_counting, report.overrides);
   report.tensors = compare_tensors(a, b, list_contents(open_model_container(a.path), report.path_a),
                                    list_contents(open_model_container(b.path), report.path_b), &report.no_tensors);
   const ValidationSet validation(val_files, report.seq_len, eval_tokens, vocab_size);
-  const ByteCounts byte_counts(tokenizer, vocab_size);
+  const ByteCounts byte_counts(tokenizer, vocab_size, files.byte_counting);
+  warn_of_byte_counts(tokenizer, files.byte_counting, validation.tokens());
   Gpt model_a = build_model(a, runtime.dtype, common.runtime.ops, runtime.device);
   Gpt model_b = build_model(b, runtime.dtype, common.runtime.ops, runtime.device);
   Progress bar("comparing", validation.sequences());

@@ -10,7 +10,6 @@
 #include "common.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
-#include "pgolf/data/document_index.h"
 #include "pgolf/data/text_stream.h"
 
 namespace pgolf {
@@ -111,7 +110,8 @@ ExitCode run_generate(int argc, const char* const* argv) {
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
   options.context = file.stored.train_seq_len;
-  std::vector<int> ids{kBosId};
+  options.ends = tokenizer.document_ends();
+  std::vector<int> ids{tokenizer.required_bos_id()};
   for (const int id : tokenizer.encode(prompt)) ids.push_back(id);
   for (int i = 0; i < num_samples; ++i, ++options.seed) print_sample(model, tokenizer, ids, options, runtime.device);
   return ExitCode::ok;

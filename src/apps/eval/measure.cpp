@@ -12,6 +12,8 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/config/evaluation_lengths.h"
+#include "pgolf/data/byte_check.h"
+#include "pgolf/data/validation_set.h"
 #include "pgolf/run/record_file.h"
 #include "results.h"
 
@@ -121,8 +123,11 @@ ExitCode run_measure(int argc, const char* const* argv) {
   const Tokenizer tokenizer(common.tokenizer_path);
   const ModelFile file = read_model(checkpoint, common, options_given);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  const auto validation = ValidationSet::whole(options.val_files, 0, file.stored.model.vocab_size);
+  warn_of_byte_counts(tokenizer, files.byte_counting, validation.tokens());
   options.seq_lens = evaluation_lengths(seq_lens, file.stored.train_seq_len);
   options.device = runtime.device;
+  options.byte_counting = files.byte_counting;
   Bars bars;
   options.progress = [&bars](const std::string& what, int64_t done, int64_t total) { bars.update(what, done, total); };
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);

@@ -15,6 +15,7 @@
 #include "pgolf/base/text.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/config/test_time_training.h"
+#include "pgolf/data/byte_check.h"
 #include "pgolf/data/validation_set.h"
 #include "pgolf/train/test_time_training.h"
 #include "results.h"
@@ -32,6 +33,7 @@ struct ScoreCommand {
   TestTimeTraining ttt;
   bool by_position = false;
   Format form = Format::text;
+  ByteCounting byte_counting = ByteCounting::rule;
 };
 
 /// One model at one length.
@@ -232,7 +234,8 @@ class Scorer {
   Row score_length(const std::string& path, const ModelFile& file, std::vector<Gpt>& models, int seq_len) {
     const ModelConfig& config = file.stored.model;
     const ValidationSet validation = stream_of(command_, seq_len, config.vocab_size);
-    const ByteCounts byte_counts(tokenizer_, config.vocab_size);
+    const ByteCounts byte_counts(tokenizer_, config.vocab_size, command_.byte_counting);
+    if (rows_.empty()) warn_of_byte_counts(tokenizer_, command_.byte_counting, validation.tokens());
     ScoreOptions options;
     options.seq_len = seq_len;
     options.stride = command_.stride > 0 ? command_.stride : seq_len;
@@ -257,6 +260,7 @@ class Scorer {
     row.stream_sha256 = sha256_hex(std::as_bytes(validation.tokens()));
     row.assumed = file.assumed;
     row.overrides = file.overrides;
+    add_override(command_.byte_counting, row.overrides);
     if (command_.by_position) row.positions = by_position(score, seq_len);
     if (command_.by_document > 0) {
       documents_ = by_document(score, validation.tokens(), byte_counts, tokenizer_.bos_id());
@@ -362,6 +366,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   if (command.ttt.enabled && !command.devices.empty())
     throw Error(ExitCode::usage, "TTT_ENABLED trains one model on one device", "leave DEVICES out");
   command.val_files = files.pattern();
+  command.byte_counting = files.byte_counting;
   if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT cannot be used with FORMAT=text", "use --format table, md, csv or jsonl");
   check_writable("OUTPUT", command.output);

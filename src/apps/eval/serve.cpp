@@ -60,7 +60,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
   const Tokenizer tokenizer(common.tokenizer_path);
   tokenizer.require_vocab_size(file.stored.model.vocab_size);
   const auto model = make_language_model(build_model(file, runtime.dtype, common.runtime.ops, runtime.device),
-                                         file.stored.train_seq_len, runtime.device);
+                                         file.stored.train_seq_len, tokenizer.required_bos_id(), runtime.device);
   // The server computes on another thread, whose stream does not wait for this one's.
   synchronize(runtime.device);
   Server server(*model, tokenizer, options);

@@ -1,0 +1,258 @@
+// The bytes that tokens count against those of the text, and what is said about tokenizers that do not fit the shards.
+#include "pgolf/prepare/byte_report.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "data/fixtures.h"
+#include "pgolf/data/shard.h"
+#include "support/tokenizers.h"
+
+namespace pgolf {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::expect_error;
+using testing::normalized_texts;
+using testing::SentencePieceOptions;
+using testing::TempFolder;
+using testing::train_sentencepiece;
+
+void expect_parts(const std::string& text, const std::vector<std::string>& parts) {
+  for (const auto& part : parts) EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is not in: " << text;
+}
+
+/// What body prints on standard error.
+std::string errors_of(const std::function<void()>& body) {
+  ::testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStdout();
+  std::string failure;
+  try {
+    body();
+  } catch (const Error& e) {
+    failure = e.what();
+  }
+  ::testing::internal::GetCapturedStdout();
+  EXPECT_EQ(failure, "");
+  return ::testing::internal::GetCapturedStderr();
+}
+
+int64_t bytes_of(const std::vector<std::string>& texts) {
+  int64_t bytes = 0;
+  for (const auto& text : texts) bytes += static_cast<int64_t>(text.size());
+  return bytes;
+}
+
+class ByteReport : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    write(texts);
+    options.inputs = {folder / "docs.jsonl"};
+    options.tokenizer_path = folder / "t.model";
+    options.out_dir = folder / "out";
+    options.val_docs = 3;
+    options.force = true;
+  }
+  void write(const std::vector<std::string>& documents) {
+    std::string lines;
+    for (const auto& text : documents) lines += nlohmann::json{{"text", text}}.dump() + "\n";
+    testing::write_file(folder / "docs.jsonl", lines);
+  }
+  void use(const std::string& model) const { testing::write_file(folder / "t.model", model); }
+  std::string verified(ByteCounting counting = ByteCounting::rule) const {
+    ::testing::internal::CaptureStdout();
+    verify_shards({options.out_dir}, options.tokenizer_path, counting);
+    const std::string all = ::testing::internal::GetCapturedStdout();
+    return all.substr(all.find("total files"));
+  }
+  std::string true_bytes() const { return "bytes:" + with_commas(bytes_of(texts)) + " "; }
+
+  TempFolder folder;
+  TokenizeOptions options;
+  std::vector<std::string> texts = normalized_texts(2, 60);
+};
+
+TEST_F(ByteReport, IsSilentWhereTheRuleIsRight) {
+  use(train_sentencepiece(texts));
+  EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
+  expect_parts(verified(), {true_bytes()});
+  EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "");
+}
+
+TEST_F(ByteReport, WarnsOfASmallDifference) {
+  const std::string model = train_sentencepiece(texts, {{"split_by_whitespace", "false"}, {"vocab_size", "345"}});
+  use(model);
+  const std::string total = with_commas(bytes_of(texts));
+  const std::string warning = errors_of([&] { tokenize(options); });
+  expect_parts(warning, {"warning: ", "t.model", "the text has " + total, "go across a space", "--byte-count decoded"});
+  EXPECT_EQ(verified().find(true_bytes()), std::string::npos) << "upstream's rule stays the default";
+  expect_parts(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), {"warning: ", "that have " + total});
+
+  options.byte_counting = ByteCounting::decoded;
+  EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
+  expect_parts(verified(ByteCounting::decoded), {true_bytes()});
+}
+
+TEST_F(ByteReport, FailsWhereTheCountIsPlainlyWrong) {
+  use(train_sentencepiece(texts, {{"treat_whitespace_as_suffix", "true"}}));
+  expect_error(
+      ExitCode::bad_input,
+      {"t.model: the tokens count", "but the text has " + with_commas(bytes_of(texts)), "end in a space", "--byte-count decoded"},
+      [&] { tokenize(options); });
+  EXPECT_TRUE(fs::is_empty(options.out_dir));
+  options.byte_counting = ByteCounting::decoded;
+  EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
+  expect_parts(verified(ByteCounting::decoded), {true_bytes()});
+}
+
+TEST_F(ByteReport, ALoneSpaceThatIsMissing) {
+  // Few pieces, so that most spaces are not part of a word's.
+  use(testing::without_lone_space(train_sentencepiece(texts, {{"add_dummy_prefix", "false"}, {"vocab_size", "305"}})));
+  expect_error(ExitCode::bad_input, {"no piece is a lone space", "the text has " + with_commas(bytes_of(texts))},
+               [&] { tokenize(options); });
+  options.byte_counting = ByteCounting::decoded;
+  EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
+  expect_parts(verified(ByteCounting::decoded), {true_bytes()});
+}
+
+TEST_F(ByteReport, UnknownCharactersCountNothing) {
+  use(train_sentencepiece(texts, {{"byte_fallback", "false"}, {"vocab_size", "100"}}));
+  EXPECT_EQ(errors_of([&] { tokenize(options); }), "") << "all characters have pieces";
+  auto documents = texts;
+  documents[0] += "\u8fdc\u8fd9";
+  write(documents);
+  expect_parts(errors_of([&] { tokenize(options); }), {"warning: ", "6 bytes of unknown characters count 0", "byte fallback"});
+  expect_parts(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), {"no byte fallback: 1 of"});
+  for (auto& text : documents) text += "\u8fdc\u8fd9\u8fdc\u8fd9\u8fdc\u8fd9\u8fdc\u8fd9";
+  write(documents);
+  for (const auto counting : {ByteCounting::rule, ByteCounting::decoded}) {
+    options.byte_counting = counting;
+    expect_error(ExitCode::bad_input, {"unknown characters count 0", "byte fallback"}, [&] { tokenize(options); });
+  }
+}
+
+TEST_F(ByteReport, NormalizationIsOnlyWarnedOf) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  for (auto& text : documents) text = "   " + text + "\n\n\uff0c\uff0c\uff0c\uff0c\uff0c\uff0c\uff0c\uff0c";
+  write(documents);
+  const std::string total = with_commas(bytes_of(documents));
+  expect_parts(errors_of([&] { tokenize(options); }),
+               {"warning: ", "the text has " + total, "normalizes the text to ", "--normalization identity"});
+  EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "") << "the pieces are fine";
+}
+
+TEST_F(ByteReport, ATokenizerWithoutBosMakesNoShards) {
+  use(train_sentencepiece(texts, {{"pad_id", "-1"}, {"unk_id", "0"}, {"bos_id", "-1"}, {"eos_id", "-1"}}));
+  expect_error(ExitCode::bad_input, {"t.model has no BOS"}, [&] { tokenize(options); });
+}
+
+/// Texts of ideographs: one after the other, with `every` of them between two spaces; 0: no space at all.
+std::vector<std::string> ideographs(size_t every) {
+  std::mt19937 random(5);
+  std::vector<std::string> texts;
+  size_t written = 0;
+  for (int document = 0; document < 60; ++document) {
+    std::string text;
+    for (int i = 0; i < 400; ++i) {
+      if (every != 0 && ++written % every == 0 && i > 0) text += ' ';
+      const unsigned code = 0x4e00 + random() % 150;
+      text += {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)),
+               static_cast<char>(0x80 | (code & 0x3f))};
+    }
+    texts.push_back(text);
+  }
+  return texts;
+}
+
+class OwnTokenizer : public ByteReport {
+ protected:
+  std::string trained(Normalization normalization, int vocab_size = 420) {
+    TrainTokenizerOptions training;
+    training.inputs = options.inputs;
+    training.output = options.tokenizer_path;
+    training.vocab_size = vocab_size;
+    training.normalization = normalization;
+    return errors_of([&] { train_tokenizer(training); });
+  }
+  /// Of the tokenizer trained last.
+  void expect_exact(const std::vector<std::string>& documents) {
+    write(documents);
+    EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
+    expect_parts(verified(), {"bytes:" + with_commas(bytes_of(documents)) + " "});
+    expect_parts(verified(ByteCounting::decoded), {"bytes:" + with_commas(bytes_of(documents)) + " "});
+    const Tokenizer tokenizer(options.tokenizer_path);
+    EXPECT_EQ(ByteCheck(tokenizer).warning({}, ByteCounting::rule), "");
+  }
+};
+
+TEST_F(OwnTokenizer, IsExactHoweverRareSpacesAre) {
+  for (const size_t every : {size_t{0}, size_t{5000}, size_t{1000}, size_t{3}}) {
+    for (const auto normalization : {Normalization::nmt_nfkc, Normalization::identity}) {
+      write(ideographs(every));
+      EXPECT_EQ(trained(normalization), "") << every;
+      expect_exact(ideographs(every));
+      expect_exact(ideographs(7));  // and of other texts than it was trained on
+      expect_exact(normalized_texts());
+    }
+  }
+}
+
+TEST_F(OwnTokenizer, IsExactIfSentencePieceSeesNoSpace) {
+  write({"\u4e00\u4e8c\u4e00\u4e8c \u200b", "\u4e00\u4e8c\u4e00\u4e8c", "\u2585 a b"});
+  trained(Normalization::nmt_nfkc, 264);
+  expect_exact(ideographs(7));
+}
+
+TEST_F(OwnTokenizer, WithoutNormalizationIsExactOnAnyText) {
+  EXPECT_EQ(trained(Normalization::identity, 330), "");
+  std::mt19937 random(3);
+  std::vector<std::string> documents{"",
+                                     " ",
+                                     "  ",
+                                     "\n",
+                                     "\t x",
+                                     "x ",
+                                     " \n ",
+                                     "\uff0c\u3000\ufb01\u0e33\u00a0\u200b\u2028",
+                                     "<s></s><unk><0x41>",
+                                     "e\u0301\u2588"};
+  for (int i = 0; i < 200; ++i) {
+    std::string text;
+    for (int length = static_cast<int>(random() % 40); length > 0; --length) {
+      const unsigned limits[] = {0x21, 0x80, 0x800, 0xd000, 0x10000};
+      const unsigned code = random() % limits[random() % 5] + (random() % 50 == 0 ? 0x10000 : 0);
+      if (code == 0x2581) continue;
+      if (code < 0x80) {
+        text += static_cast<char>(code);
+      } else if (code < 0x800) {
+        text += {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+      } else if (code < 0x10000) {
+        if (code >= 0xd800 && code < 0xe000) continue;
+        text += {static_cast<char>(0xe0 | code >> 12), static_cast<char>(0x80 | (code >> 6 & 0x3f)),
+                 static_cast<char>(0x80 | (code & 0x3f))};
+      } else {
+        text += {static_cast<char>(0xf0 | code >> 18), static_cast<char>(0x80 | (code >> 12 & 0x3f)),
+                 static_cast<char>(0x80 | (code >> 6 & 0x3f)), static_cast<char>(0x80 | (code & 0x3f))};
+      }
+    }
+    documents.push_back(text);
+  }
+  expect_exact(documents);
+  const Tokenizer tokenizer(options.tokenizer_path);
+  for (const auto& text : documents) EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+}
+
+TEST_F(OwnTokenizer, SaysWhatNormalizationDoesToItsText) {
+  auto documents = texts;
+  documents[0] += "\uff0c";
+  write(documents);
+  expect_parts(trained(Normalization::nmt_nfkc, 330),
+               {"warning: ", with_commas(bytes_of(documents)), with_commas(bytes_of(documents) - 2), "--normalization identity"});
+  EXPECT_EQ(trained(Normalization::identity, 330), "");
+}
+
+}  // namespace
+}  // namespace pgolf
