@@ -63,6 +63,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
+  if (const auto& stored = checkpoint.state.model; stored.count(layout::tokenizer) != 0)
+    tokenizer_.require_fingerprint(stored.at(layout::tokenizer), checkpoint.path.string());
   if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
   if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
     throw Error(ExitCode::bad_input, format("%s: its last step made %d extra passes, but NUM_LOOPS=%d", checkpoint.path.c_str(),
@@ -90,6 +92,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   const auto config = std::move(state_.config);
   state_ = checkpoint.state;
   state_.config = config;
+  state_.model = metadata_;  // that of an older checkpoint lacks the tokenizer
   set_extra_passes(state_.extra_passes);
   micro_batches_.seek({state_.loader_file, state_.loader_position});
   restored_ = true;
