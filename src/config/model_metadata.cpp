@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "pgolf/artifact/layout.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 
@@ -35,7 +36,7 @@ ModelOption train_seq_len_option(int* train_seq_len) {
 }
 
 ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
-  StoredModel stored{model, train_seq_len};
+  StoredModel stored{model, train_seq_len, /*tokenizer=*/""};
   RopeRequest rope = rope_request(model);
   ModelMetadata metadata;
   // A binding's default text is the value of its field at the time of binding.
@@ -43,18 +44,20 @@ ModelMetadata model_metadata(const ModelConfig& model, int train_seq_len) {
   return metadata;
 }
 
-ModelMetadata metadata_for_file(const ModelConfig& model, int train_seq_len) {
-  StoredModel stored{model, train_seq_len};
-  RopeRequest rope = rope_request(model);
-  ModelMetadata metadata = model_metadata(model, train_seq_len);
+ModelMetadata metadata_for_file(const StoredModel& model) {
+  StoredModel stored = model;
+  RopeRequest rope = rope_request(model.model);
+  ModelMetadata metadata = model_metadata(model.model, model.train_seq_len);
   for (const auto& option : stored_options(&stored, &rope)) {
     if (!option.goes_into_files(metadata[option.name])) metadata.erase(option.name);
   }
+  if (!model.tokenizer.empty()) metadata[layout::tokenizer] = model.tokenizer;
   return metadata;
 }
 
 StoredModel read_model_metadata(const ModelMetadata& metadata, const std::string& where) {
   StoredModel stored;
+  if (const auto found = metadata.find(layout::tokenizer); found != metadata.end()) stored.tokenizer = found->second;
   RopeRequest rope;
   for (const auto& option : stored_options(&stored, &rope)) {
     const auto found = metadata.find(option.name);

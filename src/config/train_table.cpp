@@ -56,7 +56,7 @@ void add_data(OptionTable& table, DataConfig& data) {
   table.add("DATA_PATH", bind::text(&data.data_path), "", "Folder with the shards fineweb_train_*.bin and fineweb_val_*.bin.");
   table.add("TOKENIZER_PATH", bind::text(&data.tokenizer_path), "", "SentencePiece .model file.");
   table.add("ALLOW_OTHER_DATA", bind::boolean(&data.allow_other_data), "",
-            "Let --resume go on with other shards than the checkpoint's, at the same place.");
+            "Let --resume go on with other shards or another tokenizer than the checkpoint's, at the same place.");
   table.add(
       "LOADER", bind::choice(&data.loader), "",
       "Order of the training tokens. stream: as the shards have them. shuffled: windows of TRAIN_SEQ_LEN from all shards in "

@@ -8,6 +8,8 @@
 #include "pgolf/base/files.h"
 #include "pgolf/base/foreign_kind.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/hash.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf {
 
@@ -155,6 +157,23 @@ void Tokenizer::require_vocab_size(int expected) const {
   if (vocab_size() == expected) return;
   throw Error(ExitCode::usage, format("VOCAB_SIZE=%d, but %s has %d tokens", expected, path_.c_str(), vocab_size()),
               format("set VOCAB_SIZE=%d, or set TOKENIZER_PATH to the tokenizer of the shards", vocab_size()));
+}
+
+std::string Tokenizer::fingerprint() const {
+  std::string all;
+  for (int id = 0; id < vocab_size(); ++id) {
+    all += is_control(id) ? 'c' : is_unknown(id) ? 'u' : is_unused(id) ? 'x' : is_byte(id) ? 'b' : 't';
+    all += id_to_piece(id) + '\n';
+  }
+  return sha256_hex(as_bytes(all)).substr(0, 16);
+}
+
+void Tokenizer::require_fingerprint(const std::string& expected, const std::string& owner) const {
+  if (expected.empty() || expected == fingerprint()) return;
+  throw Error(ExitCode::usage,
+              format("%s has other pieces than the tokenizer of %s (fingerprints %s and %s)", path_.c_str(), owner.c_str(),
+                     fingerprint().c_str(), printable(expected, 40).c_str()),
+              "set TOKENIZER_PATH to the tokenizer of " + owner);
 }
 
 }  // namespace pgolf

@@ -17,6 +17,7 @@
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/data/shard.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/byte_report.h"
 #include "pgolf/prepare/documents.h"
@@ -158,9 +159,9 @@ class Job {
       : options_(options),
         tokenizer_(options.tokenizer_path),
         check_(tokenizer_),
+        manifest_(manifest_of(tokenizer_)),
         reader_(options.inputs),
         threads_(options.threads > 0 ? options.threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()))) {
-    tokenizer_.required_bos_id();
     if (tokenizer_.vocab_size() > kMaxVocabSize) {
       throw Error(ExitCode::bad_input,
                   format("%s has %d pieces; shards hold 16-bit ids", tokenizer_.path().c_str(), tokenizer_.vocab_size()));
@@ -174,7 +175,7 @@ class Job {
     Encoded out;
     const std::vector<int> ids = tokenizer_.encode(text);
     out.tokens.reserve(ids.size() + 1);
-    out.tokens.push_back(static_cast<uint16_t>(tokenizer_.required_bos_id()));
+    out.tokens.push_back(static_cast<uint16_t>(manifest_.bos_id));
     for (const int id : ids) out.tokens.push_back(static_cast<uint16_t>(id));
     out.bytes = compare_bytes(tokenizer_, check_, text, out.tokens);
     if (options_.val_fraction) out.below_fraction = hashes_below(text, *options_.val_fraction);
@@ -187,6 +188,7 @@ class Job {
   const TokenizeOptions& options_;
   Tokenizer tokenizer_;
   ByteCheck check_;
+  ShardManifest manifest_;
   DocumentReader reader_;
   int threads_;
   DocumentBytes bytes_;
@@ -259,11 +261,14 @@ void Job::run() {
   write_all(train, val);
   check_splits(train, val);
   report_bytes(tokenizer_, check_, bytes_, options_.byte_counting);
+  write_manifest(partial.path(), manifest_);
 
+  fs::remove(manifest_path(options_.out_dir));
   for (const auto& file : old_shards) fs::remove(file);
   for (const auto* split : {&train, &val}) {
     for (const auto& file : split->files()) fs::rename(partial.path() / file, options_.out_dir / file);
   }
+  fs::rename(manifest_path(partial.path()), manifest_path(options_.out_dir));
   const auto report = [this](const char* name, const SplitWriter& split) {
     log::info(format("%s tokens:%s documents:%s shards:%zu", (options_.out_dir / name).c_str(),
                      with_commas(split.tokens()).c_str(), with_commas(split.documents()).c_str(), split.files().size()));

@@ -8,6 +8,7 @@
 #include "pgolf/data/byte_check.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/folder_files.h"
 #include "pgolf/prepare/prepare.h"
@@ -23,6 +24,11 @@ struct Facts {
   int64_t documents = 0;
   TargetBytes bytes;
 };
+
+int bos_id_next_to(const fs::path& shard) {
+  const auto manifest = read_manifest(shard.parent_path());
+  return manifest ? manifest->bos_id : kUpstreamsBosId;
+}
 
 std::string describe(const std::string& name, const Facts& facts, std::optional<ByteCounting> counting,
                      const std::string& sha256) {
@@ -58,6 +64,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
     if (!rest.empty()) log::info(format("left out of %s: %s", path.c_str(), rest.c_str()));
     files.insert(files.end(), found.files.begin(), found.files.end());
   }
+  if (tokenizer) require_tokenizer_of_shards(files, *tokenizer);
 
   Facts total;
   Sha256 total_hash;
@@ -68,7 +75,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       const auto tokens = shard.tokens();
       Facts facts;
       facts.tokens = static_cast<int64_t>(tokens.size());
-      const int bos_id = tokenizer ? tokenizer->bos_id() : kUpstreamsBosId;
+      const int bos_id = tokenizer ? tokenizer->bos_id() : bos_id_next_to(file);
       facts.documents = std::ranges::count(tokens, bos_id);
       if (tokenizer) {
         shard.check_token_range(tokenizer->vocab_size());
@@ -97,6 +104,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
 void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t offset, int64_t count) {
   const Shard shard(path);
   const Tokenizer tokenizer(tokenizer_path);
+  require_tokenizer_of_shards({path}, tokenizer);
   const auto all = shard.tokens();
   const auto size = static_cast<int64_t>(all.size());
   if (offset >= size) {

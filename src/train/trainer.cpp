@@ -15,6 +15,7 @@
 #include "pgolf/base/version.h"
 #include "pgolf/config/model_options.h"
 #include "pgolf/data/byte_check.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/ops/attention.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/schedule.h"
@@ -43,6 +44,8 @@ Gpt make_model(const RunConfig& config, const Runtime& runtime) {
 Tokenizer checked_tokenizer(const RunConfig& config) {
   Tokenizer tokenizer(config.data.tokenizer_path);
   tokenizer.require_vocab_size(config.model.vocab_size);
+  for (const auto& files : {config.data.val_files(), config.data.train_files()})
+    require_tokenizer_of_shards(find_shards(files), tokenizer);
   return tokenizer;
 }
 
@@ -74,8 +77,8 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
       resolved_(std::move(resolved)),
       runtime_(runtime_for(runtime, group)),
       group_(group),
-      metadata_(metadata_for_file(config.model, config.data.train_seq_len)),
       tokenizer_(checked_tokenizer(config)),
+      metadata_(metadata_for_file({config.model, config.data.train_seq_len, tokenizer_.fingerprint()})),
       byte_counts_(tokenizer_, config.model.vocab_size, config.data.byte_counting),
       validation_(config.data.val_files(), config.data.train_seq_len, config.data.eval_tokens, config.model.vocab_size),
       model_(make_model(config, runtime)),

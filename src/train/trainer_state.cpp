@@ -85,6 +85,8 @@ void Trainer::restore(const Checkpoint& checkpoint) {
         format("cannot resume from %s: its steps have %d micro-steps, this job's have %d", checkpoint.path.c_str(), stored, own),
         "GRAD_ACCUM_STEPS times WORLD_SIZE must stay the same");
   }
+  if (const auto& stored = checkpoint.state.model; stored.count(layout::tokenizer) != 0 && !config_.data.allow_other_data)
+    tokenizer_.require_fingerprint(stored.at(layout::tokenizer), checkpoint.path.string());
   if (config_.data.loader == LoaderChoice::shuffled) require_same_windows(checkpoint);
   check_provenance(checkpoint.state, checkpoint.path.string(), config_, runtime_);
   if (const int passes = checkpoint.state.extra_passes; passes < 0 || passes > config_.model.num_loops) {
@@ -114,6 +116,7 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   state_ = checkpoint.state;
   state_.config = config;
   state_.arithmetic = arithmetic_of(runtime_);
+  state_.model = metadata_;  // that of an older checkpoint lacks the tokenizer
   set_extra_passes(state_.extra_passes);
   seek_data();
   restored_ = true;

@@ -48,11 +48,23 @@ TEST(ModelOptions, FilesContainEveryStoredOption) {
   StoredModel stored;
   RopeRequest rope;
   const ModelMetadata metadata = model_metadata(stored.model, stored.train_seq_len);
-  const ModelMetadata in_file = metadata_for_file(stored.model, stored.train_seq_len);
+  const ModelMetadata in_file = metadata_for_file(stored);
   for (const auto& option : all_options(&stored, &rope)) {
     EXPECT_EQ(metadata.contains(option.name), is_stored(option)) << option.name;
     EXPECT_EQ(in_file.contains(option.name), is_stored(option) && option.stored != Stored::if_not_default) << option.name;
   }
+}
+
+TEST(ModelOptions, FilesSayWhichTokenizer) {
+  StoredModel stored;
+  ModelMetadata metadata = metadata_for_file(stored);
+  EXPECT_FALSE(metadata.contains("TOKENIZER")) << "unknown";
+  stored.tokenizer = "0123456789abcdef";
+  metadata = metadata_for_file(stored);
+  EXPECT_EQ(metadata.at("TOKENIZER"), stored.tokenizer);
+  EXPECT_EQ(read_model_metadata(metadata, "file").tokenizer, stored.tokenizer);
+  metadata.erase("TOKENIZER");
+  EXPECT_EQ(read_model_metadata(metadata, "file").tokenizer, "");
 }
 
 TEST(ModelOptions, FilesMayLackADefault) {
@@ -126,7 +138,7 @@ TEST(ModelOptions, TheLogNamesNewerOptionsIfTheyAreSet) {
 
 TEST(ModelOptions, FilesThatContradictThemselvesAreRefused) {
   const auto error = [](const std::map<std::string, std::string>& changes) {
-    ModelMetadata metadata = metadata_for_file(ModelConfig(), 64);
+    ModelMetadata metadata = metadata_for_file({ModelConfig(), 64, ""});
     for (const auto& [name, text] : changes) metadata[name] = text;
     const auto error = testing::error_of([&] { read_model_metadata(metadata, "file"); });
     return std::string(error ? error->what() : "");

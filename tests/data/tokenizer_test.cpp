@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/fixtures.h"
+#include "pgolf/base/hash.h"
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/data/document_index.h"
 #include "pgolf/data/shard.h"
@@ -100,6 +101,27 @@ TEST(Tokenizer, NormalizeShowsTheDummyBlank) {
   EXPECT_EQ(first.normalize("the  \ufb01\u9999 "), "\u2581the\u2581fi\u9999") << "byte pieces too";
   EXPECT_EQ(none.normalize("the  river"), "the\u2581river");
   EXPECT_EQ(with_spaces("\u2581a\u2581"), " a ");
+}
+
+TEST(Tokenizer, FingerprintIdentifiesThePieces) {
+  const auto texts = testing::normalized_texts();
+  const std::string model = testing::train_sentencepiece(texts);
+  const Tokenizer tokenizer(model, "a.model"), again(model, "b.model");
+  EXPECT_EQ(tokenizer.fingerprint(), again.fingerprint());
+  EXPECT_EQ(tokenizer.fingerprint().size(), 16u);
+  std::string text;
+  for (int id = 0; id < tokenizer.vocab_size(); ++id)
+    text += std::string(1, id < 3 ? 'c' : id == 3 ? 'u' : id < 260 ? 'b' : 't') + tokenizer.id_to_piece(id) + "\n";
+  EXPECT_EQ(tokenizer.fingerprint(), sha256_hex(as_bytes(text)).substr(0, 16)) << "as the header says";
+
+  const Tokenizer other(testing::train_sentencepiece(testing::normalized_texts(7, 30)), "other.model");
+  ASSERT_EQ(other.vocab_size(), tokenizer.vocab_size());
+  EXPECT_NE(other.fingerprint(), tokenizer.fingerprint());
+  tokenizer.require_fingerprint(again.fingerprint(), "x");
+  tokenizer.require_fingerprint("", "x");
+  expect_error(ExitCode::usage,
+               {"other.model has other pieces than the tokenizer of final_model.pt", tokenizer.fingerprint(), "TOKENIZER_PATH"},
+               [&] { other.require_fingerprint(tokenizer.fingerprint(), "final_model.pt"); });
 }
 
 TEST(ByteCounts, CountTheTextOfADocument) {

@@ -202,7 +202,7 @@ TEST_F(ModelFiles, LoopsAndPartsOfTheBlocksAreStored) {
   config.xsa_last_n = 2;
   config.parallel_residual_start = 3;
   Gpt source = make_random_model(config);
-  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file(config, 24));
+  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file({config, 24, ""}));
   Gpt built = build_model(read_model_file(folder_ / "ours.pt"), at::kFloat, OpsPath::reference, at::kCPU);
   EXPECT_LT(distance(built->logits(ids_), source->logits(ids_)), 1e-12);
 }
@@ -214,7 +214,7 @@ TEST_F(ModelFiles, TokenExtrasAreInferredExceptTheirBlocks) {
   config.bigram_vocab_size = 20, config.bigram_dim = 12;
   config.ve_layers = {1}, config.ve_dim = 8;
   Gpt source = make_random_model(config);
-  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file(config, 24));
+  write_pt(folder_ / "ours.pt", state_dict(source), metadata_for_file({config, 24, ""}));
   write_pt(folder_ / "python.pt", state_dict(source), {});
   expect_error(ExitCode::bad_input, {"1 blocks have value embeddings, VE_LAYERS lists 0"},
                [&] { read_model_file(folder_ / "python.pt"); });

@@ -8,6 +8,7 @@
 
 #include "data/fixtures.h"
 #include "pgolf/data/shard.h"
+#include "pgolf/data/shard_manifest.h"
 #include "support/tokenizers.h"
 
 namespace pgolf {
@@ -142,6 +143,37 @@ TEST_F(ByteReport, NormalizationIsOnlyWarnedOf) {
   expect_parts(errors_of([&] { tokenize(options); }),
                {"warning: ", "the text has " + total, "normalizes the text to ", "--normalization identity"});
   EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "") << "the pieces are fine";
+}
+
+TEST_F(ByteReport, ShardsSayWhatTheyWereMadeWith) {
+  use(train_sentencepiece(texts, {{"pad_id", "0"}, {"unk_id", "1"}, {"eos_id", "2"}, {"bos_id", "3"}}));
+  tokenize(options);
+  const Tokenizer tokenizer(options.tokenizer_path);
+  const auto manifest = read_manifest(options.out_dir);
+  ASSERT_TRUE(manifest.has_value());
+  EXPECT_EQ(manifest->tokenizer, tokenizer.fingerprint());
+  EXPECT_EQ(manifest->bos_id, 3);
+  ::testing::internal::CaptureStdout();
+  verify_shards({options.out_dir}, {});
+  expect_parts(::testing::internal::GetCapturedStdout(), {" documents:60 "});
+
+  testing::write_file(folder / "other.model", train_sentencepiece(normalized_texts(9, 30)));
+  const std::vector<std::string> parts{"other.model has other pieces", "shards.json", tokenizer.fingerprint(), "TOKENIZER_PATH"};
+  expect_error(ExitCode::usage, parts, [&] { verify_shards({options.out_dir}, folder / "other.model"); });
+  expect_error(ExitCode::usage, parts,
+               [&] { inspect_shard(options.out_dir / "fineweb_val_000000.bin", folder / "other.model", 0, 10); });
+
+  options.tokenizer_path = folder / "other.model";
+  tokenize(options);
+  EXPECT_EQ(read_manifest(options.out_dir)->tokenizer, Tokenizer(options.tokenizer_path).fingerprint());
+  fs::remove(manifest_path(options.out_dir));
+  verify_shards({options.out_dir}, folder / "t.model");  // as upstream's shards
+
+  for (const char* damaged : {"", "{", "[]", "{\"tokenizer\":3,\"bos_id\":1}", "{\"tokenizer\":\"a\"}",
+                              "{\"tokenizer\":\"a\",\"bos_id\":1e300}", "{\"tokenizer\":\"a\",\"bos_id\":65536}"}) {
+    testing::write_file(manifest_path(options.out_dir), damaged);
+    expect_error(ExitCode::bad_input, {"shards.json"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
+  }
 }
 
 TEST_F(ByteReport, ATokenizerWithoutBosMakesNoShards) {

@@ -61,7 +61,8 @@ class Prepare : public ::testing::Test {
 
 TEST_F(Prepare, FirstDocumentsAreValidationAndAllRoundTrip) {
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin"}));
+  EXPECT_EQ(names_in(options.out_dir),
+            (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin", "shards.json"}));
   const Tokenizer tokenizer(options.tokenizer_path);
   EXPECT_EQ(decoded_documents(shard_tokens(out("fineweb_val_000000.bin")), tokenizer),
             (std::vector<std::string>{texts.begin(), texts.begin() + 3}));
@@ -88,7 +89,7 @@ TEST_F(Prepare, ShardsAreFullAndContinuous) {
 
   options.shard_tokens = static_cast<int64_t>(whole.size());
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir).size(), 2u) << "an exactly full shard is the last, and the old shards are gone";
+  EXPECT_EQ(names_in(options.out_dir).size(), 3u) << "an exactly full shard is the last, and the old shards are gone";
 }
 
 TEST_F(Prepare, ThreadsDoNotChangeTheResult) {
@@ -128,12 +129,12 @@ TEST_F(Prepare, FractionSplitDependsOnTheTextAlone) {
 TEST_F(Prepare, NoValidationOnRequest) {
   options.val_docs = 0;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "shards.json"}));
   options.val_docs.reset();
   options.val_fraction = 0.0;
   options.force = true;
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin"}));
+  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "shards.json"}));
 }
 
 TEST_F(Prepare, ImpossibleSplits) {
@@ -155,14 +156,16 @@ TEST_F(Prepare, ExistingShardsAreKeptUnlessForced) {
   std::ofstream(options.inputs.front(), std::ios::app) << "{broken\n";
   options.force = true;
   expect_error(ExitCode::bad_input, {"docs.jsonl:41"}, [&] { tokenize(options); });
-  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin"}));
+  EXPECT_EQ(names_in(options.out_dir),
+            (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin", "shards.json"}));
   EXPECT_EQ(shard_tokens(out("fineweb_train_000000.bin")), before);
 }
 
 TEST_F(Prepare, LeftoversOfAKilledRunAreRemoved) {
   testing::write_file(out(".prepare_data.partial/fineweb_train_000007.bin"), "half");
   tokenize(options);
-  EXPECT_EQ(names_in(options.out_dir), (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin"}));
+  EXPECT_EQ(names_in(options.out_dir),
+            (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin", "shards.json"}));
 }
 
 TEST_F(Prepare, EmptyDocumentsAreABos) {

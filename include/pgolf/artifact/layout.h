@@ -6,6 +6,8 @@ namespace pgolf::layout {
 /// The model's configuration, a table of option names and values: an attribute of a state dict, an entry of an artifact, and a
 /// JSON object in the metadata of a safetensors file. Upstream and the record programs ignore all three.
 inline constexpr const char* config = "pgolf_config";
+/// An entry of that table which is no option: the fingerprint of the tokenizer.
+inline constexpr const char* tokenizer = "TOKENIZER";
 
 /// An artifact's entries. The first identifies a dictionary as an artifact.
 inline constexpr const char* code_format = "__quant_format__";

@@ -63,6 +63,13 @@ class Tokenizer {
   /// Error(usage) with both numbers unless the model has exactly vocab_size pieces.
   void require_vocab_size(int vocab_size) const;
 
+  /// Identifies the pieces, but not how text is split into them: the first 16 hexadecimal digits of the SHA-256 of, for each id,
+  /// a letter (c control, u unknown, x unused, b byte, t text), the piece and a line end.
+  std::string fingerprint() const;
+  /// Error(usage) unless fingerprint is this tokenizer's, or empty (unknown). owner: what was made with that one, "the model
+  /// x.pt".
+  void require_fingerprint(const std::string& fingerprint, const std::string& owner) const;
+
  private:
   struct Model;
   /// encode() as pieces: unknown ones are the text that they stand for.

@@ -129,8 +129,8 @@ class Trainer {
   std::vector<ResolvedOption> resolved_;
   Runtime runtime_;
   Group& group_;
-  ModelMetadata metadata_;
   Tokenizer tokenizer_;
+  ModelMetadata metadata_;
   ByteCounts byte_counts_;
   ValidationSet validation_;
   Gpt model_;

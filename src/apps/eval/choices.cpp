@@ -161,7 +161,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
   std::string sample_text;
   const ExitCode code = for_each_file(common.positional, [&](const std::string& path) {
     const ModelFile file = read_model(path, common, options_given);
-    tokenizer.require_vocab_size(file.stored.model.vocab_size);
+    require_tokenizer(tokenizer, file);
     Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
     for (size_t i = 0; i < tasks.size(); ++i) {
       Progress bar(tasks[i].name, static_cast<int64_t>(pairs[i].size()));

@@ -170,4 +170,9 @@ ModelFile read_model(const std::string& path, const Common& common, std::vector<
   return file;
 }
 
+void require_tokenizer(const Tokenizer& tokenizer, const ModelFile& file) {
+  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  tokenizer.require_fingerprint(file.stored.tokenizer, file.path.string());
+}
+
 }  // namespace pgolf

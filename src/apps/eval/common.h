@@ -8,6 +8,7 @@
 #include "pgolf/config/byte_counting.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/rope_options.h"
+#include "pgolf/data/tokenizer.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/train/runtime.h"
 
@@ -54,5 +55,8 @@ void add_file_defaults(OptionTable& table, FileDefaults& defaults);
 /// Reads a model. options, resolved by the command's table, fill in what the file does not store; one that contradicts a
 /// stored value is an Error(usage).
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options);
+
+/// Error(usage) unless the tokenizer is the model's: as many pieces, and the same ones if the file says which.
+void require_tokenizer(const Tokenizer& tokenizer, const ModelFile& file);
 
 }  // namespace pgolf

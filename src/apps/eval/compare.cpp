@@ -12,6 +12,7 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 #include "pgolf/data/byte_check.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/tokenizer.h"
 #include "results.h"
 
@@ -189,7 +190,8 @@ ExitCode run_compare(int argc, const char* const* argv) {
                 "to compare models with different tokenizers, use val_bpb of eval_gpt score");
   }
   const Tokenizer tokenizer(common.tokenizer_path);
-  tokenizer.require_vocab_size(vocab_size);
+  for (const ModelFile* file : {&a, &b}) require_tokenizer(tokenizer, *file);
+  require_tokenizer_of_shards(find_shards(val_files), tokenizer);
 
   Report report;
   report.path_a = a.path.string();

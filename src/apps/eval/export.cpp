@@ -34,7 +34,7 @@ ModelMetadata metadata_to_store(const ModelFile& file, bool store_assumed, const
                   "drop --store-assumed");
     return file.metadata;
   }
-  if (store_assumed) return metadata_for_file(file.stored.model, file.stored.train_seq_len);
+  if (store_assumed) return metadata_for_file(file.stored);
   for (const auto& option : options) {
     const bool own = option.name == "OUTPUT" || option.name == "COMPRESSOR" || option.name == "STORE_ASSUMED";
     if (option.source == Source::flag && !own) {

@@ -107,7 +107,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
-  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  require_tokenizer(tokenizer, file);
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
   options.context = file.stored.train_seq_len;
   options.ends = tokenizer.document_ends();

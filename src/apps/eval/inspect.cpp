@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "pgolf/artifact/contents.h"
+#include "pgolf/artifact/layout.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/options.h"
@@ -158,6 +159,7 @@ JsonRows json_rows(const Inspected& file, const fs::path& path, int64_t budget) 
                     {"config", contents.config}};
   if (file.model) {
     head["model"] = model_metadata(file.model->stored.model, file.model->stored.train_seq_len);
+    if (const auto& tokenizer = file.model->stored.tokenizer; !tokenizer.empty()) head["model"][layout::tokenizer] = tokenizer;
     head["assumed"] = file.model->assumed;
     head["unwrapped"] = file.model->unwrapped;
   } else {

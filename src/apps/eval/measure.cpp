@@ -13,6 +13,7 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/config/evaluation_lengths.h"
 #include "pgolf/data/byte_check.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/validation_set.h"
 #include "pgolf/run/record_file.h"
 #include "results.h"
@@ -122,7 +123,8 @@ ExitCode run_measure(int argc, const char* const* argv) {
   const Runtime runtime = start_runtime(common.runtime);
   const Tokenizer tokenizer(common.tokenizer_path);
   const ModelFile file = read_model(checkpoint, common, options_given);
-  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  require_tokenizer(tokenizer, file);
+  require_tokenizer_of_shards(find_shards(options.val_files), tokenizer);
   const auto validation = ValidationSet::whole(options.val_files, 0, file.stored.model.vocab_size);
   warn_of_byte_counts(tokenizer, files.byte_counting, validation.tokens());
   options.seq_lens = evaluation_lengths(seq_lens, file.stored.train_seq_len);

@@ -16,6 +16,7 @@
 #include "pgolf/config/parse.h"
 #include "pgolf/config/test_time_training.h"
 #include "pgolf/data/byte_check.h"
+#include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/validation_set.h"
 #include "pgolf/train/test_time_training.h"
 #include "results.h"
@@ -208,11 +209,13 @@ class Scorer {
         given_(given),
         lengths_(lengths_of(command.seq_lens)),
         devices_(devices_of(command.devices, common.runtime, &runtime_)),
-        tokenizer_(common.tokenizer_path) {}
+        tokenizer_(common.tokenizer_path) {
+    require_tokenizer_of_shards(find_shards(command.val_files), tokenizer_);
+  }
 
   void score(const std::string& path) {
     const ModelFile file = read_model(path, common_, given_);
-    tokenizer_.require_vocab_size(file.stored.model.vocab_size);
+    require_tokenizer(tokenizer_, file);
     std::vector<Gpt> models;
     for (const auto& device : devices_) models.push_back(build_model(file, runtime_.dtype, common_.runtime.ops, device));
     for (const int requested : lengths_) {

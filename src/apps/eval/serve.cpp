@@ -58,7 +58,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
   const Tokenizer tokenizer(common.tokenizer_path);
-  tokenizer.require_vocab_size(file.stored.model.vocab_size);
+  require_tokenizer(tokenizer, file);
   const auto model = make_language_model(build_model(file, runtime.dtype, common.runtime.ops, runtime.device),
                                          file.stored.train_seq_len, tokenizer.required_bos_id(), runtime.device);
   // The server computes on another thread, whose stream does not wait for this one's.

@@ -89,7 +89,7 @@ class Calibration : public ReferenceTest {
   CodedTensors compare_codes(Gpt& model, const RunConfig& run, const std::string& recorded, const ErrorOf& error_of) const {
     std::map<std::string, at::Tensor> weights;
     for (const auto& [name, tensor] : state_dict(model)) weights[name] = tensor;
-    const auto metadata = metadata_for_file(run.model, run.data.train_seq_len);
+    const auto metadata = metadata_for_file({run.model, run.data.train_seq_len, ""});
     const PackedModel packed = pack_model(model, metadata, run, Runtime(), Process(), 0);
     write_atomic(folder_ / "m.ptz", packed.artifact.file);
     const auto codes_in = [](const std::filesystem::path& path) {
