@@ -16,6 +16,14 @@ namespace pgolf {
 namespace {
 
 constexpr size_t max_notes = 100;
+constexpr size_t longest_path = 2000;  // keys may have 1000 bytes and 64 levels
+
+/// The path of an entry, cut off where it gets too long.
+std::string path_of(const std::string& parent, const std::string& key) {
+  std::string path = parent.empty() ? key : parent + "." + key;
+  if (path.size() > longest_path) path.resize(longest_path);
+  return path;
+}
 
 class Lister {
  public:
@@ -76,7 +84,7 @@ class Lister {
     if (const RawTensor* tensor = value.get_if<RawTensor>()) {
       out_->tensors.push_back({path, *tensor, {}, dtype_name(tensor->dtype)});
     } else if (const Dict* dict = value.get_if<Dict>()) {
-      for (const auto& entry : dict->entries()) walk(path.empty() ? *entry.key : path + "." + *entry.key, entry.value);
+      for (const auto& entry : dict->entries()) walk(path_of(path, *entry.key), entry.value);
     } else if (const List* list = value.get_if<List>()) {
       walk_items(path, list->items);
     } else if (const Tuple* tuple = value.get_if<Tuple>()) {
@@ -115,7 +123,7 @@ class Lister {
     return text == nullptr ? fallback : **text;
   }
   void walk_items(const std::string& path, const std::vector<Value>& items) {
-    for (size_t i = 0; i < items.size(); ++i) walk((path.empty() ? "" : path + ".") + std::to_string(i), items[i]);
+    for (size_t i = 0; i < items.size(); ++i) walk(path_of(path, std::to_string(i)), items[i]);
   }
 
   FileContents* out_;

@@ -16,6 +16,9 @@ constexpr const char* wrapper_parts[] = {"_orig_mod.", "_checkpoint_wrapped_modu
 /// Dicts whose keys start like this hold an optimizer's state, perhaps under the names of the parameters.
 constexpr const char* optimizer_key = "optim";
 
+/// It is a part of each tensor's stored name.
+constexpr size_t longest_path = 1000;
+
 constexpr const char* save_alone = "save the state_dict() of the model that you mean, and nothing else";
 
 /// What is in front of the token embedding's name, if key is such a name.
@@ -39,7 +42,7 @@ class Search {
  public:
   void visit(const Value& value) {
     const Dict* dict = value.get_if<Dict>();
-    if (dict == nullptr) return;
+    if (dict == nullptr || found.size() > 1) return;
     size_t tensors = 0;
     bool embedding = false;
     std::string_view prefix;
@@ -59,7 +62,7 @@ class Search {
     }
     around_.push_back(dict);
     for (const auto& [key, entry] : dict->entries()) {
-      if (key->starts_with(optimizer_key)) continue;
+      if (entry.get_if<Dict>() == nullptr || key->starts_with(optimizer_key)) continue;
       keys_.push_back(*key);
       visit(entry);
       keys_.pop_back();
@@ -67,7 +70,7 @@ class Search {
     around_.pop_back();
   }
 
-  std::vector<Candidate> found;
+  std::vector<Candidate> found;  // at most two
   FoundWeights largest{nullptr, ""};
 
  private:
@@ -146,15 +149,20 @@ FoundWeights find_weights(const Value& content, const std::string& name) {
                 save_alone);
   }
   require_alone(search.found.front(), name);
-  return search.found.front().weights;
+  const FoundWeights& weights = search.found.front().weights;
+  if (weights.path.size() > longest_path)
+    throw Error(ExitCode::bad_input, format("%s holds a model under names of %zu bytes", name.c_str(), weights.path.size()),
+                save_alone);
+  return weights;
 }
 
 void unwrap_names(const std::string& path, const std::string& name, ModelFile* file) {
   std::string_view shortest;
   bool found = false;
-  for (const auto& entry : file->state) {
+  for (const auto& [key, tensor] : file->state) {
     std::string_view prefix;
-    if (!is_embedding(entry.first, &prefix) || (found && prefix.size() >= shortest.size())) continue;
+    if (tensor.dim() != 2 || !tensor.is_floating_point() || !is_embedding(key, &prefix)) continue;
+    if (found && prefix.size() >= shortest.size()) continue;
     shortest = prefix;
     found = true;
   }

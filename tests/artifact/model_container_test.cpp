@@ -256,6 +256,14 @@ TEST(Contents, NestedEntriesHavePaths) {
   EXPECT_EQ(contents.notes, expected);
 }
 
+TEST(Contents, PathsHaveALimit) {
+  Value nested = weights()[0].second;
+  for (const char c : {'a', 'b', 'c'}) nested = table(std::string(900, c), std::move(nested));
+  const FileContents contents = contents_of(save_torch(nested));
+  ASSERT_EQ(contents.tensors.size(), 1u);
+  EXPECT_EQ(contents.tensors[0].name, std::string(900, 'c') + "." + std::string(900, 'b') + "." + std::string(198, 'a'));
+}
+
 TEST(Contents, AConfigurationMustHaveStringValues) {
   for (const char* json : {"{\"a\": 1}", "[]", "nonsense", ""}) {
     expect_bad_input(
@@ -293,10 +301,14 @@ void read_all(BytesView file) {
 TEST(ModelContainer, DamageNeverCrashes) {
   // State dicts: TorchFile.DamageNeverCrashes.
   for (const Bytes& file : {artifact_file(), compress(Codec::lzma, save_torch(int8_object())),
-                            compress(Codec::brotli, save_torch(int8_object())), plain_safetensors(), checkpoint_file(),
-                            zlib_compress(plain_safetensors(), 9), compress(Codec::brotli, plain_safetensors())}) {
+                            compress(Codec::brotli, save_torch(int8_object())), plain_safetensors(), checkpoint_file()}) {
     damage_everywhere(file, read_all);
   }
+}
+
+TEST(ModelContainer, DamagedSafetensorsInStreamsNeverCrash) {
+  for (const Bytes& file : {zlib_compress(plain_safetensors(), 9), compress(Codec::brotli, plain_safetensors())})
+    damage_everywhere(file, read_all);
 }
 
 /// An archive with valid checksums around a possibly damaged pickle, which random damage of a file hardly ever produces.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <string_view>
 
 #include "pgolf/artifact/code_format.h"
 #include "pgolf/artifact/codec.h"
@@ -26,6 +27,8 @@
 
 namespace pgolf::fuzz {
 namespace {
+
+using namespace std::string_view_literals;
 
 const std::string kName = "input";
 
@@ -82,6 +85,15 @@ std::vector<Value> values() {
           coded(CodeFormat::gptq), coded(CodeFormat::gptq_types)};
 }
 
+/// With 64 bytes of data.
+Bytes safetensors_file(BytesView header) {
+  const uint64_t length = header.size();
+  Bytes file(sizeof length + header.size() + 64);
+  std::memcpy(file.data(), &length, sizeof length);
+  std::copy(header.begin(), header.end(), file.begin() + sizeof length);
+  return file;
+}
+
 void use_model(const ModelContainer& container) {
   list_contents(container, kName);
   if (const auto* value = std::get_if<Value>(&container.content)) {
@@ -126,6 +138,9 @@ std::vector<Bytes> model_seeds() {
     const Bytes archive = seeds[i];
     for (const Codec codec : {Codec::zlib, Codec::lzma, Codec::brotli}) seeds.push_back(compress(codec, archive));
   }
+  const Bytes safetensors = safetensors_file(bytes_of(R"({"a":{"dtype":"F32","shape":[2,8],"data_offsets":[0,64]}})"));
+  seeds.push_back(safetensors);
+  seeds.push_back(compress(Codec::zlib, safetensors));
   return seeds;
 }
 
@@ -138,9 +153,28 @@ void read_pickle(BytesView input) {
   });
 }
 
+/// Of torch.save in protocols 2 and 5, for {"state_dict": OrderedDict(w=torch.zeros(4)), "args": Namespace(a=1), "optim": {0:
+/// (1,)}, "set": {1}, "raw": b"x", "big": 2**70, "t": torch.float32}, and the same tuple once more.
+constexpr std::string_view trainers_pickles[] = {
+    "\200\002}q\000(X\012\000\000\000state_dictq\001ccollections\012OrderedDict\012q\002)Rq\003X\001\000\000\000wq\004ctorch._"
+    "utils\012_rebuild_tensor_v2\012q\005((X\007\000\000\000storageq\006ctorch\012FloatStorage\012q\007X\001\000\000\0000q\010"
+    "X\003\000\000\000cpuq\011K\004tq\012QK\000K\004\205q\013K\001\205q\014\211h\002)Rq\015tq\016Rq\017sX\004\000\000\000argsq"
+    "\020cargparse\012Namespace\012q\021)\201q\022}q\023X\001\000\000\000aq\024K\001sbX\005\000\000\000optimq\025}q\026K\000K"
+    "\001\205q\027sX\003\000\000\000setq\030c__builtin__\012set\012q\031]q\032K\001a\205q\033Rq\034X\003\000\000\000rawq\035c_"
+    "codecs\012encode\012q\036X\001\000\000\000xq\037X\006\000\000\000latin1q \206q!Rq\042X\003\000\000\000bigq#\212\011\000"
+    "\000\000\000\000\000\000\000@X\001\000\000\000tq$ctorch\012float32\012q%X\005\000\000\000againq&h\027u."sv,
+    "\200\005\225-\001\000\000\000\000\000\000}\224(\214\012state_dict\224\214\013collections\224\214\013OrderedDict\224\223"
+    "\224)R\224\214\001w\224\214\014torch._utils\224\214\022_rebuild_tensor_v2\224\223\224((\214\007storage\224\214\005torch"
+    "\224\214\014FloatStorage\224\223\224\214\0010\224\214\003cpu\224K\004t\224QK\000K\004\205\224K\001\205\224\211h\004)R\224"
+    "t\224R\224s\214\004args\224\214\010argparse\224\214\011Namespace\224\223\224)\201\224}\224\214\001a\224K\001sb\214\005opt"
+    "im\224}\224K\000K\001\205\224s\214\003set\224\217\224(K\001\220\214\003raw\224C\001x\224\214\003big\224\212\011\000\000"
+    "\000\000\000\000\000\000@\214\001t\224\214\005torch\224\214\007float32\224\223\224\214\005again\224h\037u."sv,
+};
+
 std::vector<Bytes> pickle_seeds() {
   std::vector<Bytes> seeds;
   for (const Value& value : values()) seeds.push_back(pickle(value).pickle);
+  for (const std::string_view recorded : trainers_pickles) seeds.push_back(bytes_of(recorded));
   return seeds;
 }
 
@@ -165,12 +199,7 @@ std::vector<Bytes> stream_seeds() {
 }
 
 void read_safetensors_header(BytesView input) {
-  const uint64_t length = input.size();
-  Bytes file(sizeof length);
-  std::memcpy(file.data(), &length, sizeof length);
-  file.insert(file.end(), input.begin(), input.end());
-  file.resize(file.size() + 64);
-  read_model(file);
+  read_model(safetensors_file(input));
 }
 
 std::vector<Bytes> safetensors_seeds() {

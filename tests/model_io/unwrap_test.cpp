@@ -169,8 +169,11 @@ TEST_F(Unwrap, OtherFilesAreRefusedWithWhatTheyHold) {
   expect_refused(dict({{"epoch", 3}, {"args", dict({})}}), {missing, "epoch (int), args (dict)"});
   expect_refused(dict({{"model", dict({{"conv.weight", tensor({3, 3})}})}, {"step", 3}}), {missing, "found conv"});
   expect_refused(dict({{"conv.weight", tensor({3, 3})}, {"step", 3}}), {missing, "conv.weight (tensor), step (int)"});
+  const std::string long_key(600, 'k');
+  expect_refused(dict({{long_key, dict({{long_key, weights()}})}}), {"a model under names of 1201 bytes"});
   // Codes, and moments of an optimizer.
   expect_refused(dict({{"quantized", dict({{"tok_emb.weight", tensor({4, 4}, at::kChar)}})}}), {"integers"});
+  expect_refused(dict({{"scales.tok_emb.weight", tensor({4})}, {"x", tensor({4})}}), {missing, "found scales, x"});
   expect_refused(dict({{"optimizer", dict({{"exp_avg", weights()}})}}), {missing, "optimizer (dict)"});
   // An entry that is no tensor is not guessed at.
   Value more = weights();
