@@ -95,7 +95,8 @@ Start find_start(const std::string& resume, RunConfig& config) {
   const fs::path path = resume == "auto" ? newest_run(out_dir) : fs::path(resume);
   if (path.empty()) throw Error(ExitCode::bad_input, format("no run under %s has a checkpoint to resume from", out_dir.c_str()));
   if (!fs::exists(path)) throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()));
-  auto checkpoint = fs::is_directory(path) ? load_newest_checkpoint(RunFolder{path}.checkpoints()) : load_checkpoint(path);
+  const fs::path checkpoints = list_checkpoints(path).empty() ? RunFolder{path}.checkpoints() : path;
+  auto checkpoint = fs::is_directory(path) ? load_newest_checkpoint(checkpoints) : load_checkpoint(path);
   if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
   if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a separate branch
   const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();

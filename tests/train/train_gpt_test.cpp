@@ -170,7 +170,8 @@ TEST_F(TrainGpt, ResumeTakesAFolderAPathOrTheNewestRun) {
   const auto artifact = read_bytes(run().artifact());
   const auto checkpoints = list_checkpoints(run().checkpoints());
   ASSERT_EQ(checkpoints.size(), 2u);
-  for (const std::string& from : {std::string("auto"), run().path.string(), checkpoints[0].string()}) {
+  for (const std::string& from :
+       {std::string("auto"), run().path.string(), run().checkpoints().string(), checkpoints[0].string()}) {
     fs::remove(run().artifact());
     const auto result = train({"--resume", from}, {{"ITERATIONS", "3"}, {"SAVE_EVERY", "1"}});
     EXPECT_EQ(result.code, 0) << result.err;
