@@ -6,19 +6,15 @@
 Exits with 77 without PyTorch or the brotli package.
 """
 
-import argparse
 import io
 import lzma
-import os
 import random
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from resume_kill import make_data
+from with_packages import run, start
 
-SKIPPED = 77
 # Matrices of more than 65,536 elements are quantized: here those of the MLP, and with the longer vocabulary the embedding.
 CONFIG = {
     "VOCAB_SIZE": 352, "NUM_LAYERS": 2, "MODEL_DIM": 192, "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "TRAIN_SEQ_LEN": 32,
@@ -46,24 +42,7 @@ def unshuffle(data):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for program in ("train-gpt", "eval-gpt", "prepare-data"):
-        parser.add_argument(f"--{program}", required=True, type=Path)
-    args = parser.parse_args()
-    try:
-        import brotli
-        import torch
-    except ImportError as missing:
-        print(f"skipped: {missing}")
-        sys.exit(SKIPPED)
-
-    def run(program, *arguments, **variables):
-        environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-        done = subprocess.run([str(program), *map(str, arguments)], env=environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{program} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
-
+    args, brotli, torch = start(__doc__, "brotli", "torch")
     decompress = {"brotli": brotli.decompress, "lzma": lzma.decompress}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -6,20 +6,16 @@
 Exits with 77 without PyTorch or NumPy.
 """
 
-import argparse
 import collections
-import os
 import pathlib
 import random
-import subprocess
-import sys
 import tempfile
 import zlib
 from pathlib import Path
 
 from resume_kill import make_data
+from with_packages import run, start
 
-SKIPPED = 77
 CONFIG = {
     "VOCAB_SIZE": 320, "NUM_LAYERS": 2, "MODEL_DIM": 32, "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "TRAIN_SEQ_LEN": 32,
     "TRAIN_BATCH_TOKENS": 1024, "VAL_BATCH_SIZE": 4096, "ITERATIONS": 2, "WARMUP_STEPS": 0, "MAX_WALLCLOCK_SECONDS": 0,
@@ -35,23 +31,7 @@ class Config:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for program in ("train-gpt", "eval-gpt", "prepare-data"):
-        parser.add_argument(f"--{program}", required=True, type=Path)
-    args = parser.parse_args()
-    try:
-        import numpy
-        import torch
-    except ImportError as missing:
-        print(f"skipped: {missing}")
-        sys.exit(SKIPPED)
-
-    def run(program, *arguments, code=0, **variables):
-        environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-        done = subprocess.run([str(program), *map(str, arguments)], env=environment, capture_output=True, text=True)
-        if done.returncode != code:
-            sys.exit(f"{program} {arguments} exits with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done.stdout, done.stderr
+    args, numpy, torch = start(__doc__, "numpy", "torch")
 
     def contents(state, prefix):
         """What may be around the state dict, with the line that is expected; None: refused, with these words in the message."""
@@ -88,7 +68,7 @@ def main():
         def export(path, expected):
             nonlocal count
             count += 1
-            _, said = run(args.eval_gpt, "export", path, "--output", folder / "out.pt", "--overwrite")
+            said = run(args.eval_gpt, "export", path, "--output", folder / "out.pt", "--overwrite")
             assert said == (f"warning: {path}: read {expected}\n" if expected else ""), said
             read = torch.load(folder / "out.pt", weights_only=True)
             assert list(read) == list(state) and all(torch.equal(read[name], state[name]) for name in state)
@@ -104,7 +84,7 @@ def main():
 
         def refused(content, *words):
             torch.save(content, folder / "refused.pt")
-            _, said = run(args.eval_gpt, "export", folder / "refused.pt", "--output", folder / "no.pt", code=3)
+            said = run(args.eval_gpt, "export", folder / "refused.pt", "--output", folder / "no.pt", code=3)
             assert all(word in said for word in words) and said.count("\n") == 2, said
 
         refused({"model": state, "ema": dict(state)}, "several models", '"model"', '"ema"')
@@ -124,12 +104,12 @@ def main():
                 save(file)
         for kind in ("TorchScript", "NumPy array", "NumPy .npz", "before PyTorch 1.6"):
             foreign.write_bytes((folder / kind).read_bytes())
-            _, said = run(args.eval_gpt, "inspect", foreign, code=3)
+            said = run(args.eval_gpt, "inspect", foreign, code=3)
             assert kind in said, said
-            _, said = run(args.train_gpt, "--tokenizer-path", foreign, code=3, **CONFIG, DATA_PATH=shards, OUT_DIR=folder)
+            said = run(args.train_gpt, "--tokenizer-path", foreign, code=3, **CONFIG, DATA_PATH=shards, OUT_DIR=folder)
             assert kind in said, said
-        _, said = run(args.train_gpt, "--resume", folder / "wrapped.pt", "--run-id", "x", code=3, **CONFIG, DATA_PATH=shards,
-                      TOKENIZER_PATH=tokenizer, OUT_DIR=folder)  # fmt: skip
+        said = run(args.train_gpt, "--resume", folder / "wrapped.pt", "--run-id", "x", code=3, **CONFIG, DATA_PATH=shards,
+                   TOKENIZER_PATH=tokenizer, OUT_DIR=folder)  # fmt: skip
         assert "is a model (torch) without the state of the optimizers" in said, said
         assert (folder / "run/final_model.pt").read_bytes() == original
         print(f"{count} files of one model read")

@@ -66,6 +66,23 @@ class ServerTest : public ::testing::Test {
     return objects;
   }
 
+  /// One slot, and a text of 4000 tokens at a millisecond each.
+  void start_slowly() {
+    model_.script.assign(4000, 9);
+    model_.before_token = [this] {
+      ++drawn_;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    };
+    options_.max_requests = 1;
+    start();
+  }
+  /// The slot becomes free long before 4000 tokens are drawn.
+  void expect_free_slot() const {
+    while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_LT(drawn_, 4000);
+  }
+
   /// What follows "the".
   std::vector<int> script() const {
     auto ids = tokenizer_.encode("the river walks under the bridge");
@@ -76,6 +93,7 @@ class ServerTest : public ::testing::Test {
   Tokenizer tokenizer_{Dataset::get().tokenizer_path()};
   ScriptedModel model_{script()};
   ServerOptions options_{.port = 0, .model_name = "tiny"};
+  std::atomic<int> drawn_ = 0;
   std::optional<Server> server_;
   std::thread thread_;
 };
@@ -350,14 +368,7 @@ TEST_F(ServerTest, TooManyConcurrentRequestsGetA503) {
 }
 
 TEST_F(ServerTest, ADisconnectedClientEndsItsText) {
-  std::atomic<int> drawn = 0;
-  model_.script.assign(4000, 9);
-  model_.before_token = [&] {
-    ++drawn;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  };
-  options_.max_requests = 1;
-  start();
+  start_slowly();
   int chunks = 0;
   const httplib::Request request = [&] {
     httplib::Request made;
@@ -369,26 +380,16 @@ TEST_F(ServerTest, ADisconnectedClientEndsItsText) {
     return made;
   }();
   client().send(request);
-  // Its slot becomes free long before 4000 tokens are drawn.
-  while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  EXPECT_LT(drawn, 4000);
+  expect_free_slot();
 }
 
 TEST_F(ServerTest, AClientThatHasGoneCostsNothingMore) {
-  std::atomic<int> drawn = 0;
-  model_.script.assign(4000, 9);
-  model_.before_token = [&] {
-    ++drawn;
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  };
-  options_.max_requests = 1;
-  start();
+  start_slowly();
   auto impatient = client();
   impatient.set_read_timeout(0, 30'000);
   const auto none = impatient.Post("/v1/completions", R"({"prompt":"a","max_tokens":4000})", "application/json");
   EXPECT_FALSE(none);
-  while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  EXPECT_LT(drawn, 4000);
+  expect_free_slot();
 }
 
 TEST_F(ServerTest, StopsInTheMiddleOfAText) {
