@@ -95,8 +95,6 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                             .budget_bytes = budget,
                             .margin_bytes = budget - total,
                             .rope_dims = trainer.config().model.widest_rope().rope_dims});
-  files.save_rest(records);
-  files.require_complete();
   const ExitCode code = total > budget ? ExitCode::over_budget : ExitCode::ok;
   if (code == ExitCode::over_budget) {
     log::warn(
@@ -106,7 +104,10 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
                static_cast<long long>(budget)));
   }
-  return static_cast<ExitCode>(static_cast<int>(group.sum({static_cast<double>(code)})[0]));
+  const auto agreed = static_cast<ExitCode>(static_cast<int>(group.sum({static_cast<double>(code)})[0]));
+  files.save_rest(records);
+  files.require_complete();  // the other ranks have their code already
+  return agreed;
 }
 
 }  // namespace pgolf
