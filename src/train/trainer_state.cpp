@@ -33,7 +33,11 @@ void Trainer::save(const fs::path& checkpoints) {
   state_.loader_file = micro_batches_.cursor().file_index;
   state_.loader_position = micro_batches_.cursor().position;
   state_.micro_steps = group_.process().micro_steps();
-  state_.data = data_identity(config_.data.train_files(), state_.loader_file);
+  try {
+    state_.data = data_identity(config_.data.train_files(), state_.loader_file);
+  } catch (const Error&) {
+    state_.data.clear();  // shards that are gone are no reason to lose a checkpoint
+  }
   save_checkpoint(checkpoints, state_, tensors);
   prune_checkpoints(checkpoints, config_.output.keep_last);
 }
