@@ -6,8 +6,8 @@
 #include <cmath>
 
 #include "pgolf/base/error.h"
-#include "pgolf/eval/generate.h"
 #include "pgolf/eval/likelihood.h"
+#include "pgolf/model/generate.h"
 
 namespace pgolf {
 namespace {

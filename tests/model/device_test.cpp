@@ -1,7 +1,7 @@
 // Whole models on every device: the fast path there against the same weights by definition in float32 on the CPU.
 #include "support/device.h"
 
-#include "pgolf/eval/generate.h"
+#include "pgolf/model/generate.h"
 #include "support/models.h"
 
 namespace pgolf::testing::devices {

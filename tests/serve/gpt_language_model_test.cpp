@@ -1,7 +1,7 @@
 #include "pgolf/serve/gpt_language_model.h"
 
-#include "pgolf/eval/generate.h"
 #include "pgolf/eval/likelihood.h"
+#include "pgolf/model/generate.h"
 #include "support/dataset.h"
 #include "support/models.h"
 

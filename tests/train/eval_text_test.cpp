@@ -1,7 +1,7 @@
 // eval_gpt generate and choices on a model created by the test.
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/eval/choice_tasks.h"
-#include "pgolf/eval/generate.h"
+#include "pgolf/model/generate.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/model_io/tensors.h"
 #include "support/training.h"

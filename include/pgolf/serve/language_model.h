@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "pgolf/eval/sampling.h"
+#include "pgolf/model/sampling.h"
 
 namespace pgolf {
 

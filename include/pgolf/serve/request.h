@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "pgolf/data/tokenizer.h"
-#include "pgolf/eval/sampling.h"
+#include "pgolf/model/sampling.h"
 #include "pgolf/serve/api_error.h"
 
 namespace pgolf {

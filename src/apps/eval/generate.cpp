@@ -1,5 +1,5 @@
 // eval_gpt generate: samples text from a stored model.
-#include "pgolf/eval/generate.h"
+#include "pgolf/model/generate.h"
 
 #include <chrono>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "pgolf/eval/generate.h"
+#include "pgolf/model/generate.h"
 
 #include <set>
 

@@ -1,4 +1,4 @@
-#include "pgolf/eval/generate.h"
+#include "pgolf/model/generate.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "pgolf/eval/sampling.h"
+#include "pgolf/model/sampling.h"
 #include "pgolf/model/gpt.h"
 
 namespace pgolf {
