@@ -167,6 +167,15 @@ void check_artifact(const RunConfig& config, const std::vector<ResolvedOption>& 
   must_be_default(patterns, find_option(options, patterns).source == Source::default_value, "QUANTIZER", "int8");
 }
 
+void check_output(const OutputConfig& output, const std::vector<ResolvedOption>& options) {
+  if (output.histogram_every > 0 && output.loggers != LoggerChoice::tensorboard)
+    refuse(options, {"HISTOGRAM_EVERY", "LOGGERS"}, "histograms need an event file", "set LOGGERS=tensorboard");
+  for (const char* name : {"SAMPLE_PROMPT", "SAMPLE_TOKENS"}) {
+    if (output.sample.every == 0 && find_option(options, name).source != Source::default_value)
+      refuse(options, {name, "SAMPLE_EVERY"}, "no text is sampled", "set SAMPLE_EVERY");
+  }
+}
+
 void check_scores(const RunConfig& config, const std::vector<ResolvedOption>& options) {
   if (config.score.eval_stride > config.data.train_seq_len)
     refuse(options, {"EVAL_STRIDE", "TRAIN_SEQ_LEN"}, "windows farther apart than they are long would skip tokens");
@@ -264,6 +273,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_runtime(command.config.runtime, command.resolved);
   check_artifact(command.config, command.resolved);
   check_scores(command.config, command.resolved);
+  check_output(command.config.output, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);

@@ -205,6 +205,14 @@ void add_output(OptionTable& table, OutputConfig& output) {
             "Number of most recent training checkpoints to keep.");
   table.add("PROFILE", bind::integer(&output.profile_steps, 0, 1000), "steps",
             "Steps to profile after the first three, as a table of operations and a Chrome trace; 0 = off.");
+  table.add("LOGGERS", bind::choice(&output.loggers), "",
+            "tensorboard: also write losses, rates, norms, speed and memory to event files in the run folder.");
+  table.add("HISTOGRAM_EVERY", bind::integer(&output.histogram_every, 0), "steps",
+            "LOGGERS=tensorboard: steps between histograms of all weights; 0 = never.");
+  table.add("SAMPLE_EVERY", bind::integer(&output.sample.every, 0), "steps",
+            "Steps between texts sampled from the model, for the log, metrics.jsonl and TensorBoard; 0 = never.");
+  table.add("SAMPLE_PROMPT", bind::text(&output.sample.prompt), "", "Text that they continue; empty = a new document.");
+  table.add("SAMPLE_TOKENS", bind::integer(&output.sample.tokens, 1, 1 << 20), "tokens", "Their maximum length.");
   table.add("BUDGET_BYTES", bind::integer(&output.budget_bytes, 1), "bytes", "Size limit of artifact plus code.");
   Binding keep_float = bind::list(&output.int8_keep_float_patterns);
   keep_float.default_text = "CONTROL_TENSOR_NAME_PATTERNS";

@@ -33,7 +33,7 @@ RecordProblems read_records(const fs::path& path, const std::function<void(const
   return problems;
 }
 
-RecordFile::RecordFile(const fs::path& path, int64_t keep_until_step) : path_(path) {
+RecordFile::RecordFile(const fs::path& path, int64_t keep_until_step) : path_(path), keep_until_step_(keep_until_step) {
   if (keep_until_step < 0 || !fs::exists(path)) return;
   std::string kept;
   for (const auto& line : split(read_text(path), '\n')) {

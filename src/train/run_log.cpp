@@ -25,10 +25,16 @@ void RunLog::log_line(const std::string& line) const {
 
 void RunLog::started(const RunRecord& record) {
   if (!std::filesystem::exists(folder_.metrics())) write(record);
+  if (auto* file = events()) {
+    std::string table = "| option | value |\n|---|---|\n";
+    for (const auto& [name, value] : record.config) table += "| " + name + " | " + value + " |\n";
+    file->text(0, "config", table);
+  }
 }
 
 void RunLog::resumed(const TrainingState& state) {
   log_line(format("resumed:step:%lld train_time:%.0fms", static_cast<long long>(state.step), state.training_time_ms));
+  last_step_ms_ = state.training_time_ms;
 }
 
 void RunLog::step(const StepRecord& record, double now_ms, bool last) {
@@ -44,7 +50,25 @@ void RunLog::step(const StepRecord& record, double now_ms, bool last) {
                     .grad_norm = record.grad_norm,
                     .tokens = record.step * config_.data.train_batch_tokens,
                     .train_time_ms = now_ms});
+  if (events() != nullptr) write_rates(record, now_ms);
   if (bar_) show_progress(record, now_ms);
+}
+
+void RunLog::write_rates(const StepRecord& record, double now_ms) {
+  const OptimConfig& optim = config_.optim;
+  EventFile::Scalars scalars{{"train/matrix_lr", optim.matrix_lr}, {"train/scalar_lr", optim.scalar_lr}};
+  if (config_.model.tie_embeddings) {
+    scalars.emplace_back("train/tied_embed_lr", optim.tied_embed_lr);
+  } else {
+    scalars.emplace_back("train/embed_lr", optim.embed_lr);
+    scalars.emplace_back("train/head_lr", optim.head_lr);
+  }
+  for (auto& [tag, rate] : scalars) rate *= record.lr_scale;
+  const double seconds = (now_ms - last_step_ms_) / 1000.0;
+  if (seconds > 0)
+    scalars.emplace_back("train/tokens_per_second", static_cast<double>(config_.data.train_batch_tokens) / seconds);
+  last_step_ms_ = now_ms;
+  events()->scalars(record.step, scalars);
 }
 
 void RunLog::show_progress(const StepRecord& record, double now_ms) {
@@ -56,7 +80,12 @@ void RunLog::show_progress(const StepRecord& record, double now_ms) {
                                    human_duration(left_ms / 1000.0).c_str()));
 }
 
-void RunLog::validated(const EvalResult& result, const TrainingState& state) {
+void RunLog::sampled(int64_t step, const std::string& text) {
+  log_line(format("sample: step:%lld %s", static_cast<long long>(step), nlohmann::json(text).dump().c_str()));
+  write(SampleRecord{.step = step, .text = text});
+}
+
+void RunLog::validated(const EvalResult& result, const TrainingState& state, const PeakMemory& memory) {
   const double step_avg = state.training_time_ms / static_cast<double>(std::max<int64_t>(state.step, 1));
   log_line(format("step:%lld/%d val_loss:%.4f val_bpb:%.4f train_time:%.0fms step_avg:%.2fms", static_cast<long long>(state.step),
                   config_.schedule.iterations, result.val_loss, result.val_bpb, state.training_time_ms, step_avg));
@@ -68,6 +97,10 @@ void RunLog::validated(const EvalResult& result, const TrainingState& state) {
                   .best_val_loss = state.best_val_loss,
                   .best_step = state.best_step,
                   .train_time_ms = state.training_time_ms});
+  if (auto* file = events()) {
+    file->scalars(state.step, {{"memory/peak_allocated_bytes", static_cast<double>(memory.allocated)},
+                               {"memory/peak_reserved_bytes", static_cast<double>(memory.reserved)}});
+  }
 }
 
 void RunLog::looping(int64_t step, double used, const BlockOrder& order) const {

@@ -25,7 +25,10 @@ class RunLog {
   void resumed(const TrainingState& state);
   /// last: the time cap is reached, so this is the last step.
   void step(const StepRecord& record, double now_ms, bool last);
-  void validated(const EvalResult& result, const TrainingState& state);
+  void validated(const EvalResult& result, const TrainingState& state, const PeakMemory& memory);
+  void sampled(int64_t step, const std::string& text);
+  /// For TensorBoard; null without it.
+  EventFile* events() { return records_ != nullptr ? records_->events() : nullptr; }
   void looping(int64_t step, double used, const BlockOrder& order) const;
   void interrupted(int signal, int64_t step, const std::filesystem::path& saved);
   void stopped_early(const TrainingState& state);
@@ -41,11 +44,13 @@ class RunLog {
   }
   void log_line(const std::string& line) const;
   void show_progress(const StepRecord& record, double now_ms);
+  void write_rates(const StepRecord& record, double now_ms);
 
   RunFolder folder_;
   const RunConfig& config_;
   RecordFile* records_;
   std::optional<Progress> bar_;
+  double last_step_ms_ = 0;  ///< training time at the end of the last step
 };
 
 }  // namespace pgolf

@@ -23,6 +23,7 @@
 #include "provenance.h"
 #include "replicas.h"
 #include "run_log.h"
+#include "snapshots.h"
 #include "step_graph.h"
 #include "training_clock.h"
 
@@ -331,7 +332,10 @@ void Trainer::check_ranks() {
 }
 
 RecordFile& Trainer::records(const RunFolder& folder) {
-  if (!records_) records_.emplace(folder.metrics(), restored_ ? state_.step : -1);
+  if (!records_) {
+    records_.emplace(folder.metrics(), restored_ ? state_.step : -1);
+    if (config_.output.loggers == LoggerChoice::tensorboard) records_->add_events();
+  }
   return *records_;
 }
 
@@ -372,6 +376,11 @@ ExitCode Trainer::train(const RunFolder& folder) {
     log.step(record, now.elapsed_ms, stop.time_is_up());
     if (on_step) on_step(record);
     stop.check_time(record.step, now.elapsed_ms);
+    if (shows_model(record.step)) {
+      clock.pause();
+      show_model(record.step, log);
+      clock.resume();
+    }
     if (is_multiple(record.step, config_.output.save_every)) {
       clock.pause();
       save_if_possible(folder);
@@ -385,6 +394,20 @@ ExitCode Trainer::train(const RunFolder& folder) {
   log.ended(state_, peak_memory(runtime_.device), model_->rope_table_bytes());
   if (average_.enabled()) average_weights(log);
   return ExitCode::ok;
+}
+
+bool Trainer::shows_model(int64_t step) const {
+  return is_multiple(step, config_.output.sample.every) || is_multiple(step, config_.output.histogram_every);
+}
+
+void Trainer::show_model(int64_t step, RunLog& log) {
+  if (!group_.is_master()) return;
+  if (is_multiple(step, config_.output.sample.every))
+    log.sampled(step, sample_text(model_, tokenizer_, config_.output.sample, config_.data.train_seq_len, runtime_.device));
+  if (!is_multiple(step, config_.output.histogram_every)) return;
+  for (const auto& item : model_->named_parameters()) {
+    if (const auto found = histogram_of(item.value())) log.events()->histogram(step, item.key(), *found);
+  }
 }
 
 void Trainer::average_weights(RunLog& log) {
@@ -406,7 +429,7 @@ void Trainer::record_validation(const EvalResult& result, RunLog& log) {
     state_.best_val_loss = result.val_loss;
     state_.best_step = state_.step;
   }
-  log.validated(result, state_);
+  log.validated(result, state_, peak_memory(runtime_.device));
 }
 
 RunRecord Trainer::run_record(const RunFolder& folder) const {

@@ -225,6 +225,19 @@ constexpr EnumTexts<Codec, 3> enum_texts(Codec) {
   return {{{"zlib", Codec::zlib}, {"lzma", Codec::lzma}, {"brotli", Codec::brotli}}};
 }
 
+/// What a run writes besides log and metrics.jsonl.
+enum class LoggerChoice { none, tensorboard };
+constexpr EnumTexts<LoggerChoice, 2> enum_texts(LoggerChoice) {
+  return {{{"none", LoggerChoice::none}, {"tensorboard", LoggerChoice::tensorboard}}};
+}
+
+/// Text sampled during training.
+struct SampleConfig {
+  int every = 0;  ///< steps; 0 = never
+  int tokens = 64;
+  std::string prompt;  ///< empty: a new document
+};
+
 struct OutputConfig {
   std::string out_dir = "runs";
   std::string fallback_dir;  ///< for final files if out_dir cannot be written; empty: the temporary folder
@@ -235,6 +248,9 @@ struct OutputConfig {
   int save_every = 0;         ///< training checkpoint every N steps; 0 = only when interrupted
   int keep_last = 2;          ///< training checkpoints kept
   int profile_steps = 0;      ///< steps to profile after the first three; 0 = off
+  LoggerChoice loggers = LoggerChoice::none;
+  int histogram_every = 0;  ///< steps between histograms of all weights; 0 = never
+  SampleConfig sample;
   int64_t budget_bytes = 16'000'000;
   bool fit_budget = false;  ///< raise GPTQ's clips until the artifact fits
   ArtifactFormat artifact;  ///< artifact.codes: set by the resolver

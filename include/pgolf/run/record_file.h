@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pgolf/run/event_file.h"
 #include "pgolf/run/records.h"
 
 namespace pgolf {
@@ -82,10 +83,16 @@ class RecordFile {
   /// line without a step but the first, so that a resumed run leaves the same file as an uninterrupted one.
   explicit RecordFile(const std::filesystem::path& path, int64_t keep_until_step = -1);
 
+  /// From now on records are also written to a new event file next to this one.
+  void add_events() { events_.emplace(path_.parent_path(), keep_until_step_); }
+  /// Null without one.
+  EventFile* events() { return events_ ? &*events_ : nullptr; }
+
   /// A line that cannot be written is kept, with a warning for the first, and written before the next one.
   template <class Record>
   void write(const Record& record) {
     append(to_json(record).dump());
+    if (events_) events_->write(record);
   }
 
   const std::filesystem::path& path() const { return path_; }
@@ -96,6 +103,8 @@ class RecordFile {
   void append(std::string line);
 
   std::filesystem::path path_;
+  int64_t keep_until_step_;
+  std::optional<EventFile> events_;
   std::string unwritten_;
 };
 

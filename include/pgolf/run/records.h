@@ -83,6 +83,19 @@ struct ValRecord {
   }
 };
 
+/// Text sampled from the model.
+struct SampleRecord {
+  static constexpr const char* kKind = "sample";
+  int64_t step = 0;
+  std::string text = {};
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("step", self.step);
+    visit("text", self.text);
+  }
+};
+
 /// The end of training.
 struct EndRecord {
   static constexpr const char* kKind = "end";

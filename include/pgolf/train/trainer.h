@@ -93,6 +93,9 @@ class Trainer {
   void advance_loops(double elapsed_ms, const RunLog& log);
   /// Updates the best validation loss and logs the result.
   void record_validation(const EvalResult& result, RunLog& log);
+  /// Whether text or histograms are due after this step.
+  bool shows_model(int64_t step) const;
+  void show_model(int64_t step, RunLog& log);
   /// The end of training with EMA_DECAY.
   void average_weights(RunLog& log);
   RunRecord run_record(const RunFolder& folder) const;
