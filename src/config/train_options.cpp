@@ -170,10 +170,12 @@ void check_artifact(const RunConfig& config, const std::vector<ResolvedOption>& 
 void check_output(const OutputConfig& output, const std::vector<ResolvedOption>& options) {
   if (output.histogram_every > 0 && output.loggers != LoggerChoice::tensorboard)
     refuse(options, {"HISTOGRAM_EVERY", "LOGGERS"}, "histograms need an event file", "set LOGGERS=tensorboard");
-  for (const char* name : {"SAMPLE_PROMPT", "SAMPLE_TOKENS"}) {
-    if (output.sample.every == 0 && find_option(options, name).source != Source::default_value)
+  const auto needs_samples = [&](const char* name, bool is_default) {
+    if (output.sample.every == 0 && !is_default)
       refuse(options, {name, "SAMPLE_EVERY"}, "no text is sampled", "set SAMPLE_EVERY");
-  }
+  };
+  needs_samples("SAMPLE_PROMPT", output.sample.prompt.empty());
+  needs_samples("SAMPLE_TOKENS", output.sample.tokens == SampleConfig().tokens);
 }
 
 void check_scores(const RunConfig& config, const std::vector<ResolvedOption>& options) {

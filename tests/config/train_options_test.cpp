@@ -206,6 +206,11 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"KEEP_LAST", "4"},
                                                      {"PROFILE", "6"},
                                                      {"COMPRESSOR", "brotli"},
+                                                     {"LOGGERS", "tensorboard"},
+                                                     {"HISTOGRAM_EVERY", "50"},
+                                                     {"SAMPLE_EVERY", "40"},
+                                                     {"SAMPLE_PROMPT", "the"},
+                                                     {"SAMPLE_TOKENS", "32"},
                                                      {"BUDGET_BYTES", "1000"},
                                                      {"INT8_KEEP_FLOAT_FP32_NAME_PATTERNS", "c"}};
   std::vector<std::string> flags;
