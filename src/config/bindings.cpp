@@ -4,6 +4,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/layer_list.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/parse.h"
 
@@ -121,6 +122,26 @@ Binding integers(std::vector<int>* field, int low, int high) {
               if (!value || *value < low || *value > high) refuse("is not a list of integers from " + range);
               values.push_back(static_cast<int>(*value));
             }
+            *field = values;
+            return text_of(values);
+          }};
+}
+
+Binding layer_integers(std::vector<int>* field, const std::string& word, int high) {
+  const auto text_of = [word](const std::vector<int>& values) {
+    std::vector<std::string> entries;
+    for (const int value : values) entries.push_back(value == 0 ? word : std::to_string(value));
+    return layer_list_text(entries);
+  };
+  const std::string range = word + ", or an integer from 1 to " + std::to_string(high) + ", comma-separated";
+  return {"list", range, text_of(*field), [=](std::string_view text) {
+            const auto values = parse_layer_list(text, kMaxLayers, [&](std::string_view entry) {
+              if (lower_case(entry) == word) return 0;
+              const auto value = parse_integer(entry);
+              if (!value || *value < 1 || *value > high)
+                refuse("is not a list of values that are " + word + " or an integer from 1 to " + std::to_string(high));
+              return static_cast<int>(*value);
+            });
             *field = values;
             return text_of(values);
           }};

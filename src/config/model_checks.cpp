@@ -13,6 +13,11 @@ std::optional<Conflict> find_conflict(const ModelConfig& model) {
                     "both say which blocks are parallel",
                     "PARALLEL_BLOCK=1 is PARALLEL_RESIDUAL_START=0; set only one of them"};
   }
+  if (const auto listed = static_cast<int>(model.attention_window.size()); listed > model.num_layers) {
+    return Conflict{{"ATTENTION_WINDOW", "NUM_LAYERS"},
+                    format("%d values are more than the %d layers", listed, model.num_layers),
+                    "shorten the list; it is repeated to fill all layers"};
+  }
   if (model.num_loops > 0) {
     const bool set = model.loop_start >= 0 && model.loop_end >= 0;
     if (!set || model.loop_start > model.loop_end || model.loop_end >= model.num_layers) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "pgolf/base/text.h"
+#include "pgolf/config/layer_list.h"
 #include "pgolf/config/parameters.h"
 
 namespace pgolf {
@@ -20,7 +21,7 @@ std::vector<ModelOption> size_options(ModelConfig* model) {
        .stored = Stored::always,
        .inferable = true},
       {.name = "NUM_LAYERS",
-       .value = integer(&model->num_layers, 1, 1024),
+       .value = integer(&model->num_layers, 1, kMaxLayers),
        .unit = "blocks",
        .help = "Transformer blocks; the first half is the encoder of a U-Net.",
        .stored = Stored::always,
@@ -132,6 +133,14 @@ std::vector<ModelOption> block_options(ModelConfig* model) {
        .stored = Stored::if_not_default,
        .default_in_files = "-1",
        .inferable_if = [](const ModelConfig& shape) { return shape.norm_weights; }},
+      {.name = "ATTENTION_WINDOW",
+       .value = bind::layer_integers(&model->attention_window, "full", 1 << 24),
+       .unit = "tokens",
+       .help = "Sliding window: the last positions that attention sees, its own included, per layer and repeated to fill all "
+               "layers: 64*3,full. full: all.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "full",
+       .places = {.assumed = 15, .sweep = 9}},
       {.name = "XSA_LAST_N",
        .value = bind::integer(&model->xsa_last_n, 0, 1024),
        .unit = "blocks",
@@ -294,6 +303,12 @@ std::vector<ModelOption> rotary_options(ModelConfig* model, RopeRequest* request
        .stored = Stored::always,
        .default_in_files = "float32",
        .places = {.assumed = 5}},
+      {.name = "KEY_OFFSET",
+       .value = bind::boolean(&model->key_offset),
+       .help = "Take the dimensions of each key that do not rotate from the position before.",
+       .stored = Stored::if_not_default,
+       .default_in_files = "0",
+       .places = {.assumed = 16, .sweep = 10}},
       {.name = "QK_NORM",
        .value = bind::boolean(&model->qk_norm),
        .help = "RMSNorm of each query and key head before rotation.",

@@ -7,6 +7,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/layer_list.h"
 #include "pgolf/config/parse.h"
 
 namespace pgolf {
@@ -48,29 +49,18 @@ int rope_dims_of_fraction(double fraction, int head_dim) {
 
 std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_layers, std::string* warning) {
   warning->clear();
-  const auto refuse = [&](const std::string& what) {
-    return Error(ExitCode::usage, format("ROPE_LAYERS=%s: %s", printable(text).c_str(), what.c_str()),
-                 "use comma-separated values of ROPE_DIMS, 16*8 for eight times 16; the list is repeated to fill all layers");
-  };
   std::vector<int> values;
-  std::string_view rest = text;
-  while (true) {
-    const size_t comma = rest.find(',');
-    const std::string_view item = trim(rest.substr(0, comma));
-    const size_t star = item.find('*');
-    const std::string_view count_text = star == std::string_view::npos ? "1" : trim(item.substr(star + 1));
-    const auto count = parse_integer(count_text);
-    if (trim(item.substr(0, star)).empty()) throw refuse("a value is missing");
-    if (!count || *count < 1) throw refuse(format("%s is not a valid layer count", printable(count_text).c_str()));
-    std::string dims_warning;
-    const int dims = parse_rope_dims(item.substr(0, star), head_dim, &dims_warning);
-    if (!dims_warning.empty()) *warning = dims_warning;
-    if (*count > num_layers - static_cast<int64_t>(values.size())) {
-      throw refuse(format("more values than the %d layers", num_layers));
-    }
-    values.insert(values.end(), static_cast<size_t>(*count), dims);
-    if (comma == std::string_view::npos) break;
-    rest = rest.substr(comma + 1);
+  try {
+    values = parse_layer_list(text, num_layers, [&](std::string_view entry) {
+      std::string dims_warning;
+      const int dims = parse_rope_dims(entry, head_dim, &dims_warning);
+      if (!dims_warning.empty()) *warning = dims_warning;
+      return dims;
+    });
+  } catch (const Error& error) {
+    if (!error.hint().empty() || std::string(error.what()).starts_with("ROPE_DIMS")) throw;
+    throw Error(ExitCode::usage, format("ROPE_LAYERS=%s: %s", printable(text).c_str(), error.what()),
+                std::string("use values of ROPE_DIMS, ") + kLayerListHint);
   }
   const size_t period = values.size();
   while (static_cast<int>(values.size()) < num_layers) values.push_back(values[values.size() - period]);
@@ -134,6 +124,11 @@ bool RopeSpec::rotates(int pair) const {
   return j < rotated && j * pairs / rotated == pair;
 }
 
+bool RopeSpec::rotates_dim(int dim) const {
+  const int pairs = span() / 2;
+  return dim < span() && rotates(style == RopeStyle::half ? dim % pairs : dim / 2);
+}
+
 std::string describe_rope_dims(const RopeSpec& spec) {
   if (spec.none()) return format("none (0 of %d dims)", spec.head_dim);
   if (spec.full()) return format("full (%d of %d dims)", spec.head_dim, spec.head_dim);
@@ -147,13 +142,9 @@ std::string rope_dims_text(int rope_dims, int head_dim) {
 }
 
 std::string rope_layers_text(const std::vector<int>& rope_layers, int head_dim) {
-  std::string text;
-  for (size_t first = 0, end; first < rope_layers.size(); first = end) {
-    for (end = first + 1; end < rope_layers.size() && rope_layers[end] == rope_layers[first];) ++end;
-    text += (text.empty() ? "" : ",") + rope_dims_text(rope_layers[first], head_dim);
-    if (end - first > 1) text += "*" + std::to_string(end - first);
-  }
-  return text;
+  std::vector<std::string> entries;
+  for (const int dims : rope_layers) entries.push_back(rope_dims_text(dims, head_dim));
+  return layer_list_text(entries);
 }
 
 }  // namespace pgolf

@@ -19,10 +19,11 @@ void for_query_blocks(int64_t time, const Body& body) {
   }
 }
 
-/// [count, keys] bool: which keys come after the query.
-at::Tensor later_keys(int64_t first, int64_t count, int64_t keys, const at::Device& device) {
+/// [count, keys] bool: which keys the query does not see. window: 0 = all up to the query's own.
+at::Tensor hidden_keys(int64_t first, int64_t count, int64_t keys, int64_t window, const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kLong).device(device);
-  return at::arange(keys, options).unsqueeze(0) > at::arange(first, first + count, options).unsqueeze(1);
+  const auto distance = at::arange(first, first + count, options).unsqueeze(1) - at::arange(keys, options).unsqueeze(0);
+  return window == 0 ? distance < 0 : (distance < 0).logical_or_(distance >= window);
 }
 
 double double_sum(const at::Tensor& values) {
@@ -30,7 +31,7 @@ double double_sum(const at::Tensor& values) {
 }
 
 /// q and k [T, D] of one head.
-HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const at::Tensor& mask) {
+HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const at::Tensor& mask, int64_t window) {
   const int64_t time = q.size(0);
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(1)));
   const auto q_rotated = q * mask, q_passed = q * (1 - mask);
@@ -41,7 +42,7 @@ HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const 
     const auto seen_keys = k.narrow(0, 0, keys).t();
     const auto rotated = at::mm(q_rotated.narrow(0, first, count), seen_keys);
     const auto passed = at::mm(q_passed.narrow(0, first, count), seen_keys);
-    const auto hidden = later_keys(first, count, keys, q.device());
+    const auto hidden = hidden_keys(first, count, keys, window, q.device());
     const auto logits = ((rotated + passed) * scale).masked_fill(hidden, -std::numeric_limits<float>::infinity());
     const auto attention = at::softmax(logits, -1);
     const auto mean_position = at::mv(attention, positions.narrow(0, 0, keys));
@@ -91,22 +92,17 @@ class Observation {
 
 at::Tensor rotated_dims(const RopeSpec& spec) {
   auto rotated = at::zeros({spec.head_dim}, at::kBool);
-  const int pairs = spec.span() / 2;
-  for (int pair = 0; pair < pairs; ++pair) {
-    if (!spec.rotates(pair)) continue;
-    const bool halves = spec.style == RopeStyle::half;
-    rotated[halves ? pair : 2 * pair] = true;
-    rotated[halves ? pair + pairs : 2 * pair + 1] = true;
-  }
+  for (int dim = 0; dim < spec.head_dim; ++dim) rotated[dim] = spec.rotates_dim(dim);
   return rotated;
 }
 
-std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated) {
+std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated,
+                                              int64_t window) {
   const int64_t heads = q.size(1), queries_per_key = heads / k.size(1);
   const auto mask = rotated.to(q.device(), q.scalar_type());
   std::vector<HeadAttention> result;
   for (int64_t head = 0; head < heads; ++head) {
-    result.push_back(attention_of_head(q[0][head], k[0][head / queries_per_key], mask));
+    result.push_back(attention_of_head(q[0][head], k[0][head / queries_per_key], mask, window));
   }
   return result;
 }
@@ -120,7 +116,7 @@ ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Ten
       const auto logits = [&](const at::Tensor& queries, const at::Tensor& all_keys) {
         const auto left = queries[0][head].narrow(0, first, count).to(at::kDouble);
         const auto right = all_keys[0][head / queries_per_key].narrow(0, 0, keys).to(at::kDouble);
-        return at::mm(left, right.t()).mul_(scale).masked_fill_(later_keys(first, count, keys, q.device()), 0.0);
+        return at::mm(left, right.t()).mul_(scale).masked_fill_(hidden_keys(first, count, keys, /*window=*/0, q.device()), 0.0);
       };
       const auto before = logits(q, k);
       change.max_logit = std::max(change.max_logit, before.abs().max().item<double>());
@@ -142,12 +138,13 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
     const RopeSpec& spec = attention->rotary->spec();
     const auto x = given.to(at::kFloat);
     const auto heads_at = [&](int64_t position) {
-      if (spec.none()) return attention->heads(x, nullptr);
-      const auto table = ops::make_rope_table(spec, x.size(1), x.device(), position);
-      return attention->heads(x, &table);
+      const auto table = spec.none() ? ops::RopeTable() : ops::make_rope_table(spec, x.size(1), x.device(), position);
+      auto heads = attention->heads(x, spec.none() ? nullptr : &table);
+      heads.k = attention->offset_keys(heads.k);
+      return heads;
     };
     const auto here = heads_at(0);
-    const auto heads = attention_of_heads(here.q, here.k, rotated_dims(spec));
+    const auto heads = attention_of_heads(here.q, here.k, rotated_dims(spec), attention->window());
     auto& sums = measures.heads[layer];
     sums.resize(heads.size());
     for (size_t head = 0; head < heads.size(); ++head) add_head(sums[head], heads[head]);

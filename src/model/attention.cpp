@@ -15,6 +15,8 @@ CausalSelfAttentionImpl::CausalSelfAttentionImpl(const ModelConfig& config, int 
       head_dim_(config.head_dim()),
       qk_norm_(config.qk_norm),
       exclusive_(config.exclusive(layer)),
+      key_offset_(config.key_offset),
+      window_(config.window(layer)),
       path_(path) {
   const int64_t dim = config.model_dim;
   const int64_t kv_dim = num_kv_heads_ * head_dim_;
@@ -34,9 +36,13 @@ CausalSelfAttentionImpl::Heads CausalSelfAttentionImpl::heads(const at::Tensor& 
   return {q, k, v + more_values.unflatten(-1, {num_kv_heads_, head_dim_}).transpose(1, 2)};
 }
 
+at::Tensor CausalSelfAttentionImpl::offset_keys(const at::Tensor& k) const {
+  return key_offset_ ? ops::offset_keys(k, rotary->spec()) : k;
+}
+
 at::Tensor CausalSelfAttentionImpl::attend(const at::Tensor& x, const BlockPass& pass) {
   const auto attended = [&](const Heads& own, const at::Tensor& keys, const at::Tensor& values) {
-    const auto y = ops::causal_attention(own.q, keys, values, path_).transpose(1, 2);
+    const auto y = ops::causal_attention(own.q, offset_keys(keys), values, path_, window_).transpose(1, 2);
     return exclusive_ ? ops::exclude_value(y, own.v.transpose(1, 2), path_) : y;
   };
   KvCache* const cache = pass.cache;

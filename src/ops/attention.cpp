@@ -4,6 +4,7 @@
 #include <ATen/record_function.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 
@@ -24,15 +25,21 @@ at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) 
   return std::get<0>(at::_scaled_dot_product_flash_attention(q, k, v, /*dropout_p=*/0.0, /*is_causal=*/true));
 }
 
+/// Queries at the last `time` of `keys` positions: 0 where a query sees a key, -infinity elsewhere. window: 0 = all.
+at::Tensor mask_of(int64_t time, int64_t keys, int64_t window, const at::TensorOptions& options) {
+  const auto hidden = at::full({time, keys}, -std::numeric_limits<double>::infinity(), options);
+  const auto later = hidden.triu(keys - time + 1);
+  return window == 0 ? later : at::minimum(later, hidden.tril(keys - time - window));
+}
+
 /// q belongs to the last of k's positions. Heads that share a key head become rows of one head, so keys are not repeated.
-at::Tensor attend_last_positions(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor attend_last_positions(const at::Tensor& q, const at::Tensor& all_k, const at::Tensor& all_v, int64_t window) {
   const int64_t batch = q.size(0), heads = q.size(1), time = q.size(2), dim = q.size(3);
+  const int64_t first = window == 0 ? 0 : std::max<int64_t>(0, all_k.size(2) - time - window + 1);
+  const auto k = all_k.slice(2, first), v = all_v.slice(2, first);
   const int64_t kv_heads = k.size(1), keys = k.size(2), group = heads / kv_heads;
   std::optional<at::Tensor> mask;  // [group * time, keys], added to the scores; a single query sees all keys
-  if (time > 1) {
-    const auto hidden = at::full({time, keys}, -std::numeric_limits<double>::infinity(), q.options()).triu(keys - time + 1);
-    mask = hidden.repeat({group, 1});
-  }
+  if (time > 1) mask = mask_of(time, keys, window, q.options()).repeat({group, 1});
   const auto rows = q.reshape({batch, kv_heads, group * time, dim});
   // On a GPU only cuDNN supports masks, at the cost of a plan for every length.
   const auto y = q.is_cuda() ? std::get<0>(at::_scaled_dot_product_attention_math(rows, k, v, mask))
@@ -42,11 +49,21 @@ at::Tensor attend_last_positions(const at::Tensor& q, const at::Tensor& k, const
 
 }  // namespace
 
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path) {
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path, int64_t window) {
   RECORD_USER_SCOPE("causal_attention");
   const bool continued = k.size(2) > q.size(2);
+  if (window >= k.size(2)) window = 0;
+  if (window > 0) {
+    if (continued) return attend_last_positions(q, k, v, window);
+    if (path == OpsPath::fast) {
+      if (auto y = cpu::causal_attention(q, k, v, window, /*tiles=*/false); y.defined()) return y;
+    }
+    const auto mask = mask_of(q.size(2), k.size(2), window, q.options());
+    return at::scaled_dot_product_attention(q, k, v, mask, /*dropout_p=*/0.0, /*is_causal=*/false, /*scale=*/std::nullopt,
+                                            /*enable_gqa=*/q.size(1) != k.size(1));
+  }
   if (path == OpsPath::fast && (continued || !fast::needs_gradient(q, k, v)) && flash_covers(q, k, v)) return flash(q, k, v);
-  if (continued) return attend_last_positions(q, k, v);
+  if (continued) return attend_last_positions(q, k, v, /*window=*/0);
   if (path == OpsPath::fast) {
     if (auto y = cpu::causal_attention(q, k, v); y.defined()) return y;
   }

@@ -51,20 +51,25 @@ struct Attended {
 };
 
 template <class T>
-AttentionInput<T> input_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t batch, int64_t head) {
+AttentionInput<T> input_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window, int64_t batch,
+                           int64_t head) {
   const int64_t shared = head / (q.size(1) / k.size(1));
-  return {head_rows(in<T>(q), q, batch, head), head_rows(in<T>(k), k, batch, shared), head_rows(in<T>(v), v, batch, shared),
-          q.size(2), q.size(3)};
+  return {head_rows(in<T>(q), q, batch, head),
+          head_rows(in<T>(k), k, batch, shared),
+          head_rows(in<T>(v), v, batch, shared),
+          q.size(2),
+          q.size(3),
+          window == 0 ? q.size(2) : window};
 }
 
 /// dtype: compute dtype.
-Attended attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, at::ScalarType dtype) {
+Attended attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v_in, int64_t window, at::ScalarType dtype) {
   const auto q = as_operand(q_in, dtype), k = as_operand(k_in, dtype), v = as_operand(v_in, dtype);
   const Attended result{empty_time_first(q, dtype), empty_float({q.size(0), q.size(1), q.size(2)}, q)};
   with_attention_kernels(dtype, [&](const auto& kernels) {
     using T = ElementOf<decltype(kernels)>;
     for_query_heads(q, kernels.scratch_bytes(q.size(2), q.size(3)), [&](int64_t batch, int64_t head, void* scratch) {
-      kernels.forward(input_of<T>(q, k, v, batch, head), head_rows(out<T>(result.out), result.out, batch, head),
+      kernels.forward(input_of<T>(q, k, v, window, batch, head), head_rows(out<T>(result.out), result.out, batch, head),
                       out<float>(result.log_sums, (batch * q.size(1) + head) * q.size(2)), scratch);
     });
   });
@@ -73,10 +78,11 @@ Attended attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor
 
 struct CausalAttention : Function<CausalAttention> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                            at::ScalarType dtype) {
-    const auto [out, log_sums] = attend(q, k, v, dtype);
+                            int64_t window, at::ScalarType dtype) {
+    const auto [out, log_sums] = attend(q, k, v, window, dtype);
     context->save_for_backward({q, k, v, out, log_sums});
     context->saved_data["dtype"] = dtype;
+    context->saved_data["window"] = window;
     return out;
   }
 
@@ -84,6 +90,7 @@ struct CausalAttention : Function<CausalAttention> {
     refuse_second_derivative("causal_attention");
     const auto saved = context->get_saved_variables();
     const auto type = saved[0].scalar_type(), dtype = context->saved_data["dtype"].toScalarType();
+    const int64_t window = context->saved_data["window"].toInt();
     const auto operand = [&](const at::Tensor& x) { return as_operand(x, dtype); };
     const auto q = operand(saved[0]), k = operand(saved[1]), v = operand(saved[2]), y = operand(saved[3]);
     const auto& log_sums = saved[4];
@@ -96,7 +103,7 @@ struct CausalAttention : Function<CausalAttention> {
       using T = ElementOf<decltype(kernels)>;
       for_query_heads(q, kernels.scratch_bytes(time, dim), [&](int64_t batch, int64_t head, void* scratch) {
         const int64_t first_row = (batch * heads + head) * time;
-        kernels.backward(input_of<T>(q, k, v, batch, head), head_rows(in<T>(y), y, batch, head),
+        kernels.backward(input_of<T>(q, k, v, window, batch, head), head_rows(in<T>(y), y, batch, head),
                          head_rows(in<T>(dy), dy, batch, head), in<float>(log_sums, first_row),
                          head_rows(out<T>(dq), dq, batch, head), out<float>(dk_shares, first_row * dim),
                          out<float>(dv_shares, first_row * dim), scratch);
@@ -107,7 +114,7 @@ struct CausalAttention : Function<CausalAttention> {
         kernels.sum_heads(in<float>(dv_shares, first), group, head_rows(out<T>(dv), dv, i / kv_heads, i % kv_heads), time, dim);
       });
     });
-    return {dq.to(type), dk.to(type), dv.to(type), at::Tensor()};
+    return {dq.to(type), dk.to(type), dv.to(type), at::Tensor(), at::Tensor()};
   }
 };
 
@@ -122,11 +129,11 @@ bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor
          q.size(1) % k.size(1) == 0 && dim % kAttentionDimMultiple == 0 && dim <= kMaxAttentionDim;
 }
 
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles) {
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window, bool tiles) {
   if (!covers_attention(q, k, v)) return {};
   const auto dtype = tiles ? q.scalar_type() : at::kFloat;
-  if (needs_gradient(q, k, v)) return CausalAttention::apply(q, k, v, dtype);
-  return attend(q, k, v, dtype).out;
+  if (needs_gradient(q, k, v)) return CausalAttention::apply(q, k, v, window, dtype);
+  return attend(q, k, v, window, dtype).out;
 }
 
 }  // namespace pgolf::ops::cpu

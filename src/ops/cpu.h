@@ -16,7 +16,8 @@ inline bool covered(const at::Tensor& x) {
 
 bool covers_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 /// tiles false: bfloat16 is computed in float32, as on a processor without AMX.
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, bool tiles = amx_usable());
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window = 0,
+                            bool tiles = amx_usable());
 
 /// Returns the matrices that are not covered, unchanged.
 std::vector<MuonMatrix> muon_update_(const std::vector<MuonMatrix>& matrices, const MuonStep& step);

@@ -102,6 +102,18 @@ at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table) {
   return at::cat(parts, -1);
 }
 
+at::Tensor offset_keys(const at::Tensor& k, const RopeSpec& spec) {
+  const int64_t time = k.size(2);
+  std::vector<at::Tensor> parts;
+  for (int first = 0, end; first < spec.head_dim; first = end) {
+    const bool rotates = spec.rotates_dim(first);
+    for (end = first + 1; end < spec.head_dim && spec.rotates_dim(end) == rotates;) ++end;
+    const auto own = k.narrow(3, first, end - first);
+    parts.push_back(rotates ? own : at::cat({own.narrow(2, 0, 1), own.narrow(2, 0, time - 1)}, 2));
+  }
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 3);
+}
+
 std::pair<at::Tensor, at::Tensor> qk_norm_rope_gain(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& q_gain,
                                                     const RopeTable* table, OpsPath path, bool qk_norm) {
   RECORD_USER_SCOPE("qk_norm_rope_gain");

@@ -147,15 +147,16 @@ TEST(ModelOptions, FilesThatContradictThemselvesAreRefused) {
                   "file: NUM_LOOPS=1, LOOP_START=7, LOOP_END=9, NUM_LAYERS=9: a loop needs a first and a last block");
   EXPECT_CONTAINS(error({{"PARALLEL_BLOCK", "1"}, {"PARALLEL_RESIDUAL_START", "2"}}), "both say which blocks are parallel");
   EXPECT_CONTAINS(error({{"SKIP_GATES_ENABLED", "1"}, {"UNET_SKIPS", "0"}}), "there are no skip connections to gate");
+  EXPECT_CONTAINS(error({{"NUM_LAYERS", "2"}, {"ATTENTION_WINDOW", "8*3"}}), "3 values are more than the 2 layers");
   EXPECT_CONTAINS(error({{"MLP_MULT", "0.001"}}), "the MLP has no hidden unit");
 }
 
 TEST(ModelOptions, InferableOptionsAreNotAssumed) {
   StoredModel stored;
-  EXPECT_EQ(assume_defaults(&stored).size(), 14u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 16u);
   stored.model.mlp_kind = MlpKind::swiglu;
   stored.model.norm_weights = stored.model.parallel_block = true;
-  EXPECT_EQ(assume_defaults(&stored).size(), 12u);
+  EXPECT_EQ(assume_defaults(&stored).size(), 14u);
   EXPECT_EQ(stored.model.mlp_kind, MlpKind::swiglu);
   EXPECT_TRUE(stored.model.parallel_block);
 }

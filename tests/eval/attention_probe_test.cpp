@@ -100,6 +100,21 @@ TEST(AttentionProbe, BlocksOfQueriesAreTheDefinition) {
   }
 }
 
+TEST(AttentionProbe, SeesWhatTheModelSees) {
+  // Window and key offset: the measured heads give attention's output.
+  ModelConfig config = tiny_config();
+  config.attention_window = {4};
+  config.key_offset = true;
+  config.rope_dims = 4;
+  torch::NoGradGuard no_grad;
+  Gpt model = make_random_model(config);
+  model->blocks[0]->attn->c_q->weight.zero_();
+  const auto head = measure_attention(model, probed_windows(), {}).heads[0][0];
+  double entropy = 0;
+  for (int64_t i = 0; i < kProbeTime; ++i) entropy += std::log(static_cast<double>(std::min<int64_t>(i + 1, 4))) / kProbeTime;
+  EXPECT_NEAR(head.entropy, entropy, 1e-5);
+}
+
 TEST(AttentionProbe, RotatedDimsAreThoseThatChange) {
   const auto x = torch::randn({1, 1, 4, 8});
   for (const auto& spec : probed_specs()) {

@@ -28,6 +28,21 @@ TEST(Forward, ALaterTokenDoesNotChangeEarlierLogits) {
   }
 }
 
+TEST(Forward, AWindowBoundsWhatATokenSees) {
+  torch::NoGradGuard no_grad;
+  ModelConfig config = tiny_config();  // two layers: what is 2 * (3 - 1) positions back is out of sight
+  config.attention_window = {3};
+  for (const OpsPath path : both_paths) {
+    Gpt model = make_random_model(config, 5, path);
+    const auto ids = random_ids(1, 12, 48);
+    auto changed = ids.clone();
+    changed[0][2] = (ids[0][2].item<int64_t>() + 1) % 48;
+    const auto before = model->logits(ids), after = model->logits(changed);
+    EXPECT_GT(distance(before.narrow(1, 6, 1), after.narrow(1, 6, 1)), 1e-6);
+    EXPECT_LE(distance(before.narrow(1, 7, 5), after.narrow(1, 7, 5)), 1e-6);
+  }
+}
+
 TEST(Forward, SequencesOfABatchDoNotMix) {
   torch::NoGradGuard no_grad;
   const auto ids = random_ids(3, 16, 48);
@@ -264,6 +279,12 @@ void with_token_extras(ModelConfig& config) {
   config.xsa_last_n = 1;
 }
 
+void with_window_and_offset(ModelConfig& config) {
+  config.attention_window = {4, 0};
+  config.key_offset = true;
+  config.rope_dims = 4;
+}
+
 std::vector<Shape> shapes() {
   std::vector<Shape> all;
   for (const OpsPath path : both_paths) {
@@ -277,6 +298,7 @@ std::vector<Shape> shapes() {
     all.push_back({prefix + "pythia", path, like_pythia});
     all.push_back({prefix + "record", path, like_a_record});
     all.push_back({prefix + "token_extras", path, with_token_extras});
+    all.push_back({prefix + "window_and_offset", path, with_window_and_offset});
   }
   return all;
 }
@@ -285,8 +307,11 @@ INSTANTIATE_TEST_SUITE_P(AllParts, Gradients, ::testing::ValuesIn(shapes()), [](
 
 TEST(Forward, FastAndReferencePathsAgree) {
   const auto ids = random_ids(2, 17, 48);
-  std::map<std::string, std::function<void(ModelConfig&)>> changes{
-      {"llama", like_llama}, {"pythia", like_pythia}, {"record", like_a_record}, {"token extras", with_token_extras}};
+  std::map<std::string, std::function<void(ModelConfig&)>> changes{{"llama", like_llama},
+                                                                   {"pythia", like_pythia},
+                                                                   {"record", like_a_record},
+                                                                   {"token extras", with_token_extras},
+                                                                   {"window and offset", with_window_and_offset}};
   for (const int rope_dims : {0, 2, 6, 8})
     changes["rope_dims " + std::to_string(rope_dims)] = [=](ModelConfig& config) { config.rope_dims = rope_dims; };
   for (const auto kind : {MlpKind::relu3, MlpKind::leaky_relu, MlpKind::leaky_relu2, MlpKind::gelu, MlpKind::swiglu})

@@ -54,6 +54,17 @@ const std::vector<Case>& cases() {
       {"looped", [](ModelConfig& c) { c.num_loops = 2, c.loop_start = 1, c.loop_end = 2; }},
       {"a loop of everything", [](ModelConfig& c) { c.num_loops = 1, c.loop_start = 0, c.loop_end = 2; }},
       {"parallel from the second", [](ModelConfig& c) { c.parallel_residual_start = 1; }},
+      {"window", [](ModelConfig& c) { c.attention_window = {5}; }},
+      {"windows per layer, no rotation in the others",
+       [](ModelConfig& c) {
+         c.attention_window = {1, 30, 0}, c.rope_dims = {16, 16, 0};
+       }},
+      {"key offset", [](ModelConfig& c) { c.key_offset = true, c.rope_dims = 6; }},
+      {"key offset, uniform, interleaved, window",
+       [](ModelConfig& c) {
+         c.key_offset = true, c.rope_dims = 6, c.rope.select = RopeSelect::uniform, c.rope.style = RopeStyle::interleaved;
+         c.attention_window = {9};
+       }},
       {"exclusive", [](ModelConfig& c) { c.xsa_last_n = 3; }},
       {"smear", [](ModelConfig& c) { c.smear_gate = true; }},
       {"pairs", [](ModelConfig& c) { c.bigram_vocab_size = 31, c.bigram_dim = 20; }},

@@ -32,7 +32,9 @@ Op attention_op(OpsPath path) {
 /// bfloat16 computed in float32, as without AMX; float32 as always.
 Op attention_without_tiles(OpsPath path) {
   if (path == OpsPath::reference) return attention_op(path);
-  return [](const Tensors& in) { return Tensors{cpu::causal_attention(in[0], in[1], in[2].transpose(1, 2), /*tiles=*/false)}; };
+  return [](const Tensors& in) {
+    return Tensors{cpu::causal_attention(in[0], in[1], in[2].transpose(1, 2), /*window=*/0, /*tiles=*/false)};
+  };
 }
 
 TEST(FastAttention, EqualsTheReferenceOverShapes) {
@@ -61,6 +63,51 @@ TEST(FastAttention, ComputesBfloat16InFloat32WithoutTiles) {
   for (const auto& shape : {AttentionShape{3, 4, 2, 31, 16}, {1, 4, 1, 129, 64}, {2, 2, 2, 300, 128}}) {
     SCOPED_TRACE(describe(shape));
     expect_fast_equals_reference(attention_without_tiles, attention_inputs(shape));
+  }
+}
+
+/// The definition, key by key.
+Op attention_within(int64_t window, OpsPath path) {
+  return [=](const Tensors& in) { return Tensors{causal_attention(in[0], in[1], in[2].transpose(1, 2), path, window)}; };
+}
+
+TEST(SlidingWindow, HidesEarlierKeys) {
+  const auto inputs = attention_inputs({2, 4, 2, 37, 16});
+  const int64_t window = 5;
+  const auto got = attention_within(window, OpsPath::reference)(inputs)[0];
+  const auto v = inputs[2].transpose(1, 2);
+  for (int64_t i = 0; i < 37; ++i) {
+    const int64_t first = std::max<int64_t>(0, i - window + 1), count = i - first + 1;
+    const auto q = inputs[0].narrow(2, i, 1), k = inputs[1].narrow(2, first, count).repeat_interleave(2, 1);
+    const auto expected =
+        at::matmul(at::softmax(at::matmul(q, k.transpose(2, 3)) / 4, -1), v.narrow(2, first, count).repeat_interleave(2, 1));
+    EXPECT_LE(distance(got.narrow(2, i, 1), expected), 1e-5) << "query " << i;
+  }
+  EXPECT_TRUE(attention_within(1, OpsPath::fast)(inputs)[0].equal(v.repeat_interleave(2, 1)));
+  for (const int64_t wide : {37, 38, 1000}) {
+    EXPECT_TRUE(attention_within(wide, OpsPath::fast)(inputs)[0].equal(attention_op(OpsPath::fast)(inputs)[0]));
+  }
+}
+
+TEST(SlidingWindow, FastEqualsTheReference) {
+  for (const int64_t window : {2, 16, 31, 32, 33, 64, 100, 128, 200, 299}) {
+    for (const auto& shape : {AttentionShape{4, 4, 2, 300, 32}, {8, 2, 2, 129, 64}, {16, 2, 1, 65, 16}}) {
+      if (window >= shape.time) continue;
+      SCOPED_TRACE(describe(shape) + " window " + std::to_string(window));
+      expect_fast_equals_reference([&](OpsPath path) { return attention_within(window, path); }, attention_inputs(shape));
+    }
+  }
+}
+
+TEST(SlidingWindow, OfContinuedTextsIsThatOfTheWholeText) {
+  const auto inputs = attention_inputs({2, 4, 2, 50, 32});
+  const auto v = inputs[2].transpose(1, 2);
+  const auto whole = causal_attention(inputs[0], inputs[1], v, OpsPath::reference, /*window=*/7);
+  for (const int64_t count : {1, 2, 6, 7, 8, 20, 49}) {
+    const auto last = inputs[0].narrow(2, 50 - count, count);
+    for (const OpsPath path : {OpsPath::reference, OpsPath::fast}) {
+      EXPECT_LE(distance(causal_attention(last, inputs[1], v, path, 7), whole.narrow(2, 50 - count, count)), 1e-5) << count;
+    }
   }
 }
 
@@ -204,7 +251,7 @@ std::vector<float> float_kernel_outputs(CpuLevel level, int64_t time, int64_t di
       std::aligned_alloc(64, static_cast<size_t>((kernels.scratch_bytes(time, dim) + 63) / 64 * 64)), &std::free);
   const size_t size = static_cast<size_t>(time * dim);
   std::vector<float> out(size), log_sums(static_cast<size_t>(time)), dq(size), dk(2 * size), dv(size), sum(size);
-  const AttentionInput<float> input{rows(q), rows(k), rows(v), time, dim};
+  const AttentionInput<float> input{rows(q), rows(k), rows(v), time, dim, /*window=*/time};
   kernels.forward(input, {out.data(), dim}, log_sums.data(), scratch.get());
   kernels.backward(input, {out.data(), dim}, rows(dout), log_sums.data(), {dq.data(), dim}, dk.data(), dv.data(), scratch.get());
   std::copy(dv.begin(), dv.end(), dk.begin() + static_cast<std::ptrdiff_t>(size));

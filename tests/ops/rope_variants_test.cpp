@@ -225,5 +225,25 @@ TEST(RopeVariants, TablesDoNotDependOnWhatWasAskedForBefore) {
   EXPECT_FALSE(cache.get(scaled, 10, at::kCPU)->cos.equal(before));
 }
 
+TEST(KeyOffset, MovesWhatDoesNotRotate) {
+  const auto k = random_tensor({2, 3, 5, 8}, 1);
+  for (const auto select : {RopeSelect::prefix, RopeSelect::high, RopeSelect::low, RopeSelect::uniform}) {
+    for (const auto style : {RopeStyle::half, RopeStyle::interleaved}) {
+      for (const int dims : {0, 2, 6, 8}) {
+        RopeSpec spec{8, dims};
+        spec.select = select, spec.style = style;
+        const auto got = offset_keys(k, spec);
+        ASSERT_EQ(got.sizes(), k.sizes());
+        for (int dim = 0; dim < 8; ++dim) {
+          const auto own = k.select(3, dim), seen = got.select(3, dim);
+          EXPECT_TRUE(seen.select(2, 0).equal(own.select(2, 0)));
+          EXPECT_TRUE(seen.narrow(2, 1, 4).equal(own.narrow(2, spec.rotates_dim(dim) ? 1 : 0, 4))) << dims << " " << dim;
+        }
+      }
+    }
+  }
+  EXPECT_TRUE(offset_keys(k.narrow(2, 0, 1), RopeSpec{8, 2}).equal(k.narrow(2, 0, 1)));
+}
+
 }  // namespace
 }  // namespace pgolf::ops::testing

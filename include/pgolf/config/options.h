@@ -62,6 +62,8 @@ Binding text(std::string* field);  ///< not empty
 /// Comma-separated; whitespace around entries and empty entries are dropped. Empty text is the empty list.
 Binding list(std::vector<std::string>* field);
 Binding integers(std::vector<int>* field, int low, int high);  ///< the same, of integers
+/// Per layer (layer_list.h), at least one entry: `word`, which is 0, or an integer from 1 to high. The list {0} is the default.
+Binding layer_integers(std::vector<int>* field, const std::string& word, int high);
 
 /// The untyped part of choice(): names, index of the default, callback for the chosen index.
 Binding choice_of(std::vector<std::string> names, size_t chosen, std::function<void(size_t)> store);

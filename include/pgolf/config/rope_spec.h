@@ -70,6 +70,8 @@ struct RopeSpec : RopeSettings {
   int span() const { return select == RopeSelect::prefix ? rope_dims : head_dim; }
   /// Whether pair 0 .. span/2-1 rotates.
   bool rotates(int pair) const;
+  /// Whether dimension 0 .. head_dim-1 of a head does.
+  bool rotates_dim(int dim) const;
 
   auto operator<=>(const RopeSpec&) const = default;
 };

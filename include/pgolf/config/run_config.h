@@ -62,10 +62,12 @@ struct ModelConfig {
   RopeSettings rope;
   RopeDims rope_dims;
   bool qk_norm = true;
-  int xsa_last_n = 0;                ///< blocks, from the last, with exclusive self-attention
-  bool parallel_block = false;       ///< all blocks are parallel
-  int parallel_residual_start = -1;  ///< blocks from this one on are parallel; -1: none
-  int num_loops = 0;                 ///< extra passes over the blocks loop_start .. loop_end
+  bool key_offset = false;               ///< keys' dimensions that do not rotate come from the position before
+  std::vector<int> attention_window{0};  ///< per layer, repeated; 0 = all positions
+  int xsa_last_n = 0;                    ///< blocks, from the last, with exclusive self-attention
+  bool parallel_block = false;           ///< all blocks are parallel
+  int parallel_residual_start = -1;      ///< blocks from this one on are parallel; -1: none
+  int num_loops = 0;                     ///< extra passes over the blocks loop_start .. loop_end
   int loop_start = -1, loop_end = -1;
 
   RopeSpec rope_of(int layer) const;
@@ -76,6 +78,8 @@ struct ModelConfig {
   int64_t mlp_hidden() const { return static_cast<int64_t>(mlp_mult * model_dim); }
   bool parallel(int layer) const { return parallel_block || (parallel_residual_start >= 0 && layer >= parallel_residual_start); }
   bool exclusive(int layer) const { return layer >= num_layers - xsa_last_n; }
+  /// Positions that a query attends to, its own included; 0 = all up to its own.
+  int window(int layer) const { return attention_window[static_cast<size_t>(layer) % attention_window.size()]; }
   double norm_factor(int layer) const;
   BlockOrder order(int extra_passes) const { return block_order(num_layers, loop_start, loop_end, extra_passes); }
   BlockOrder full_order() const { return order(num_loops); }

@@ -7,7 +7,7 @@
 
 namespace pgolf {
 
-/// Means over the queries i of windows of T tokens; a_ij is the attention of query i to key j <= i. For comparison: a head that
+/// Means over the queries i of T tokens; a_ij is the attention of query i to key j <= i. For comparison: a head that
 /// attends to all keys equally has distance i/2, entropy ln(i+1) and first_token 1/(i+1), each averaged over i.
 struct HeadAttention {
   double distance = 0;        ///< sum_j a_ij (i - j), tokens
@@ -23,8 +23,10 @@ struct HeadAttention {
 at::Tensor rotated_dims(const RopeSpec& spec);
 
 /// For every query head of q [1, Hq, T, D] and k [1, Hkv, T, D], as returned by CausalSelfAttention::heads(); rotated [D] bool:
-/// the dims that rotate. Scores are computed in blocks of queries, so memory does not grow with T^2.
-std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated);
+/// the dims that rotate; window: see causal_attention. Scores are computed in blocks of queries, so memory does not grow with
+/// T^2.
+std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated,
+                                              int64_t window = 0);
 
 /// How far the attention logits q_i.k_j / sqrt(D), j <= i, are from depending on i - j only.
 struct ShiftChange {

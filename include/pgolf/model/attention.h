@@ -27,14 +27,20 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   /// appended.
   at::Tensor forward(const at::Tensor& x, const BlockPass& pass = {});
 
+  int64_t window() const { return window_; }
+
   /// Operands of scaled dot-product attention: q [B, num_heads, T, head_dim], k and v [B, num_kv_heads, T, head_dim]; q and k
   /// normalized and rotated, q multiplied by its gain.
   struct Heads {
     at::Tensor q, k, v;
   };
+  /// With KEY_OFFSET attention sees offset_keys(k) instead of k.
   /// table: of the rotary's spec, for x's T positions starting anywhere; nullptr if nothing rotates. more_values:
   /// BlockPass::values.
   Heads heads(const at::Tensor& x, const ops::RopeTable* table, const at::Tensor& more_values = {});
+
+  /// ops::offset_keys with KEY_OFFSET, of keys from position 0 on; else k itself.
+  at::Tensor offset_keys(const at::Tensor& k) const;
 
   /// Called with forward()'s input, for measurements; must not change it.
   std::function<void(const at::Tensor& x)> observer;
@@ -47,7 +53,8 @@ class CausalSelfAttentionImpl : public torch::nn::Module {
   at::Tensor attend(const at::Tensor& x, const BlockPass& pass);  ///< [B, T, model_dim] -> [B, T, Hq, D]
 
   int64_t num_heads_, num_kv_heads_, head_dim_;
-  bool qk_norm_, exclusive_;
+  bool qk_norm_, exclusive_, key_offset_;
+  int64_t window_;  ///< 0 = all positions
   OpsPath path_;
 };
 TORCH_MODULE(CausalSelfAttention);

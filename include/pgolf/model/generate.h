@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "pgolf/model/sampling.h"
 #include "pgolf/model/gpt.h"
+#include "pgolf/model/sampling.h"
 
 namespace pgolf {
 

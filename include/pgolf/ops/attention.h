@@ -14,7 +14,9 @@ namespace pgolf::ops {
 /// of a dense [B, T, Hq, D], does not depend on the number of threads, and has no second derivative.
 /// On CUDA, training uses the backend that LibTorch chooses (attention_backend()). Without a gradient, and for more keys than
 /// queries, the fast path uses flash attention for bfloat16; everything else goes to LibTorch.
-at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path);
+/// window > 0 (Longformer, arXiv 2004.05150): query i sees only the keys from i - window + 1 on. The CPU's fast path then skips
+/// the others, in float32 vectors also for bfloat16; on CUDA they are masked.
+at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, OpsPath path, int64_t window = 0);
 
 /// The attention backend for training with such tensors: "own" (the CPU's fast path), or LibTorch's choice among "cudnn",
 /// "flash", "efficient" and "math"; "none": none fits, causal_attention() throws.

@@ -57,6 +57,10 @@ class RopeTableCache {
 /// x [B, H, T, D] -> same. Reference form: plain ATen, table cast to x's dtype, differentiable.
 at::Tensor apply_rope(const at::Tensor& x, const RopeTable& table);
 
+/// k [B, H, T, D] with the dims that do not rotate taken from the position before (the first position keeps its own), so that
+/// what a query looks for there is followed by what it wants (modded-nanogpt's partial key offset). Differentiable.
+at::Tensor offset_keys(const at::Tensor& k, const RopeSpec& spec);
+
 /// Applied to queries and keys between projection and attention:
 ///   q = rope(rms_norm(q)) * q_gain[head],  k = rope(rms_norm(k)); the norms only if qk_norm.
 /// q [B, T, Hq, D], k [B, T, Hkv, D] (as the projections write them), q_gain [Hq] float32

@@ -18,6 +18,7 @@ template <class T>
 struct AttentionInput {
   Rows<const T*> q, k, v;
   int64_t time, dim;  ///< time >= 1, dim a multiple of kAttentionDimMultiple up to kMaxAttentionDim
+  int64_t window;     ///< >= 1; query i sees the keys i - window + 1 .. i. On tiles at least `time`
 };
 
 constexpr int64_t kAttentionDimMultiple = 16, kMaxAttentionDim = 256;

@@ -123,10 +123,16 @@ void transpose(Rows<const float*> from, int64_t rows, int64_t dim, float* to) {
 }
 
 /// All ones in the lanes whose query, first_query + lane, may attend to the key.
-PGOLF_INLINE Ints visible(int64_t key, int64_t first_query) {
+PGOLF_INLINE Ints visible(int64_t key, int64_t first_query, int64_t window) {
   Ints query{};
   for (int32_t i = 0; i < kLanes; ++i) query[i] = i;
-  return query >= static_cast<int32_t>(key - first_query);
+  const int64_t first = key - first_query, end = min(first + window, kLanes);
+  return (query >= static_cast<int32_t>(first)) & (query < static_cast<int32_t>(end));
+}
+
+/// Whether they all may.
+PGOLF_INLINE bool all_visible(int64_t key, int64_t first_query, int64_t window) {
+  return key <= first_query && key + window >= first_query + kLanes;
 }
 
 float score_scale(int64_t dim) {
@@ -146,7 +152,9 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
   const float factor = score_scale(in.dim) * kLog2E;
   transpose({in.q.data + first * in.q.stride, in.q.stride}, rows, in.dim, q);
   Floats offset[2] = {all(-__builtin_inff()), all(-__builtin_inff())}, sum[2] = {};
-  for (int64_t key = 0; key < end; key += kKeys) {
+  // Every query of the strip sees one of the first kKeys keys, so that no maximum stays at -infinity.
+  const int64_t begin = first < in.window ? 0 : first - in.window + 1;
+  for (int64_t key = begin; key < end; key += kKeys) {
     const int64_t keys = min(kKeys, end - key);
     multiply({scores, kStrip}, by_row(in.k, key), {q, kStrip}, keys, kStrip, in.dim, false);
     float shrink[kStrip];
@@ -156,7 +164,7 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
       Floats largest = offset[half];
       for (int64_t i = 0; i < keys; ++i) {
         Floats score = load(s + i * kStrip) * factor;
-        if (key + i > query) score = visible(key + i, query) ? score : all(-__builtin_inff());
+        if (!all_visible(key + i, query, in.window)) score = visible(key + i, query, in.window) ? score : all(-__builtin_inff());
         store(s + i * kStrip, score);
         largest = max(score, largest);
       }
@@ -171,12 +179,12 @@ void forward_strip(const AttentionInput<float>& in, Rows<float*> out, float* log
       }
       sum[half] = sum[half] * smaller + added;
     }
-    if (key > 0) {
+    if (key > begin) {
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t column = 0; column < in.dim; ++column) to.data[i * to.stride + column] *= shrink[i];
       }
     }
-    multiply(to, {scores, 1, kStrip}, {in.v.data + key * in.v.stride, in.v.stride}, rows, in.dim, keys, key > 0);
+    multiply(to, {scores, 1, kStrip}, {in.v.data + key * in.v.stride, in.v.stride}, rows, in.dim, keys, key > begin);
   }
   float sums[kStrip], offsets[kStrip];
   for (int half = 0; half < 2; ++half) {
@@ -215,7 +223,7 @@ void strip_gradients(const AttentionInput<float>& in, const float* q_transposed,
       Floats e{}, gradient{};
       if (i < seen) {
         e = exp2_of(load(p + at) * factor - log_sum);
-        if (key > query) e = visible(key, query) ? e : Floats{};
+        if (!all_visible(key, query, in.window)) e = visible(key, query, in.window) ? e : Floats{};
         gradient = e * (load(ds + at) - delta) * scale;
       }
       store(p + at, e);
@@ -248,9 +256,14 @@ void backward(const AttentionInput<float>& in, Rows<const float*> out, Rows<cons
     for (int64_t lane = 0; lane < kLanes; ++lane) deltas[row] += product[lane];
     padded_sums[row] = log_sums[row];
   }
+  // Without a window the first keys reach all queries, and start their sums.
+  const bool starts = in.window >= in.time;
+  for (int64_t row = 0; row < in.time && !starts; ++row) {
+    for (int64_t column = 0; column < in.dim; column += kLanes) store(dq.data + row * dq.stride + column, Floats{});
+  }
   for (int64_t key = 0; key < in.time; key += kBackwardKeys) {
-    const int64_t keys = min(kBackwardKeys, in.time - key);
-    for (int64_t first = key; first < in.time; first += kQueries) {
+    const int64_t keys = min(kBackwardKeys, in.time - key), end = min(in.time, key + keys - 1 + in.window);
+    for (int64_t first = key; first < end; first += kQueries) {
       const int64_t queries = min(kQueries, in.time - first);
       for (int64_t query = first; query < first + queries; query += kStrip) {
         strip_gradients(in, q_transposed + query * in.dim, dout_transposed + query * in.dim, padded_sums + query, deltas + query,
@@ -261,7 +274,7 @@ void backward(const AttentionInput<float>& in, Rows<const float*> out, Rows<cons
       multiply({dv + key * in.dim, in.dim}, p_left, d, keys, in.dim, queries, first > key);
       multiply({dk + key * in.dim, in.dim}, ds_left, q, keys, in.dim, queries, first > key);
       multiply({dq.data + first * dq.stride, dq.stride}, ds_transposed, {in.k.data + key * in.k.stride, in.k.stride}, queries,
-               in.dim, keys, key > 0);
+               in.dim, keys, !starts || key > 0);
     }
   }
 }
