@@ -277,6 +277,8 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_scores(command.config, command.resolved);
   check_output(command.config.output, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
+  if (command.config.schedule.rope_drop_at >= 0 && command.config.model.widest_rope().none())
+    refuse(command.resolved, {"ROPE_DROP_AT", "ROPE_DIMS"}, "nothing rotates in the first place");
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);
   resolve_code_format(command.config.output);

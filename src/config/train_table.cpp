@@ -152,6 +152,9 @@ void add_schedule(OptionTable& table, ScheduleConfig& schedule) {
   table.add(
       "LOOP_PHASE2_AT", bind::number(&schedule.loop_phase2_at, kFrom0To1), "",
       "NUM_LOOPS: from ENABLE_LOOPING_AT to this fraction of the budget, blocks make a single extra pass; 0 = no such phase.");
+  table.add(
+      "ROPE_DROP_AT", bind::number_or_none(&schedule.rope_drop_at, kFrom0Below1), "",
+      "From this fraction of the budget on, train without rotation (DroPE, arXiv 2512.12167): the result has ROPE_DIMS=none.");
 }
 
 void add_machine(OptionTable& table, RuntimeConfig& runtime) {

@@ -60,6 +60,12 @@ void GptImpl::set_extra_passes(int passes) {
   order_ = config_.order(passes);
 }
 
+void GptImpl::drop_rotation() {
+  config_.rope_dims = 0;
+  for (auto& block : blocks) block->attn->rotary->drop();
+  *tables_ = {};
+}
+
 at::Tensor GptImpl::with_skip(const at::Tensor& x, const at::Tensor& skip, int64_t row) {
   if (skip_gates.defined()) return ops::gated_skip(x, skip, skip_weights[row], skip_gates[row], path_);
   return ops::scaled_add(x, skip_weights[row], skip, path_);

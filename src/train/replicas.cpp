@@ -58,4 +58,8 @@ void Replicas::set_extra_passes(int passes) {
   for (auto& model : models_) model->set_extra_passes(passes);
 }
 
+void Replicas::drop_rotation() {
+  for (auto& model : models_) model->drop_rotation();
+}
+
 }  // namespace pgolf

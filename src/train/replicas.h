@@ -21,6 +21,7 @@ class Replicas {
 
   /// GptImpl's, of all of them.
   void set_extra_passes(int passes);
+  void drop_rotation();
 
  private:
   std::vector<Gpt> models_;

@@ -113,6 +113,10 @@ void RunLog::looping(int64_t step, double used, const BlockOrder& order) const {
                   listed(order.encoder).c_str(), listed(order.decoder).c_str()));
 }
 
+void RunLog::rotation_dropped(int64_t step, double used) const {
+  log_line(format("rope:dropped step:%lld frac:%.3f", static_cast<long long>(step), used));
+}
+
 void RunLog::interrupted(int signal, int64_t step, const std::filesystem::path& saved) {
   log_line(format("interrupted: signal:%d step:%lld/%d saved:%s", signal, static_cast<long long>(step),
                   config_.schedule.iterations, saved.c_str()));

@@ -30,6 +30,7 @@ class RunLog {
   /// For TensorBoard; null without it.
   EventFile* events() { return records_ != nullptr ? records_->events() : nullptr; }
   void looping(int64_t step, double used, const BlockOrder& order) const;
+  void rotation_dropped(int64_t step, double used) const;
   void interrupted(int signal, int64_t step, const std::filesystem::path& saved);
   void stopped_early(const TrainingState& state);
   void ended(const TrainingState& state, const PeakMemory& memory, int64_t rope_table_bytes);

@@ -288,8 +288,21 @@ void Trainer::set_extra_passes(int passes) {
   state_.extra_passes = passes;
 }
 
-void Trainer::advance_loops(double elapsed_ms, const RunLog& log) {
+void Trainer::drop_rotation() {
+  replicas_->drop_rotation();
+  gradient_graph_->forget();
+  config_.model.rope_dims = 0;
+  metadata_ = metadata_for_file({config_.model, config_.data.train_seq_len, tokenizer_.fingerprint()});
+  state_.model = metadata_;
+}
+
+void Trainer::advance_phases(double elapsed_ms, const RunLog& log) {
   const double used = used_fraction(config_.schedule, static_cast<int>(state_.step), elapsed_ms);
+  const double drop_at = config_.schedule.rope_drop_at;
+  if (drop_at >= 0 && used >= drop_at && !config_.model.widest_rope().none()) {
+    drop_rotation();
+    log.rotation_dropped(state_.step, used);
+  }
   const int passes = extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, used);
   if (passes == state_.extra_passes) return;
   set_extra_passes(passes);
@@ -368,7 +381,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
       files.require_complete();
       return ExitCode::interrupted;
     }
-    advance_loops(now.elapsed_ms, log);
+    advance_phases(now.elapsed_ms, log);
     profiler.begin_step();
     const StepRecord record = step(now.elapsed_ms);
     profiler.end_step();

@@ -120,10 +120,17 @@ void Trainer::restore(const Checkpoint& checkpoint) {
   state_ = checkpoint.state;
   state_.config = config;
   state_.arithmetic = arithmetic_of(runtime_);
+  follow_rotation();
   state_.model = metadata_;  // that of an older checkpoint lacks the tokenizer
   set_extra_passes(state_.extra_passes);
   seek_data();
   restored_ = true;
+}
+
+void Trainer::follow_rotation() {
+  const auto stored = state_.model.find("ROPE_DIMS");
+  const bool dropped = stored != state_.model.end() && stored->second == "none";
+  if (config_.schedule.rope_drop_at >= 0 && dropped && !config_.model.widest_rope().none()) drop_rotation();
 }
 
 void Trainer::seek_data() {
@@ -142,6 +149,7 @@ void Trainer::share_state() {
   const auto config = std::move(state_.config);
   state_ = parse_training_state(group_.broadcast(training_state_text(state_)), "rank 0's state");
   state_.config = config;
+  follow_rotation();
   set_extra_passes(state_.extra_passes);
   restored_ = !group_.broadcast(restored_ ? "restored" : "").empty();
   std::vector<at::Tensor> tensors;

@@ -164,6 +164,7 @@ TEST(TrainOptions, EveryOptionThroughFlagAndEnvironment) {
                                                      {"TTT_CHUNK_TOKENS", "1024"},
                                                      {"ENABLE_LOOPING_AT", "0.3"},
                                                      {"LOOP_PHASE2_AT", "0.6"},
+                                                     {"ROPE_DROP_AT", "0.8"},
                                                      {"EMA_DECAY", "0.9"},
                                                      {"MIN_LR", "0.1"},
                                                      {"GPTQ_RESERVE_SECONDS", "3.0"},

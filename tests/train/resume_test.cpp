@@ -68,6 +68,37 @@ TEST(Resume, ResumesTheMeanOfTheWeights) {
 const Variables kLoops{{"NUM_LAYERS", "4"},         {"NUM_LOOPS", "2"},           {"LOOP_START", "1"},      {"LOOP_END", "2"},
                        {"SKIP_GATES_ENABLED", "1"}, {"ENABLE_LOOPING_AT", "0.3"}, {"LOOP_PHASE2_AT", "0.6"}};
 
+TEST(Resume, ResumesWithoutTheRotationThatWasDropped) {
+  for (const char* at : {"0.3", "0.8"}) expect_same_when_resumed({{"ROPE_DIMS", "2"}, {"ROPE_DROP_AT", at}});  // before, after
+  Variables settings = kSixSteps;
+  settings["ROPE_DIMS"] = "2";
+  settings["SAVE_EVERY"] = "1";
+  settings["KEEP_LAST"] = "9";
+  TinyRun rotating(settings);
+  settings["ROPE_DROP_AT"] = "0.5";
+  TinyRun run(settings);
+  std::vector<double> kept, losses;
+  rotating.trainer().on_step = [&](const StepRecord& step) { kept.push_back(step.train_loss); };
+  run.trainer().on_step = [&](const StepRecord& step) { losses.push_back(step.train_loss); };
+  rotating.train();
+  run.train();
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(losses[i], kept[i]);
+  EXPECT_NE(losses[3], kept[3]);
+  EXPECT_EQ(run.trainer().model()->config().widest_rope().rope_dims, 0);
+  EXPECT_EQ(run.trainer().metadata().at("ROPE_DIMS"), "none");
+  // What is stored is the model as it runs: rotating up to the third step, and not after it.
+  const auto ids = torch::arange(20).unsqueeze(0);
+  for (const int step : {3, 6}) {
+    const auto file = read_model_file(run.folder().checkpoints() / format("step_%08d.safetensors", step));
+    EXPECT_EQ(file.stored.model.widest_rope().rope_dims, step == 3 ? 2 : 0);
+    Gpt model = build_model(file, at::kFloat, OpsPath::reference, at::kCPU);
+    torch::NoGradGuard no_grad;
+    if (step == 6) {
+      EXPECT_LE(distance(model->logits(ids), run.trainer().model()->logits(ids)), 1e-4);
+    }
+  }
+}
+
 TEST(Resume, ResumesLoopsWhereTheyWere) {
   expect_same_when_resumed(kLoops);
   Variables settings = kSixSteps;

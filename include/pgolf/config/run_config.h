@@ -161,6 +161,7 @@ struct ScheduleConfig {
   int warmup_steps = 20;                 ///< run before training, then undone; not timed
   double max_wallclock_seconds = 600.0;  ///< 0 = no cap
   double enable_looping_at = 0.5;        ///< fraction of the budget before which loops make no extra passes
+  double rope_drop_at = -1;              ///< fraction of the budget after which nothing rotates; < 0: never
   double loop_phase2_at = 0.0;           ///< fraction before which they make one at most; 0 = enable_looping_at
   double gptq_reserve_seconds = 0.0;     ///< of the cap, for what follows training
   int min_steps = 0;                     ///< that should fit into the cap (train/min_steps.h); 0 = off

@@ -46,6 +46,8 @@ class GptImpl : public torch::nn::Module {
   /// skip_gates that fewer passes leave unused get a zero gradient.
   void set_extra_passes(int passes);
   int extra_passes() const { return extra_passes_; }
+  /// From now on this is the model with rope_dims 0.
+  void drop_rotation();
   const BlockOrder& order() const { return order_; }
 
   const ModelConfig& config() const { return config_; }

@@ -17,6 +17,9 @@ class RotaryImpl : public torch::nn::Module {
   const RopeSpec& spec() const { return spec_; }
   int rope_dims() const { return spec_.rope_dims; }  ///< effective: 0 = no rotation, head_dim = full
 
+  /// From now on nothing rotates.
+  void drop() { spec_.rope_dims = 0; }
+
   /// Table for positions 0 .. seq_len-1, or null if nothing rotates.
   std::shared_ptr<const ops::RopeTable> table(int64_t seq_len, const at::Device& device) const;
 

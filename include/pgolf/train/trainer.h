@@ -89,8 +89,11 @@ class Trainer {
 
  private:
   StepRecord step(double elapsed_ms);
-  /// Switches loops on when their time has come.
-  void advance_loops(double elapsed_ms, const RunLog& log);
+  /// Switches loops on, and rotation off, when their time has come.
+  void advance_phases(double elapsed_ms, const RunLog& log);
+  void drop_rotation();
+  /// Drops the rotation if the state's model has none.
+  void follow_rotation();
   /// Updates the best validation loss and logs the result.
   void record_validation(const EvalResult& result, RunLog& log);
   /// Whether text or histograms are due after this step.
