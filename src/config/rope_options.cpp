@@ -84,12 +84,6 @@ void resolve_rope(const RopeRequest& request, ModelConfig* model, std::vector<Re
   dims.text = canonical.dims;
   layers.text = canonical.layers;
 
-  bool any_pass = false;
-  for (int layer = 0; layer < model->num_layers; ++layer) any_pass = any_pass || !model->rope_of(layer).full();
-  if (model->key_offset && !any_pass) {
-    refuse(*options, {"KEY_OFFSET", layers_given ? "ROPE_LAYERS" : "ROPE_DIMS"}, "all dimensions of all keys rotate",
-           "set ROPE_DIMS below head_dim");
-  }
   const ResolvedOption& factor = find_option(*options, "ROPE_SCALING_FACTOR");
   if (rope.scaling == RopeScaling::none && rope.scaling_factor != 1)
     refuse(*options, {"ROPE_SCALING_FACTOR", "ROPE_SCALING"}, "the factor has no effect without scaling", "set ROPE_SCALING");

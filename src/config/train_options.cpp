@@ -167,6 +167,16 @@ void check_artifact(const RunConfig& config, const std::vector<ResolvedOption>& 
   must_be_default(patterns, find_option(options, patterns).source == Source::default_value, "QUANTIZER", "int8");
 }
 
+void check_rotation(const RunConfig& config, const std::vector<ResolvedOption>& options) {
+  const ModelConfig& model = config.model;
+  if (config.schedule.rope_drop_at >= 0 && model.widest_rope().none())
+    refuse(options, {"ROPE_DROP_AT", "ROPE_DIMS"}, "nothing rotates in the first place");
+  bool all_rotate = true;
+  for (int layer = 0; layer < model.num_layers; ++layer) all_rotate = all_rotate && model.rope_of(layer).full();
+  if (model.key_offset && all_rotate && config.schedule.rope_drop_at < 0)
+    refuse(options, {"KEY_OFFSET", "ROPE_DIMS"}, "all dimensions of all keys rotate", "set ROPE_DIMS below head_dim");
+}
+
 void check_output(const OutputConfig& output, const std::vector<ResolvedOption>& options) {
   if (output.histogram_every > 0 && output.loggers != LoggerChoice::tensorboard)
     refuse(options, {"HISTOGRAM_EVERY", "LOGGERS"}, "histograms need an event file", "set LOGGERS=tensorboard");
@@ -277,8 +287,7 @@ TrainCommand resolve_train_command(int argc, const char* const* argv, const Envi
   check_scores(command.config, command.resolved);
   check_output(command.config.output, command.resolved);
   resolve_rope(rope, &command.config.model, &command.resolved, &command.warnings);
-  if (command.config.schedule.rope_drop_at >= 0 && command.config.model.widest_rope().none())
-    refuse(command.resolved, {"ROPE_DROP_AT", "ROPE_DIMS"}, "nothing rotates in the first place");
+  check_rotation(command.config, command.resolved);
   resolve_warmdown(command.resolved);
   resolve_keep_float_patterns(command);
   resolve_code_format(command.config.output);
