@@ -62,6 +62,31 @@ HeadAttention attention_of_head(const at::Tensor& q, const at::Tensor& k, const 
           sums.previous_token / std::max(queries - 1, 1.0), sums.rotated_share / std::max(pairs, 1.0)};
 }
 
+/// The same, by pair.
+std::vector<double> pair_shares_of_head(const at::Tensor& q, const at::Tensor& k, const RopeSpec& spec, int64_t window) {
+  const auto passes = 1 - rotated_dims(spec).to(q.device(), q.scalar_type());
+  const int span = spec.span(), stride = spec.style == RopeStyle::half ? span / 2 : 1;
+  std::vector<at::Tensor> left, right;  // the pairs' two dims
+  for (int pair = 0; pair < span / 2; ++pair) {
+    if (!spec.rotates(pair)) continue;
+    const int64_t first = spec.style == RopeStyle::half ? pair : 2 * pair;
+    left.push_back(q.slice(1, first, first + stride + 1, stride));
+    right.push_back(k.slice(1, first, first + stride + 1, stride).t());
+  }
+  std::vector<double> shares(left.size(), 0);
+  double pairs = 0;
+  for_query_blocks(q.size(0), [&](int64_t first, int64_t count, int64_t keys) {
+    const auto part = [&](size_t i) { return at::mm(left[i].narrow(0, first, count), right[i].narrow(1, 0, keys)).abs(); };
+    auto magnitude = at::mm((q * passes).narrow(0, first, count), k.narrow(0, 0, keys).t()).abs();
+    for (size_t i = 0; i < left.size(); ++i) magnitude += part(i);
+    const auto counted = hidden_keys(first, count, keys, window, q.device()).logical_not().logical_and_(magnitude > 0);
+    for (size_t i = 0; i < left.size(); ++i) shares[i] += double_sum(at::where(counted, part(i) / magnitude, 0.0));
+    pairs += double_sum(counted);
+  });
+  for (double& share : shares) share /= std::max(pairs, 1.0);
+  return shares;
+}
+
 void add_head(HeadAttention& sum, const HeadAttention& one) {
   sum.distance += one.distance;
   sum.entropy += one.entropy;
@@ -107,6 +132,15 @@ std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Ten
   return result;
 }
 
+std::vector<std::vector<double>> pair_shares_of_heads(const at::Tensor& q, const at::Tensor& k, const RopeSpec& spec,
+                                                      int64_t window) {
+  const int64_t heads = q.size(1), queries_per_key = heads / k.size(1);
+  std::vector<std::vector<double>> shares;
+  for (int64_t head = 0; head < heads; ++head)
+    shares.push_back(pair_shares_of_head(q[0][head], k[0][head / queries_per_key], spec, window));
+  return shares;
+}
+
 ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shifted_q, const at::Tensor& shifted_k) {
   const int64_t heads = q.size(1), queries_per_key = heads / k.size(1), time = q.size(2);
   const double scale = 1 / std::sqrt(static_cast<double>(q.size(3)));
@@ -131,6 +165,7 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
   const int64_t count = windows.size(0);
   AttentionMeasures measures;
   measures.heads.resize(model->blocks.size());
+  measures.pair_shares.resize(model->blocks.size());
   measures.shifts.resize(shifts.size());
   int64_t window = 0;
   const std::function<void(size_t, const at::Tensor&)> look = [&](size_t layer, const at::Tensor& given) {
@@ -148,6 +183,13 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
     auto& sums = measures.heads[layer];
     sums.resize(heads.size());
     for (size_t head = 0; head < heads.size(); ++head) add_head(sums[head], heads[head]);
+    const auto shares = pair_shares_of_heads(here.q, here.k, spec, attention->window());
+    auto& share_sums = measures.pair_shares[layer];
+    share_sums.resize(shares.size());
+    for (size_t head = 0; head < shares.size(); ++head) {
+      share_sums[head].resize(shares[head].size());
+      for (size_t pair = 0; pair < shares[head].size(); ++pair) share_sums[head][pair] += shares[head][pair];
+    }
     for (size_t i = 0; window == 0 && i < shifts.size(); ++i) {
       const auto shifted = heads_at(shifts[i]);
       const auto change = shift_change(here.q, here.k, shifted.q, shifted.k);
@@ -161,6 +203,9 @@ AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const
     const auto n = static_cast<double>(count * model->order().passes_of(static_cast<int>(layer)));
     for (auto& head : measures.heads[layer]) {
       head = {head.distance / n, head.entropy / n, head.first_token / n, head.previous_token / n, head.rotated_share / n};
+    }
+    for (auto& head : measures.pair_shares[layer]) {
+      for (double& share : head) share /= n;
     }
   }
   return measures;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <map>
+#include <numbers>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -174,9 +175,25 @@ class Measurement {
     for_heads(measures, [&](int64_t layer, int64_t head, const HeadAttention& means) {
       add(LogitShareRecord{.layer = layer, .head = head, .rotated = means.rotated_share});
     });
+    for_heads(measures, [&](int64_t layer, int64_t head, const HeadAttention&) { add_pairs(measures, layer, head); });
     for (size_t i = 0; i < measures.shifts.size(); ++i) {
       add(RelativeShiftRecord{
           .shift = kShifts[i], .max_change = measures.shifts[i].max_change, .max_logit = measures.shifts[i].max_logit});
+    }
+  }
+
+  void add_pairs(const AttentionMeasures& measures, int64_t layer, int64_t head) {
+    const RopeSpec spec = config_.rope_of(static_cast<int>(layer));
+    if (spec.none()) return;
+    const auto frequencies = ops::rope_inv_freq(spec);
+    size_t next = 0;
+    for (int pair = 0; pair < spec.span() / 2; ++pair) {
+      if (!spec.rotates(pair)) continue;
+      add(PairShareRecord{.layer = layer,
+                          .head = head,
+                          .pair = pair,
+                          .wavelength = 2 * std::numbers::pi / frequencies[pair].item<double>(),
+                          .share = measures.pair_shares[static_cast<size_t>(layer)][static_cast<size_t>(head)][next++]});
     }
   }
 

@@ -100,6 +100,45 @@ TEST(AttentionProbe, BlocksOfQueriesAreTheDefinition) {
   }
 }
 
+TEST(AttentionProbe, SharesOfPairsAreTheirPartsOfTheLogits) {
+  constexpr int64_t time = 9;
+  const auto q = torch::randn({1, 4, time, 8}), k = torch::randn({1, 2, time, 8});
+  for (const auto& spec : probed_specs()) {
+    const auto shares = pair_shares_of_heads(q, k, spec, /*window=*/5);
+    ASSERT_EQ(shares.size(), 4u);
+    for (int64_t head = 0; head < 4; ++head) {
+      std::vector<double> expected;
+      std::vector<std::vector<int>> parts;
+      std::vector<int> passing;
+      for (int pair = 0; pair < spec.span() / 2; ++pair) {
+        if (spec.rotates(pair))
+          parts.push_back(spec.style == RopeStyle::half ? std::vector{pair, pair + spec.span() / 2}
+                                                        : std::vector{2 * pair, 2 * pair + 1});
+      }
+      for (int dim = 0; dim < 8; ++dim) {
+        if (!spec.rotates_dim(dim)) passing.push_back(dim);
+      }
+      const auto of = [&](int64_t i, int64_t j, const std::vector<int>& dims) {
+        double sum = 0;
+        for (const int d : dims) sum += q[0][head][i][d].item<double>() * k[0][head / 2][j][d].item<double>();
+        return std::abs(sum);
+      };
+      expected.resize(parts.size());
+      double pairs = 0;
+      for (int64_t i = 0; i < time; ++i) {
+        for (int64_t j = std::max<int64_t>(0, i - 4); j <= i; ++j, ++pairs) {
+          double all = of(i, j, passing);
+          for (const auto& dims : parts) all += of(i, j, dims);
+          for (size_t p = 0; p < parts.size(); ++p) expected[p] += of(i, j, parts[p]) / all;
+        }
+      }
+      const auto& got = shares[static_cast<size_t>(head)];
+      ASSERT_EQ(got.size(), expected.size());
+      for (size_t p = 0; p < got.size(); ++p) EXPECT_NEAR(got[p], expected[p] / pairs, 1e-5);
+    }
+  }
+}
+
 TEST(AttentionProbe, SeesWhatTheModelSees) {
   // Window and key offset: the measured heads give attention's output.
   ModelConfig config = tiny_config();

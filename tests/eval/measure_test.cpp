@@ -120,12 +120,22 @@ TEST_F(Measure, AttentionHasARowPerHead) {
   EXPECT_EQ(rows_where(rows, {{"kind", "attention"}}).size(), 8u);
   EXPECT_EQ(rows_where(rows, {{"kind", "attention"}, {"layer", 1}, {"head", 3}}).size(), 1u);
   EXPECT_EQ(rows_where(rows, {{"kind", "logit_share"}}).size(), 8u);
+  const auto pairs = rows_where(rows, {{"kind", "pair_share"}, {"layer", 1}, {"head", 3}});
+  ASSERT_EQ(pairs.size(), 2u);  // 4 dims rotate, 4 pass
+  double sum = 0;
+  for (size_t pair = 0; pair < 2; ++pair) {
+    EXPECT_EQ(pairs[pair].at("pair"), pair);
+    EXPECT_NEAR(pairs[pair].at("wavelength").get<double>(), 6.2831853 * std::pow(100.0, pair), 1e-3);
+    sum += pairs[pair].at("share").get<double>();
+  }
+  EXPECT_GT(sum, 0);
+  EXPECT_LT(sum, 1);
   const auto shifts = rows_where(rows, {{"kind", "relative_shift"}});
   ASSERT_EQ(shifts.size(), 4u);
   EXPECT_LT(shifts[0].at("max_change").get<double>(), 3e-5 * shifts[0].at("max_logit").get<double>());
   options_.probe_windows = 0;
   const auto without = measure();
-  EXPECT_EQ(without.size(), rows.size() - 8 - 8 - 4);
+  EXPECT_EQ(without.size(), rows.size() - 8 - 8 - 8 * pairs.size() - 4);
 }
 
 TEST_F(Measure, EqualInputGivesEqualBytes) {

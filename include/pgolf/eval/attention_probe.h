@@ -28,6 +28,11 @@ at::Tensor rotated_dims(const RopeSpec& spec);
 std::vector<HeadAttention> attention_of_heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& rotated,
                                               int64_t window = 0);
 
+/// For every query head, by pair that rotates, in order: mean over the same pairs j <= i of |r_p| / (sum over p of |r_p| + |p|),
+/// r_p being that pair's part of the logit. What the frequencies are used for: arXiv 2410.06205, section 4. Arguments as above.
+std::vector<std::vector<double>> pair_shares_of_heads(const at::Tensor& q, const at::Tensor& k, const RopeSpec& spec,
+                                                      int64_t window = 0);
+
 /// How far the attention logits q_i.k_j / sqrt(D), j <= i, are from depending on i - j only.
 struct ShiftChange {
   double max_change = 0;  ///< largest |difference| of a logit when all positions are shifted
@@ -38,8 +43,9 @@ struct ShiftChange {
 ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Tensor& shifted_q, const at::Tensor& shifted_k);
 
 struct AttentionMeasures {
-  std::vector<std::vector<HeadAttention>> heads;  ///< [layer][head], means over the windows and the layer's passes
-  std::vector<ShiftChange> shifts;                ///< per shift, the maximum over all layers and heads, on the first window
+  std::vector<std::vector<HeadAttention>> heads;              ///< [layer][head], means over the windows and the layer's passes
+  std::vector<std::vector<std::vector<double>>> pair_shares;  ///< [layer][head][rotating pair], likewise
+  std::vector<ShiftChange> shifts;  ///< per shift, the maximum over all layers and heads, on the first window
 };
 
 /// windows [N, T] int64 on the model's device; shifts in tokens. The model runs as it is, but q and k are computed in float32

@@ -270,6 +270,23 @@ struct LogitShareRecord {
   }
 };
 
+/// The share of one of the pairs that rotate, pair counted from 0 as in ops/rope.h.
+struct PairShareRecord {
+  static constexpr const char* kKind = "pair_share";
+  int64_t layer = 0, head = 0, pair = 0;
+  double wavelength = 0;
+  std::optional<double> share = {};
+
+  template <class Self, class Visit>
+  static void fields(Self& self, const Visit& visit) {
+    visit("layer", self.layer);
+    visit("head", self.head);
+    visit("pair", self.pair);
+    visit("wavelength", self.wavelength);
+    visit("share", self.share);
+  }
+};
+
 /// Change of the logits when all positions are shifted.
 struct RelativeShiftRecord {
   static constexpr const char* kKind = "relative_shift";
