@@ -30,7 +30,7 @@ TEST(SweepValues, EveryListOptionOfTrainGptIsKnown) {
     EXPECT_TRUE(value_has_commas(name.substr(1, name.size() - 2))) << name;
     ++lists;
   }
-  EXPECT_EQ(lists, 3);
+  EXPECT_EQ(lists, 4);
   EXPECT_FALSE(value_has_commas("ROPE_DIMS"));
 }
 
