@@ -255,7 +255,7 @@ void Job::run() {
                 format("%s already has shards (%s)", options_.out_dir.c_str(), old_shards.front().filename().c_str()),
                 "use another --out-dir, or --force to replace them");
   }
-  const PartialFolder partial(options_.out_dir / ".prepare_data.partial");
+  const PartialFolder partial(unfinished_shards(options_.out_dir));
   SplitWriter train("train", partial.path(), options_.shard_tokens);
   SplitWriter val("val", partial.path(), options_.shard_tokens);
   write_all(train, val);
