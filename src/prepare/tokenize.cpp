@@ -135,10 +135,11 @@ void parallel_for(size_t count, int threads, const std::function<void(size_t)>& 
       }
     }
   };
-  std::vector<std::thread> pool;
-  for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
-  work();
-  for (auto& thread : pool) thread.join();
+  {
+    std::vector<std::jthread> pool;
+    for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
+    work();
+  }
   if (failure) std::rethrow_exception(failure);
 }
 
