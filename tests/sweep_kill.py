@@ -41,6 +41,17 @@ def state(out):
     }
 
 
+def compare_tables(calm, killed, runs):
+    """A list of differences between two sweeps of so many runs."""
+    files = [calm / "sweep.csv", *sorted(calm.glob("*/trajectory.csv"))]
+    problems = [] if len(files) == 1 + runs else [f"expected sweep.csv and {runs} trajectories, found {len(files)} files"]
+    for path in files:
+        other = killed / path.relative_to(calm)
+        if not other.exists() or path.read_bytes() != other.read_bytes():
+            problems.append(f"{path.relative_to(calm)} differs")
+    return problems
+
+
 def prove(sweep):
     rng = random.Random(1)
     started = time.monotonic()
@@ -68,17 +79,9 @@ def prove(sweep):
         print(f"kill {number}, after a change of {kind}: {state(killed)}", flush=True)
 
     sweep.run(str(killed), *VARIED)
-    problems = []
-    calm = sweep.work / "calm"
-    files = [calm / "sweep.csv", *sorted(calm.glob("*/trajectory.csv"))]
-    if len(files) != 7:
-        problems.append(f"expected sweep.csv and 6 trajectories, found {len(files)} files")
-    for path in files:
-        name = path.relative_to(calm)
-        if path.read_bytes() != (killed / name).read_bytes():
-            problems.append(f"{name} differs")
+    problems = compare_tables(sweep.work / "calm", killed, 6)
     if not problems:
-        print(f"ok: {len(files)} tables are the same after 7 kills")
+        print("ok: 7 tables are the same after 7 kills")
     return problems
 
 

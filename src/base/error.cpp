@@ -1,8 +1,12 @@
 #include "pgolf/base/error.h"
 
+#include <unistd.h>
+
 #include <cstdio>
+#include <exception>
 #include <new>
 #include <string_view>
+#include <system_error>
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
@@ -14,13 +18,50 @@ namespace pgolf {
 Error::Error(ExitCode code, const std::string& what, std::string hint)
     : std::runtime_error(what), code_(code), hint_(std::move(hint)) {}
 
+namespace {
+
+constexpr const char* kOutOfMemory = "out of memory";
+constexpr const char* kLessMemory = "reduce TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE";
+
+bool is_out_of_memory(const std::exception& e) {
+  if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) return true;
+  // LibTorch's allocators throw their own exceptions, with different texts on the host and on devices; oneDNN, whose compiled
+  // code needs memory too, says only this.
+  const std::string_view what = e.what();
+  return what.find("not enough memory") != what.npos || what.find("out of memory") != what.npos ||
+         what == "could not create a primitive";
+}
+
+/// Of exceptions that nothing can catch: thrown in a library's thread or where none may be. Without memory, hence no allocation.
+[[noreturn]] void on_terminate() {
+  const bool unwinding = std::uncaught_exceptions() > 0;
+  try {
+    if (const auto exception = std::current_exception()) std::rethrow_exception(exception);
+  } catch (const std::exception& e) {
+    if (is_out_of_memory(e)) {
+      std::fprintf(stderr, "error: %s\n  %s\n", kOutOfMemory, kLessMemory);
+      ::_exit(static_cast<int>(ExitCode::unavailable));
+    }
+    const Error error = as_error(e);
+    print_error(error);
+    ::_exit(static_cast<int>(error.code()));
+  } catch (...) {
+  }
+  // A library that cannot start a thread leaves those that it has started.
+  std::fprintf(stderr, "error: a library ended the program%s\n",
+               unwinding ? "; memory or threads may have run out\n  allow it more (ulimit -v, -u), or fewer threads" : "");
+  ::_exit(static_cast<int>(unwinding ? ExitCode::unavailable : ExitCode::internal));
+}
+
+}  // namespace
+
 Error as_error(const std::exception& e) {
   if (const auto* error = dynamic_cast<const Error*>(&e)) return *error;
-  // LibTorch's allocators throw their own exceptions, with different texts on the host and on devices.
-  const std::string_view what = e.what();
-  const bool memory = dynamic_cast<const std::bad_alloc*>(&e) != nullptr || what.find("not enough memory") != what.npos ||
-                      what.find("out of memory") != what.npos;
-  if (memory) return {ExitCode::unavailable, "out of memory", "reduce TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE"};
+  if (is_out_of_memory(e)) return {ExitCode::unavailable, kOutOfMemory, kLessMemory};
+  if (const auto* error = dynamic_cast<const std::system_error*>(&e);
+      error != nullptr && error->code() == std::errc::resource_unavailable_try_again)
+    return {ExitCode::unavailable, "cannot start a thread: no memory for it, or too many (ulimit -u)",
+            "reduce the number of threads"};
   return {ExitCode::internal, e.what(), "this is a bug; please report it with the command line"};
 }
 
@@ -35,6 +76,7 @@ void print_error(const Error& error) {
 }
 
 int run_main(const std::function<ExitCode()>& body) {
+  std::set_terminate(on_terminate);
   try {
     return static_cast<int>(body());
   } catch (const std::exception& e) {

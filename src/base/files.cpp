@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <glob.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,8 @@ namespace pgolf {
 namespace fs = std::filesystem;
 
 namespace {
+
+constexpr const char* kTemporary = ".tmp.";  // then the writer's process id
 
 [[noreturn]] void fail(ExitCode code, const char* action, const fs::path& path, int error) {
   throw Error(code, format("cannot %s %s: %s", action, path.c_str(), std::strerror(error)));
@@ -59,6 +62,21 @@ Container read_whole(const fs::path& path, size_t max_bytes) {
   }
   ::close(fd);
   return out;
+}
+
+/// Removes temporary files of this target whose writer was killed: nobody holds their lock.
+void remove_abandoned(const fs::path& target) {
+  const std::string prefix = target.filename().string() + kTemporary;
+  std::error_code error;
+  for (fs::directory_iterator entry(target.has_parent_path() ? target.parent_path() : ".", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!name.starts_with(prefix) || name.find_first_not_of("0123456789", prefix.size()) != std::string::npos) continue;
+    const int fd = ::open(entry->path().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0) continue;
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlink(entry->path().c_str());
+    ::close(fd);
+  }
 }
 
 }  // namespace
@@ -103,10 +121,17 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
 }
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
+  remove_abandoned(target_);
   temporary_ = target_;
-  temporary_ += format(".tmp.%d", static_cast<int>(::getpid()));
-  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (fd_ < 0) fail(ExitCode::io, "create", temporary_, errno);
+  temporary_ += kTemporary + std::to_string(::getpid());
+  for (;;) {
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd_ < 0) fail(ExitCode::io, "create", temporary_, errno);
+    // Without locks on this file system nothing is ever taken for abandoned. Until it was locked it could be.
+    struct stat info {};
+    if (::flock(fd_, LOCK_EX) != 0 || ::fstat(fd_, &info) != 0 || info.st_nlink > 0) return;
+    ::close(fd_);
+  }
 }
 
 AtomicFile::~AtomicFile() {

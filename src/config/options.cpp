@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cxxopts.hpp>
 #include <exception>
+#include <new>
 #include <set>
 
 #include "pgolf/base/error.h"
@@ -169,6 +170,8 @@ std::vector<std::pair<std::string, std::string>> OptionTable::split_arguments(in
   try {
     const auto result = parser.parse(count, words);
     for (const auto& argument : result.arguments()) given.emplace_back(argument.key(), argument.value());
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& e) {  // the exception classes differ across versions
     throw Error(ExitCode::usage, e.what(), "--help lists all flags and their values");
   }

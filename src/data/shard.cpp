@@ -9,8 +9,10 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/foreign_kind.h"
 #include "pgolf/base/format.h"
+#include "pgolf/data/shard_manifest.h"
 
 namespace pgolf {
+namespace fs = std::filesystem;
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "shards are mapped as stored: little-endian");
@@ -97,13 +99,35 @@ void ShardWriter::commit() {
   file_.commit();
 }
 
-std::vector<std::filesystem::path> find_shards(const std::string& pattern) {
+std::set<fs::path> folders_of(const std::vector<fs::path>& shards) {
+  std::set<fs::path> folders;
+  for (const auto& shard : shards) folders.insert(shard.parent_path());
+  return folders;
+}
+
+fs::path unfinished_shards(const fs::path& folder) {
+  return folder / ".prepare_data.partial";
+}
+
+void require_finished(const std::vector<fs::path>& shards) {
+  for (const auto& folder : folders_of(shards)) {
+    std::error_code none;
+    if (!fs::exists(manifest_path(unfinished_shards(folder)), none)) continue;
+    throw Error(
+        ExitCode::bad_input,
+        format("shards may be missing in %s: prepare_data was stopped, or is not done, putting them there", folder.c_str()),
+        "run prepare_data tokenize again, with --force");
+  }
+}
+
+std::vector<fs::path> find_shards(const std::string& pattern) {
   auto files = glob_sorted(pattern);
   if (files.empty()) {
     throw Error(
         ExitCode::bad_input, format("no token shards match %s", pattern.c_str()),
         "download FineWeb with scripts/download_fineweb.sh, or make shards from your own text with prepare_data tokenize");
   }
+  require_finished(files);
   return files;
 }
 

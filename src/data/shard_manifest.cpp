@@ -1,7 +1,6 @@
 #include "pgolf/data/shard_manifest.h"
 
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
@@ -47,9 +46,7 @@ std::optional<ShardManifest> read_manifest(const fs::path& folder) {
 }
 
 void require_tokenizer_of_shards(const std::vector<fs::path>& shards, const Tokenizer& tokenizer) {
-  std::set<fs::path> folders;
-  for (const auto& shard : shards) folders.insert(shard.parent_path());
-  for (const auto& folder : folders) {
+  for (const auto& folder : folders_of(shards)) {
     if (const auto manifest = read_manifest(folder))
       tokenizer.require_fingerprint(manifest->tokenizer, "the shards next to " + manifest_path(folder).string());
   }

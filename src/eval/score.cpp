@@ -70,10 +70,11 @@ StreamScore score_stream(std::vector<Gpt>& models, std::span<const uint16_t> tok
       if (error == nullptr && options.progress) options.progress(done, static_cast<int64_t>(windows.size()));
     }
   };
-  std::vector<std::thread> others;
-  for (size_t i = 1; i < models.size(); ++i) others.emplace_back([&, i] { take_batches(models[i]); });
-  take_batches(models[0]);
-  for (auto& thread : others) thread.join();
+  {
+    std::vector<std::jthread> others;
+    for (size_t i = 1; i < models.size(); ++i) others.emplace_back([&, i] { take_batches(models[i]); });
+    take_batches(models[0]);
+  }
   if (error != nullptr) std::rethrow_exception(error);
   return score;
 }

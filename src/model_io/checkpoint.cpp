@@ -1,7 +1,6 @@
 #include "pgolf/model_io/checkpoint.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "pgolf/artifact/layout.h"
 #include "pgolf/artifact/model_container.h"
@@ -15,7 +14,6 @@
 
 namespace pgolf {
 namespace fs = std::filesystem;
-using nlohmann::json;
 
 namespace {
 
@@ -29,44 +27,6 @@ std::string checksum(const NamedTensors& tensors) {
 }
 
 }  // namespace
-
-std::string training_state_text(const TrainingState& state) {
-  json text{{"step", state.step},
-            {"training_time_ms", state.training_time_ms},
-            {"loader_file", state.loader_file},
-            {"loader_position", state.loader_position},
-            {"micro_steps", state.micro_steps},
-            {"best_val_loss", state.best_val_loss},
-            {"best_step", state.best_step},
-            {layout::state_config, state.config},
-            {layout::state_model, state.model},
-            {"data", state.data},
-            {"arithmetic", state.arithmetic}};
-  if (state.extra_passes != 0) text["extra_passes"] = state.extra_passes;
-  return text.dump();
-}
-
-TrainingState parse_training_state(const std::string& text, const std::string& where) {
-  try {
-    const auto meta = json::parse(text);
-    TrainingState state;
-    meta.at("step").get_to(state.step);
-    meta.at("training_time_ms").get_to(state.training_time_ms);
-    meta.at("loader_file").get_to(state.loader_file);
-    meta.at("loader_position").get_to(state.loader_position);
-    state.micro_steps = meta.value("micro_steps", kMicroSteps);
-    state.extra_passes = meta.value("extra_passes", 0);
-    meta.at("best_val_loss").get_to(state.best_val_loss);
-    meta.at("best_step").get_to(state.best_step);
-    meta.at(layout::state_config).get_to(state.config);
-    meta.at(layout::state_model).get_to(state.model);
-    state.data = meta.value("data", state.data);
-    state.arithmetic = meta.value("arithmetic", state.arithmetic);
-    return state;
-  } catch (const json::exception& e) {
-    throw Error(ExitCode::bad_input, format("%s: unreadable state: %s", where.c_str(), printable(e.what()).c_str()));
-  }
-}
 
 void save_checkpoint(const fs::path& folder, const TrainingState& state, const StateDict& tensors) {
   std::error_code error;

@@ -135,10 +135,11 @@ void parallel_for(size_t count, int threads, const std::function<void(size_t)>& 
       }
     }
   };
-  std::vector<std::thread> pool;
-  for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
-  work();
-  for (auto& thread : pool) thread.join();
+  {
+    std::vector<std::jthread> pool;
+    for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
+    work();
+  }
   if (failure) std::rethrow_exception(failure);
 }
 
@@ -255,7 +256,7 @@ void Job::run() {
                 format("%s already has shards (%s)", options_.out_dir.c_str(), old_shards.front().filename().c_str()),
                 "use another --out-dir, or --force to replace them");
   }
-  const PartialFolder partial(options_.out_dir / ".prepare_data.partial");
+  const PartialFolder partial(unfinished_shards(options_.out_dir));
   SplitWriter train("train", partial.path(), options_.shard_tokens);
   SplitWriter val("val", partial.path(), options_.shard_tokens);
   write_all(train, val);

@@ -56,7 +56,11 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       files.push_back(path);
       continue;
     }
-    const auto found = files_below(path, {".bin"});
+    auto found = files_below(path, {".bin"});
+    const auto unfinished = std::erase_if(
+        found.files, [](const fs::path& file) { return file.parent_path().filename() == unfinished_shards("").filename(); });
+    if (unfinished > 0)
+      log::info(format("left out of %s: %zu shards of a prepare_data that was stopped", path.c_str(), unfinished));
     const std::string rest = found.left_out();
     if (found.files.empty())
       throw Error(ExitCode::bad_input,
@@ -64,6 +68,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
     if (!rest.empty()) log::info(format("left out of %s: %s", path.c_str(), rest.c_str()));
     files.insert(files.end(), found.files.begin(), found.files.end());
   }
+  require_finished(files);
   if (tokenizer) require_tokenizer_of_shards(files, *tokenizer);
 
   Facts total;

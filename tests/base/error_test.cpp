@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <future>
 #include <new>
+#include <system_error>
+#include <thread>
 
 namespace pgolf {
 namespace {
@@ -48,12 +51,38 @@ TEST(RunMain, OutOfMemoryIsNotABug) {
   const std::function<ExitCode()> bodies[] = {
       []() -> ExitCode { throw std::bad_alloc(); },
       []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },
+      []() -> ExitCode { throw std::runtime_error("could not create a primitive"); },
       []() -> ExitCode { throw std::runtime_error("CUDA out of memory. Tried to allocate 3 GiB"); }};
   for (const auto& body : bodies) {
     const auto result = run_body(body);
     EXPECT_EQ(result.first, 7);
     EXPECT_EQ(result.second.rfind("error: out of memory\n", 0), 0u) << result.second;
   }
+}
+
+TEST(RunMain, AThreadThatCannotStartIsNotABug) {
+  const auto result =
+      run_body([]() -> ExitCode { throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again)); });
+  EXPECT_EQ(result.first, 7);
+  EXPECT_EQ(result.second.rfind("error: cannot start a thread", 0), 0u) << result.second;
+}
+
+// In a library's thread, and where a destructor of a started thread meets an exception.
+TEST(RunMainDeathTest, WhatNothingCatchesIsStillOneLine) {
+  const auto end_in_thread = [](auto exception) {
+    run_main([&]() -> ExitCode {
+      std::thread([&] { throw exception; }).join();
+      return ExitCode::ok;
+    });
+  };
+  EXPECT_EXIT(end_in_thread(std::bad_alloc()), ::testing::ExitedWithCode(7), "^error: out of memory\n");
+  EXPECT_EXIT(end_in_thread(Error(ExitCode::io, "disk full")), ::testing::ExitedWithCode(6), "^error: disk full\n");
+  const auto end_with_a_thread = []() -> ExitCode {
+    std::promise<void> end;
+    const std::thread thread([&] { end.get_future().wait(); });
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+  };
+  EXPECT_EXIT(run_main(end_with_a_thread), ::testing::ExitedWithCode(7), "^error: a library ended the program; memory");
 }
 
 }  // namespace

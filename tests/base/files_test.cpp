@@ -1,6 +1,8 @@
 #include "pgolf/base/files.h"
 
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "support/files.h"
 
@@ -86,6 +88,25 @@ TEST(Files, TargetKeepsItsContentUntilCommit) {
   file.commit();
   EXPECT_EQ(read_text(folder / "target"), "HEADer, body");
   EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"target"});
+}
+
+TEST(Files, WhatAKilledWriterLeftIsRemovedByTheNext) {
+  const TempFolder folder;
+  write_file(folder / "target.tmp.1", "half");  // of a process that lives, but holds no lock
+  write_file(folder / "target.tmp.notes", "a user's");
+  write_file(folder / "targets.tmp.1", "of another target");
+  const AtomicFile writing(folder / "target");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    write_atomic(folder / "target", "whole");  // and the file in progress is another's
+    ::_exit(0);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  const std::vector<std::string> expected{"target", "target.tmp." + std::to_string(::getpid()), "target.tmp.notes",
+                                          "targets.tmp.1"};
+  EXPECT_EQ(names_in(folder.path()), expected);
 }
 
 TEST(Files, CommitThatFailsLeavesNoTemporaryFile) {

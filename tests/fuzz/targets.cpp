@@ -22,7 +22,8 @@
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/documents.h"
-#include "pgolf/serve/request.h"
+#include "pgolf/run/training_state.h"
+#include "serving.h"
 #include "support/dataset.h"
 
 namespace pgolf::fuzz {
@@ -31,14 +32,6 @@ namespace {
 using namespace std::string_view_literals;
 
 const std::string kName = "input";
-
-Bytes bytes_of(std::string_view text) {
-  const BytesView view = as_bytes(text);
-  return {view.begin(), view.end()};
-}
-std::string_view text_of(BytesView input) {
-  return {reinterpret_cast<const char*>(input.data()), input.size()};
-}
 
 /// A file in memory that holds the input, for readers that take a path.
 class MemoryFile {
@@ -182,7 +175,7 @@ void read_stream(BytesView input) {
   if (input.empty()) return;
   constexpr Codec kinds[] = {Codec::zlib, Codec::lzma, Codec::brotli};
   const Codec codec = kinds[std::to_integer<size_t>(input[0]) % std::size(kinds)];
-  constexpr size_t most = 1 << 20;
+  constexpr size_t most = 1 << 16;
   refusal_allowed([&] { decompress(codec, input.subspan(1), most, kName); });
 }
 
@@ -278,29 +271,25 @@ std::vector<Bytes> option_seeds() {
           bytes_of("RUN_ID=a.b-c_1")};
 }
 
-// request
+// training_state: the JSON in a training checkpoint; the rest of it is safetensors
 
-void read_request(BytesView input) {
-  static const Tokenizer tokenizer(testing::Dataset::get().tokenizer_path());
-  const std::string_view body = text_of(input);
-  const auto try_parse = [](const auto& parse) {
-    try {
-      parse();
-    } catch (const ApiError& error) {
-      if (error.status >= 500) throw;
-    }
-  };
-  try_parse([&] { parse_completion_request(body, "tiny", tokenizer, {.context = 64, .max_tokens = 16, .max_choices = 4}); });
-  try_parse([&] { parse_tokenize_request(body, tokenizer); });
-  try_parse([&] { parse_detokenize_request(body, tokenizer); });
+void read_training_state(BytesView input) {
+  refusal_allowed([&] {
+    const std::string text = training_state_text(parse_training_state(std::string(text_of(input)), kName));
+    if (training_state_text(parse_training_state(text, kName)) != text) std::abort();
+  });
 }
 
-std::vector<Bytes> request_seeds() {
-  return {
-      bytes_of(R"({"model":"tiny","prompt":"the river","max_tokens":8,"temperature":0.5,"top_p":0.9,"n":2,"stop":["a","b"]})"),
-      bytes_of(
-          R"({"prompt":[[1,20],[3]],"logprobs":3,"echo":true,"stream":true,"stream_options":{"include_usage":true},"seed":7})"),
-      bytes_of(R"({"prompt":["a","b"],"top_k":5})"), bytes_of(R"({"tokens":[1,2,3]})")};
+std::vector<Bytes> training_state_seeds() {
+  TrainingState state;
+  state.step = 400;
+  state.loader_position = int64_t{1} << 40;
+  state.best_val_loss = 2.625;
+  state.config = {{"ROPE_DIMS", "16"}, {"RUN_ID", "a"}};
+  state.model = {{"NUM_LAYERS", "9"}};
+  state.data = {{"first", "abc"}};
+  state.arithmetic = {{"dtype", "float32"}};
+  return {bytes_of(training_state_text({})), bytes_of(training_state_text(state))};
 }
 
 constexpr Target kTargets[] = {{"shard", read_shard, shard_seeds},
@@ -312,7 +301,9 @@ constexpr Target kTargets[] = {{"shard", read_shard, shard_seeds},
                                {"documents", read_documents, documents_seeds},
                                {"config", read_config, config_seeds},
                                {"option", read_option, option_seeds},
-                               {"request", read_request, request_seeds}};
+                               {"training_state", read_training_state, training_state_seeds},
+                               {"request", read_request, request_seeds},
+                               {"http", read_http, http_seeds}};
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "pgolf/base/files.h"
@@ -15,6 +16,14 @@ struct Target {
   /// Valid inputs to start from, small.
   std::vector<Bytes> (*seeds)();
 };
+
+inline Bytes bytes_of(std::string_view text) {
+  const BytesView view = as_bytes(text);
+  return {view.begin(), view.end()};
+}
+inline std::string_view text_of(BytesView input) {
+  return {reinterpret_cast<const char*>(input.data()), input.size()};
+}
 
 std::span<const Target> targets();
 /// Null if there is none of that name.

@@ -168,6 +168,29 @@ TEST_F(Prepare, LeftoversOfAKilledRunAreRemoved) {
             (std::vector<std::string>{"fineweb_train_000000.bin", "fineweb_val_000000.bin", "shards.json"}));
 }
 
+TEST_F(Prepare, AFolderWhoseShardsWereBeingReplacedIsRefused) {
+  tokenize(options);
+  const auto whole = shard_tokens(out("fineweb_train_000000.bin"));
+  // Killed between two renames.
+  const fs::path partial = out(".prepare_data.partial");
+  fs::create_directories(partial);
+  fs::rename(out("fineweb_val_000000.bin"), partial / "fineweb_val_000000.bin");
+  fs::rename(out("shards.json"), partial / "shards.json");
+  const std::vector<std::string> said{options.out_dir.string(), "may be missing", "--force"};
+  expect_error(ExitCode::bad_input, said, [&] { find_shards(out("fineweb_train_*.bin")); });
+  expect_error(ExitCode::bad_input, said, [&] { verify_shards({options.out_dir}, {}); });
+  options.force = true;
+  tokenize(options);
+  EXPECT_EQ(find_shards(out("fineweb_*.bin")).size(), 2u);
+  EXPECT_EQ(shard_tokens(out("fineweb_train_000000.bin")), whole);
+
+  // Killed before the first: what was there is whole, and what is not done is not verified.
+  fs::create_directories(partial);
+  testing::write_file(partial / "fineweb_train_000000.bin", "half");
+  EXPECT_EQ(find_shards(out("fineweb_*.bin")).size(), 2u);
+  verify_shards({options.out_dir}, {});
+}
+
 TEST_F(Prepare, EmptyDocumentsAreABos) {
   testing::write_jsonl(options.inputs.front(), {"", "the river", ""});
   options.val_docs = 0;

@@ -37,7 +37,8 @@ Bytes read_bytes(const std::filesystem::path& path, size_t max_bytes = 0);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes = 0);
 
 /// A file that is either complete or absent: written under a temporary name next to the target, then
-/// flushed to disk and renamed over it by commit(). Without commit() the temporary file is removed.
+/// flushed to disk and renamed over it by commit(). Without commit() the temporary file is removed; that of a writer that was
+/// killed, when the next one of this target begins.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path target);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -58,7 +59,14 @@ class ShardWriter {
   int64_t token_count_ = 0;
 };
 
-/// The files that match a shell pattern, in lexical order; Error(bad_input) with a hint if there are none.
+/// Where prepare_data keeps a folder's shards and their manifest until all are written. The manifest leaves it last.
+std::filesystem::path unfinished_shards(const std::filesystem::path& folder);
+/// Error(bad_input), naming the folder, if prepare_data was stopped while it put shards next to these.
+void require_finished(const std::vector<std::filesystem::path>& shards);
+
+std::set<std::filesystem::path> folders_of(const std::vector<std::filesystem::path>& shards);
+
+/// The files that match a shell pattern, in lexical order; Error(bad_input) with a hint if there are none, or as above.
 std::vector<std::filesystem::path> find_shards(const std::string& pattern);
 
 }  // namespace pgolf

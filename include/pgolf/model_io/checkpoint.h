@@ -1,40 +1,17 @@
 // Training checkpoints: everything a run needs to resume bit for bit.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/config/micro_steps.h"
 #include "pgolf/model/state_dict.h"
+#include "pgolf/run/training_state.h"
 
 namespace pgolf {
 
-/// The state besides tensors.
-struct TrainingState {
-  int64_t step = 0;
-  double training_time_ms = 0;
-  int64_t loader_file = 0;        ///< the loader's cursor, as a rule the training stream's shard ...
-  int64_t loader_position = 0;    ///< ... and the next token in it
-  int micro_steps = kMicroSteps;  ///< that the stream was divided into, per step
-  int extra_passes = 0;           ///< over looped blocks, in the last step
-  double best_val_loss = 0;       ///< lowest so far; 0 = none measured yet
-  int64_t best_step = 0;
-  std::map<std::string, std::string> config;      ///< option name -> canonical text of the run that saved it
-  std::map<std::string, std::string> model;       ///< ModelMetadata
-  std::map<std::string, std::string> data;        ///< what tells its training shards from others; empty in files that do not say
-  std::map<std::string, std::string> arithmetic;  ///< what decides a step's bits besides settings and data; may be empty
-};
-
-/// As JSON, and back. Error(bad_input) naming where.
-std::string training_state_text(const TrainingState& state);
-TrainingState parse_training_state(const std::string& text, const std::string& where);
-
-/// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state above and a sha256 of all
+/// A checkpoint is a safetensors file step_NNNNNNNN.safetensors whose metadata holds the state and a sha256 of all
 /// tensor bytes. Tensors: layout::checkpoint_model + NAME, the optimizers' state, "generator".
 void save_checkpoint(const std::filesystem::path& folder, const TrainingState& state, const StateDict& tensors);
 

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Kills programs at random moments, as often as you like, and resumes them.
+
+train_gpt, sweep_gpt, and prepare_data's tokenize and tokenizer do a small piece of work undisturbed. Then they do it again and
+again, and get SIGKILL after a random part of the time that it takes; the same command goes on where it can. Whenever one of them
+ends by itself its files must be those of the undisturbed work, byte for byte, with nothing else beside them, and after every kill
+each file must be whole or absent. Where resume_kill.py and sweep_kill.py choose the moments, here all are equally likely.
+"""
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from resume_kill import RUN_ID, compare
+from sweep_kill import compare_tables, running_in
+from sweep_testing import Sweep
+
+SHARES = {"train_gpt": 0.5, "sweep_gpt": 0.2, "prepare_data tokenize": 0.2, "prepare_data tokenizer": 0.1}
+DEADLINE_S = 600  # for one process; more means a hang
+
+
+class TrainGpt:
+    name = "train_gpt"
+
+    def __init__(self, sweep):
+        self.program = [str(sweep.args.train_gpt), *sweep.fixed, "--iterations", "12", "--run-id", RUN_ID, "--resume", "auto"]
+
+    def command(self, folder):
+        return [*self.program, "--out-dir", folder]
+
+    def after_kill(self, calm, folder):
+        return []
+
+    def compare(self, calm, folder):
+        return compare(calm / RUN_ID, folder / RUN_ID)
+
+
+class SweepGpt:
+    name = "sweep_gpt"
+
+    def __init__(self, sweep):
+        args = sweep.args
+        self.program = [args.sweep_gpt, "--rope-dims", "none,4", "--train-gpt", args.train_gpt, "--measure", "off"]
+        self.fixed = [*sweep.fixed, "--iterations", "8"]
+
+    def command(self, folder):
+        return [*self.program, "--out-dir", folder, "--", *self.fixed]
+
+    def after_kill(self, calm, folder):
+        give_up = time.monotonic() + 10
+        while running_in(folder):
+            if time.monotonic() > give_up:
+                return [f"train_gpt outlived its killed sweep: {running_in(folder)}"]
+            time.sleep(0.01)
+        return []
+
+    def compare(self, calm, folder):
+        return compare_tables(calm, folder, 2)
+
+
+class PrepareData:
+    """Work that is done anew after a kill. Its files appear whole."""
+
+    def after_kill(self, calm, folder):
+        return [f"{path.name} is not whole" for path in self.files(folder) if path.read_bytes() != (calm / path.name).read_bytes()]
+
+    def compare(self, calm, folder):
+        names = [sorted(path.name for path in each.iterdir()) for each in (calm, folder)] if folder.exists() else [1, 2]
+        return self.after_kill(calm, folder) if names[0] == names[1] else [f"files: {names[0]} and {names[1]}"]
+
+
+class Tokenize(PrepareData):
+    name = "prepare_data tokenize"
+
+    def __init__(self, sweep):
+        text = sweep.work / "long.jsonl"
+        text.write_bytes(20 * (sweep.work / "text.jsonl").read_bytes())
+        self.program = [sweep.args.prepare_data, "tokenize", "--input", text, "--tokenizer-path", sweep.work / "tokenizer.model",
+                        "--val-docs", "20", "--shard-tokens", "50000", "--threads", "1", "--force"]  # fmt: skip
+
+    def command(self, folder):
+        return [*self.program, "--out-dir", folder]
+
+    def files(self, folder):
+        return list(folder.glob("*.bin"))
+
+
+class TrainTokenizer(PrepareData):
+    name = "prepare_data tokenizer"
+
+    def __init__(self, sweep):
+        self.program = [sweep.args.prepare_data, "tokenizer", "--input", sweep.work / "text.jsonl", "--vocab-size", "320"]
+
+    def command(self, folder):
+        return [*self.program, "--output", folder / "t.model"]
+
+    def files(self, folder):
+        return [path for path in (folder / "t.model", folder / "t.vocab") if path.exists()]
+
+
+def disturb(work, sweep, kills, rng):
+    """Problems of a program that gets so many kills."""
+    log = sweep.work / "output.txt"
+
+    def start(folder):
+        with open(log, "wb") as output:
+            return subprocess.Popen(list(map(str, work.command(folder))), env=sweep.environment, stdin=subprocess.DEVNULL,
+                                    stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
+
+    def said():
+        return log.read_text(encoding="utf-8", errors="replace")[-1500:]
+
+    label = work.name.replace(" ", "_")
+    calm = sweep.work / f"{label}_calm"
+    started = time.monotonic()
+    if start(calm).wait(DEADLINE_S) != 0:
+        sys.exit(f"{work.name} failed undisturbed:\n{said()}")
+    duration = time.monotonic() - started
+    problems, killed, finished = [], 0, 0
+    while not problems and (killed < kills or finished == 0):
+        folder = sweep.work / label
+        process = start(folder)
+        try:
+            status = process.wait(rng.random() * duration * 1.1 if killed < kills else DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+            problems += work.after_kill(calm, folder)
+            finished = 0
+            continue
+        problems += [f"exit status {status}:\n{said()}"] if status != 0 else work.compare(calm, folder)
+        finished += 1
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{work.name}: {killed} kills of {duration:.1f} s of work, {'same files' if not problems else 'FAILED'}", flush=True)
+    return [f"{work.name}, after kill {killed}: {problem}" for problem in problems]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-gpt", type=Path, required=True)
+    parser.add_argument("--sweep-gpt", type=Path, required=True)
+    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--program", action="append", choices=SHARES, help="default: all")
+    args = parser.parse_args()
+    args.eval_gpt = None
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="kills_") as name:
+        sweep = Sweep(args, Path(name).resolve())
+        for kind in (TrainGpt, SweepGpt, Tokenize, TrainTokenizer):
+            if not args.program or kind.name in args.program:
+                kills = max(1, round(args.kills * SHARES[kind.name]))
+                problems += disturb(kind(sweep), sweep, kills, random.Random(args.seed))
+    for problem in problems:
+        print("FAILED:", problem)
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()
