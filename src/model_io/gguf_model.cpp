@@ -1,4 +1,6 @@
 // write_gguf(): llama.cpp's names of hyperparameters and of a SentencePiece tokenizer.
+#include <algorithm>
+
 #include "pgolf/artifact/gguf.h"
 #include "pgolf/model_io/foreign_model.h"
 #include "pgolf/model_io/tensors.h"
@@ -40,8 +42,14 @@ void add_model(Gguf& gguf, const ForeignModel& foreign) {
   number("attention.head_count", model.heads);
   number("attention.head_count_kv", model.kv_heads);
   real(model.layer_norms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", model.norm_eps);
-  number("rope.dimension_count", model.rope_dims);
+  // llama.cpp computes NaN when it rotates 0 dimensions. With this factor the angle of a pair is too small to change any float32.
+  constexpr double no_angle = 1e30;
+  number("rope.dimension_count", std::max(model.rope_dims, 2));
   real("rope.freq_base", model.rope_base);
+  if (model.rope_dims == 0) {
+    gguf.metadata.emplace_back(prefix + ".rope.scaling.type", std::string("linear"));
+    real("rope.scaling.factor", no_angle);
+  }
   gguf.metadata.emplace_back(prefix + ".use_parallel_residual", model.parallel);
 }
 
