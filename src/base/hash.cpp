@@ -39,4 +39,12 @@ std::string sha256_hex(BytesView bytes) {
   return hash.hex();
 }
 
+std::string base64(BytesView bytes) {
+  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');  // EVP_EncodeBlock ends it with a zero
+  const auto* const from = reinterpret_cast<const unsigned char*>(bytes.data());
+  out.resize(
+      static_cast<size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()), from, static_cast<int>(bytes.size()))));
+  return out;
+}
+
 }  // namespace pgolf

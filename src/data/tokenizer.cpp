@@ -66,6 +66,13 @@ int Tokenizer::eos_id() const {
   return model_->processor.eos_id();
 }
 
+int Tokenizer::pad_id() const {
+  return model_->processor.pad_id();
+}
+int Tokenizer::unknown_id() const {
+  return model_->processor.unk_id();
+}
+
 int Tokenizer::required_bos_id() const {
   if (bos_id() >= 0) return bos_id();
   throw Error(ExitCode::bad_input, format("%s has no BOS piece, with which every document begins", path_.c_str()), kHint);
@@ -151,6 +158,10 @@ bool Tokenizer::is_unknown(int id) const {
 }
 bool Tokenizer::is_unused(int id) const {
   return model_->processor.IsUnused(id);
+}
+
+SentencePieceModel Tokenizer::contents() const {
+  return read_sentencepiece(model_->processor.serialized_model_proto(), path_.string());
 }
 
 void Tokenizer::require_vocab_size(int expected) const {

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <vector>
 
+#include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"

@@ -35,6 +35,17 @@ TEST(Presets, CpuSmall) {
   EXPECT_CONTAINS(find_option(small.resolved, "ROPE_DIMS").origin, "cpu_small.env:");
 }
 
+TEST(Presets, HfSmallIsOfAShapeThatOtherProgramsKnow) {
+  const TrainCommand small = train({"--config", preset("hf_small.env")});
+  EXPECT_TRUE(small.warnings.empty());
+  const ModelConfig& model = small.config.model;
+  EXPECT_EQ(model.mlp_kind, MlpKind::swiglu);
+  EXPECT_FALSE(model.unet_skips || model.resid_mix || model.qk_norm || model.parallel_block);
+  EXPECT_EQ(model.logit_softcap, 0);
+  EXPECT_EQ(model.head_dim(), 64);
+  EXPECT_EQ(model.widest_rope().rope_dims, 16);
+}
+
 TEST(Presets, StudyArmsAreThePapersShapes) {
   const TrainCommand sequential = train({"--config", preset("study_sequential.env")}),
                      parallel = train({"--config", preset("study_parallel.env")});

@@ -106,14 +106,22 @@ def programs(args, work):
     finals = ["run/final_model.pt", "run/final_model.int8.ptz"]
     yield Program("train_gpt", out, train, finals, again=[*train, "--resume"])
 
-    model = work / "model"
-    undisturbed = [*train[:1], *(str(model) if part == out else part for part in train[1:])]
-    done = subprocess.run(list(map(str, undisturbed)), capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"train_gpt failed:\n{done.stdout}{done.stderr}")
-    final = model / finals[0]
+    def trained(folder, *more):
+        command = [*(folder if part == out else part for part in train), *more]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode != 0:
+            sys.exit(f"train_gpt failed:\n{done.stdout}{done.stderr}")
+        return folder / finals[0]
+
+    final = trained(work / "model")
     yield Program("eval_gpt export", out, [args.eval_gpt, "export", final, "--overwrite", "--output", out / "m.safetensors"],
                   ["m.safetensors"])  # fmt: skip
+    plain = trained(work / "plain", "--mlp-kind", "swiglu", "--qk-norm", "0", "--unet-skips", "0", "--resid-mix", "0",
+                    "--logit-softcap", "0")  # fmt: skip
+    export = [args.eval_gpt, "export", plain, "--tokenizer-path", tokenizer, "--overwrite"]
+    yield Program("eval_gpt export --to hf", out, [*export, "--to", "hf", out / "m"],
+                  [f"m/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")])  # fmt: skip
+    yield Program("eval_gpt export --to gguf", out, [*export, "--to", "gguf", out / "m.gguf"], ["m.gguf"])
     yield Program("eval_gpt score", out, [args.eval_gpt, "score", final, "--data-path", data, "--tokenizer-path", tokenizer,
                                           "--format", "jsonl", "--eval-tokens", "512", "--output", out / "score.jsonl"], [])  # fmt: skip
     shards = ["fineweb_train_000000.bin", "fineweb_val_000000.bin"]

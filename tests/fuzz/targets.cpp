@@ -21,6 +21,7 @@
 #include "pgolf/data/byte_counts.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/tokenizer.h"
+#include "pgolf/data/tokenizer_json.h"
 #include "pgolf/prepare/documents.h"
 #include "pgolf/run/training_state.h"
 #include "serving.h"
@@ -210,6 +211,7 @@ void read_tokenizer(BytesView input) {
     const auto ids = tokenizer.encode("the river, 42 caf\u00e9\n");
     tokenizer.decode(ids);
     const ByteCounts counts(tokenizer, tokenizer.vocab_size());
+    tokenizer_json(tokenizer);
   });
 }
 

@@ -1,4 +1,4 @@
-// SHA-256 (libcrypto), as lower-case hexadecimal.
+// SHA-256, as lower-case hexadecimal, and base64 (libcrypto).
 #pragma once
 
 #include <memory>
@@ -21,5 +21,8 @@ class Sha256 {
 };
 
 std::string sha256_hex(BytesView bytes);
+
+/// RFC 4648, with padding.
+std::string base64(BytesView bytes);
 
 }  // namespace pgolf

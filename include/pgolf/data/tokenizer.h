@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "pgolf/data/sentencepiece_model.h"
+
 namespace pgolf {
 
 /// What stands for a space in pieces, U+2581. A text's own U+2581 is encoded like a space, and lost.
@@ -34,6 +36,8 @@ class Tokenizer {
   int vocab_size() const;
   int bos_id() const;  ///< -1 if the model has none
   int eos_id() const;  ///< -1 if the model has none
+  int pad_id() const;  ///< -1 if the model has none
+  int unknown_id() const;
   /// bos_id(). Error(bad_input) if the model has none.
   int required_bos_id() const;
   /// The ids that end a text when a model samples them, BOS and EOS; those that exist.
@@ -59,6 +63,8 @@ class Tokenizer {
   bool is_control(int id) const;
   bool is_unknown(int id) const;
   bool is_unused(int id) const;
+
+  SentencePieceModel contents() const;
 
   /// Error(usage) with both numbers unless the model has exactly vocab_size pieces.
   void require_vocab_size(int vocab_size) const;

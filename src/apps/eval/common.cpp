@@ -132,16 +132,20 @@ void add_override(ByteCounting counting, std::vector<std::string>& overrides) {
   if (counting != ByteCounting::rule) overrides.push_back(std::string("BYTE_COUNT=") + enum_text(counting));
 }
 
+void add_tokenizer(OptionTable& table, std::string& path) {
+  path = environment_variable("TOKENIZER_PATH");
+  const char* const fineweb = "./data/tokenizers/fineweb_1024_bpe.model";
+  if (path.empty()) path = fineweb;
+  Binding tokenizer = bind::text(&path);
+  tokenizer.default_text = format("from the environment, else %s", fineweb);
+  table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
+}
+
 void add_common(OptionTable& table, Common& common) {
   table.accept_positional(&common.positional);
   table.add_action({.name = "help", .field = &common.help, .help = "Print this help and exit.", .stops = true});
   table.group("Common");
-  common.tokenizer_path = environment_variable("TOKENIZER_PATH");
-  const char* const fineweb = "./data/tokenizers/fineweb_1024_bpe.model";
-  if (common.tokenizer_path.empty()) common.tokenizer_path = fineweb;
-  Binding tokenizer = bind::text(&common.tokenizer_path);
-  tokenizer.default_text = format("from the environment, else %s", fineweb);
-  table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
+  add_tokenizer(table, common.tokenizer_path);
   table.add("DEVICE", bind::choice(&common.runtime.device), "", "Device to compute on.");
   table.add("DTYPE", bind::choice(&common.runtime.dtype), "", "Dtype of activations.");
   table.add("OPS", bind::choice(&common.runtime.ops), "", "fast: fused operations; reference: their plain definitions.");

@@ -32,6 +32,9 @@ struct Common {
   bool help = false;
 };
 
+/// Adds the tokenizer, by default the environment's TOKENIZER_PATH.
+void add_tokenizer(OptionTable& table, std::string& path);
+
 /// Adds all of the above to the table.
 void add_common(OptionTable& table, Common& common);
 
