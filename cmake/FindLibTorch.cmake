@@ -58,8 +58,11 @@ if(LibTorch_FOUND AND NOT TARGET torch::cpu)
   list(GET _gomp 0 _gomp)
   target_link_libraries(torch::cpu INTERFACE "${_gomp}")
   # A DT_RPATH in the executable is also used for the libraries that torch_cuda itself asks for.
+  # The second is for a program in the folder PACKAGE/bin beside torch, wherever both are.
   set(LIBTORCH_RPATH "${LIBTORCH_LIB_DIR}")
+  set(LIBTORCH_INSTALL_RPATH "$ORIGIN/../../torch/lib")
   foreach(_package cu13 cudnn nccl nvshmem cusparselt)
+    list(APPEND LIBTORCH_INSTALL_RPATH "$ORIGIN/../../nvidia/${_package}/lib")
     if(EXISTS "${_site}/nvidia/${_package}/lib")
       list(APPEND LIBTORCH_RPATH "${_site}/nvidia/${_package}/lib")
     endif()

@@ -28,16 +28,21 @@ find_cmake() {
   [ ! -x "$deps/bin/cmake" ] || cmake=$deps/bin/cmake
 }
 
-# Set-up, configuration and release build of the given targets.
-build_release() {
-  "$root/scripts/setup.sh"
-  find_cmake
-  # A file that includes LibTorch takes up to 2 GB to compile.
+# How many files to compile at a time. One that includes LibTorch takes up to 2 GB.
+compile_jobs() {
   local cores memory jobs
   cores=$(nproc)
   memory=$(awk '/^MemAvailable/ {print int($2 / 2000000)}' /proc/meminfo)
   jobs=$((memory < cores ? memory : cores))
-  jobs=$((jobs < 1 ? 1 : jobs))
+  echo $((jobs < 1 ? 1 : jobs))
+}
+
+# Set-up, configuration and release build of the given targets.
+build_release() {
+  "$root/scripts/setup.sh"
+  find_cmake
+  local jobs
+  jobs=$(compile_jobs)
   say "building (release, $jobs jobs at a time) into build/"
   "$cmake" --preset release --log-level=WARNING >/dev/null
   "$cmake" --build build --parallel "$jobs" --target "$@"
