@@ -94,7 +94,7 @@ json generation_config(const Tokenizer& tokenizer) {
 void write_hf_folder(const std::filesystem::path& folder, const ForeignModel& model, const Tokenizer& tokenizer,
                      WeightDtype dtype) {
   const std::string pieces = tokenizer_json(tokenizer);  // before anything is written: it may refuse the tokenizer
-  Safetensors weights{.metadata = safetensors_metadata({})};
+  Safetensors weights{.tensors = {}, .metadata = safetensors_metadata({})};
   for (const auto& [name, tensor] : foreign_tensors(model, ForeignFormat::hf, dtype))
     weights.tensors.emplace_back(name, to_raw(tensor));
   std::error_code error;

@@ -35,6 +35,16 @@ TEST(Presets, CpuSmall) {
   EXPECT_CONTAINS(find_option(small.resolved, "ROPE_DIMS").origin, "cpu_small.env:");
 }
 
+TEST(Presets, AutoresearchHasItsSizeAndBudget) {
+  const TrainCommand command = train({"--config", preset("autoresearch.env")});
+  EXPECT_TRUE(command.warnings.empty());
+  const ModelConfig& model = command.config.model;
+  EXPECT_EQ(model.head_dim(), 128);
+  EXPECT_EQ(model.window(6), 1024);
+  EXPECT_EQ(model.window(7), 0) << "the last sees everything";
+  EXPECT_EQ(command.config.schedule.max_wallclock_seconds, 300);
+}
+
 TEST(Presets, HfSmallIsOfAShapeThatOtherProgramsKnow) {
   const TrainCommand small = train({"--config", preset("hf_small.env")});
   EXPECT_TRUE(small.warnings.empty());

@@ -31,8 +31,8 @@ struct PlainModel {
   bool layer_norms = false;   ///< all norms are LayerNorms with bias 0, not RMSNorms
   bool parallel = false;
   MlpKind mlp = MlpKind::swiglu;
-  std::vector<PlainLayer> layers;          ///< of a model with loops: one for each pass
-  at::Tensor embedding, final_norm, head;  ///< [vocab_size, width], [width], [vocab_size, width]
+  std::vector<PlainLayer> layers = {};                    ///< of a model with loops: one for each pass
+  at::Tensor embedding = {}, final_norm = {}, head = {};  ///< [vocab_size, width], [width], [vocab_size, width]
 
   bool qk_norm() const { return layers.front().q_norm.defined(); }
 };
