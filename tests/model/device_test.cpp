@@ -99,9 +99,12 @@ TEST_P(DeviceModel, LossAndAllGradientsOfOtherShapes) {
   pythia.num_kv_heads = 4;
   ModelConfig one_key = device_config(32);
   one_key.num_kv_heads = 1;
+  ModelConfig windows = device_config(16);
+  windows.attention_window = {8, 0};
+  windows.key_offset = true;
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
     for (const auto& [name, config] :
-         {std::pair{"untied", &untied}, {"llama", &llama}, {"pythia", &pythia}, {"one key", &one_key}}) {
+         {std::pair{"untied", &untied}, {"llama", &llama}, {"pythia", &pythia}, {"one key", &one_key}, {"windows", &windows}}) {
       SCOPED_TRACE(c10::str(dtype_text(dtype), ", ", name));
       expect_runs([&, config = config] { expect_same_loss_and_gradients(*config, dtype); });
     }

@@ -141,34 +141,36 @@ PGOLF_ON_EVERY_DEVICE(DeviceLinear);
 // Attention.
 
 struct HeadsShape {
-  int64_t batch, heads, kv_heads, queries, keys, dim;
+  int64_t batch, heads, kv_heads, queries, keys, dim, window = 0;
 };
 
 std::string describe(const HeadsShape& s) {
-  return c10::str("B=", s.batch, " H=", s.heads, "/", s.kv_heads, " T=", s.queries, " of ", s.keys, " D=", s.dim);
+  return c10::str("B=", s.batch, " H=", s.heads, "/", s.kv_heads, " T=", s.queries, " of ", s.keys, " D=", s.dim, " window ",
+                  s.window);
 }
 
 /// The formula, written out: with more keys than queries both paths of the operation have the same form.
-at::Tensor attention_by_formula(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor attention_by_formula(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window) {
   const int64_t queries = q.size(2), keys = k.size(2), group = q.size(1) / k.size(1);
-  const auto hidden = at::ones({queries, keys}, at::kBool).triu(keys - queries + 1);
+  auto hidden = at::ones({queries, keys}, at::kBool).triu(keys - queries + 1);
+  if (window > 0) hidden = hidden.logical_or(at::ones({queries, keys}, at::kBool).tril(keys - queries - window));
   const auto scores = at::matmul(q, k.repeat_interleave(group, 1).transpose(2, 3)) / std::sqrt(static_cast<double>(q.size(3)));
   return at::matmul(at::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1),
                     v.repeat_interleave(group, 1));
 }
 
-using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+using Attention = std::function<at::Tensor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window)>;
 
-at::Tensor fast_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  return causal_attention(q, k, v, OpsPath::fast);
+at::Tensor fast_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window) {
+  return causal_attention(q, k, v, OpsPath::fast, window);
 }
 
 /// Inputs as the model has them. Without a cache: q and k dense, v a transposed projection. With one (more keys than queries):
 /// keys and values are the beginning of a longer buffer.
 Op attention_of(const HeadsShape& s, const Attention& attention) {
   return [s, attention](const Tensors& in) {
-    if (s.keys == s.queries) return Tensors{attention(in[0], in[1], in[2].transpose(1, 2))};
-    return Tensors{attention(in[0], in[1].narrow(2, 0, s.keys), in[2].narrow(2, 0, s.keys))};
+    if (s.keys == s.queries) return Tensors{attention(in[0], in[1], in[2].transpose(1, 2), s.window)};
+    return Tensors{attention(in[0], in[1].narrow(2, 0, s.keys), in[2].narrow(2, 0, s.keys), s.window)};
   };
 }
 
@@ -249,6 +251,17 @@ TEST_P(DeviceAttention, OneQueryOfManyKeys) {
 TEST_P(DeviceAttention, SeveralQueriesAtTheEnd) {
   expect_exact(all_heads(5, 37));
   expect_exact({{1, 4, 2, 64, 128, 64}, {1, 4, 2, 3, 129, 128}});
+}
+
+TEST_P(DeviceAttention, WithinAWindow) {
+  std::vector<HeadsShape> shapes{{1, 4, 2, 1, 129, 64, 40}, {2, 4, 2, 5, 37, 64, 9}, {1, 8, 4, 300, 300, 64, 64}};
+  for (const int64_t window : {2, 17, 95}) {
+    for (auto shape : all_heads(96, 96)) {
+      shape.window = window;
+      shapes.push_back(shape);
+    }
+  }
+  expect_exact(shapes);
 }
 
 PGOLF_ON_EVERY_DEVICE(DeviceAttention);
