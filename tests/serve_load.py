@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sweep_testing import Sweep
 
-MAX_REQUESTS, MAX_BODY = 32, 65536
+MAX_REQUESTS, MAX_BODY = 64, 65536
 READ_TIMEOUT_S = 20  # of the server
 WRK_SCRIPT = """
 local bodies = {'{"prompt":"the river","max_tokens":4,"seed":1}', '{"prompt":["a","b"],"max_tokens":2,"logprobs":2}'}

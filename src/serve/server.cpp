@@ -206,10 +206,12 @@ struct Server::Impl {
   }
 
   void complete(const httplib::Request& request, const std::string& body, httplib::Response& response) {
+    // A request that is wrong is so at any time; 503 would make its client try again.
+    auto parsed = parse_completion_request(body, options.model_name, tokenizer, limits());
     auto slot = take_slot();
-    auto answer = std::make_shared<Answer>(
-        model, tokenizer, parse_completion_request(body, options.model_name, tokenizer, limits()),
-        format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(), options.model_name);
+    auto answer = std::make_shared<Answer>(model, tokenizer, std::move(parsed),
+                                           format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(),
+                                           options.model_name);
     if (!answer->request().stream) {
       const Connection client(request.remote_addr, request.remote_port);
       while (!answer->done()) {

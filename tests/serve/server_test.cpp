@@ -361,6 +361,7 @@ TEST_F(ServerTest, TooManyConcurrentRequestsGetA503) {
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->status, 503);
   EXPECT_EQ(refused->get_header_value("Retry-After"), "1");
+  EXPECT_EQ(complete({{"prompt", 5}}).status, 400) << "what is wrong will be wrong later, too";
   EXPECT_EQ(get("/health").status, 200);
   go_on.set_value();
   busy.join();
