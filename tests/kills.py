@@ -104,7 +104,7 @@ class TrainTokenizer(PrepareData):
 
 
 def disturb(work, sweep, kills, rng):
-    """Problems of a program that gets so many kills."""
+    """Whether a program that gets so many kills ends well each time."""
     log = sweep.work / "output.txt"
 
     def start(folder):
@@ -137,8 +137,10 @@ def disturb(work, sweep, kills, rng):
         problems += [f"exit status {status}:\n{said()}"] if status != 0 else work.compare(calm, folder)
         finished += 1
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{work.name}: {killed} kills of {duration:.1f} s of work, {'same files' if not problems else 'FAILED'}", flush=True)
-    return [f"{work.name}, after kill {killed}: {problem}" for problem in problems]
+    print(f"{work.name}: {killed} kills of {duration:.1f} s of work{'' if problems else ', same files'}", flush=True)
+    for problem in problems:
+        print(f"FAILED: {work.name}, after kill {killed}: {problem}", flush=True)
+    return not problems
 
 
 def main():
@@ -151,16 +153,14 @@ def main():
     parser.add_argument("--program", action="append", choices=SHARES, help="default: all")
     args = parser.parse_args()
     args.eval_gpt = None
-    problems = []
+    ok = True
     with tempfile.TemporaryDirectory(prefix="kills_") as name:
         sweep = Sweep(args, Path(name).resolve())
         for kind in (TrainGpt, SweepGpt, Tokenize, TrainTokenizer):
             if not args.program or kind.name in args.program:
                 kills = max(1, round(args.kills * SHARES[kind.name]))
-                problems += disturb(kind(sweep), sweep, kills, random.Random(args.seed))
-    for problem in problems:
-        print("FAILED:", problem)
-    sys.exit(bool(problems))
+                ok &= disturb(kind(sweep), sweep, kills, random.Random(args.seed))
+    sys.exit(not ok)
 
 
 if __name__ == "__main__":

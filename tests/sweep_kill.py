@@ -18,7 +18,7 @@ DEADLINE_S = 120  # for one moment to come
 
 
 def running_in(folder):
-    """The processes whose command line names the folder."""
+    """The processes whose command line names the folder; a child has the sweep's until it becomes train_gpt."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -26,7 +26,7 @@ def running_in(folder):
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if any(word == str(folder).encode() for word in words) and b"train_gpt" in words[0]:
+            if any(word == str(folder).encode() for word in words) and words[0].endswith((b"train_gpt", b"sweep_gpt")):
                 found.append(int(entry.name))
     return found
 

@@ -198,31 +198,37 @@ struct Server::Impl {
     return {static_cast<void*>(nullptr), [this](void*) { free_slots.release(); }};
   }
 
-  /// Runs work on the model's thread.
+  /// Runs work on the model's thread, unless the client leaves before its turn.
   template <typename Work>
-  auto on_model_thread(Work&& work) {
+  auto on_model_thread(const Connection& client, Work&& work) {
     if (stopping) throw ApiError(503, "the server is shutting down");
-    return queue.call(std::forward<Work>(work));
+    try {
+      return queue.call(std::forward<Work>(work), [&client] { return client.closed(); });
+    } catch (const WorkQueue::Withdrawn&) {
+      throw ApiError(499, "the client has gone");
+    }
   }
 
   void complete(const httplib::Request& request, const std::string& body, httplib::Response& response) {
+    // A request that is wrong is so at any time; 503 would make its client try again.
+    auto parsed = parse_completion_request(body, options.model_name, tokenizer, limits());
     auto slot = take_slot();
-    auto answer = std::make_shared<Answer>(
-        model, tokenizer, parse_completion_request(body, options.model_name, tokenizer, limits()),
-        format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(), options.model_name);
+    auto answer = std::make_shared<Answer>(model, tokenizer, std::move(parsed),
+                                           format("cmpl-%llu", static_cast<unsigned long long>(++requests)), seconds_since_1970(),
+                                           options.model_name);
+    const Connection client(request.remote_addr, request.remote_port);
     if (!answer->request().stream) {
-      const Connection client(request.remote_addr, request.remote_port);
       while (!answer->done()) {
         if (client.closed()) throw ApiError(499, "the client has gone");
-        on_model_thread([&] { answer->step(); });
+        on_model_thread(client, [&] { answer->step(); });
       }
       response.set_content(answer->body(), kJson);
       return;
     }
-    response.set_chunked_content_provider("text/event-stream", [this, answer, slot](size_t, httplib::DataSink& sink) {
+    response.set_chunked_content_provider("text/event-stream", [this, answer, slot, client](size_t, httplib::DataSink& sink) {
       std::string events;
       try {
-        if (!answer->done()) events = on_model_thread([&] { return answer->step(); });
+        if (!answer->done()) events = on_model_thread(client, [&] { return answer->step(); });
         if (answer->done()) events += answer->end_of_stream();
       } catch (const ApiError& e) {
         events = "data: " + error_body(e.status, e.what(), e.param, e.code) + "\n\n";

@@ -51,9 +51,9 @@ class Program:
         return {name: (self.folder / name).read_bytes() if (self.folder / name).exists() else None for name in self.files}
 
 
-def check(program, shim, every):
-    """Problems, and how many failures were tried."""
-    problems, tried = [], 0
+def check(program, shim, every, first):
+    """Problems, how many failures there are, and how many of them were tried."""
+    problems, found, tried = [], 0, 0
     program.prepare()
     counts_file = program.folder.with_suffix(".counts")
     code, output = program.run(program.command, shim, FAIL_COUNTS=str(counts_file))
@@ -67,9 +67,10 @@ def check(program, shim, every):
     for call, errors in ERRORS.items():
         for number in range(1, int(counts[call]) + 1):
             for how in errors:
-                tried += 1
-                if tried % every:
+                found += 1
+                if (found - 1 - first) % every:
                     continue
+                tried += 1
                 where = f"{program.name}: {call} {number} of {counts[call]}, {how}"
                 program.prepare()
                 code, output = program.run(program.command, shim, FAIL_CALL=call, FAIL_NUMBER=str(number), FAIL_HOW=how)
@@ -90,7 +91,7 @@ def check(program, shim, every):
                 elif program.content() != expected:
                     names = [name for name, content in program.content().items() if content != expected[name]]
                     problems.append(f"{where}: after the next run {names} differ")
-    return problems, tried
+    return problems, found, tried
 
 
 def programs(args, work):
@@ -124,6 +125,10 @@ def programs(args, work):
     yield Program("eval_gpt export --to gguf", out, [*export, "--to", "gguf", out / "m.gguf"], ["m.gguf"])
     yield Program("eval_gpt score", out, [args.eval_gpt, "score", final, "--data-path", data, "--tokenizer-path", tokenizer,
                                           "--format", "jsonl", "--eval-tokens", "512", "--output", out / "score.jsonl"], [])  # fmt: skip
+    sweep = [args.sweep_gpt, "--rope-dims", "none,4", "--out-dir", out, "--train-gpt", args.train_gpt, "--measure", "off", "--"]
+    skipped = ("--out-dir", "--run-id")
+    sweep += [text for flag, value in zip(train[1::2], train[2::2]) if flag not in skipped for text in (flag, value)]
+    yield Program("sweep_gpt", out, sweep, ["sweep.csv"])
     shards = ["fineweb_train_000000.bin", "fineweb_val_000000.bin"]
     tokenize = [args.prepare_data, "tokenize", "--input", work / "text.jsonl", "--tokenizer-path", tokenizer, "--out-dir",
                 out / "shards", "--val-docs", "20"]  # fmt: skip
@@ -136,8 +141,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-gpt", type=Path, required=True)
     parser.add_argument("--eval-gpt", type=Path, required=True)
+    parser.add_argument("--sweep-gpt", type=Path, required=True)
     parser.add_argument("--prepare-data", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=1, help="try only every n-th failure")
+    parser.add_argument("--every", type=int, default=1, help="try only every n-th failure ...")
+    parser.add_argument("--first", type=int, default=0, help="... beginning with this one, below n")
+    parser.add_argument("--program", action="append", help="a name as printed; default: all")
     args = parser.parse_args()
     problems, total = [], 0
     with tempfile.TemporaryDirectory(prefix="faults_") as name:
@@ -146,10 +154,12 @@ def main():
         compiler = os.environ.get("CC", "cc")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", HERE / "failing_calls.c", "-o", shim, "-ldl"], check=True)
         for program in programs(args, work):
-            found, tried = check(program, shim, args.every)
-            print(f"{program.name}: {tried} failures, {tried // args.every} tried, {len(found)} problems", flush=True)
-            problems += found
-            total += tried // args.every
+            if args.program and program.name not in args.program:
+                continue
+            its_problems, found, tried = check(program, shim, args.every, args.first)
+            print(f"{program.name}: {found} failures, {tried} tried, {len(its_problems)} problems", flush=True)
+            problems += its_problems
+            total += tried
     for problem in problems:
         print(f"\n{problem}")
     print(f"ok: {total} failures" if not problems else f"{len(problems)} problems")

@@ -361,10 +361,40 @@ TEST_F(ServerTest, TooManyConcurrentRequestsGetA503) {
   ASSERT_TRUE(refused);
   EXPECT_EQ(refused->status, 503);
   EXPECT_EQ(refused->get_header_value("Retry-After"), "1");
+  EXPECT_EQ(complete({{"prompt", 5}}).status, 400) << "what is wrong will be wrong later, too";
   EXPECT_EQ(get("/health").status, 200);
   go_on.set_value();
   busy.join();
   EXPECT_EQ(complete({{"prompt", "a"}}).status, 200);
+}
+
+TEST_F(ServerTest, AClientThatLeavesWhileTheModelIsBusyFreesItsSlot) {
+  options_.max_requests = 2;
+  std::promise<void> begun, go_on;
+  bool first = true;
+  model_.before_token = [&] {
+    if (!std::exchange(first, false)) return;
+    begun.set_value();
+    go_on.get_future().wait();
+  };
+  start();
+  std::thread busy([&] { EXPECT_EQ(complete({{"prompt", "a"}}).status, 200); });
+  begun.get_future().wait();
+  const auto refused = [&](const char* body) {
+    auto impatient = client();
+    impatient.set_read_timeout(0, 200'000);
+    const auto answer = impatient.Post("/v1/completions", body, "application/json");
+    return answer && answer->status == 503;
+  };
+  for (const char* body : {R"({"prompt":"a"})", R"({"prompt":"a","stream":true})"}) {
+    EXPECT_FALSE(refused(body)) << "it waits, and leaves";
+    bool still = true;
+    for (int tries = 0; still && tries < 100; ++tries) still = refused(R"({"prompt":"a"})");
+    EXPECT_FALSE(still) << body;
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+  go_on.set_value();
+  busy.join();
 }
 
 TEST_F(ServerTest, ADisconnectedClientEndsItsText) {

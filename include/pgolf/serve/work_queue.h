@@ -2,6 +2,7 @@
 // thread runs the model.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -15,17 +16,27 @@ namespace pgolf {
 
 class WorkQueue {
  public:
-  /// Runs work() on the thread that calls run(), and returns its result or rethrows. Must not be called after finish().
+  struct Withdrawn {};
+
+  /// Runs work() on the thread that calls run(), and returns its result or rethrows. Must not be called after finish(). While
+  /// work waits for its turn, withdraw() is asked about ten times a second; when it is true, work is dropped and Withdrawn
+  /// thrown.
   template <typename Work>
-  auto call(Work&& work) {
+  auto call(Work&& work, const std::function<bool()>& withdraw) {
     using Result = std::invoke_result_t<Work>;
     auto task = std::make_shared<std::packaged_task<Result()>>(std::forward<Work>(work));
+    auto taken = std::make_shared<std::atomic<bool>>(false);  // by either thread
     auto result = task->get_future();
     {
       const std::lock_guard lock(mutex_);
-      queue_.emplace_back([task] { (*task)(); });
+      queue_.emplace_back([task, taken] {
+        if (!taken->exchange(true)) (*task)();
+      });
     }
     ready_.notify_one();
+    while (result.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
+      if (withdraw() && !taken->exchange(true)) throw Withdrawn{};
+    }
     return result.get();
   }
 
