@@ -6,8 +6,8 @@ FROM debian:bookworm-slim AS cpu
 ENV PATH=/train_gpt/build/bin:$PATH
 WORKDIR /train_gpt
 COPY . .
-RUN bash -c 'source scripts/lib.sh && source scripts/sample_data.sh && \
-      build_release train_gpt eval_gpt sweep_gpt prepare_data && make_sample_data' && \
+RUN bash -c 'source scripts/lib.sh; source scripts/sample_data.sh; \
+      build_release train_gpt eval_gpt sweep_gpt prepare_data; make_sample_data' && \
     rm -rf /var/lib/apt/lists/* /root/.cache
 ENTRYPOINT ["scripts/quickstart.sh"]
 
@@ -16,7 +16,7 @@ FROM nvidia/cuda:13.0.2-devel-ubuntu24.04 AS cuda
 ENV PATH=/train_gpt/build/bin:$PATH
 WORKDIR /train_gpt
 COPY . .
-RUN bash -c 'source scripts/lib.sh && source scripts/sample_data.sh && \
-      build_release train_gpt eval_gpt sweep_gpt prepare_data && make_sample_data' && \
+RUN bash -c 'source scripts/lib.sh; source scripts/sample_data.sh; \
+      build_release train_gpt eval_gpt sweep_gpt prepare_data; make_sample_data' && \
     rm -rf /var/lib/apt/lists/* /root/.cache
 ENTRYPOINT ["scripts/quickstart.sh"]

@@ -58,11 +58,12 @@ check() {
   local model=(--data-path shards --tokenizer-path text.model)
   timed python -c 'import json, pydoc_data.topics as t
 open("text.jsonl", "w").writelines(json.dumps({"text": s}) + "\n" for s in t.topics.values())'
-  timed prepare_data tokenizer --input text.jsonl --vocab-size 1024 --output text.model --split-long
+  timed prepare_data tokenizer --input text.jsonl --vocab-size 1024 --output text.model --split-long \
+    --normalization identity
   timed prepare_data tokenize --input text.jsonl --tokenizer-path text.model --out-dir shards --val-fraction 0.05
   timed train_gpt --config configs/cpu_small.env "${model[@]}" --max-wallclock-seconds 60 --min-steps 100 --run-id check
   timed eval_gpt generate runs/check --tokenizer-path text.model --prompt "The statement" --max-new-tokens 48
-  timed sweep_gpt --rope-dims 16,full --seed 1,2 -- --config configs/tiny.env "${model[@]}" --iterations 5
+  timed sweep_gpt --rope-dims 16,full --seed 1,2 -- --config configs/tiny.env "${model[@]}" --iterations 10
 }
 
 case ${1:-} in

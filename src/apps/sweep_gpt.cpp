@@ -7,6 +7,7 @@
 
 #include "pgolf/base/cores.h"
 #include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/text.h"
@@ -14,7 +15,6 @@
 #include "pgolf/config/parse.h"
 #include "pgolf/study/collect.h"
 #include "pgolf/study/plan.h"
-#include "pgolf/study/process.h"
 #include "pgolf/study/runner.h"
 #include "pgolf/study/values.h"
 

@@ -214,4 +214,8 @@ std::vector<fs::path> glob_sorted(const std::string& pattern) {
   return paths;
 }
 
+fs::path program_folder() {
+  return fs::read_symlink("/proc/self/exe").parent_path();
+}
+
 }  // namespace pgolf

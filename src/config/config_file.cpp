@@ -1,5 +1,6 @@
 #include "pgolf/config/config_file.h"
 
+#include <filesystem>
 #include <set>
 
 #include "pgolf/base/error.h"
@@ -61,6 +62,13 @@ std::string_view without_comment(std::string_view text) {
   return trim(text);
 }
 
+/// path itself if there is no such file either.
+std::string installed(const std::string& path) {
+  std::error_code ignored;
+  const std::filesystem::path candidate = program_folder().parent_path() / path;
+  return std::filesystem::exists(candidate, ignored) ? candidate.string() : path;
+}
+
 }  // namespace
 
 std::vector<ConfigEntry> parse_config_text(std::string_view text, const std::string& path) {
@@ -86,7 +94,9 @@ std::vector<ConfigEntry> parse_config_text(std::string_view text, const std::str
 }
 
 std::vector<ConfigEntry> read_config_file(const std::string& path) {
-  return parse_config_text(read_text(path, kMaxFileBytes), path);
+  std::error_code ignored;
+  const std::string found = std::filesystem::exists(path, ignored) ? path : installed(path);
+  return parse_config_text(read_text(found, kMaxFileBytes), found);
 }
 
 std::string quote_config_value(std::string_view value) {

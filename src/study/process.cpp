@@ -75,8 +75,4 @@ pid_t start_process(const std::vector<std::string>& words, const std::vector<std
   return child;
 }
 
-std::filesystem::path program_folder() {
-  return std::filesystem::read_symlink("/proc/self/exe").parent_path();
-}
-
 }  // namespace pgolf

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "config_testing.h"
+#include "pgolf/base/files.h"
 #include "pgolf/config/config_file.h"
 
 namespace pgolf {
@@ -81,6 +82,18 @@ TEST(ConfigFile, QuotedValuesReadBack) {
     ASSERT_EQ(entries.size(), 1u);
     EXPECT_EQ(entries[0].value, value);
   }
+}
+
+TEST(ConfigFile, FoundWithTheProgram) {
+  const std::filesystem::path installation = program_folder().parent_path();
+  const std::filesystem::path folder = installation / ("configs_" + std::to_string(::getpid()));
+  std::filesystem::create_directory(folder);
+  write_atomic(folder / "a.env", std::string_view("KEY=1\n"));
+  const std::string name = (folder / "a.env").lexically_relative(installation);
+  const auto entries = read_config_file(name);
+  std::filesystem::remove_all(folder);
+  ASSERT_EQ(entries.size(), 1u);
+  EXPECT_EQ(entries[0].origin, (folder / "a.env:1").string());
 }
 
 TEST(ConfigFile, MissingFile) {

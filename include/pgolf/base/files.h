@@ -67,4 +67,7 @@ void append_whole(const std::filesystem::path& path, std::string_view text);
 /// sorted(glob.glob(...)) gives them.
 std::vector<std::filesystem::path> glob_sorted(const std::string& pattern);
 
+/// The folder of the running executable.
+std::filesystem::path program_folder();
+
 }  // namespace pgolf

@@ -21,7 +21,8 @@ struct ConfigEntry {
 /// path is for messages only. Error(usage) with PATH:LINE for any other line and for a repeated key.
 std::vector<ConfigEntry> parse_config_text(std::string_view text, const std::string& path);
 
-/// Also Error(bad_input) if the file cannot be read or is larger than a mebibyte.
+/// A relative path that does not exist is looked for in the parent of the program's folder: an installed program has its presets
+/// in configs/ there. Also Error(bad_input) if the file cannot be read or is larger than a mebibyte.
 std::vector<ConfigEntry> read_config_file(const std::string& path);
 
 /// value as written after "KEY=": bare where that is safe, else in double quotes.

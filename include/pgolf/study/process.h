@@ -16,7 +16,4 @@ namespace pgolf {
 pid_t start_process(const std::vector<std::string>& words, const std::vector<std::pair<std::string, std::string>>& variables,
                     const std::filesystem::path& log);
 
-/// The folder of the running executable.
-std::filesystem::path program_folder();
-
 }  // namespace pgolf
