@@ -281,6 +281,8 @@ void Server::run(const std::function<void()>& on_ready, const std::function<bool
     if (impl_->stopping && !std::exchange(stop_sent, true)) impl_->http.stop();
   });
   listener.join();
+  // The library gives up at most errors of accept().
+  if (!impl_->stopping) throw Error(ExitCode::unavailable, "no more connections can be accepted", "start the server again");
 }
 
 }  // namespace pgolf

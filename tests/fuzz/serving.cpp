@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <future>
 #include <nlohmann/json.hpp>
@@ -44,7 +45,7 @@ void complete(const CompletionRequest& request) {
   }
 }
 
-/// Runs until the process ends.
+/// Runs until the process ends. Its library takes an alarm while it accepts for the end.
 int server_port() {
   static Server& server = *new Server(model(), tokenizer(),
                                       {.port = 0,
@@ -54,29 +55,49 @@ int server_port() {
                                        .max_requests = 2});
   static const int port = [] {
     std::promise<void> ready;
+    sigset_t alarm, before;
+    ::sigemptyset(&alarm);
+    ::sigaddset(&alarm, SIGALRM);
+    ::pthread_sigmask(SIG_BLOCK, &alarm, &before);
     std::thread([&ready] { server.run([&ready] { ready.set_value(); }, [] { return false; }); }).detach();
     ready.get_future().wait();
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     return server.port();
   }();
   return port;
 }
 
-std::string exchange(BytesView sent) {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+/// A socket. libFuzzer's alarms interrupt calls.
+int connected() {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(server_port()));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) std::abort();
+  for (;;) {
+    const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
+    if (errno != EINTR) std::abort();
+    ::close(fd);
+  }
+}
+
+std::string exchange(BytesView sent) {
+  const int fd = connected();
   while (!sent.empty()) {
     const ssize_t n = ::send(fd, sent.data(), sent.size(), MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
     if (n < 0) break;  // the server has heard enough
     sent = sent.subspan(static_cast<size_t>(n));
   }
   ::shutdown(fd, SHUT_WR);
   std::string received;
   char buffer[4096];
-  for (ssize_t n = 0; (n = ::recv(fd, buffer, sizeof buffer, 0)) > 0;) received.append(buffer, static_cast<size_t>(n));
+  for (;;) {
+    const ssize_t n = ::recv(fd, buffer, sizeof buffer, 0);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    received.append(buffer, static_cast<size_t>(n));
+  }
   ::close(fd);
   return received;
 }

@@ -320,6 +320,22 @@ TEST_F(ServerTest, StoppedBeforeRunItReturnsAtOnce) {
   server_->run([] {}, [] { return false; });
 }
 
+TEST_F(ServerTest, NoMoreConnectionsIsAnError) {
+  server_.emplace(model_, tokenizer_, options_);
+  std::promise<void> ready;
+  std::thread thread([&] {
+    expect_error(ExitCode::unavailable, {"no more connections"},
+                 [&] { server_->run([&] { ready.set_value(); }, [] { return false; }); });
+  });
+  ready.get_future().wait();
+  for (int fd = 3; fd < 1024; ++fd) {
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens != 0) ::shutdown(fd, SHUT_RDWR);
+  }
+  thread.join();
+}
+
 TEST_F(ServerTest, AModelThatFailsIsAServerError) {
   model_.before_token = [] { throw Error(ExitCode::non_finite, "the logits are NaN"); };
   start();

@@ -34,7 +34,7 @@ class Server {
   /// Serves until stop() or until should_stop, which is polled about ten times a second, returns true. The model runs on the
   /// calling thread only, one token at a time, alternating between requests. on_ready, which must not throw, is called when
   /// connections are accepted. Requests in progress at the end get a 503. On loopback, cross-site requests from a browser are
-  /// rejected. Request errors are logged to standard error.
+  /// rejected. Request errors are logged to standard error. Error(unavailable) if connections can no longer be accepted.
   void run(const std::function<void()>& on_ready, const std::function<bool()>& should_stop);
   void stop();  ///< from any thread
 
