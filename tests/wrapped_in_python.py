@@ -6,6 +6,7 @@
 Exits with 77 without PyTorch or NumPy.
 """
 
+import argparse
 import collections
 import pathlib
 import random
