@@ -405,7 +405,10 @@ TEST_F(ServerTest, AClientThatLeavesWhileTheModelIsBusyFreesItsSlot) {
   for (const char* body : {R"({"prompt":"a"})", R"({"prompt":"a","stream":true})"}) {
     EXPECT_FALSE(refused(body)) << "it waits, and leaves";
     bool still = true;
-    for (int tries = 0; still && tries < 100; ++tries) still = refused(R"({"prompt":"a"})");
+    for (int tries = 0; still && tries < 100; ++tries) {
+      still = refused(R"({"prompt":"a"})");
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
     EXPECT_FALSE(still) << body;
     std::this_thread::sleep_for(std::chrono::seconds(1));
   }
