@@ -21,7 +21,8 @@ Error::Error(ExitCode code, const std::string& what, std::string hint)
 namespace {
 
 constexpr const char* kOutOfMemory = "out of memory";
-constexpr const char* kLessMemory = "reduce TRAIN_BATCH_TOKENS or VAL_BATCH_SIZE";
+constexpr const char* kLessMemory =
+    "allow more of it, or reduce what needs it: TRAIN_BATCH_TOKENS, VAL_BATCH_SIZE, MAX_DOCS, --threads";
 
 bool is_out_of_memory(const std::exception& e) {
   if (dynamic_cast<const std::bad_alloc*>(&e) != nullptr) return true;

@@ -2,15 +2,13 @@
 // environment variables that the constructors read, which at this point costs a tenth of a program's start; and a limit on
 // address space that LibTorch's constructors would not survive is an error.
 #include <alloca.h>
-#include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstddef>
 #include <cstring>
 
+#include "pgolf/base/address_space.h"
 #include "pgolf/base/cpu_level.h"
-#include "pgolf/base/error.h"
 
 namespace pgolf {
 namespace {
@@ -50,32 +48,10 @@ constexpr LibraryCap kLibraryCaps[] = {
 /// Measured by tests/memory_limits.py: 109 MiB.
 constexpr size_t kLibrariesNeed = size_t{192} << 20;
 
-/// Bytes of address space in use; 0 without /proc.
-size_t mapped_bytes() {
-  const int fd = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  char text[64] = {};
-  const ssize_t length = ::read(fd, text, sizeof text - 1);
-  ::close(fd);
-  size_t pages = 0;
-  for (ssize_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; ++i)
-    pages = pages * 10 + static_cast<size_t>(text[i] - '0');
-  return pages * static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-void require_address_space() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
-  if (mapped_bytes() + kLibrariesNeed <= limit.rlim_cur) return;
-  constexpr char text[] =
-      "error: the limit on address space (ulimit -v) is too low for LibTorch\n"
-      "  allow at least 4 GiB, more for large models, or limit resident memory by a cgroup instead\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text, sizeof text - 1);
-  ::_exit(static_cast<int>(ExitCode::unavailable));
-}
-
 void before_constructors(int, char** argv, char** environment) {
-  require_address_space();
+  require_address_space(kLibrariesNeed,
+                        "error: the limit on address space (ulimit -v) is too low for LibTorch\n"
+                        "  allow at least 4 GiB, more for large models, or limit resident memory by a cgroup instead\n");
   const char* added[4] = {};
   size_t add_count = 0;
   const auto add = [&](const char* setting) {
