@@ -5,11 +5,16 @@ train_gpt, sweep_gpt, and prepare_data's tokenize and tokenizer do a small piece
 again, and get SIGKILL after a random part of the time that it takes; the same command goes on where it can. Whenever one of them
 ends by itself its files must be those of the undisturbed work, byte for byte, with nothing else beside them, and after every kill
 each file must be whole or absent. Where resume_kill.py and sweep_kill.py choose the moments, here all are equally likely.
+
+With --memory-cgroup it is the kernel that kills, for lack of memory: the work runs in a cgroup below the one given (whose memory
+controller this script must be allowed to use), with limits up to what it takes undisturbed.
 """
 
 import argparse
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,14 +108,46 @@ class TrainTokenizer(PrepareData):
         return [path for path in (folder / "t.model", folder / "t.vocab") if path.exists()]
 
 
+class Cgroup:
+    """A cgroup of version 1 or 2 that limits memory."""
+
+    def __init__(self, parent):
+        self.folder = Path(tempfile.mkdtemp(prefix="kills_", dir=parent))
+        first = (self.folder / "memory.limit_in_bytes").exists()
+        self.limit = self.folder / ("memory.limit_in_bytes" if first else "memory.max")
+        self.unlimited = "-1" if first else "max"
+        self.peak = self.folder / ("memory.max_usage_in_bytes" if first else "memory.peak")
+
+    def join(self):
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    def remove(self):
+        self.folder.rmdir()
+
+
 def disturb(work, sweep, kills, rng):
     """Whether a program that gets so many kills ends well each time."""
     log = sweep.work / "output.txt"
+    cgroup = sweep.args.memory_cgroup and Cgroup(sweep.args.memory_cgroup)
 
     def start(folder):
         with open(log, "wb") as output:
             return subprocess.Popen(list(map(str, work.command(folder))), env=sweep.environment, stdin=subprocess.DEVNULL,
-                                    stdout=output, stderr=subprocess.STDOUT)  # fmt: skip
+                                    stdout=output, stderr=subprocess.STDOUT, preexec_fn=cgroup and cgroup.join)  # fmt: skip
+
+    def is_killed(folder, disturbed):
+        """Runs the work in the folder, to its end or a kill; the exit status if it was not killed."""
+        if cgroup:
+            cgroup.limit.write_text(str(int(peak * rng.random())) if disturbed else cgroup.unlimited)
+            status = start(folder).wait(DEADLINE_S)
+            return status == -signal.SIGKILL, status
+        process = start(folder)
+        try:
+            return False, process.wait(rng.random() * duration * 1.1 if disturbed else DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return True, None
 
     def said():
         return log.read_text(encoding="utf-8", errors="replace")[-1500:]
@@ -121,15 +158,15 @@ def disturb(work, sweep, kills, rng):
     if start(calm).wait(DEADLINE_S) != 0:
         sys.exit(f"{work.name} failed undisturbed:\n{said()}")
     duration = time.monotonic() - started
-    problems, killed, finished = [], 0, 0
+    peak = int(cgroup.peak.read_text()) if cgroup else 0
+    problems, killed, finished, starts = [], 0, 0, 0
     while not problems and (killed < kills or finished == 0):
+        starts += 1
+        if starts > 20 * kills + 1:
+            sys.exit(f"{work.name} was killed {killed} times in {starts} starts")
         folder = sweep.work / label
-        process = start(folder)
-        try:
-            status = process.wait(rng.random() * duration * 1.1 if killed < kills else DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        by_kill, status = is_killed(folder, killed < kills)
+        if by_kill:
             killed += 1
             problems += work.after_kill(calm, folder)
             finished = 0
@@ -137,7 +174,10 @@ def disturb(work, sweep, kills, rng):
         problems += [f"exit status {status}:\n{said()}"] if status != 0 else work.compare(calm, folder)
         finished += 1
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{work.name}: {killed} kills of {duration:.1f} s of work{'' if problems else ', same files'}", flush=True)
+    amount = f"{peak >> 20} MiB" if cgroup else f"{duration:.1f} s of work"
+    if cgroup:
+        cgroup.remove()
+    print(f"{work.name}: {killed} kills of {amount}{'' if problems else ', same files'}", flush=True)
     for problem in problems:
         print(f"FAILED: {work.name}, after kill {killed}: {problem}", flush=True)
     return not problems
@@ -150,6 +190,7 @@ def main():
     parser.add_argument("--prepare-data", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory-cgroup", type=Path, help="such as /sys/fs/cgroup/memory; without sweep_gpt, whose runs it would kill")
     parser.add_argument("--program", action="append", choices=SHARES, help="default: all")
     args = parser.parse_args()
     args.eval_gpt = None
@@ -157,7 +198,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="kills_") as name:
         sweep = Sweep(args, Path(name).resolve())
         for kind in (TrainGpt, SweepGpt, Tokenize, TrainTokenizer):
-            if not args.program or kind.name in args.program:
+            if (not args.program or kind.name in args.program) and not (args.memory_cgroup and kind is SweepGpt):
                 kills = max(1, round(args.kills * SHARES[kind.name]))
                 ok &= disturb(kind(sweep), sweep, kills, random.Random(args.seed))
     sys.exit(not ok)
