@@ -109,13 +109,13 @@ class TrainTokenizer(PrepareData):
 
 
 class Cgroup:
-    """A cgroup of version 1 or 2 that limits memory."""
+    """A cgroup of version 1 or 2 for one process, with a limit in bytes or none."""
 
-    def __init__(self, parent):
+    def __init__(self, parent, limit=None):
         self.folder = Path(tempfile.mkdtemp(prefix="kills_", dir=parent))
         first = (self.folder / "memory.limit_in_bytes").exists()
-        self.limit = self.folder / ("memory.limit_in_bytes" if first else "memory.max")
-        self.unlimited = "-1" if first else "max"
+        if limit is not None:
+            (self.folder / ("memory.limit_in_bytes" if first else "memory.max")).write_text(str(limit))
         self.peak = self.folder / ("memory.max_usage_in_bytes" if first else "memory.peak")
 
     def join(self):
@@ -128,18 +128,19 @@ class Cgroup:
 def disturb(work, sweep, kills, rng):
     """Whether a program that gets so many kills ends well each time."""
     log = sweep.work / "output.txt"
-    cgroup = sweep.args.memory_cgroup and Cgroup(sweep.args.memory_cgroup)
+    parent = sweep.args.memory_cgroup
 
-    def start(folder):
+    def start(folder, cgroup=None):
         with open(log, "wb") as output:
             return subprocess.Popen(list(map(str, work.command(folder))), env=sweep.environment, stdin=subprocess.DEVNULL,
                                     stdout=output, stderr=subprocess.STDOUT, preexec_fn=cgroup and cgroup.join)  # fmt: skip
 
     def is_killed(folder, disturbed):
         """Runs the work in the folder, to its end or a kill; the exit status if it was not killed."""
-        if cgroup:
-            cgroup.limit.write_text(str(int(peak * rng.random())) if disturbed else cgroup.unlimited)
-            status = start(folder).wait(DEADLINE_S)
+        if parent:
+            cgroup = Cgroup(parent, int(peak * rng.random()) if disturbed else None)
+            status = start(folder, cgroup).wait(DEADLINE_S)
+            cgroup.remove()
             return status == -signal.SIGKILL, status
         process = start(folder)
         try:
@@ -155,10 +156,13 @@ def disturb(work, sweep, kills, rng):
     label = work.name.replace(" ", "_")
     calm = sweep.work / f"{label}_calm"
     started = time.monotonic()
-    if start(calm).wait(DEADLINE_S) != 0:
+    cgroup = parent and Cgroup(parent)
+    if start(calm, cgroup).wait(DEADLINE_S) != 0:
         sys.exit(f"{work.name} failed undisturbed:\n{said()}")
     duration = time.monotonic() - started
     peak = int(cgroup.peak.read_text()) if cgroup else 0
+    if cgroup:
+        cgroup.remove()
     problems, killed, finished, starts = [], 0, 0, 0
     while not problems and (killed < kills or finished == 0):
         starts += 1
@@ -174,9 +178,7 @@ def disturb(work, sweep, kills, rng):
         problems += [f"exit status {status}:\n{said()}"] if status != 0 else work.compare(calm, folder)
         finished += 1
         shutil.rmtree(folder, ignore_errors=True)
-    amount = f"{peak >> 20} MiB" if cgroup else f"{duration:.1f} s of work"
-    if cgroup:
-        cgroup.remove()
+    amount = f"{peak >> 20} MiB" if parent else f"{duration:.1f} s of work"
     print(f"{work.name}: {killed} kills of {amount}{'' if problems else ', same files'}", flush=True)
     for problem in problems:
         print(f"FAILED: {work.name}, after kill {killed}: {problem}", flush=True)

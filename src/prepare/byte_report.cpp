@@ -47,12 +47,15 @@ void report_bytes(const Tokenizer& tokenizer, const ByteCheck& check, const Docu
   const double difference =
       100.0 * static_cast<double>(counted - bytes.text) / static_cast<double>(std::max<int64_t>(bytes.text, 1));
   const std::string message =
-      format("%s: the tokens count %s bytes, but the text has %s (%+.2f%%): %s", tokenizer.path().c_str(),
+      format("%s: the tokens count %s bytes, but the text has %s (%+.2g%%): %s", tokenizer.path().c_str(),
              with_commas(counted).c_str(), with_commas(bytes.text).c_str(), difference, join(reasons, "; ").c_str());
   const auto error = static_cast<double>(std::abs(counted - normalized));
   if (error > kToleratedByteError * static_cast<double>(normalized))
     throw Error(ExitCode::bad_input, message, join(hints, "; or "));
-  log::warn(message + "; " + join(hints, "; or "));
+  if (counted == normalized && std::abs(difference) < kNormalizationWorthAWarning)
+    log::info(message);
+  else
+    log::warn(message + "; " + join(hints, "; or "));
 }
 
 }  // namespace pgolf

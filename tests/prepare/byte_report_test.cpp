@@ -25,8 +25,8 @@ void expect_parts(const std::string& text, const std::vector<std::string>& parts
   for (const auto& part : parts) EXPECT_NE(text.find(part), std::string::npos) << "\"" << part << "\" is not in: " << text;
 }
 
-/// What body prints on standard error.
-std::string errors_of(const std::function<void()>& body) {
+/// What body prints on standard error, and on standard output.
+std::pair<std::string, std::string> output_of(const std::function<void()>& body) {
   ::testing::internal::CaptureStderr();
   ::testing::internal::CaptureStdout();
   std::string failure;
@@ -35,9 +35,12 @@ std::string errors_of(const std::function<void()>& body) {
   } catch (const Error& e) {
     failure = e.what();
   }
-  ::testing::internal::GetCapturedStdout();
   EXPECT_EQ(failure, "");
-  return ::testing::internal::GetCapturedStderr();
+  return {::testing::internal::GetCapturedStderr(), ::testing::internal::GetCapturedStdout()};
+}
+
+std::string errors_of(const std::function<void()>& body) {
+  return output_of(body).first;
 }
 
 int64_t bytes_of(const std::vector<std::string>& texts) {
@@ -143,6 +146,18 @@ TEST_F(ByteReport, NormalizationIsOnlyWarnedOf) {
   expect_parts(errors_of([&] { tokenize(options); }),
                {"warning: ", "the text has " + total, "normalizes the text to ", "--normalization identity"});
   EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "") << "the pieces are fine";
+}
+
+TEST_F(ByteReport, LittleNormalizationIsOnlyLogged) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  for (int i = 0; i < 5; ++i) documents.insert(documents.end(), texts.begin(), texts.end());
+  documents[0] += "\uff0c";
+  write(documents);
+  ASSERT_GT(bytes_of(documents), 2000 * 2) << "2 bytes of a comma are less than 0.1 %";
+  const auto [errors, output] = output_of([&] { tokenize(options); });
+  EXPECT_EQ(errors, "");
+  expect_parts(output, {"the text has " + with_commas(bytes_of(documents)), "normalizes the text to "});
 }
 
 TEST_F(ByteReport, ShardsSayWhatTheyWereMadeWith) {

@@ -9,9 +9,12 @@
 namespace pgolf {
 
 /// The largest error of a count, as a fraction of the bytes of the normalized text, that is only warned of: from spaces that the
-/// rule counts wrong, and from unknown characters. How far normalization changes the number of bytes is warned of, whatever it
-/// is: the tokens stand for the normalized text, and count its bytes.
+/// rule counts wrong, and from unknown characters. Normalization is no error, however far it changes the number of bytes: the
+/// tokens stand for the normalized text, and count its bytes.
 inline constexpr double kToleratedByteError = 0.05;
+
+/// In percent. Text of any language has a few characters that NFKC replaces.
+inline constexpr double kNormalizationWorthAWarning = 0.1;
 
 struct DocumentBytes {
   TargetBytes tokens;
@@ -25,7 +28,8 @@ struct DocumentBytes {
 DocumentBytes compare_bytes(const Tokenizer& tokenizer, const ByteCheck& check, std::string_view text,
                             std::span<const uint16_t> stream);
 
-/// Logs both numbers; if they differ, a warning with the reasons, or Error(bad_input) beyond kToleratedByteError.
+/// Logs both numbers; if they differ, the reasons, as a warning or, beyond kToleratedByteError, Error(bad_input). Normalization
+/// that changes little is logged only.
 void report_bytes(const Tokenizer& tokenizer, const ByteCheck& check, const DocumentBytes& bytes, ByteCounting counting);
 
 }  // namespace pgolf
