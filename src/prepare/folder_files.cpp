@@ -16,7 +16,8 @@ namespace {
 
 class Walk {
  public:
-  Walk(const std::vector<std::string>& extensions, FolderFiles& found) : extensions_(extensions), found_(found) {}
+  Walk(const std::vector<std::string>& extensions, const std::string& companion, FolderFiles& found)
+      : extensions_(extensions), companion_(companion), found_(found) {}
 
   void visit(const fs::path& folder) {
     std::error_code error;
@@ -46,12 +47,13 @@ class Walk {
     } else if (std::find(extensions_.begin(), extensions_.end(), path.extension().string()) != extensions_.end() &&
                fs::is_regular_file(status)) {
       found_.files.push_back(path);
-    } else {
+    } else if (path.filename() != companion_) {
       ++found_.others[path.has_extension() ? path.extension().string() : "none"];
     }
   }
 
   const std::vector<std::string>& extensions_;
+  const std::string& companion_;
   FolderFiles& found_;
   std::set<std::pair<dev_t, ino_t>> seen_;
 };
@@ -81,9 +83,9 @@ std::string FolderFiles::left_out() const {
   return join(parts, ", ");
 }
 
-FolderFiles files_below(const fs::path& folder, const std::vector<std::string>& extensions) {
+FolderFiles files_below(const fs::path& folder, const std::vector<std::string>& extensions, const std::string& companion) {
   FolderFiles found;
-  Walk(extensions, found).visit(folder);
+  Walk(extensions, companion, found).visit(folder);
   std::sort(found.files.begin(), found.files.end(), [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
   return found;
 }

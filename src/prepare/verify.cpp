@@ -56,7 +56,7 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
       files.push_back(path);
       continue;
     }
-    auto found = files_below(path, {".bin"});
+    auto found = files_below(path, {".bin"}, manifest_path("").filename());
     const auto unfinished = std::erase_if(
         found.files, [](const fs::path& file) { return file.parent_path().filename() == unfinished_shards("").filename(); });
     if (unfinished > 0)

@@ -20,7 +20,8 @@ struct FolderFiles {
 };
 
 /// Regular files with one of the extensions (".txt"), recursively; links are followed, and each folder is read once.
-/// Error(io) if a folder cannot be read.
-FolderFiles files_below(const std::filesystem::path& folder, const std::vector<std::string>& extensions);
+/// Files with the name `companion` belong to them and are not left out. Error(io) if a folder cannot be read.
+FolderFiles files_below(const std::filesystem::path& folder, const std::vector<std::string>& extensions,
+                        const std::string& companion = "");
 
 }  // namespace pgolf
