@@ -9,7 +9,6 @@ with a checkpoint and every record. A run that is interrupted on the full disk c
 The file system is a small tmpfs in a mount namespace of its own; exit code 77 where the system does not allow that.
 """
 
-import argparse
 import json
 import random
 import signal
@@ -18,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from programs import parser_of
 from resume_kill import make_data
 
 IO, SKIPPED = 6, 77
@@ -95,9 +95,7 @@ def half_written(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "prepare_data")
     args = parser.parse_args()
     if not namespaces_work():
         print("skipped: no mount namespaces here (unshare -rm)")

@@ -10,7 +10,6 @@ With --memory-cgroup it is the kernel that kills, for lack of memory: the work r
 controller this script must be allowed to use), with limits up to what it takes undisturbed.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -21,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from programs import parser_of
 from resume_kill import RUN_ID, compare
 from sweep_kill import compare_tables, running_in
 from sweep_testing import Sweep
@@ -186,10 +186,7 @@ def disturb(work, sweep, kills, rng):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--sweep-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "sweep_gpt", "prepare_data")
     parser.add_argument("--kills", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--memory-cgroup", type=Path, help="such as /sys/fs/cgroup/memory; without sweep_gpt, whose runs it would kill")

@@ -6,7 +6,6 @@ cannot be written); never by a signal, an abort, a hang or with the text of an e
 the program's libraries and says so with exit code 127.
 """
 
-import argparse
 import collections
 import resource
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from programs import parser_of
 from sweep_testing import Sweep
 
 MIB = 1 << 20
@@ -95,11 +95,7 @@ def check(name, command, environment, count):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--eval-gpt", type=Path, required=True)
-    parser.add_argument("--sweep-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "eval_gpt", "sweep_gpt", "prepare_data")
     parser.add_argument("--limits", type=int, default=200, help="for each program")
     args = parser.parse_args()
     problems = []

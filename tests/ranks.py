@@ -10,7 +10,6 @@ The same small run is:
 With --torchrun PYTHON, it is also started once by torchrun.
 """
 
-import argparse
 import os
 import random
 import re
@@ -22,6 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from programs import parser_of
 from resume_kill import RUN_ID, Run, compare, make_data, metrics, steps_done
 
 # Up to a step, losses may differ by this much: sums in another order differ in the last bits of float32, and training doubles
@@ -220,9 +220,7 @@ def report(checks):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "prepare_data")
     parser.add_argument("--launch", type=Path, default=Path(__file__).resolve().parents[1] / "scripts" / "launch.sh")
     parser.add_argument("--sizes", type=int, nargs="*", default=[2, 4])
     parser.add_argument("--kills", type=int, default=20)

@@ -7,7 +7,6 @@ files must be the same byte for byte, and metrics.jsonl must have the same lines
 it another run.
 """
 
-import argparse
 import json
 import os
 import random
@@ -19,6 +18,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from programs import parser_of
 
 RUN_ID = "run"
 DEADLINE_S = 600  # for one process; more means a hang
@@ -191,9 +192,7 @@ def compare(calm, disturbed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, help="makes the data without --data-path; default: next to train_gpt")
+    parser = parser_of(__doc__, "train_gpt", "prepare_data")
     parser.add_argument("--data-path", type=Path, help="folder of shards; default: a little random text")
     parser.add_argument("--tokenizer-path", type=Path, help="SentencePiece model of those shards")
     parser.add_argument("--vocab-size", type=int, default=320)
@@ -232,8 +231,7 @@ def main():
 def prove(args, work, rng):
     data_path, tokenizer = args.data_path, args.tokenizer_path
     if data_path is None:
-        prepare_data = args.prepare_data or args.train_gpt.parent / "prepare_data"
-        data_path, tokenizer = make_data(work, prepare_data, args.vocab_size, rng)
+        data_path, tokenizer = make_data(work, args.prepare_data, args.vocab_size, rng)
     # Validations fall on saved steps, on steps between them, and on the last.
     options = {
         "DATA_PATH": data_path, "TOKENIZER_PATH": tokenizer, "VOCAB_SIZE": args.vocab_size,

@@ -6,7 +6,6 @@ and scored several times. Final weights, artifact, every loss, and the scores mu
 same for all numbers of threads is printed as a table.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from at_level import LEVELS, level_with
+from programs import parser_of
 from resume_kill import metrics
 from sweep_testing import Sweep
 
@@ -60,11 +60,7 @@ def digest(sweep, shape, level, dtype, threads, repeat):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--eval-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
-    parser.add_argument("--print-cpu-level", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "eval_gpt", "prepare_data", "print_cpu_level")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2, 4])

@@ -7,7 +7,6 @@ clients must be the right ones; the server's memory must not grow; connections o
 completions at once than --max-requests must be refused with 503. Without wrk (Debian: wrk) the good client is alone.
 """
 
-import argparse
 import asyncio
 import http.client
 import json
@@ -23,6 +22,7 @@ import threading
 import time
 from pathlib import Path
 
+from programs import parser_of
 from sweep_testing import Sweep
 
 MAX_REQUESTS, MAX_BODY = 64, 65536
@@ -273,10 +273,7 @@ def load(args, server, work):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
-    parser.add_argument("--eval-gpt", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "prepare_data", "eval_gpt")
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)

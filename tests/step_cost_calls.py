@@ -6,7 +6,6 @@ At other instruction set levels some have CPU-specific forms: linear_qkv and qk_
 leaky_squared_mlp with its two products inside. The sums that autograd makes are the same everywhere, and are compared, too.
 """
 
-import argparse
 import collections
 import json
 import os
@@ -17,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from programs import parser_of
 from resume_kill import make_data
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -123,9 +123,7 @@ def problems_of(folder, changes, level, args, data, tokenizer):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "prepare_data")
     args = parser.parse_args()
     problems = []
     with tempfile.TemporaryDirectory(prefix="step_cost_") as work:

@@ -1,6 +1,5 @@
 """A small sweep for the tests beside this file: its data, its options and how it is started."""
 
-import argparse
 import os
 import random
 import shutil
@@ -9,14 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from programs import parser_of
 from resume_kill import make_data
 
 
 def arguments(doc):
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sweep-gpt", type=Path, required=True)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(doc, "sweep_gpt", "train_gpt", "prepare_data")
     parser.add_argument("--eval-gpt", type=Path, help="measure the models with this program; default: do not measure")
     parser.add_argument("--keep", type=Path, help="work in this new folder and keep it")
     return parser

@@ -7,15 +7,14 @@ must end and name the rank that they lost, and is resumed again. It must end wit
 with 77 (skipped) where namespaces cannot be created, which takes root and iproute2.
 """
 
-import argparse
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from programs import parser_of
 from ranks import INTERRUPTED, PEER_LOST, Job, report
 from resume_kill import Run, compare, steps_done
 
@@ -126,9 +125,7 @@ def prove(args, work):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "prepare_data")
     args = parser.parse_args()
     args.steps, args.launch = 12, None
 

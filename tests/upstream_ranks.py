@@ -8,7 +8,6 @@ bfloat16 by float32 outside of Muon, and the logged training loss, rank 0's own,
 torch.compile is left out. Exits with 77 (skipped) if upstream's file, PyTorch, sentencepiece or the data is missing.
 """
 
-import argparse
 import importlib.util
 import json
 import os
@@ -18,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from programs import parser_of
 
 SKIPPED = 77
 STEPS = 3
@@ -98,8 +99,7 @@ def skip(why):
 def main():
     if sys.argv[1:2] == ["--worker"]:
         return run_upstream(sys.argv[2])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt")
     parser.add_argument("--data-path", type=Path, required=True)
     parser.add_argument("--tokenizer-path", type=Path, required=True)
     parser.add_argument("--upstream", default=os.environ.get("PGOLF_UPSTREAM"), help="default: $PGOLF_UPSTREAM")

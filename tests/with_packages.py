@@ -1,20 +1,18 @@
 """What the tests have in common that look at our programs' files with Python packages which may be missing."""
 
-import argparse
 import importlib
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+from programs import parser_of
 
 SKIPPED = 77
 
 
 def start(doc, *packages):
     """The programs' paths (train_gpt, eval_gpt, prepare_data) and the modules; ends with 77 if one is missing."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for program in ("train-gpt", "eval-gpt", "prepare-data"):
-        parser.add_argument(f"--{program}", required=True, type=Path)
+    parser = parser_of(doc, "train_gpt", "eval_gpt", "prepare_data")
     args = parser.parse_args()
     try:
         return args, *map(importlib.import_module, packages)

@@ -7,7 +7,6 @@ every file must be whole: that of the undisturbed run, an earlier one, or absent
 resume where it can, and must end with the undisturbed run's files, byte for byte.
 """
 
-import argparse
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
+from programs import parser_of
 from resume_kill import make_data
 
 ERRORS = {"open": ["ENOSPC"], "write": ["ENOSPC", "EIO", "EINTR", "short"], "fsync": ["EIO"], "rename": ["EIO"], "mmap": ["ENOMEM"]}
@@ -138,11 +138,7 @@ def programs(args, work):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train-gpt", type=Path, required=True)
-    parser.add_argument("--eval-gpt", type=Path, required=True)
-    parser.add_argument("--sweep-gpt", type=Path, required=True)
-    parser.add_argument("--prepare-data", type=Path, required=True)
+    parser = parser_of(__doc__, "train_gpt", "eval_gpt", "sweep_gpt", "prepare_data")
     parser.add_argument("--every", type=int, default=1, help="try only every n-th failure ...")
     parser.add_argument("--first", type=int, default=0, help="... beginning with this one, below n")
     parser.add_argument("--program", action="append", help="a name as printed; default: all")
