@@ -1,53 +1,22 @@
-// Shared by the data tests: a temporary folder, handmade shards, a small corpus, a tokenizer.
+// Shared by the data tests: handmade shards, a small corpus, a tokenizer.
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
 #include <iterator>
 #include <random>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "pgolf/base/error.h"
-#include "pgolf/base/format.h"
 #include "pgolf/prepare/prepare.h"
+#include "support/files.h"
 
 namespace pgolf::testing {
-
-namespace fs = std::filesystem;
-
-class TempFolder {
- public:
-  TempFolder() {
-    static int counter = 0;
-    path_ = fs::temp_directory_path() / format("pgolf_data_%d_%d", static_cast<int>(::getpid()), counter++);
-    fs::create_directories(path_);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  ~TempFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-inline void write_file(const fs::path& path, const std::string& content) {
-  fs::create_directories(path.parent_path());
-  std::ofstream(path, std::ios::binary) << content;
-}
 
 inline std::string read_file(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -69,22 +38,6 @@ inline std::string shard_bytes(const std::vector<uint16_t>& tokens) {
     content += static_cast<char>(token >> 8);
   }
   return content;
-}
-
-/// Runs body, expects an Error with this code whose text contains every part, and returns "what | hint".
-inline std::string expect_error(ExitCode code, const std::vector<std::string>& parts, const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& e) {
-    const std::string message = std::string(e.what()) + " | " + e.hint();
-    EXPECT_EQ(static_cast<int>(e.code()), static_cast<int>(code)) << message;
-    EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << "one line: " << message;
-    for (const auto& part : parts)
-      EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
-    return message;
-  }
-  ADD_FAILURE() << "no Error was thrown";
-  return {};
 }
 
 /// Sentences of a small made-up language; the same seed gives the same text.

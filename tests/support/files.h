@@ -41,6 +41,7 @@ class TempFolder {
 };
 
 inline void write_file(const fs::path& path, std::string_view content) {
+  fs::create_directories(path.parent_path());
   std::ofstream(path, std::ios::binary) << content;
 }
 
@@ -58,8 +59,8 @@ inline std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-/// Runs body, expects an Error of this code, in one line, whose text or hint contains every part.
-inline void expect_error(ExitCode code, const std::vector<std::string>& parts, const std::function<void()>& body) {
+/// Runs body, expects an Error of this code, in one line, whose text or hint contains every part, and returns "what | hint".
+inline std::string expect_error(ExitCode code, const std::vector<std::string>& parts, const std::function<void()>& body) {
   try {
     body();
   } catch (const Error& e) {
@@ -68,9 +69,10 @@ inline void expect_error(ExitCode code, const std::vector<std::string>& parts, c
     EXPECT_EQ(message.find('\n'), std::string::npos) << "one line: " << message;
     for (const auto& part : parts)
       EXPECT_NE(message.find(part), std::string::npos) << "\"" << part << "\" is not in: " << message;
-    return;
+    return message;
   }
   ADD_FAILURE() << "no Error was thrown";
+  return {};
 }
 
 }  // namespace pgolf::testing
