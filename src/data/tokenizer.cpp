@@ -10,6 +10,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/text.h"
+#include "pgolf/data/sentencepiece_model.h"
 
 namespace pgolf {
 
@@ -21,6 +22,22 @@ constexpr const char* kHint =
 [[noreturn]] void refuse(const std::filesystem::path& path, BytesView file) {
   throw Error(ExitCode::bad_input, format("%s is not a SentencePiece model%s", path.c_str(), foreign_clause(file).c_str()),
               kHint);
+}
+
+/// SentencePiece puts these pieces into a trie that cannot hold a NUL, and ends the process.
+void require_no_nul(std::string_view serialized, const std::filesystem::path& origin) {
+  SentencePieceModel model;
+  try {
+    model = read_sentencepiece(serialized, origin);
+  } catch (const Error&) {
+    refuse(origin, as_bytes(serialized));
+  }
+  for (size_t id = 0; id < model.pieces.size(); ++id) {
+    const auto& piece = model.pieces[id];
+    const bool in_trie = model.kind == SentencePieceModel::Kind::unigram || piece.type == SentencePieceModel::Type::user_defined;
+    if (in_trie && piece.text.find('\0') != std::string::npos)
+      throw Error(ExitCode::bad_input, format("%s: piece %zu contains a NUL byte", origin.c_str(), id), kHint);
+  }
 }
 
 std::string read_model(const std::filesystem::path& path) {
@@ -45,6 +62,7 @@ struct Tokenizer::Model {
 
 Tokenizer::Tokenizer(std::string_view serialized, const std::filesystem::path& origin)
     : path_(origin), model_(std::make_unique<Model>()) {
+  require_no_nul(serialized, origin);
   if (!model_->processor.LoadFromSerializedProto({serialized.data(), serialized.size()}).ok() || vocab_size() == 0) {
     refuse(origin, as_bytes(serialized));
   }

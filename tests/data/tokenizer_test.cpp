@@ -47,6 +47,18 @@ TEST(Tokenizer, RejectsFilesThatAreNotModels) {
   }
 }
 
+TEST(Tokenizer, RefusesPiecesThatWouldEndTheProcess) {
+  const auto texts = testing::normalized_texts();
+  for (const testing::SentencePieceOptions& options :
+       {testing::SentencePieceOptions{{"model_type", "unigram"}, {"user_defined_symbols", "the,river"}},
+        testing::SentencePieceOptions{{"user_defined_symbols", "the,river"}}}) {
+    std::string model = testing::train_sentencepiece(texts, options);
+    EXPECT_NO_THROW(Tokenizer(model, "good.model"));
+    model.replace(model.find("river"), 5, std::string("r\0ver", 5));
+    expect_error(ExitCode::bad_input, {"bad.model: piece ", "contains a NUL byte"}, [&] { Tokenizer t(model, "bad.model"); });
+  }
+}
+
 TEST(Tokenizer, NamesFilesOfOtherKinds) {
   TempFolder folder;
   const std::pair<std::string, const char*> files[] = {

@@ -1,4 +1,4 @@
-// The contents of a SentencePiece model, for writing the same tokenizer in another format.
+// The contents of a SentencePiece model, for checking it and for writing the same tokenizer in another format.
 #pragma once
 
 #include <string>
