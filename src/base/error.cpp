@@ -1,7 +1,9 @@
 #include "pgolf/base/error.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -30,7 +32,7 @@ bool is_out_of_memory(const std::exception& e) {
   // code needs memory too, says only this.
   const std::string_view what = e.what();
   return what.find("not enough memory") != what.npos || what.find("out of memory") != what.npos ||
-         what == "could not create a primitive";
+         what.find("can't allocate memory") != what.npos || what == "could not create a primitive";
 }
 
 /// Of exceptions that nothing can catch: thrown in a library's thread or where none may be. Without memory, hence no allocation.
@@ -78,6 +80,12 @@ void print_error(const Error& error) {
 
 int run_main(const std::function<ExitCode()>& body) {
   std::set_terminate(on_terminate);
+  // A file over the size limit (ulimit -f) is an error of write(), as on a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
+  // Else the next file or socket to be opened would get what is printed.
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
+  }
   try {
     return static_cast<int>(body());
   } catch (const std::exception& e) {

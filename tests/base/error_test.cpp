@@ -1,7 +1,13 @@
 #include "pgolf/base/error.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <future>
 #include <new>
 #include <system_error>
@@ -51,6 +57,9 @@ TEST(RunMain, OutOfMemoryIsNotABug) {
   const std::function<ExitCode()> bodies[] = {
       []() -> ExitCode { throw std::bad_alloc(); },
       []() -> ExitCode { throw std::runtime_error("DefaultCPUAllocator: not enough memory"); },
+      []() -> ExitCode {
+        throw std::runtime_error("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.");
+      },
       []() -> ExitCode { throw std::runtime_error("could not create a primitive"); },
       []() -> ExitCode { throw std::runtime_error("CUDA out of memory. Tried to allocate 3 GiB"); }};
   for (const auto& body : bodies) {
@@ -83,6 +92,30 @@ TEST(RunMainDeathTest, WhatNothingCatchesIsStillOneLine) {
     throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
   };
   EXPECT_EXIT(run_main(end_with_a_thread), ::testing::ExitedWithCode(7), "^error: a library ended the program; memory");
+}
+
+TEST(RunMainDeathTest, ClosedStandardStreamsAreNotReused) {
+  const auto open_a_file = [] {
+    for (int fd = 0; fd < 3; ++fd) ::close(fd);
+    ::_exit(run_main([] { return static_cast<ExitCode>(::open("/dev/zero", O_RDONLY)); }));
+  };
+  EXPECT_EXIT(
+      open_a_file(), [](int status) { return WIFEXITED(status) && WEXITSTATUS(status) > 2; }, "");
+}
+
+TEST(RunMainDeathTest, AFileOverTheLimitIsAnErrorOfWrite) {
+  const auto write_too_much = [] {
+    const rlimit limit{10, 10};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const int file = ::memfd_create("limited", 0);
+    ::_exit(run_main([&] {
+      const std::string text(20, 'x');
+      while (::write(file, text.data(), text.size()) > 0) {
+      }
+      return errno == EFBIG ? ExitCode::io : ExitCode::ok;
+    }));
+  };
+  EXPECT_EXIT(write_too_much(), ::testing::ExitedWithCode(6), "");
 }
 
 }  // namespace
