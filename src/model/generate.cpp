@@ -5,7 +5,10 @@
 #include <torch/utils.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
+
+#include "pgolf/base/error.h"
 
 namespace pgolf {
 namespace {
@@ -33,8 +36,10 @@ Sampler::Sampler(const SamplingOptions& options)
     : options_(options), generator_(at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(options.seed))) {}
 
 int Sampler::next(const at::Tensor& logits) {
+  const auto most = logits.max();  // NaN if any is
+  if (!std::isfinite(most.item<float>())) throw Error(ExitCode::non_finite, "the model's logits are not finite");
   if (options_.temperature < kGreedyBelow) return static_cast<int>(logits.argmax().item<int64_t>());
-  const auto probabilities = at::softmax((keep_top_k(logits, options_.top_k) - logits.max()) / options_.temperature, -1);
+  const auto probabilities = at::softmax((keep_top_k(logits, options_.top_k) - most) / options_.temperature, -1);
   return static_cast<int>(
       at::multinomial(keep_top_p(probabilities, options_.top_p), 1, /*replacement=*/false, generator_).item<int64_t>());
 }

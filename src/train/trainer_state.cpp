@@ -49,7 +49,7 @@ void Trainer::save_if_possible(const RunFolder& folder) {
     save(folder.checkpoints());
   } catch (const Error& error) {
     if (error.code() != ExitCode::io) throw;
-    log::warn(format("no checkpoint of step %lld: %s; training goes on, the next is due after %d steps",
+    log::warn(format("no checkpoint of step %lld: %s; training goes on, the next is due after %d more",
                      static_cast<long long>(state_.step), error.what(), config_.output.save_every));
   }
 }

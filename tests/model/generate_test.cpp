@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "pgolf/base/error.h"
 #include "support/models.h"
 
 namespace pgolf::testing {
@@ -148,6 +149,15 @@ TEST(Sampler, TopKKeepsKOfTies) {
     for (int i = 0; i < 300; ++i) ids.insert(sampler.next(logits));
     EXPECT_EQ(ids.size(), static_cast<size_t>(k));
     EXPECT_EQ(ids.count(1), k == 4 ? 1u : 0u);
+  }
+}
+
+TEST(Sampler, LogitsThatAreNotFiniteAreAnError) {
+  for (const float wrong : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const double temperature : {0.0, 1.0}) {
+      Sampler sampler({.temperature = temperature, .top_k = 0, .top_p = 1, .seed = 3});
+      EXPECT_THROW(sampler.next(at::tensor({0.0f, wrong, 1.0f})), Error);
+    }
   }
 }
 

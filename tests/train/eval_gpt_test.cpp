@@ -200,6 +200,34 @@ TEST_F(EvalGpt, OneBadFileDoesNotHideTheOthers) {
   EXPECT_EQ(alone.out, "");
 }
 
+TEST_F(EvalGpt, WeightsThatAreNotFiniteAreAnErrorOfEveryCommand) {
+  const ModelFile file = read_model_file(run_.model());
+  NamedTensors tensors;
+  for (const auto& [name, tensor] : file.state) {
+    at::Tensor values = tensor.clone();
+    if (name == "blocks.1.attn.q_gain") values.view(-1)[0] = std::numeric_limits<float>::infinity();
+    tensors.emplace_back(name, to_raw(values));
+  }
+  const std::string bad = (folder_ / "infinite.pt").string();
+  const auto metadata = model_metadata(file.stored.model, file.stored.train_seq_len);
+  write_atomic(bad, save_torch(state_dict_value(tensors, upstream_module_paths(file.stored.model), metadata), "infinite"));
+  const std::vector<std::string> data{"--val-files", Dataset::get().val_files(), "--tokenizer-path",
+                                      Dataset::get().tokenizer_path()};
+  for (std::vector<std::string> command :
+       std::vector<std::vector<std::string>>{{"score", bad},
+                                             {"compare", run_.model().string(), bad},
+                                             {"generate", bad, "--prompt", "the", "--temperature", "0"},
+                                             {"export", bad, (folder_ / "out.safetensors").string()}}) {
+    const auto from = command[0] == "generate" ? data.begin() + 2 : data.begin();
+    if (command[0] != "export") command.insert(command.end(), from, data.end());
+    const auto result = run_program("eval_gpt", command);
+    EXPECT_EQ(result.code, static_cast<int>(ExitCode::non_finite)) << command[0] << result.err;
+    EXPECT_NE(result.err.find("infinite.pt: 1 of 2 values of blocks.1.attn.q_gain"), std::string::npos) << result.err;
+  }
+  EXPECT_FALSE(fs::exists(folder_ / "out.safetensors"));
+  EXPECT_EQ(run_program("eval_gpt", {"inspect", bad}).code, 0);
+}
+
 TEST_F(EvalGpt, FlagsSupplyWhatUpstreamsFilesLack) {
   const ModelFile ours = read_model_file(run_.model());
   NamedTensors tensors;

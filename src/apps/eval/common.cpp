@@ -166,9 +166,26 @@ void add_file_defaults(OptionTable& table, FileDefaults& defaults) {
   for (auto& option : file_default_options(&defaults)) table.add(option.name, option.value, option.unit, option.help);
 }
 
+namespace {
+
+/// Logits would be NaN, and what is said of the model nonsense. `inspect` shows such a file.
+void require_finite(const ModelFile& file) {
+  for (const auto& [name, tensor] : file.state) {
+    const int64_t wrong = tensor.numel() - at::isfinite(tensor).sum().item<int64_t>();
+    if (wrong == 0) continue;
+    throw Error(ExitCode::non_finite,
+                format("%s: %s of %s values of %s are NaN or infinite", file.path.c_str(), with_commas(wrong).c_str(),
+                       with_commas(tensor.numel()).c_str(), name.c_str()),
+                "its training has diverged: use an earlier checkpoint");
+  }
+}
+
+}  // namespace
+
 ModelFile read_model(const std::string& path, const Common& common, std::vector<ResolvedOption> options) {
   ModelFile file = read_model_file(path, [&](ModelFile& known) { apply_flags(known, common, options); });
   if (!file.unwrapped.empty()) log::warn(format("%s: read %s", file.path.c_str(), file.unwrapped.c_str()));
+  require_finite(file);
   override_rope_dims(file, common);
   override_scaling(file, common);
   return file;
