@@ -189,7 +189,8 @@ def main():
     parser = parser_of(__doc__, "train_gpt", "sweep_gpt", "prepare_data")
     parser.add_argument("--kills", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--memory-cgroup", type=Path, help="such as /sys/fs/cgroup/memory; without sweep_gpt, whose runs it would kill")
+    parser.add_argument("--memory-cgroup", type=Path,
+                        help="such as /sys/fs/cgroup/memory; without sweep_gpt, whose runs it would kill")  # fmt: skip
     parser.add_argument("--program", action="append", choices=SHARES, help="default: all")
     args = parser.parse_args()
     args.eval_gpt = None

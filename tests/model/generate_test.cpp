@@ -1,5 +1,6 @@
 #include "pgolf/model/generate.h"
 
+#include <limits>
 #include <set>
 
 #include "pgolf/base/error.h"
