@@ -64,6 +64,23 @@ Container read_whole(const fs::path& path, size_t max_bytes) {
   return out;
 }
 
+/// Where a file written to this path belongs: symbolic links are followed, also those to nothing yet.
+fs::path followed(fs::path path) {
+  for (int links = 0;; ++links) {
+    std::error_code error;
+    const fs::path next = fs::read_symlink(path, error);
+    if (error) return path;
+    if (links == 40) fail(ExitCode::io, "create", path, ELOOP);
+    path = next.is_absolute() ? next : path.parent_path() / next;
+  }
+}
+
+/// What cannot be replaced: a device, a pipe, a socket.
+bool is_special(const fs::path& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
 /// Removes temporary files of this target whose writer was killed: nobody holds their lock.
 void remove_abandoned(const fs::path& target) {
   const std::string prefix = target.filename().string() + kTemporary;
@@ -121,6 +138,13 @@ std::string read_text(const fs::path& path, size_t max_bytes) {
 }
 
 AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
+  if (is_special(target_)) {
+    if (::access(target_.c_str(), W_OK) != 0) fail(ExitCode::io, "write", target_, errno);
+    return;
+  }
+  target_ = followed(target_);
+  std::error_code none;
+  if (fs::is_directory(target_, none)) fail(ExitCode::io, "write", target_, EISDIR);
   remove_abandoned(target_);
   temporary_ = target_;
   temporary_ += kTemporary + std::to_string(::getpid());
@@ -137,14 +161,16 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::write(BytesView bytes) {
+  if (fd_ < 0) fd_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);  // waits for a pipe's reader
+  if (fd_ < 0) fail(ExitCode::io, "open", target_, errno);
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(ExitCode::io, "write", temporary_, errno);
+    if (n < 0) fail(ExitCode::io, "write", written_path(), errno);
     bytes = bytes.subspan(static_cast<size_t>(n));
   }
 }
@@ -153,13 +179,17 @@ void AtomicFile::write_at(size_t offset, BytesView bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail(ExitCode::io, "write", temporary_, errno);
+    if (n < 0) fail(ExitCode::io, "write", written_path(), errno);
     bytes = bytes.subspan(static_cast<size_t>(n));
     offset += static_cast<size_t>(n);
   }
 }
 
 void AtomicFile::commit() {
+  if (temporary_.empty()) {
+    if (fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0) fail(ExitCode::io, "close", target_, errno);
+    return;
+  }
   if (::fsync(fd_) != 0) fail(ExitCode::io, "flush", temporary_, errno);
   if (::close(std::exchange(fd_, -1)) != 0) fail(ExitCode::io, "close", temporary_, errno);
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) {

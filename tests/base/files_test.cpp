@@ -118,6 +118,49 @@ TEST(Files, CommitThatFailsLeavesNoTemporaryFile) {
   EXPECT_TRUE(fs::is_directory(folder / "target"));
 }
 
+TEST(Files, WhatALinkLeadsToIsWritten) {
+  const TempFolder folder;
+  fs::create_directory(folder / "elsewhere");
+  write_file(folder / "elsewhere/file", "old");
+  fs::create_symlink("elsewhere/file", folder / "link");
+  fs::create_symlink("elsewhere/new", folder / "to_nothing_yet");
+  fs::create_symlink("link", folder / "to_link");
+  fs::create_symlink("loop", folder / "loop");
+  write_atomic(folder / "link", "one");
+  EXPECT_EQ(read_text(folder / "elsewhere/file"), "one");
+  write_atomic(folder / "to_link", "two");
+  EXPECT_EQ(read_text(folder / "elsewhere/file"), "two");
+  write_atomic(folder / "to_nothing_yet", "three");
+  EXPECT_EQ(read_text(folder / "elsewhere/new"), "three");
+  expect_error(ExitCode::io, {"loop"}, [&] { write_atomic(folder / "loop", "four"); });
+  for (const char* name : {"link", "to_nothing_yet", "to_link", "loop"}) EXPECT_TRUE(fs::is_symlink(folder / name)) << name;
+  EXPECT_EQ(names_in(folder / "elsewhere"), (std::vector<std::string>{"file", "new"}));
+}
+
+TEST(Files, PipesAndDevicesAreWrittenAndStay) {
+  const TempFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    { const AtomicFile checked_and_unused(pipe); }
+    write_atomic(pipe, "through");
+    ::_exit(0);
+  }
+  std::ifstream reader(pipe);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(reader), {}), "through");
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  fs::create_symlink("/dev/full", folder / "full");
+  expect_error(ExitCode::io, {"full", "No space left"}, [&] { write_atomic(folder / "full", "x"); });
+  fs::create_symlink("/dev/null", folder / "null");
+  write_atomic(folder / "null", "x");
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"full", "null", "pipe"}));
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  EXPECT_TRUE(fs::is_fifo(pipe));
+}
+
 TEST(Files, GlobIsInByteOrder) {
   const TempFolder folder;
   for (const char* name : {"b_10.bin", "b_2.bin", "B_3.bin", "a.bin", "a_\u00e9.bin", "other.txt"}) write_file(folder / name, "");

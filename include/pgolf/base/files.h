@@ -38,7 +38,8 @@ std::string read_text(const std::filesystem::path& path, size_t max_bytes = 0);
 
 /// A file that is either complete or absent: written under a temporary name next to the target, then
 /// flushed to disk and renamed over it by commit(). Without commit() the temporary file is removed; that of a writer that was
-/// killed, when the next one of this target begins.
+/// killed, when the next one of this target begins. A symbolic link stays, and what it leads to is written; a device or pipe is
+/// written directly, from the first write() on.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path target);
@@ -52,8 +53,10 @@ class AtomicFile {
   void commit();
 
  private:
+  const std::filesystem::path& written_path() const { return temporary_.empty() ? target_ : temporary_; }
+
   std::filesystem::path target_;
-  std::filesystem::path temporary_;
+  std::filesystem::path temporary_;  ///< empty if the target is written directly
   int fd_ = -1;
 };
 
