@@ -51,11 +51,16 @@ std::string_view trim(std::string_view text) {
 }
 
 std::string printable(std::string_view text, size_t longest) {
-  std::string out(text.substr(0, longest));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  std::string out;
+  for (size_t at = 0, length = 0; at < text.size(); at += length) {
+    const std::string_view rest = text.substr(at);
+    const size_t valid = utf8_sequence(rest);
+    length = std::max<size_t>(valid, 1);
+    if (at + length > longest) return out + "...";
+    const auto first = static_cast<unsigned char>(rest[0]);
+    const bool control = first < 0x20 || first == 0x7f || (first == 0xC2 && static_cast<unsigned char>(rest[1]) < 0xA0);
+    out += valid == 0 || control ? "?" : rest.substr(0, length);
   }
-  if (text.size() > longest) out += "...";
   return out;
 }
 

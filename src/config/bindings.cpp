@@ -1,5 +1,6 @@
 // Option types: parsing text into values, and the canonical text of values.
 #include <cmath>
+#include <limits>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -56,6 +57,7 @@ Binding number(double* field, Interval interval) {
             const auto value = parse_number(text);
             if (!value) refuse("is not a number");
             if (!interval.contains(*value)) refuse("is out of range; it must be " + interval.text());
+            if (std::abs(*value) > std::numeric_limits<float>::max()) refuse("is beyond the range of float32");
             *field = *value;
             return python_float(*value);
           }};
@@ -90,6 +92,7 @@ Binding boolean(bool* field) {
 
 Binding text(std::string* field) {
   return {"text", "", *field, [=](std::string_view given) {
+            if (valid_utf8_bytes(given) < given.size()) refuse("is not valid UTF-8");
             *field = std::string(given);
             return *field;
           }};
@@ -100,6 +103,7 @@ Binding list(std::vector<std::string>* field) {
             field->clear();
             for (const std::string& part : split(text, ',')) {
               const std::string_view entry = trim(part);
+              if (valid_utf8_bytes(entry) < entry.size()) refuse("is not valid UTF-8");
               if (!entry.empty()) field->emplace_back(entry);
             }
             return join(*field, ",");

@@ -50,6 +50,8 @@ TEST(Text, ValidUtf8EndsAtTheFirstInvalidSequence) {
 TEST(Text, PrintableStaysOneHarmlessLine) {
   EXPECT_EQ(printable("a\nb\x1b[1m\x7f"), "a?b?[1m?");
   EXPECT_EQ(printable("caf\u00e9"), "caf\u00e9");
+  EXPECT_EQ(printable("caf\xe9 \xc2\x9b\x31m\xc2"), "caf? ?1m?");
+  EXPECT_EQ(printable("caf\u00e9", 4), "caf...");
   EXPECT_EQ(printable(std::string(300, 'x')), std::string(200, 'x') + "...");
   EXPECT_EQ(printable("abc", 3), "abc");
   EXPECT_EQ(printable("abcd", 3), "abc...");

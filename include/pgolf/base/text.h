@@ -11,8 +11,8 @@ std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view between);
 std::string_view trim(std::string_view text);
 
-/// Text quoted in messages: control characters become '?', so that it cannot control the terminal or break the line; text beyond
-/// `longest` bytes becomes "...".
+/// Text quoted in messages: control characters and bytes that are not UTF-8 become '?', so that it cannot control the terminal
+/// or break the line; text beyond `longest` bytes becomes "...".
 std::string printable(std::string_view text, size_t longest = 200);
 
 /// How many bytes at the front of text are valid UTF-8: all of them, or up to the first invalid sequence.
