@@ -209,7 +209,7 @@ ExitCode run(int argc, char** argv) {
                    request.threads > 0 ? format(", %d threads each", request.threads).c_str() : ""));
   if (whole) note_call(folder, environment_words(plan) + "sweep_gpt " + shell_line({argv + 1, argv + argc}));
   for (const auto& planned : plan.runs) note_plan(folder, plan, planned);
-  const ExitCode code = run_sweep(plan.runs, folder, options);
+  const auto [code, failed] = run_sweep(plan.runs, folder, options);
   if (whole && code != ExitCode::interrupted) {
     try {
       collect(folder.path);
@@ -218,6 +218,8 @@ ExitCode run(int argc, char** argv) {
       log::warn(e.what());  // the exit code is that of the first failed run
     }
   }
+  if (failed > 0 && code != ExitCode::interrupted)
+    throw Error(code, format("%zu of %zu runs failed", failed, plan.runs.size()), "the same command runs them again");
   return code;
 }
 

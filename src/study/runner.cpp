@@ -89,7 +89,7 @@ class Runner {
   Runner(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options)
       : runs_(runs), folder_(folder), options_(options), jobs_(static_cast<size_t>(options.jobs)), bar_("sweep", count(runs)) {}
 
-  ExitCode run() {
+  SweepOutcome run() {
     size_t there = 0;
     for (const auto& run : runs_) there += needed(run) == Stage::nothing ? 1 : 0;
     if (there > 0) log::info(format("%zu of %zu runs are already complete", there, runs_.size()));
@@ -106,9 +106,9 @@ class Runner {
     bar_.finish();
     if (stopping_ != 0) {
       log::info("interrupted: run the same command to continue");
-      return ExitCode::interrupted;
+      return {ExitCode::interrupted, failed_};
     }
-    return first_failure_;
+    return {first_failure_, failed_};
   }
 
  private:
@@ -203,6 +203,7 @@ class Runner {
     const std::string message = last_message(folder_.log(run.run_id), job.log_start);
     log::warn(format("%s: %s failed with %s: %s (log: %s)", run.run_id.c_str(), trained ? "training" : "measuring", how.c_str(),
                      message.empty() ? "no output" : message.c_str(), folder_.log(run.run_id).c_str()));
+    ++failed_;
     if (first_failure_ == ExitCode::ok) first_failure_ = code == 0 ? ExitCode::bad_input : static_cast<ExitCode>(code);
     return false;
   }
@@ -230,6 +231,7 @@ class Runner {
   Progress bar_;
   size_t next_ = 0;
   int64_t done_ = 0, todo_ = 0;
+  size_t failed_ = 0;
   int stopping_ = 0;
   std::vector<double> seconds_;  // of the runs finished so far
   ExitCode first_failure_ = ExitCode::ok;
@@ -263,7 +265,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
   return words;
 }
 
-ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options) {
+SweepOutcome run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options) {
   return Runner(runs, folder, options).run();
 }
 

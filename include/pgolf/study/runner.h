@@ -24,9 +24,14 @@ std::vector<std::string> train_command(const RunnerOptions& options, const Plann
 /// The command line that measures it.
 std::vector<std::string> measure_command(const RunnerOptions& options, const SweepFolder& folder, const PlannedRun& run);
 
+struct SweepOutcome {
+  ExitCode code = ExitCode::ok;  ///< ok, interrupted, or the exit code of the first run that failed
+  size_t failed = 0;             ///< runs
+};
+
 /// Trains the unfinished runs and measures those without measurements at all lengths, in plan order. A failed run is reported
 /// and does not stop the others. SIGINT, SIGTERM and SIGHUP (as SIGTERM) are forwarded; train_gpt saves a checkpoint, and this
-/// waits for it. A second signal kills. Returns ok, interrupted, or the exit code of the first run that failed.
-ExitCode run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
+/// waits for it. A second signal kills.
+SweepOutcome run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options);
 
 }  // namespace pgolf
