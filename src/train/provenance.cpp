@@ -23,6 +23,12 @@ std::string fingerprint(const Shard& shard) {
   return sha256_hex(std::as_bytes(tokens.first(std::min(looked_at, tokens.size())))).substr(0, digits);
 }
 
+int64_t token_count(const std::vector<std::filesystem::path>& files) {
+  int64_t tokens = 0;
+  for (const auto& file : files) tokens += static_cast<int64_t>(Shard(file).tokens().size());
+  return tokens;
+}
+
 /// "cpu_level avx2, not avx512": own values and the others, where they differ.
 std::string differences(const Facts& own, const Facts& stored) {
   std::string text;
@@ -36,15 +42,15 @@ std::string differences(const Facts& own, const Facts& stored) {
 
 }  // namespace
 
-Facts data_identity(const std::string& pattern, int64_t shard) {
-  const auto files = find_shards(pattern);
-  int64_t tokens = 0;
-  for (const auto& file : files) tokens += static_cast<int64_t>(Shard(file).tokens().size());
+Facts data_identity(const DataConfig& data, int64_t shard) {
+  const auto files = find_shards(data.train_files()), validation = find_shards(data.val_files());
   const auto index = shard >= 0 && shard < static_cast<int64_t>(files.size()) ? static_cast<size_t>(shard) : 0;
   return {{"shards", std::to_string(files.size())},
-          {"tokens", std::to_string(tokens)},
+          {"tokens", std::to_string(token_count(files))},
           {"first_shard", fingerprint(Shard(files.front()))},
-          {"current_shard", fingerprint(Shard(files[index]))}};
+          {"current_shard", fingerprint(Shard(files[index]))},
+          {"validation_tokens", std::to_string(token_count(validation))},
+          {"first_validation_shard", fingerprint(Shard(validation.front()))}};
 }
 
 Facts arithmetic_of(const Runtime& runtime) {
@@ -61,7 +67,7 @@ Facts arithmetic_of(const Runtime& runtime) {
 
 void check_provenance(const TrainingState& state, const std::string& path, const RunConfig& config, const Runtime& runtime) {
   if (!state.data.empty()) {
-    const std::string other = differences(data_identity(config.data.train_files(), state.loader_file), state.data);
+    const std::string other = differences(data_identity(config.data, state.loader_file), state.data);
     const std::string message =
         format("%s was trained on other shards than those in %s: %s", path.c_str(), config.data.data_path.c_str(), other.c_str());
     if (!other.empty() && !config.data.allow_other_data)

@@ -10,8 +10,9 @@
 namespace pgolf {
 
 /// Of the training shards: their number, their tokens, and fingerprints of the start of the first one and of that with this
-/// index, the first again if there is none. So the data is known again wherever it lies, without reading all of it.
-std::map<std::string, std::string> data_identity(const std::string& pattern, int64_t shard);
+/// index, the first again if there is none; of the validation shards, their tokens and the first one's fingerprint. So the data
+/// is known again wherever it lies, without reading all of it.
+std::map<std::string, std::string> data_identity(const DataConfig& data, int64_t shard);
 
 /// What decides the bits of a step besides settings and data.
 std::map<std::string, std::string> arithmetic_of(const Runtime& runtime);

@@ -34,7 +34,7 @@ void Trainer::save(const fs::path& checkpoints) {
   state_.loader_position = micro_batches_.cursor().position;
   state_.micro_steps = group_.process().micro_steps();
   try {
-    state_.data = data_identity(config_.data.train_files(), state_.loader_file);
+    state_.data = data_identity(config_.data, state_.loader_file);
   } catch (const Error&) {
     state_.data.clear();  // shards that are gone are no reason to lose a checkpoint
   }

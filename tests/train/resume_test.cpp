@@ -220,6 +220,10 @@ TEST(Resume, OtherShardsAreRefusedUnlessAllowed) {
                [&] { restored(other, "0"); });
   EXPECT_EQ(restored(other, "1"), ExitCode::ok);
 
+  const auto scored = copy("scored_on");
+  fs::copy(scored / "fineweb_val_000000.bin", scored / "fineweb_val_000001.bin");
+  expect_error(ExitCode::usage, {"other shards", "validation_tokens", "--allow-other-data"}, [&] { restored(scored, "0"); });
+
   const auto shorter = copy("shorter");
   for (const auto& entry : std::filesystem::directory_iterator(shorter)) {
     if (entry.path().filename().string().starts_with("fineweb_train_")) {
