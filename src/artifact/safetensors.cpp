@@ -177,7 +177,10 @@ class Parser {
       if (layout.begin != position) fail("the tensors overlap or leave gaps");
       position = layout.end;
     }
-    if (position != data_size) fail("the tensors do not fill the rest of the file exactly; it may be truncated");
+    const bool short_file = position > data_size;
+    if (position != data_size)
+      fail(format(short_file ? "is truncated: %llu bytes are missing" : "%llu bytes follow the last tensor",
+                  static_cast<unsigned long long>(short_file ? position - data_size : data_size - position)));
   }
 
   BytesView file_;

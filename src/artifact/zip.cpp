@@ -123,12 +123,17 @@ class DirectoryParser {
  private:
   /// The end record, which a comment of known length may follow.
   size_t find_end() const {
+    size_t surplus = 0;
     if (archive_.size() >= end_size) {
       const size_t last = archive_.size() - end_size, first = last > 0xffff ? last - 0xffff : 0;
       for (size_t at = last + 1; at-- > first;) {
-        if (get<uint32_t>(at) == end_signature && get<uint16_t>(at + 20) == last - at) return at;
+        if (get<uint32_t>(at) != end_signature) continue;
+        const size_t comment = get<uint16_t>(at + 20);
+        if (comment == last - at) return at;
+        if (comment < last - at && surplus == 0) surplus = last - at - comment;
       }
     }
+    if (surplus > 0) fail(format("%zu bytes follow the end of the zip archive", surplus));
     fail("not a zip archive written by torch.save, or truncated");
   }
 

@@ -141,6 +141,9 @@ void read_torch(const Value& value, const std::string& name, ModelFile* file) {
   const std::string where = found.path.empty() ? name : name + " at \"" + found.path + "\"";
   for (const auto& [key, raw] : as_named_tensors(*found.state_dict, where)) file->state.emplace_back(key, to_tensor(raw));
   file->metadata = state_dict_config(*found.state_dict, where);
+  for (const Dict* dict : found.around) {  // as an artifact stores it, by those who save its weights again
+    if (file->metadata.empty()) file->metadata = artifact_config(*dict, name);
+  }
   unwrap_names(found.path, name, file);
 }
 
@@ -182,6 +185,11 @@ fs::path model_path(const fs::path& given) {
   }
   const auto checkpoints = list_checkpoints(run.checkpoints());
   if (!checkpoints.empty()) return checkpoints.back();
+  for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
+    if (fs::exists(given / name, none))
+      throw Error(ExitCode::bad_input, format("%s is not a run folder", given.c_str()),
+                  format("to read its model, pass %s", (given / name).c_str()));
+  }
   throw Error(ExitCode::bad_input, format("the folder %s has no %s, %s or checkpoint", given.c_str(),
                                           run.artifact().filename().c_str(), run.model().filename().c_str()));
 }

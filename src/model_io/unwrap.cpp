@@ -33,11 +33,6 @@ bool could_be_weight(const RawTensor& tensor) {
   return std::find(std::begin(floating), std::end(floating), tensor.dtype) != std::end(floating) && tensor.numel() > 1;
 }
 
-struct Candidate {
-  FoundWeights weights;
-  std::vector<const Dict*> around;  // the dicts on the way
-};
-
 class Search {
  public:
   void visit(const Value& value) {
@@ -57,7 +52,7 @@ class Search {
       largest = {&value, join(keys_, ".")};
     }
     if (embedding) {
-      found.push_back({{&value, join(keys_, ".")}, around_});
+      found.push_back({&value, join(keys_, "."), around_});
       return;
     }
     around_.push_back(dict);
@@ -70,7 +65,7 @@ class Search {
     around_.pop_back();
   }
 
-  std::vector<Candidate> found;  // at most two
+  std::vector<FoundWeights> found;  // at most two
   FoundWeights largest{nullptr, ""};
 
  private:
@@ -105,14 +100,14 @@ Error without_model(const Value& content, const std::string& name) {
           save_alone};
 }
 
-void require_alone(const Candidate& candidate, const std::string& name) {
-  for (const Dict* dict : candidate.around) {
+void require_alone(const FoundWeights& weights, const std::string& name) {
+  for (const Dict* dict : weights.around) {
     for (const auto& [key, value] : dict->entries()) {
       const RawTensor* tensor = value.get_if<RawTensor>();
       if (tensor == nullptr || !could_be_weight(*tensor)) continue;
       throw Error(ExitCode::bad_input,
                   format("%s holds a model at %s, and next to it the tensor %s, which may be a part of it", name.c_str(),
-                         in_quotes(candidate.weights.path).c_str(), in_quotes(*key).c_str()),
+                         in_quotes(weights.path).c_str(), in_quotes(*key).c_str()),
                   save_alone);
     }
   }
@@ -144,12 +139,12 @@ FoundWeights find_weights(const Value& content, const std::string& name) {
   }
   if (search.found.size() > 1) {
     throw Error(ExitCode::bad_input,
-                format("%s holds several models: at %s and at %s", name.c_str(), in_quotes(search.found[0].weights.path).c_str(),
-                       in_quotes(search.found[1].weights.path).c_str()),
+                format("%s holds several models: at %s and at %s", name.c_str(), in_quotes(search.found[0].path).c_str(),
+                       in_quotes(search.found[1].path).c_str()),
                 save_alone);
   }
-  require_alone(search.found.front(), name);
-  const FoundWeights& weights = search.found.front().weights;
+  const FoundWeights& weights = search.found.front();
+  require_alone(weights, name);
   if (weights.path.size() > longest_path)
     throw Error(ExitCode::bad_input, format("%s holds a model under names of %zu bytes", name.c_str(), weights.path.size()),
                 save_alone);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "pgolf/artifact/value.h"
 #include "pgolf/model_io/model_file.h"
@@ -9,8 +10,9 @@
 namespace pgolf {
 
 struct FoundWeights {
-  const Value* state_dict;  ///< within the content
-  std::string path;         ///< keys that lead to it, joined by dots; empty if it is the whole content
+  const Value* state_dict;               ///< within the content
+  std::string path;                      ///< keys that lead to it, joined by dots; empty if it is the whole content
+  std::vector<const Dict*> around = {};  ///< the dicts on the way, from the outside
 };
 
 /// The only dict in content with a token embedding, under any prefix. Optimizers' states are not searched. Without one, the

@@ -93,8 +93,8 @@ TEST(Safetensors, FaultyHeadersAreNamed) {
   parse(one("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]"), 4, "do not match");
   // 2^62 * 4 elements of 4 bytes wrap around to 0.
   parse(one("\"dtype\":\"F32\",\"shape\":[4611686018427387904,4],\"data_offsets\":[0,0]"), 0, "do not match");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 3, "may be truncated");
-  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 5, "do not fill the rest");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 3, "is truncated: 1 bytes are missing");
+  parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]"), 5, "1 bytes follow the last tensor");
   parse(one("\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]"), 8, "overlap or leave gaps");
   const std::string w = "{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}";
   parse("{\"w\":" + w + ",\"v\":" + w + "}", 2, "overlap");

@@ -45,6 +45,11 @@ TEST(Zip, RoundTrip) {
 TEST(Zip, NotAnArchive) {
   expect_bad_input([] { ZipReader(to_bytes(""), "x.pt"); }, "x.pt: not a zip archive");
   expect_bad_input([] { ZipReader(to_bytes(std::string(1000, 'P')), "x.pt"); }, "not a zip archive");
+  TorchZipWriter zip("archive");
+  zip.add("data.pkl", as_bytes("content"));
+  Bytes longer = zip.finish();
+  longer.insert(longer.end(), 7, std::byte{0});
+  expect_bad_input([&] { ZipReader(longer, "x.pt"); }, "x.pt: 7 bytes follow the end of the zip archive");
   const Bytes archive = small_archive();
   const Bytes cut(archive.begin(), archive.end() - 1);
   expect_bad_input([&] { ZipReader(cut, "x.pt"); }, "truncated");

@@ -103,6 +103,13 @@ TEST_F(Unwrap, WhatTrainersSaveNextToTheWeights) {
               "the weights at \"model\"", "model.");
 }
 
+TEST_F(Unwrap, AConfigurationNextToTheWeightsCounts) {
+  Dict config;
+  for (const auto& [key, value] : metadata_) config.set(text(key), text(value));
+  const Value content = dict({{"epoch", 3}, {"state_dict", weights(prefixed("module."), false)}, {"pgolf_config", config}});
+  expect_read(content, "the weights at \"state_dict\", without the prefix \"module.\"", "state_dict.module.");
+}
+
 TEST_F(Unwrap, PartsWithinNames) {
   const auto compiled_blocks = [](const std::string& name) {
     const std::string block = "blocks.0.";
