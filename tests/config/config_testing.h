@@ -13,6 +13,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/config/options.h"
 #include "pgolf/config/train_options.h"
+#include "support/files.h"
 
 namespace pgolf::testing {
 
@@ -67,10 +68,6 @@ inline std::string train_error(const std::vector<std::string>& arguments, const 
   if (!error) return {};
   EXPECT_EQ(error->code(), ExitCode::usage);
   return std::string(error->what()) + " | " + error->hint();
-}
-
-inline bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 #define EXPECT_CONTAINS(text, part) EXPECT_TRUE(::pgolf::testing::contains(text, part)) << "in: " << (text)

@@ -10,10 +10,6 @@
 namespace pgolf::testing {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 /// As left by a shell loop: three seeds of none, 16 and full.
 class ShellSweep : public ::testing::Test {
  protected:

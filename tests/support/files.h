@@ -75,4 +75,8 @@ inline std::string expect_error(ExitCode code, const std::vector<std::string>& p
   return {};
 }
 
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 }  // namespace pgolf::testing

@@ -37,10 +37,6 @@ class TrainGpt : public ::testing::Test {
   TempFolder folder_;
 };
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 struct RopeCase {
   std::vector<std::string> arguments;
   int rope_dims;
