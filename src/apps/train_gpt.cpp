@@ -129,6 +129,13 @@ void make_folder(Start& start, RunConfig& config, const std::vector<ResolvedOpti
   start.folder.lock();
 }
 
+/// The log has what a terminal or pipe that has gone did not take.
+void accept_lost_output(const RunFolder& folder) {
+  if (std::ferror(stdout) == 0) return;
+  log::warn(format("standard output did not take all lines; they are in %s", folder.log().c_str()));
+  std::clearerr(stdout);
+}
+
 /// Trains in this job's group. All ranks come here with the same command; rank 0 decides where the run goes.
 ExitCode train(TrainCommand& command, const std::function<TrainCommand(const Overrides&)>& resolve, const Runtime& runtime,
                Group& group) {
@@ -142,9 +149,17 @@ ExitCode train(TrainCommand& command, const std::function<TrainCommand(const Ove
   Trainer trainer(config, command.resolved, runtime, group);
   if (start.checkpoint) trainer.restore(*start.checkpoint);
   if (group.is_master()) {
+    FinalFiles::require_usable(config.output.fallback_dir);
     make_folder(start, config, command.resolved);
-    log::open_log_file(start.folder.log());
-    write_atomic(start.folder.config(), config_env_text(command.resolved));
+    try {
+      log::open_log_file(start.folder.log());
+      write_atomic(start.folder.config(), config_env_text(command.resolved));
+    } catch (const Error& error) {
+      log::close_log_file();
+      std::error_code ignored;
+      if (!start.continues) fs::remove_all(start.folder.path, ignored);  // so that the same command can be tried again
+      throw Error(error.code(), error.what(), "make room, or choose another OUT_DIR");
+    }
   }
   start.folder.path = group.broadcast(start.folder.path.string());
   if (!group.is_master()) {
@@ -156,9 +171,10 @@ ExitCode train(TrainCommand& command, const std::function<TrainCommand(const Ove
   for (const auto& warning : command.warnings) log::file_only("warning: " + warning);
   if (!fit.empty()) log::info(fit);
   trainer.log_setup();
-  const ExitCode trained = trainer.train(start.folder);
-  if (trained != ExitCode::ok) return trained;
-  return export_model(trainer, start.folder, static_cast<int64_t>(pgolf_source_bundle_size));
+  ExitCode code = trainer.train(start.folder);
+  if (code == ExitCode::ok) code = export_model(trainer, start.folder, static_cast<int64_t>(pgolf_source_bundle_size));
+  accept_lost_output(start.folder);
+  return code;
 }
 
 /// What prints something and stops. False: a run is wanted.

@@ -87,7 +87,12 @@ int run_main(const std::function<ExitCode()>& body) {
     if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", O_RDWR);
   }
   try {
-    return static_cast<int>(body());
+    const ExitCode code = body();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+      std::clearerr(stdout);
+      if (code == ExitCode::ok) throw Error(ExitCode::io, "standard output did not take everything that was printed");
+    }
+    return static_cast<int>(code);
   } catch (const std::exception& e) {
     const Error error = as_error(e);
     print_error(error);

@@ -193,7 +193,7 @@ void add_output(OptionTable& table, OutputConfig& output) {
   table.group("Output");
   table.add("OUT_DIR", bind::text(&output.out_dir), "", "Folder that contains the run folders.");
   table.add("FALLBACK_DIR", bind::text(&output.fallback_dir), "",
-            "Folder for the files at a run's end if OUT_DIR cannot be written, on a full disk for example; empty = the system's "
+            "Folder for the files at a run's end if OUT_DIR cannot be written, on a full disk for example; unset = the system's "
             "temporary folder.");
   Binding run_id = bind::text(&output.run_id);
   run_id.default_text = "timestamp and short hash";
@@ -214,7 +214,7 @@ void add_output(OptionTable& table, OutputConfig& output) {
             "LOGGERS=tensorboard: steps between histograms of all weights; 0 = never.");
   table.add("SAMPLE_EVERY", bind::integer(&output.sample.every, 0), "steps",
             "Steps between texts sampled from the model, for the log, metrics.jsonl and TensorBoard; 0 = never.");
-  table.add("SAMPLE_PROMPT", bind::text(&output.sample.prompt), "", "Text that they continue; empty = a new document.");
+  table.add("SAMPLE_PROMPT", bind::text(&output.sample.prompt), "", "Text that they continue; unset = a new document.");
   table.add("SAMPLE_TOKENS", bind::integer(&output.sample.tokens, 1, 1 << 20), "tokens", "Their maximum length.");
   table.add("BUDGET_BYTES", bind::integer(&output.budget_bytes, 1), "bytes", "Size limit of artifact plus code.");
   Binding keep_float = bind::list(&output.int8_keep_float_patterns);

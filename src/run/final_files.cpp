@@ -1,6 +1,7 @@
 #include "pgolf/run/final_files.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -56,15 +57,36 @@ fs::path FinalFiles::save(const fs::path& path, BytesView bytes) {
   return save(path, [bytes](const fs::path& where) { write_atomic(where, bytes); });
 }
 
+void FinalFiles::try_save(const fs::path& path, BytesView bytes) {
+  try {
+    save(path, bytes);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::io) throw;
+    log::warn(error.what());
+    if (!lost_) lost_ = error;
+  }
+}
+
 void FinalFiles::save_rest(RecordFile& records) {
   const std::string& rest = records.unwritten();
   if (!rest.empty()) save(records.path(), [&rest](const fs::path& where) { append_whole(where, rest); });
 }
 
 void FinalFiles::require_complete() const {
+  if (lost_) throw *lost_;
   if (other_.empty()) return;
   throw Error(ExitCode::io, format("not everything could be written to %s", folder_.path.c_str()),
               format("make room there and move what is in %s", other_.c_str()));
+}
+
+void FinalFiles::require_usable(const fs::path& fallback_dir) {
+  if (fallback_dir.empty()) return;
+  std::error_code none;
+  fs::path there = fs::absolute(fallback_dir, none);
+  while (!fs::exists(there, none) && there.has_relative_path()) there = there.parent_path();
+  if (::access(there.c_str(), W_OK | X_OK) == 0 && fs::is_directory(there, none)) return;
+  throw Error(ExitCode::io, format("FALLBACK_DIR=%s: nothing can be written in %s", fallback_dir.c_str(), there.c_str()),
+              "choose another folder");
 }
 
 }  // namespace pgolf

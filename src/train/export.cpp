@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <optional>
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
@@ -22,6 +24,11 @@ int64_t executable_bytes() {
   return error ? 0 : static_cast<int64_t>(size);
 }
 
+void interrupted_scoring(const std::filesystem::path& artifact) {
+  log::warn(format("signal %d: scoring ended early. All files were written; eval_gpt score %s completes it", stop_signal(),
+                   artifact.c_str()));
+}
+
 }  // namespace
 
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
@@ -36,7 +43,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
     }
     trainer.model()->set_extra_passes(trainer.config().model.num_loops);
     trainer.share_weights();
-    trainer.validate();
+    if (!trainer.validate()) return ExitCode::interrupted;
     score_overlapping(trainer, nullptr);
     return static_cast<ExitCode>(static_cast<int>(group.sum({0})[0]));
   }
@@ -45,7 +52,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   RecordFile& records = trainer.records(folder);
 
   const Bytes model_file = torch_model(state, trainer.config().model, trainer.metadata(), folder.model());
-  files.save(folder.model(), model_file);
+  files.try_save(folder.model(), model_file);
   const auto model_bytes = static_cast<long long>(model_file.size());
   log::info(format("Serialized model: %lld bytes", model_bytes));
   log::info(format("Code size: %lld bytes", static_cast<long long>(code_bytes)));
@@ -78,31 +85,47 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   trainer.model()->set_extra_passes(trainer.config().model.num_loops);  // as the files' readers run it
   const auto start = std::chrono::steady_clock::now();
   trainer.share_weights();
-  const EvalResult result = trainer.validate();
+  const std::optional<EvalResult> result = trainer.validate();
+  if (!result) {
+    interrupted_scoring(artifact_path);
+    files.save_rest(records);
+    files.require_complete();
+    return ExitCode::interrupted;
+  }
   const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   std::string label = "final_" + form + "_roundtrip";  // by default upstream's final_int8_zlib_roundtrip
   std::replace(label.begin(), label.end(), '+', '_');
-  log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result.val_loss, result.val_bpb, eval_ms));
-  log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result.val_loss, result.val_bpb));
-  score_overlapping(trainer, &records);
-  records.write(FinalRecord{.val_loss = result.val_loss,
-                            .val_bpb = result.val_bpb,
-                            .tokens = result.tokens,
-                            .bytes = result.bytes,
+  log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result->val_loss, result->val_bpb, eval_ms));
+  log::info(format("%s_exact val_loss:%.8f val_bpb:%.8f", label.c_str(), result->val_loss, result->val_bpb));
+  const bool scored = score_overlapping(trainer, &records);
+  records.write(FinalRecord{.val_loss = result->val_loss,
+                            .val_bpb = result->val_bpb,
+                            .tokens = result->tokens,
+                            .bytes = result->bytes,
                             .model_bytes = model_bytes,
                             .artifact_bytes = artifact_bytes,
                             .code_bytes = code_bytes,
                             .budget_bytes = budget,
                             .margin_bytes = budget - total,
                             .rope_dims = trainer.config().model.widest_rope().rope_dims});
-  const ExitCode code = total > budget ? ExitCode::over_budget : ExitCode::ok;
-  if (code == ExitCode::over_budget) {
+  ExitCode code = ExitCode::ok;
+  if (total > budget) {
+    code = ExitCode::over_budget;
     log::warn(
         format("over budget by %lld bytes: model %lld plus code %lld exceeds BUDGET_BYTES=%lld. Both files were kept. To shrink "
                "the model, "
                "reduce NUM_LAYERS, MODEL_DIM, MLP_MULT, VOCAB_SIZE or NUM_KV_HEADS.",
                static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
                static_cast<long long>(budget)));
+  }
+  if (!std::isfinite(result->val_loss)) {
+    code = ExitCode::non_finite;
+    log::warn(format("the artifact's val_loss is %s. All files were kept. Restart with lower learning rates.",
+                     python_float(result->val_loss).c_str()));
+  }
+  if (!scored) {
+    code = ExitCode::interrupted;
+    interrupted_scoring(artifact_path);
   }
   const auto agreed = static_cast<ExitCode>(static_cast<int>(group.sum({static_cast<double>(code)})[0]));
   files.save_rest(records);

@@ -150,8 +150,12 @@ void install_stop_signals() {
   action.sa_handler = on_stop_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction present {};
+    ::sigaction(number, nullptr, &present);
+    if (number != SIGHUP || present.sa_handler != SIG_IGN) ::sigaction(number, &action, nullptr);  // ignored under nohup
+  }
+  std::signal(SIGPIPE, SIG_IGN);  // a reader of the log that has gone is no reason to end
 }
 
 int stop_signal() {

@@ -113,7 +113,7 @@ class TestTimeTrainer {
 }  // namespace
 
 void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const TestTimeWindows& windows, const TestTimeTraining& ttt,
-                        Group& group, const OnScored& on_scored, const std::function<void(const TrainedChunk&)>& on_chunk) {
+                        Group& group, const OnScored& on_scored, const std::function<bool(const TrainedChunk&)>& on_chunk) {
   const auto targets = static_cast<int64_t>(tokens.size()) - 1;
   const auto all = plan_windows(targets, windows.seq_len, windows.stride);
   const int64_t chunks = (targets + ttt.chunk_tokens - 1) / ttt.chunk_tokens;
@@ -134,7 +134,7 @@ void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const Test
       const int64_t begin = chunk.index * ttt.chunk_tokens;
       trainer.train(begin, std::min(begin + ttt.chunk_tokens, targets), &chunk);
     }
-    if (on_chunk) on_chunk(chunk);
+    if (on_chunk && !on_chunk(chunk)) break;
   }
   model->train(was_training);
 }

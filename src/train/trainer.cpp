@@ -150,7 +150,7 @@ void Trainer::log_setup() const {
                    enum_text(config_.runtime.ops), runtime_.num_threads, cpu_level_name(cpu_level())));
 }
 
-EvalResult Trainer::validate() {
+std::optional<EvalResult> Trainer::validate() {
   Progress bar("validating", validation_.sequences());
   EvalOptions options;
   options.seq_len = config_.data.train_seq_len;
@@ -159,8 +159,12 @@ EvalResult Trainer::validate() {
   options.world_size = group_.world_size();
   options.device = runtime_.device;
   options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
+  bool stopped = false;
+  options.stop = [&stopped] { return stopped = stop_signal() != 0; };
   const EvalSums share = evaluate_share(model_, validation_, byte_counts_, options);
-  const auto sums = group_.sum({share.loss, static_cast<double>(share.tokens), static_cast<double>(share.bytes)});
+  const auto sums =
+      group_.sum({share.loss, static_cast<double>(share.tokens), static_cast<double>(share.bytes), stopped ? 1.0 : 0.0});
+  if (sums[3] > 0) return std::nullopt;
   return EvalSums{sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])}.result();
 }
 
@@ -369,11 +373,10 @@ ExitCode Trainer::train(const RunFolder& folder) {
     const bool last = stop.reached(state_.step);
     if (last || is_multiple(state_.step, config_.output.val_loss_every)) {
       clock.pause();
-      record_validation(validate(), log);
+      if (const auto result = validate()) record_validation(*result, log);
       now.signal = agree(0).signal;
       clock.resume();
     }
-    if (last) break;
     if (now.signal != 0) {
       clock.pause();
       FinalFiles files(folder, config_.output.fallback_dir);
@@ -381,6 +384,7 @@ ExitCode Trainer::train(const RunFolder& folder) {
       files.require_complete();
       return ExitCode::interrupted;
     }
+    if (last) break;
     advance_phases(now.elapsed_ms, log);
     profiler.begin_step();
     const StepRecord record = step(now.elapsed_ms);
@@ -427,8 +431,9 @@ void Trainer::average_weights(RunLog& log) {
   log.averaging();
   average_.copy_to_model();
   const auto start = std::chrono::steady_clock::now();
-  const EvalResult result = validate();
-  log.scored("post_ema", result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  const auto result = validate();
+  if (!result) return;
+  log.scored("post_ema", *result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
 }
 
 StepRecord Trainer::step(double elapsed_ms) {

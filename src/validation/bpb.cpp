@@ -22,6 +22,7 @@ EvalSums evaluate_share(Gpt& model, const ValidationSet& validation, const ByteC
                 end = sequences * (options.rank + 1) / options.world_size;
   EvalSums sums;
   for (int64_t first = begin; first < end; first += options.batch_sequences) {
+    if (options.stop && options.stop()) break;
     const int64_t count = std::min(options.batch_sequences, end - first);
     const Windows windows = read_windows(validation, options.seq_len, first, count, options.device);
     const int64_t targets = count * options.seq_len;

@@ -247,7 +247,7 @@ TEST_P(DeviceTrainer, ValidationAndExportMatchTheFiles) {
              {"TIED_EMBED_LR", "0.01"},
              {"MATRIX_LR", "0.01"}});
     const auto trained = train(run);
-    const double val_loss = run.trainer().validate().val_loss;
+    const double val_loss = run.trainer().validate()->val_loss;
     EXPECT_NEAR(val_loss, trained.val_losses.back(), on_cuda() ? 1e-4 : 0) << "the same weights again";
     ASSERT_EQ(export_model(run.trainer(), run.folder(), /*code_bytes=*/1234), ExitCode::ok);
     expect_same_tensors(read_model_file(run.folder().model()).state, trained.weights);

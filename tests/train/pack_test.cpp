@@ -199,7 +199,7 @@ TEST(Pack, ARunPacksItsModelByGptq) {
   const auto& final = lines.back();
   EXPECT_EQ(final.at("kind"), "final");
   EXPECT_EQ(final.at("artifact_bytes"), fs::file_size(run.folder().gptq_artifact()));
-  EXPECT_EQ(final.at("val_loss").get<double>(), run.trainer().validate().val_loss);
+  EXPECT_EQ(final.at("val_loss").get<double>(), run.trainer().validate()->val_loss);
   const auto val = *std::find_if(lines.rbegin(), lines.rend(), [](const auto& line) { return line.at("kind") == "val"; });
   EXPECT_NEAR(final.at("val_loss").get<double>(), val.at("val_loss").get<double>(), 0.3);
 }

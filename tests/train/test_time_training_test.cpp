@@ -35,6 +35,7 @@ Trained train(Gpt& model, const std::vector<uint16_t>& tokens, const TestTimeWin
       [&](const TrainedChunk& chunk) {
         out.steps.insert(out.steps.end(), chunk.losses.begin(), chunk.losses.end());
         out.norms.insert(out.norms.end(), chunk.grad_norms.begin(), chunk.grad_norms.end());
+        return true;
       });
   return out;
 }

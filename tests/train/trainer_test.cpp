@@ -236,12 +236,12 @@ TEST(Trainer, TheMeanOfTheWeightsBecomesTheModel) {
   ASSERT_EQ(lines.size(), expected.size() + 1);
   const auto score = lines.back();
   for (size_t i = 1; i < expected.size(); ++i) EXPECT_EQ(lines[i], expected[i]);
-  const EvalResult again = run.trainer().validate();
+  const EvalResult again = *run.trainer().validate();
   EXPECT_EQ(score.at("kind"), "score");
   EXPECT_EQ(score.at("name"), "post_ema");
   EXPECT_EQ(score.at("val_loss"), again.val_loss);
   EXPECT_EQ(score.at("val_bpb"), again.val_bpb);
-  EXPECT_NE(again.val_loss, plain.trainer().validate().val_loss);
+  EXPECT_NE(again.val_loss, plain.trainer().validate()->val_loss);
   export_model(run.trainer(), run.folder(), 0);
   expect_same_tensors(read_model_file(run.folder().model()).state, weights);
 }

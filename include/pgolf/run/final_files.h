@@ -3,7 +3,9 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 
+#include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/run/record_file.h"
 #include "pgolf/run/run_folder.h"
@@ -23,15 +25,22 @@ class FinalFiles {
   /// The same with write_atomic.
   std::filesystem::path save(const std::filesystem::path& path, BytesView bytes);
 
+  /// The same, but a file that is nowhere is a warning for now: others come after it.
+  void try_save(const std::filesystem::path& path, BytesView bytes);
+
   /// Adds the lines that records has kept.
   void save_rest(RecordFile& records);
 
-  /// Error(io) that says where files are, if not all are in the run's folder.
+  /// Error(io) that says where files are, if not all are in the run's folder; or which is nowhere.
   void require_complete() const;
+
+  /// Error(io) if nothing can be written there: better now than after training. Writes nothing.
+  static void require_usable(const std::filesystem::path& fallback_dir);
 
  private:
   RunFolder folder_;
   std::filesystem::path fallback_dir_, other_;
+  std::optional<Error> lost_;  ///< of the first file that is nowhere
 };
 
 }  // namespace pgolf

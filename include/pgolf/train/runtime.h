@@ -45,7 +45,8 @@ struct PeakMemory {
 };
 PeakMemory peak_memory(const at::Device& device);
 
-/// SIGINT and SIGTERM: the first sets a flag that the training loop reads, the second ends the process at once.
+/// SIGINT, SIGTERM and, unless ignored (nohup), SIGHUP: the first sets a flag that training reads, the second ends the process at
+/// once. Writing to a pipe whose reader has gone is an error, not a signal.
 void install_stop_signals();
 /// The signal that asked for a stop, or 0.
 int stop_signal();

@@ -31,8 +31,9 @@ struct TestTimeWindows {
 /// parameters, whose buffers live through all chunks; lr = ttt.lr * (1 + cos(pi * chunk / (chunks - 1))) / 2.
 ///
 /// Each rank scores and trains on its share; on_scored sees this rank's windows, in stream order. All ranks need the same model
-/// and end with the same, trained, one. Error(non_finite) if a loss or a gradient is not finite.
+/// and end with the same, trained, one. on_chunk is called after each chunk; false, then on all ranks, ends it there.
+/// Error(non_finite) if a loss or a gradient is not finite.
 void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const TestTimeWindows& windows, const TestTimeTraining& ttt,
-                        Group& group, const OnScored& on_scored, const std::function<void(const TrainedChunk&)>& on_chunk = {});
+                        Group& group, const OnScored& on_scored, const std::function<bool(const TrainedChunk&)>& on_chunk = {});
 
 }  // namespace pgolf

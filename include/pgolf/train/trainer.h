@@ -67,8 +67,8 @@ class Trainer {
   const ByteCounts& byte_counts() const { return byte_counts_; }
   /// metrics.jsonl of the run in this folder, from the last step on.
   RecordFile& records(const RunFolder& folder);
-  /// On all ranks: each scores its share.
-  EvalResult validate();
+  /// On all ranks: each scores its share. Nothing if a stop signal ended it early on any.
+  std::optional<EvalResult> validate();
   /// On all ranks: the model becomes rank 0's.
   void share_weights();
 

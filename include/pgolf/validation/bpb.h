@@ -28,6 +28,8 @@ struct EvalOptions {
   int rank = 0, world_size = 1;  ///< whose share of the windows: sequences * rank / world_size up to the next rank's
   /// Called after each batch with the number of windows done and the total; may be empty.
   std::function<void(int64_t, int64_t)> progress;
+  /// Asked before each batch; true ends it with what there is so far. May be empty.
+  std::function<bool()> stop;
 };
 
 /// What a result is made of; sums of several shares are the sums of the whole.

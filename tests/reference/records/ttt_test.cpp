@@ -77,6 +77,7 @@ TEST_P(TestTime, TrainsAsRecorded) {
         ++chunks;
         loss = 0;
         scored = 0;
+        return true;
       });
   ASSERT_EQ(static_cast<int64_t>(losses.size()), targets);
   double sum = 0;
