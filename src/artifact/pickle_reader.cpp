@@ -63,6 +63,8 @@ class Unpickler {
           if (const Opaque* storage = plain->items[0].get_if<Opaque>()) return stack_.push_value(*storage);
         }
         MixedTuple* tuple = arguments.get_if<MixedTuple>();
+        if (tuple != nullptr && tuple->items.size() == 7)
+          input_.fail("has a tensor that negates another's memory (a view); save what resolve_neg() makes of it");
         if (tuple == nullptr || tuple->items.size() != 6) input_.fail("rebuilds a tensor without its six arguments");
         return stack_.push_value(rebuild_tensor(tuple->items));
       }

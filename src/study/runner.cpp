@@ -266,6 +266,7 @@ std::vector<std::string> measure_command(const RunnerOptions& options, const Swe
 }
 
 SweepOutcome run_sweep(const std::vector<PlannedRun>& runs, const SweepFolder& folder, const RunnerOptions& options) {
+  std::signal(SIGPIPE, SIG_IGN);  // a reader of the log that has gone is no reason to end
   return Runner(runs, folder, options).run();
 }
 

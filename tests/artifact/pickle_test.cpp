@@ -262,6 +262,7 @@ TEST(Unpickle, TensorAbuse) {
   refuse(rebuild(small(0), many + "t", many + "t") + ".", "invalid sizes");
   refuse("ctorch._utils\n_rebuild_tensor_v2\n)R.", "without its six arguments");
   refuse("ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + "tR.", "without its six arguments");
+  refuse("ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + small(0) + "NNNN}tR.", "resolve_neg()");
   refuse("ctorch._utils\n_rebuild_parameter\n(NNNtR.", "without a tensor");
   refuse(rebuild("N", pair(2, 3), pair(3, 1)) + ".", "wrong type");
 }
