@@ -137,6 +137,63 @@ TEST_F(ByteReport, UnknownCharactersCountNothing) {
   }
 }
 
+TEST_F(ByteReport, RunsOfSpacesDoNotHideASpaceThatIsMissing) {
+  // Three spaces become one, which three byte pieces spell, which count 3.
+  use(testing::without_lone_space(train_sentencepiece(texts, {{"add_dummy_prefix", "false"}, {"vocab_size", "305"}})));
+  const Tokenizer tokenizer(options.tokenizer_path);
+  std::vector<std::string> documents;
+  for (int i = 0; i < 60; ++i) {
+    std::string text;
+    for (const char* word : {"a", "b", "c", "d"}) text += (text.empty() ? "" : "   ") + std::string(word);
+    documents.push_back(text);
+  }
+  write(documents);
+  const ByteCounts rule(tokenizer, tokenizer.vocab_size());
+  std::vector<uint16_t> stream{1};
+  for (const int id : tokenizer.encode(documents[0])) stream.push_back(static_cast<uint16_t>(id));
+  ASSERT_EQ(rule.count(stream), static_cast<int64_t>(documents[0].size()));
+  expect_error(ExitCode::bad_input, {"has as many, but only because errors cancel", "no piece is a lone space", "wrong by 360 "},
+               [&] { tokenize(options); });
+  options.byte_counting = ByteCounting::decoded;
+  expect_parts(errors_of([&] { tokenize(options); }), {"warning: ", "changes documents by 360 in all"});
+}
+
+TEST_F(ByteReport, UnknownCharactersDoNotHideWrongSpaces) {
+  use(train_sentencepiece(texts, {{"byte_fallback", "false"}, {"vocab_size", "100"}, {"treat_whitespace_as_suffix", "true"}}));
+  const auto report = [&](const std::vector<std::string>& documents) {
+    write(documents);
+    return expect_error(ExitCode::bad_input, {"unknown characters count 0", "end in a space"}, [&] { tokenize(options); });
+  };
+  // As many bytes of unknown characters as the spaces count too much, 2 each.
+  std::vector<std::string> documents;
+  const Tokenizer tokenizer(options.tokenizer_path);
+  const ByteCounts rule(tokenizer, tokenizer.vocab_size());
+  for (const auto& text : texts) {
+    std::vector<uint16_t> stream{static_cast<uint16_t>(tokenizer.bos_id())};
+    for (const int id : tokenizer.encode(text)) stream.push_back(static_cast<uint16_t>(id));
+    std::string longer = text;
+    for (auto error = rule.count(stream) - static_cast<int64_t>(text.size()); error >= 3; error -= 3) longer += "\u8fdc";
+    documents.push_back(longer);
+  }
+  const std::string message = report(documents);
+  const auto unknown = bytes_of(documents) - bytes_of(texts);
+  EXPECT_NE(message.find(with_commas(unknown) + " bytes of unknown characters"), std::string::npos) << message;
+  EXPECT_GT(unknown, bytes_of(texts) / 5);
+}
+
+TEST_F(ByteReport, NormalizationDoesNotCancelAcrossDocuments) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  for (int i = 0; i < 100; ++i) {
+    documents[0] += "\uff0c";  // 3 bytes become 1
+    documents[1] += "\u2474";  // and 3 become 3: "(1)"
+    documents[1] += "\u00bd";  // and 2 become 5
+    documents[2] += "\uff0c";
+  }
+  write(documents);
+  expect_parts(errors_of([&] { tokenize(options); }), {"warning: ", "changes documents by 700 in all"});
+}
+
 TEST_F(ByteReport, NormalizationIsOnlyWarnedOf) {
   use(train_sentencepiece(texts));
   auto documents = texts;
