@@ -105,7 +105,7 @@ TEST_F(ByteReport, FailsWhereTheCountIsPlainlyWrong) {
       ExitCode::bad_input,
       {"t.model: the tokens count", "but the text has " + with_commas(bytes_of(texts)), "end in a space", "--byte-count decoded"},
       [&] { tokenize(options); });
-  EXPECT_TRUE(fs::is_empty(options.out_dir));
+  EXPECT_FALSE(fs::exists(options.out_dir)) << "made for nothing";
   options.byte_counting = ByteCounting::decoded;
   EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
   expect_parts(verified(ByteCounting::decoded), {true_bytes()});
@@ -248,6 +248,14 @@ TEST_F(ByteReport, ShardsSayWhatTheyWereMadeWith) {
     testing::write_file(manifest_path(options.out_dir), damaged);
     expect_error(ExitCode::bad_input, {"shards.json"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
   }
+}
+
+TEST_F(ByteReport, ValidationDocumentsWithoutTextAreRefused) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  documents[0] = documents[1] = documents[2] = "";
+  write(documents);
+  expect_error(ExitCode::bad_input, {"3 validation documents", "no byte of text", "--val-docs"}, [&] { tokenize(options); });
 }
 
 TEST_F(ByteReport, ATokenizerWithoutBosMakesNoShards) {

@@ -145,7 +145,13 @@ TEST_F(Prepare, ImpossibleSplits) {
     options.val_fraction = fraction;
     expect_error(ExitCode::bad_input, {"--val-fraction", "none of 40 documents"}, [&] { tokenize(options); });
   }
-  EXPECT_TRUE(fs::is_empty(options.out_dir)) << "nothing is left of a failure";
+  EXPECT_FALSE(fs::exists(options.out_dir)) << "nothing is left of a failure";
+  fs::create_directories(folder / "theirs");
+  for (const char* name : {"theirs", "theirs/a/b", "theirs/a/b/"}) {
+    options.out_dir = folder / name;
+    expect_error(ExitCode::bad_input, {"--val-fraction"}, [&] { tokenize(options); });
+    EXPECT_TRUE(fs::is_empty(folder / "theirs")) << "what was there before stays, what was made does not";
+  }
 }
 
 TEST_F(Prepare, ExistingShardsAreKeptUnlessForced) {

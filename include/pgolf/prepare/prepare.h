@@ -61,9 +61,9 @@ struct TokenizeOptions {
 /// Writes fineweb_train_%06d.bin and fineweb_val_%06d.bin: BOS before each document, no EOS; documents continue
 /// across shards; every shard is full but the last of its split. The result does not depend on threads. Shards are
 /// written into out_dir/.prepare_data.partial and moved into place when all are complete: after an Error out_dir still
-/// has its previous shards. A requested split that stays empty is an Error(bad_input), and so are tokens that plainly count other
-/// bytes than the documents have (byte_report.h). shards.json next to the shards says what they were made with
-/// (data/shard_manifest.h).
+/// has its previous shards. A folder that it made does not stay if there are none. A requested split that stays empty is
+/// an Error(bad_input), and so are validation documents without text, and tokens that plainly count other bytes than the
+/// documents have (byte_report.h). shards.json next to the shards says what they were made with (data/shard_manifest.h).
 void tokenize(const TokenizeOptions& options);
 
 /// Checks shards (files, or all .bin files below folders) and prints for each its tokens, documents, the sha256 of its
