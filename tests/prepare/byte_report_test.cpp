@@ -243,11 +243,50 @@ TEST_F(ByteReport, ShardsSayWhatTheyWereMadeWith) {
   fs::remove(manifest_path(options.out_dir));
   verify_shards({options.out_dir}, folder / "t.model");  // as upstream's shards
 
+  for (const auto& [bos, code] : {std::pair{7, ExitCode::bad_input}, {1, ExitCode::ok}}) {
+    write_manifest(options.out_dir, {Tokenizer(options.tokenizer_path).fingerprint(), bos});
+    if (code == ExitCode::ok) {
+      verify_shards({options.out_dir}, options.tokenizer_path);
+    } else {
+      expect_error(code, {"shards.json says that BOS is 7", "other.model", "is 1"},
+                   [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
+      expect_parts(errors_of([&] { verify_shards({options.out_dir}, {}); }), {"warning: ", "is 7, the BOS of ", "shards.json"});
+    }
+  }
+  fs::remove(manifest_path(options.out_dir));
+  fs::create_symlink("nowhere.json", manifest_path(options.out_dir));
+  for (const auto& tokenizer : {std::optional<fs::path>(options.tokenizer_path), std::optional<fs::path>()})
+    expect_error(ExitCode::bad_input, {tokenizer ? "shards.json" : "2 of 2 files"},
+                 [&] { verify_shards({options.out_dir}, tokenizer); });
+  fs::remove(manifest_path(options.out_dir));
+
   for (const char* damaged : {"", "{", "[]", "{\"tokenizer\":3,\"bos_id\":1}", "{\"tokenizer\":\"a\"}",
                               "{\"tokenizer\":\"a\",\"bos_id\":1e300}", "{\"tokenizer\":\"a\",\"bos_id\":65536}"}) {
     testing::write_file(manifest_path(options.out_dir), damaged);
     expect_error(ExitCode::bad_input, {"shards.json"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
   }
+}
+
+TEST_F(ByteReport, ShardsOfAnotherBosAreToldWithoutAManifest) {
+  use(train_sentencepiece(texts));
+  tokenize(options);
+  fs::remove(manifest_path(options.out_dir));
+  EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "");
+  testing::write_file(folder / "other.model", train_sentencepiece(texts, {{"bos_id", "2"}, {"eos_id", "1"}}));
+  expect_parts(errors_of([&] { verify_shards({options.out_dir}, folder / "other.model"); }),
+               {"warning: none of the tokens in " + options.out_dir.string() + " is 2, the BOS of ", "other.model"});
+}
+
+TEST_F(ByteReport, TotalsHaveTheFirstTokensOfShardsThatGoOn) {
+  use(train_sentencepiece(texts));
+  options.shard_tokens = 7;
+  tokenize(options);
+  expect_parts(verified(), {true_bytes()});
+  // Behind a shard that is bad, nothing is known of the token before.
+  testing::write_file(options.out_dir / "fineweb_train_000003.bin", "bad");
+  ::testing::internal::CaptureStdout();
+  expect_error(ExitCode::bad_input, {"1 of"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
+  EXPECT_EQ(::testing::internal::GetCapturedStdout().find(true_bytes()), std::string::npos);
 }
 
 TEST_F(ByteReport, ValidationDocumentsWithoutTextAreRefused) {
@@ -363,8 +402,8 @@ TEST_F(OwnTokenizer, SaysWhatNormalizationDoesToItsText) {
   auto documents = texts;
   for (int i = 0; i < 10; ++i) documents[0] += "\uff0c";
   write(documents);
-  expect_parts(trained(Normalization::nmt_nfkc, 330),
-               {"warning: ", with_commas(bytes_of(documents)), with_commas(bytes_of(documents) - 20), "--normalization identity"});
+  expect_parts(trained(Normalization::nmt_nfkc, 330), {"warning: ", with_commas(bytes_of(documents)),
+                                                       with_commas(bytes_of(documents) - 20), "--normalization identity"});
   EXPECT_EQ(trained(Normalization::identity, 330), "");
 }
 

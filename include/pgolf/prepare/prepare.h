@@ -67,9 +67,11 @@ struct TokenizeOptions {
 void tokenize(const TokenizeOptions& options);
 
 /// Checks shards (files, or all .bin files below folders) and prints for each its tokens, documents, the sha256 of its
-/// tokens and, with a tokenizer, the bytes of text of its targets (all tokens but the first); then totals. All files are
-/// checked before Error(bad_input) reports that some are bad. Without a tokenizer, BOS is what the manifest next to a shard says,
-/// else upstream's 1. Error(usage) if a manifest contradicts the tokenizer.
+/// tokens and, with a tokenizer, the bytes of text of its targets (all tokens but the first); then totals, whose targets are all
+/// tokens but the first of each split: a shard's first token follows the last one of the shard before. All files are checked
+/// before Error(bad_input) reports that some are bad; what is called .bin but is no regular file is bad. Without a tokenizer, BOS
+/// is what the manifest next to a shard says, else upstream's 1; warns if a folder has none. Error(usage) if a manifest
+/// contradicts the tokenizer.
 void verify_shards(const std::vector<std::filesystem::path>& paths, const std::optional<std::filesystem::path>& tokenizer_path,
                    ByteCounting byte_counting = ByteCounting::rule);
 
