@@ -279,7 +279,7 @@ TEST_F(ByteReport, ShardsOfAnotherBosAreToldWithoutAManifest) {
 
 TEST_F(ByteReport, TotalsHaveTheFirstTokensOfShardsThatGoOn) {
   use(train_sentencepiece(texts));
-  options.shard_tokens = 7;
+  options.shard_tokens = 50;
   tokenize(options);
   expect_parts(verified(), {true_bytes()});
   // Behind a shard that is bad, nothing is known of the token before.

@@ -179,6 +179,20 @@ TEST(Documents, TextMustBeUtf8) {
   }
 }
 
+TEST(Documents, LargeOnesAreAnnounced) {
+  TempFolder folder;
+  write_file(folder / "a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}");
+  DocumentReader reader({folder.path()});
+  std::string text;
+  ASSERT_TRUE(reader.next(text) && reader.next(text));
+  ::testing::internal::CaptureStdout();
+  announce_if_large(reader, text.size());
+  announce_if_large(reader, 100'000'000);
+  EXPECT_EQ(::testing::internal::GetCapturedStdout(),
+            (folder / "a.jsonl").string() +
+                ":2: a document of 95.4 MiB, which SentencePiece splits as a whole: about 100 s, 13.0 GiB of memory\n");
+}
+
 TEST(Documents, AdviceIsForLatin1OnlyIfNothingElseIsUtf8) {
   TempFolder folder;
   const std::string latin1 = "{\"text\": \"a\"}\n{\"text\": \"caf\xe9\"}\n", mixed = latin1 + "{\"text\": \"caf\u00e9\"}\n";
