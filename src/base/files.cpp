@@ -1,7 +1,7 @@
 #include "pgolf/base/files.h"
 
 #include <fcntl.h>
-#include <glob.h>
+#include <fnmatch.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -26,14 +26,23 @@ constexpr const char* kTemporary = ".tmp.";  // then the writer's process id
   throw Error(code, format("cannot %s %s: %s", action, path.c_str(), std::strerror(error)));
 }
 
+[[noreturn]] void refuse_irregular(const fs::path& path, const std::string& kind) {
+  throw Error(ExitCode::bad_input,
+              format("%s is not a regular file%s", path.c_str(), kind.empty() ? "" : (": it is " + kind).c_str()));
+}
+
 int open_for_reading(const fs::path& path, size_t& size) {
   // Opening a pipe would block until it has a writer; O_NONBLOCK has no effect on regular files.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail(ExitCode::bad_input, "open", path, errno);
+  if (fd < 0) {
+    const int error = errno;
+    if (const std::string kind = irregular_kind(path); !kind.empty()) refuse_irregular(path, kind);
+    fail(ExitCode::bad_input, "open", path, error);
+  }
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
     ::close(fd);
-    throw Error(ExitCode::bad_input, format("%s is not a regular file", path.c_str()));
+    refuse_irregular(path, irregular_kind(path));
   }
   size = static_cast<size_t>(info.st_size);
   return fd;
@@ -235,13 +244,46 @@ void append_whole(const fs::path& path, std::string_view text) {
 }
 
 std::vector<fs::path> glob_sorted(const std::string& pattern) {
-  glob_t found{};
-  const int rc = ::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+  const size_t name = pattern.rfind('/') + 1;  // 0 without a slash
+  const std::string folder = pattern.substr(0, name), names = pattern.substr(name);
+  const auto matches = [&names](const std::string& text) { return ::fnmatch(names.c_str(), text.c_str(), FNM_PERIOD) == 0; };
+  std::error_code error;
+  const bool plain = names.find_first_of("*?[\\") == std::string::npos;
+  if (plain || !matches(names)) {
+    const bool exists = !names.empty() && fs::exists(fs::symlink_status(pattern, error));
+    if (exists) return {pattern};
+    if (plain) return {};
+  }
   std::vector<fs::path> paths;
-  if (rc == 0) paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
-  ::globfree(&found);
+  error.clear();
+  fs::directory_iterator entry(folder.empty() ? "." : folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    const std::string text = entry->path().filename().string();
+    if (matches(text)) paths.emplace_back(folder + text);
+  }
+  const bool absent = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+  if (error && !absent) throw Error(ExitCode::bad_input, format("cannot list %s: %s", folder.c_str(), error.message().c_str()));
   std::sort(paths.begin(), paths.end(), [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
   return paths;
+}
+
+std::string irregular_kind(const fs::path& path) {
+  std::error_code error;
+  switch (fs::status(path, error).type()) {
+    case fs::file_type::directory:
+      return "a folder";
+    case fs::file_type::fifo:
+      return "a pipe";
+    case fs::file_type::socket:
+      return "a socket";
+    case fs::file_type::block:
+    case fs::file_type::character:
+      return "a device";
+    case fs::file_type::not_found:
+      return fs::is_symlink(fs::symlink_status(path, error)) ? "a link to nothing" : "";
+    default:
+      return "";
+  }
 }
 
 fs::path program_folder() {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <string_view>
+#include <utility>
 
 namespace pgolf {
 namespace {
@@ -121,7 +122,7 @@ std::string describe_foreign(BytesView file) {
     if (text.starts_with(kind.start)) return kind.what;
   }
   if (is_tar(text)) return "a tar archive";
-  if (is_sentencepiece(text)) return "a SentencePiece model";
+  if (is_sentencepiece(text)) return kSentencePieceKind;
   if (is_safetensors(text)) return "a safetensors file";
   if (const std::string encoding = wide_encoding(file); !encoding.empty()) return encoding + " text";
   const size_t start = text.find_first_not_of(" \t\r\n");
@@ -129,6 +130,16 @@ std::string describe_foreign(BytesView file) {
   const auto readable = [](char c) { return (c >= 0x20 && c < 0x7f) || c == '\n' || c == '\r' || c == '\t'; };
   if (!std::all_of(text.begin(), text.end(), readable)) return "";
   return json ? "JSON" : "a text file";
+}
+
+std::string unpacking_command(const std::string& kind) {
+  constexpr std::pair<std::string_view, const char*> commands[] = {
+      {"gzip", "gunzip"}, {"xz", "unxz"},     {"LZMA", "unlzma"},  {"zstd", "unzstd"},  {"bzip2", "bunzip2"},
+      {"LZ4", "unlz4"},   {"a ZIP", "unzip"}, {"a 7-Zip", "7z x"}, {"a tar", "tar -xf"}};
+  for (const auto& [start, command] : commands) {
+    if (kind.starts_with(start)) return command;
+  }
+  return "";
 }
 
 std::string foreign_zip(BytesView archive) {

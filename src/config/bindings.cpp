@@ -23,6 +23,10 @@ Binding bind_integer(Int* field, Int low, Int high) {
   const std::string wanted = bounded_above ? "an integer from " + range : "an integer " + range;
   return {"integer", range, std::to_string(*field), [=](std::string_view text) {
             const auto value = parse_integer(text);
+            // Also for 1e12, which is no integer but shows what is meant.
+            const bool too_large = value ? *value > high : parse_number(text).value_or(0) >= static_cast<double>(high);
+            if (too_large && !bounded_above)
+              refuse("is too large: it must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
             if (!value || *value < low || *value > high) refuse("is not " + wanted);
             *field = static_cast<Int>(*value);
             return std::to_string(*field);

@@ -1,6 +1,7 @@
 #include "pgolf/data/byte_check.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "pgolf/base/format.h"
@@ -71,6 +72,16 @@ TargetBytes& TargetBytes::operator+=(const TargetBytes& other) {
   unknown += other.unknown;
   rule += other.rule;
   decoded += other.decoded;
+  rule_error += other.rule_error;
+  return *this;
+}
+
+TargetBytes& TargetBytes::operator-=(const TargetBytes& other) {
+  targets -= other.targets;
+  unknown -= other.unknown;
+  rule -= other.rule;
+  decoded -= other.decoded;
+  rule_error -= other.rule_error;
   return *this;
 }
 
@@ -87,7 +98,22 @@ TargetBytes ByteCheck::count(std::span<const uint16_t> stream) const {
   TargetBytes bytes{.targets = static_cast<int64_t>(stream.size()) - 1};
   bytes.rule = rule_.count(stream);
   bytes.decoded = decoded_.count(stream);
-  bytes.unknown = std::ranges::count_if(stream.subspan(1), [this](uint16_t id) { return tokenizer_.is_unknown(id); });
+  bytes.unknown = std::ranges::count(stream.subspan(1), tokenizer_.unknown_id());
+  if (rule_faults_.empty() && bytes.rule == bytes.decoded) return bytes;
+  for (size_t at = 1; at < stream.size(); ++at)
+    bytes.rule_error += std::abs(rule_.target_bytes(stream, at) - decoded_.target_bytes(stream, at));
+  return bytes;
+}
+
+TargetBytes ByteCheck::count_seam(std::span<const uint16_t> before, std::span<const uint16_t> after) const {
+  // What a target counts depends on the two tokens before it and after it.
+  constexpr size_t near = 4;
+  const auto last = before.last(std::min(near, before.size())), first = after.first(std::min(near, after.size()));
+  std::vector<uint16_t> both(last.begin(), last.end());
+  both.insert(both.end(), first.begin(), first.end());
+  TargetBytes bytes = count(both);
+  bytes -= count(last);
+  bytes -= count(first);
   return bytes;
 }
 
@@ -96,9 +122,10 @@ std::string ByteCheck::warning(const TargetBytes& bytes, ByteCounting counting) 
   const std::string tokens = with_commas(bytes.targets) + " tokens";
   if (counting == ByteCounting::rule && !rule_faults_.empty()) {
     std::string here = "it is right for these " + tokens + ", but not for all";
-    if (bytes.rule != bytes.decoded) {
-      here = format("it counts %s bytes for %s that have %s, and --byte-count decoded counts those",
-                    with_commas(bytes.rule).c_str(), tokens.c_str(), with_commas(bytes.decoded).c_str());
+    if (bytes.rule_error > 0) {
+      here = format("it counts %s bytes for %s that have %s, wrong by %s token by token; --byte-count decoded counts %s",
+                    with_commas(bytes.rule).c_str(), tokens.c_str(), with_commas(bytes.decoded).c_str(),
+                    with_commas(bytes.rule_error).c_str(), with_commas(bytes.decoded).c_str());
     }
     parts.push_back(
         format("the rule that counts bytes does not fit this tokenizer (%s); %s", rule_faults_.c_str(), here.c_str()));
@@ -111,7 +138,17 @@ std::string ByteCheck::warning(const TargetBytes& bytes, ByteCounting counting) 
   return parts.empty() ? "" : tokenizer_.path().string() + ": " + join(parts, "; ");
 }
 
+std::string missing_bos_warning(const std::string& tokens, int bos_id, const std::string& owner) {
+  const std::string fault = bos_id < 0 ? format("%s has no BOS, which begins each document", owner.c_str())
+                                       : format("none of %s is %d, the BOS of %s", tokens.c_str(), bos_id, owner.c_str());
+  return fault + ": documents cannot be told apart, and the tokens may be of another tokenizer";
+}
+
 void warn_of_byte_counts(const Tokenizer& tokenizer, ByteCounting counting, std::span<const uint16_t> stream) {
+  if (std::ranges::find(stream, tokenizer.bos_id()) == stream.end()) {
+    const std::string tokens = format("the %s validation tokens", with_commas(static_cast<int64_t>(stream.size())).c_str());
+    log::warn(missing_bos_warning(tokens, tokenizer.bos_id(), tokenizer.path().string()));
+  }
   const ByteCheck check(tokenizer);
   if (check.warning({}, counting).empty()) return;
   log::warn(check.warning(check.count(stream), counting));

@@ -75,25 +75,30 @@ int ByteCounts::decoded_bytes(std::span<const uint16_t> stream, size_t at) const
   return decoded_bytes_[id] - (begins_text && dummy);
 }
 
+void ByteCounts::require_ids(std::span<const uint16_t> stream) const {
+  const auto foreign = std::ranges::find_if(stream, [this](uint16_t id) { return id >= base_bytes_.size(); });
+  if (foreign == stream.end()) return;
+  throw Error(ExitCode::bad_input,
+              format("token id %d is outside the vocabulary of %zu tokens", int{*foreign}, base_bytes_.size()));
+}
+
+void ByteCounts::require_text(std::span<const uint16_t> stream) const {
+  require_ids(stream);
+  for (size_t at = 1; at < stream.size(); ++at) {
+    if (target_bytes(stream, at) > 0) return;
+  }
+  throw Error(ExitCode::bad_input,
+              format("the %zu validation tokens stand for no byte of text, so there are no bits per byte", stream.size()),
+              "use validation shards with text, and the tokenizer that they were made with");
+}
+
 int64_t ByteCounts::count(std::span<const uint16_t> stream, int64_t first, int64_t targets) const {
   if (first < 0 || targets < 0 || first + targets >= static_cast<int64_t>(stream.size()))
     throw Error(ExitCode::internal, "bytes of targets that the stream does not have");
   const auto begin = static_cast<size_t>(first), size = static_cast<size_t>(targets);
-  const auto range = stream.subspan(begin, size + 1);
-  const auto foreign = std::ranges::find_if(range, [this](uint16_t id) { return id >= base_bytes_.size(); });
-  if (foreign != range.end()) {
-    throw Error(ExitCode::bad_input,
-                format("token id %d is outside the vocabulary of %zu tokens", int{*foreign}, base_bytes_.size()));
-  }
+  require_ids(stream.subspan(begin, size + 1));
   int64_t bytes = 0;
-  if (counting_ == ByteCounting::decoded) {
-    for (size_t at = begin + 1; at <= begin + size; ++at) bytes += decoded_bytes(stream, at);
-    return bytes;
-  }
-  for (size_t i = 0; i < size; ++i) {
-    const size_t target = range[i + 1];
-    bytes += base_bytes_[target] + (has_leading_space_[target] & (is_boundary_[range[i]] ^ 1));
-  }
+  for (size_t at = begin + 1; at <= begin + size; ++at) bytes += target_bytes(stream, at);
   return bytes;
 }
 

@@ -123,8 +123,13 @@ void require_finished(const std::vector<fs::path>& shards) {
 std::vector<fs::path> find_shards(const std::string& pattern) {
   auto files = glob_sorted(pattern);
   if (files.empty()) {
+    std::error_code none;
+    const fs::path folder = fs::path(pattern).parent_path();
+    const bool absent = !folder.empty() && !fs::exists(folder, none);
     throw Error(
-        ExitCode::bad_input, format("no token shards match %s", pattern.c_str()),
+        ExitCode::bad_input,
+        format("no token shards match %s%s%s", pattern.c_str(), absent ? ": there is no folder " : "",
+               absent ? folder.c_str() : ""),
         "download FineWeb with scripts/download_fineweb.sh, or make shards from your own text with prepare_data tokenize");
   }
   require_finished(files);

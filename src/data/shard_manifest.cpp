@@ -30,8 +30,8 @@ void write_manifest(const fs::path& folder, const ShardManifest& manifest) {
 
 std::optional<ShardManifest> read_manifest(const fs::path& folder) {
   const fs::path path = manifest_path(folder);
-  std::error_code none;  // what cannot be inspected is not there
-  if (!fs::exists(path, none)) return std::nullopt;
+  std::error_code none;  // what cannot be inspected is not there; a link is, wherever it leads
+  if (!fs::exists(fs::symlink_status(path, none))) return std::nullopt;
   const auto content = nlohmann::json::parse(read_text(path, kLargestManifest), nullptr, /*allow_exceptions=*/false);
   const auto field = [&](const char* name) {
     return content.is_object() ? content.value(name, nlohmann::json()) : nlohmann::json();
@@ -47,8 +47,15 @@ std::optional<ShardManifest> read_manifest(const fs::path& folder) {
 
 void require_tokenizer_of_shards(const std::vector<fs::path>& shards, const Tokenizer& tokenizer) {
   for (const auto& folder : folders_of(shards)) {
-    if (const auto manifest = read_manifest(folder))
-      tokenizer.require_fingerprint(manifest->tokenizer, "the shards next to " + manifest_path(folder).string());
+    const auto manifest = read_manifest(folder);
+    if (!manifest) continue;
+    const fs::path path = manifest_path(folder);
+    tokenizer.require_fingerprint(manifest->tokenizer, "the shards next to " + path.string());
+    if (manifest->bos_id == tokenizer.bos_id()) continue;
+    throw Error(ExitCode::bad_input,
+                format("%s says that BOS is %d, but that of %s, whose fingerprint it has, is %d", path.c_str(), manifest->bos_id,
+                       tokenizer.path().c_str(), tokenizer.bos_id()),
+                "it was changed: make the shards again with prepare_data tokenize, or remove it if the tokenizer is theirs");
   }
 }
 

@@ -89,7 +89,9 @@ ShuffledLoader::ShuffledLoader(const std::vector<std::filesystem::path>& files, 
       seq_len_(seq_len),
       world_size_(world_size),
       vocab_size_(vocab_size),
-      order_(lengths(shards_, seq_len), seq_len, static_cast<uint32_t>(rank)) {}
+      order_(lengths(shards_, seq_len), seq_len, static_cast<uint32_t>(rank)) {
+  shards_.front().check_token_range(vocab_size);
+}
 
 std::span<const int64_t> ShuffledLoader::next(int64_t global_tokens, int grad_accum_steps) {
   const int64_t windows = global_tokens / (static_cast<int64_t>(world_size_) * grad_accum_steps) / seq_len_;

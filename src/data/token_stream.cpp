@@ -12,6 +12,8 @@ TokenStream::TokenStream(const std::string& pattern, int vocab_size) : files_(fi
     token_counts_.push_back(static_cast<int64_t>(Shard(file).tokens().size()));
     total_tokens_ += token_counts_.back();
   }
+  open(0);
+  shard_->check_token_range(vocab_size_);
 }
 
 void TokenStream::open(int64_t file_index) {

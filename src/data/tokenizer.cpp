@@ -20,6 +20,8 @@ constexpr const char* kHint =
     "use a SentencePiece .model file: scripts/download_fineweb.sh downloads one, prepare_data tokenizer trains one";
 
 [[noreturn]] void refuse(const std::filesystem::path& path, BytesView file) {
+  if (describe_foreign(file) == kSentencePieceKind)
+    throw Error(ExitCode::bad_input, format("%s is %s, but it is truncated or damaged", path.c_str(), kSentencePieceKind), kHint);
   throw Error(ExitCode::bad_input, format("%s is not a SentencePiece model%s", path.c_str(), foreign_clause(file).c_str()),
               kHint);
 }
@@ -42,10 +44,18 @@ void require_no_nul(std::string_view serialized, const std::filesystem::path& or
 
 std::string read_model(const std::filesystem::path& path) {
   constexpr size_t kLargestModel = size_t{64} << 20;
-  if (!std::filesystem::exists(path))
+  std::error_code error;
+  if (!std::filesystem::exists(path, error) && (!error || error == std::errc::no_such_file_or_directory) &&
+      irregular_kind(path).empty())
     throw Error(ExitCode::bad_input, format("tokenizer %s does not exist", path.c_str()), kHint);
   const MappedFile file(path);
-  if (file.bytes().size() > kLargestModel) refuse(path, file.bytes());
+  if (file.bytes().size() > kLargestModel) {
+    const std::string kind = describe_foreign(file.bytes());
+    if (!kind.empty() && kind != kSentencePieceKind) refuse(path, file.bytes());
+    throw Error(ExitCode::bad_input,
+                format("%s is no tokenizer: it has %zu bytes, more than %zu", path.c_str(), file.bytes().size(), kLargestModel),
+                kHint);
+  }
   return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 
@@ -147,6 +157,7 @@ int64_t Tokenizer::unknown_bytes(std::string_view text) const {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (is_unknown(ids[i])) bytes += static_cast<int64_t>(with_spaces(pieces[i]).size());
   }
+  if (is_unknown(ids.front()) && pieces.front().starts_with(kBlank) && dummy_blank() == DummyBlank::first) --bytes;
   return bytes;
 }
 

@@ -20,6 +20,7 @@
 #include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/byte_report.h"
+#include "pgolf/prepare/created_folder.h"
 #include "pgolf/prepare/documents.h"
 #include "pgolf/prepare/prepare.h"
 
@@ -51,7 +52,7 @@ class PartialFolder {
  public:
   explicit PartialFolder(fs::path path) : path_(std::move(path)) {
     remove();
-    create_folders(path_);
+    fs::create_directory(path_);
   }
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
@@ -74,8 +75,10 @@ class SplitWriter {
   SplitWriter(const char* split, fs::path folder, int64_t shard_tokens)
       : split_(split), folder_(std::move(folder)), shard_tokens_(shard_tokens) {}
 
-  void append(std::span<const uint16_t> document) {
+  /// bytes: of text, as its tokens count them.
+  void append(std::span<const uint16_t> document, int64_t bytes) {
     ++documents_;
+    bytes_ += bytes;
     tokens_ += static_cast<int64_t>(document.size());
     while (!document.empty()) {
       if (!writer_) {
@@ -99,6 +102,7 @@ class SplitWriter {
   const std::vector<std::string>& files() const { return files_; }
   int64_t documents() const { return documents_; }
   int64_t tokens() const { return tokens_; }
+  int64_t bytes() const { return bytes_; }
 
  private:
   const char* split_;
@@ -108,6 +112,7 @@ class SplitWriter {
   std::optional<ShardWriter> writer_;
   int64_t documents_ = 0;
   int64_t tokens_ = 0;
+  int64_t bytes_ = 0;
 };
 
 std::vector<fs::path> existing_shards(const fs::path& folder) {
@@ -185,6 +190,7 @@ class Job {
 
   void write_all(SplitWriter& train, SplitWriter& val);
   void check_splits(const SplitWriter& train, const SplitWriter& val) const;
+  void check_validation_text(const SplitWriter& val) const;
 
   const TokenizeOptions& options_;
   Tokenizer tokenizer_;
@@ -212,13 +218,14 @@ void Job::write_all(SplitWriter& train, SplitWriter& val) {
     batch.clear();
     for (size_t bytes = 0; bytes < batch_bytes && (more = reader_.next(text));) {
       bytes += text.size();
+      announce_if_large(reader_, text.size());
       batch.push_back(std::move(text));
     }
     encoded.assign(batch.size(), {});
     parallel_for(batch.size(), threads_, [&](size_t i) { encoded[i] = encode(batch[i]); });
     for (const auto& document : encoded) {
       const bool is_val = options_.val_docs ? val.documents() < *options_.val_docs : document.below_fraction;
-      (is_val ? val : train).append(document.tokens);
+      (is_val ? val : train).append(document.tokens, document.bytes.tokens.counted(options_.byte_counting));
       bytes_ += document.bytes;
     }
     progress.update(reader_.bytes_read(), throughput());
@@ -247,8 +254,16 @@ void Job::check_splits(const SplitWriter& train, const SplitWriter& val) const {
   }
 }
 
+void Job::check_validation_text(const SplitWriter& val) const {
+  if (val.documents() == 0 || val.bytes() > 0) return;
+  throw Error(ExitCode::bad_input,
+              format("the tokens of %s validation documents count no byte of text, so bits per byte would be infinite",
+                     with_commas(val.documents()).c_str()),
+              "use more documents for validation (--val-docs, --val-fraction)");
+}
+
 void Job::run() {
-  create_folders(options_.out_dir);
+  const CreatedFolder created(options_.out_dir);
   const FolderLock lock(options_.out_dir);
   const auto old_shards = existing_shards(options_.out_dir);
   if (!old_shards.empty() && !options_.force) {
@@ -262,6 +277,7 @@ void Job::run() {
   write_all(train, val);
   check_splits(train, val);
   report_bytes(tokenizer_, check_, bytes_, options_.byte_counting);
+  check_validation_text(val);
   write_manifest(partial.path(), manifest_);
 
   fs::remove(manifest_path(options_.out_dir));

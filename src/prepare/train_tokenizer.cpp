@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "pgolf/base/text.h"
 #include "pgolf/data/tokenizer.h"
 #include "pgolf/prepare/byte_report.h"
+#include "pgolf/prepare/created_folder.h"
 #include "pgolf/prepare/documents.h"
 #include "pgolf/prepare/prepare.h"
 
@@ -69,6 +71,7 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
   void rethrow_failure() const {
     if (failure_) std::rethrow_exception(failure_);
   }
+  DocumentReader& reader() { return reader_; }
   int64_t documents() const { return documents_; }
   int64_t texts() const { return texts_; }
   int64_t too_long() const { return too_long_; }
@@ -117,11 +120,12 @@ class TrainingTexts : public sentencepiece::SentenceIterator {
 };
 
 /// Of the documents' tokens. SentencePiece does not read all of them for training.
-DocumentBytes count_bytes(const TrainTokenizerOptions& options, const Tokenizer& tokenizer, const ByteCheck& check) {
-  DocumentReader reader(options.inputs);
+DocumentBytes count_bytes(DocumentReader& reader, int64_t max_docs, const Tokenizer& tokenizer, const ByteCheck& check) {
   DocumentBytes bytes;
   std::string text;
-  for (int64_t i = 0; (options.max_docs == 0 || i < options.max_docs) && reader.next(text); ++i) {
+  reader.rewind();
+  for (int64_t i = 0; (max_docs == 0 || i < max_docs) && reader.next(text); ++i) {
+    announce_if_large(reader, text.size());
     std::vector<uint16_t> stream{static_cast<uint16_t>(tokenizer.bos_id())};
     for (const int id : tokenizer.encode(text)) stream.push_back(static_cast<uint16_t>(id));
     bytes += compare_bytes(tokenizer, check, text, stream);
@@ -159,6 +163,7 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
       },
       &texts, &model);
   texts.rethrow_failure();
+  if (texts.documents() == 0) throw Error(ExitCode::bad_input, "the inputs contain no documents");
   if (texts.texts() == 0) {
     throw Error(ExitCode::bad_input,
                 format("no text to train on: of %s documents %s are longer than %zu bytes, the others are empty",
@@ -179,11 +184,12 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
                 format("provide more text, or use --vocab-size %d", trained.vocab_size()));
   }
   const ByteCheck check(trained);
-  report_bytes(trained, check, count_bytes(options, trained, check), ByteCounting::rule);
+  report_bytes(trained, check, count_bytes(texts.reader(), options.max_docs, trained, check), ByteCounting::rule);
 
   std::string pieces;  // as in SentencePiece's .vocab files: piece, tab, score
   for (int id = 0; id < trained.vocab_size(); ++id) pieces += trained.id_to_piece(id) + format("\t%g\n", trained.score(id));
-  if (options.output.has_parent_path()) create_folders(options.output.parent_path());
+  std::optional<CreatedFolder> created;
+  if (options.output.has_parent_path()) created.emplace(options.output.parent_path());
   write_atomic(options.output, model);
   write_atomic(std::filesystem::path(options.output).replace_extension(".vocab"), pieces);
 

@@ -1,5 +1,9 @@
 #include <algorithm>
+#include <iterator>
+#include <map>
+#include <optional>
 #include <span>
+#include <vector>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
@@ -25,9 +29,73 @@ struct Facts {
   TargetBytes bytes;
 };
 
-int bos_id_next_to(const fs::path& shard) {
-  const auto manifest = read_manifest(shard.parent_path());
-  return manifest ? manifest->bos_id : kUpstreamsBosId;
+/// The BOS of the shards in a folder if there is no tokenizer, and who says so.
+struct Bos {
+  int id = kUpstreamsBosId;
+  std::string owner = "upstream's shards";
+};
+
+Bos bos_of(const fs::path& folder) {
+  const auto manifest = read_manifest(folder);
+  return manifest ? Bos{manifest->bos_id, manifest_path(folder).string()} : Bos{};
+}
+
+/// The end of a split's shards so far: the next shard goes on where the last one ended.
+class SplitEnd {
+ public:
+  /// What the first token of a shard counts, which is no target in the shard alone.
+  TargetBytes join(const ByteCheck& check, const fs::path& shard, std::span<const uint16_t> tokens) {
+    const fs::path split = split_of(shard);
+    if (split != split_) last_.clear();
+    split_ = split;
+    const TargetBytes bytes = last_.empty() ? TargetBytes{} : check.count_seam(last_, tokens);
+    last_.insert(last_.end(), tokens.end() - std::min<ptrdiff_t>(kept, std::ssize(tokens)), tokens.end());
+    last_.erase(last_.begin(), last_.end() - std::min<ptrdiff_t>(kept, std::ssize(last_)));
+    return bytes;
+  }
+  void forget() { last_.clear(); }
+
+ private:
+  static constexpr ptrdiff_t kept = 8;  // more than a seam needs
+
+  /// "data/fineweb_train" of "data/fineweb_train_000001.bin".
+  static fs::path split_of(const fs::path& shard) {
+    const std::string name = shard.stem().string();
+    return shard.parent_path() / name.substr(0, name.rfind('_'));
+  }
+
+  fs::path split_;
+  std::vector<uint16_t> last_;
+};
+
+std::vector<fs::path> shards_in(const std::vector<fs::path>& paths) {
+  std::vector<fs::path> files;
+  for (const auto& path : paths) {
+    std::error_code error;
+    if (!fs::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    auto found = files_below(path, {".bin"}, manifest_path("").filename());
+    const auto unfinished = std::erase_if(
+        found.files, [](const fs::path& file) { return file.parent_path().filename() == unfinished_shards("").filename(); });
+    if (unfinished > 0)
+      log::info(format("left out of %s: %zu shards of a prepare_data that was stopped", path.c_str(), unfinished));
+    // Training would take these for shards.
+    for (auto* not_files : {&found.irregular, &found.folders}) {
+      found.files.insert(found.files.end(), not_files->begin(), not_files->end());
+      not_files->clear();
+    }
+    std::ranges::sort(found.files, {}, [](const fs::path& file) { return file.native(); });
+    const std::string rest = found.left_out();
+    if (found.files.empty())
+      throw Error(ExitCode::bad_input,
+                  format("no .bin file in %s%s", path.c_str(), rest.empty() ? "" : (", only " + rest).c_str()));
+    if (!rest.empty()) log::info(format("left out of %s: %s", path.c_str(), rest.c_str()));
+    files.insert(files.end(), found.files.begin(), found.files.end());
+  }
+  if (const std::string repeated = remove_repeated(files); !repeated.empty()) log::warn(repeated);
+  return files;
 }
 
 std::string describe(const std::string& name, const Facts& facts, std::optional<ByteCounting> counting,
@@ -50,53 +118,48 @@ void verify_shards(const std::vector<fs::path>& paths, const std::optional<fs::p
     check.emplace(*tokenizer);
     counting = byte_counting;
   }
-  std::vector<fs::path> files;
-  for (const auto& path : paths) {
-    if (!fs::is_directory(path)) {
-      files.push_back(path);
-      continue;
-    }
-    auto found = files_below(path, {".bin"}, manifest_path("").filename());
-    const auto unfinished = std::erase_if(
-        found.files, [](const fs::path& file) { return file.parent_path().filename() == unfinished_shards("").filename(); });
-    if (unfinished > 0)
-      log::info(format("left out of %s: %zu shards of a prepare_data that was stopped", path.c_str(), unfinished));
-    const std::string rest = found.left_out();
-    if (found.files.empty())
-      throw Error(ExitCode::bad_input,
-                  format("no .bin file in %s%s", path.c_str(), rest.empty() ? "" : (", only " + rest).c_str()));
-    if (!rest.empty()) log::info(format("left out of %s: %s", path.c_str(), rest.c_str()));
-    files.insert(files.end(), found.files.begin(), found.files.end());
-  }
+  const auto files = shards_in(paths);
   require_finished(files);
   if (tokenizer) require_tokenizer_of_shards(files, *tokenizer);
 
   Facts total;
   Sha256 total_hash;
   size_t bad = 0;
+  SplitEnd end;
+  std::map<fs::path, int64_t> documents;  // by folder
+  const auto bos_in = [&](const fs::path& folder) {
+    return tokenizer ? Bos{tokenizer->bos_id(), tokenizer->path().string()} : bos_of(folder);
+  };
   for (const auto& file : files) {
     try {
       const Shard shard(file);
       const auto tokens = shard.tokens();
       Facts facts;
       facts.tokens = static_cast<int64_t>(tokens.size());
-      const int bos_id = tokenizer ? tokenizer->bos_id() : bos_id_next_to(file);
-      facts.documents = std::ranges::count(tokens, bos_id);
+      facts.documents = std::ranges::count(tokens, bos_in(file.parent_path()).id);
       if (tokenizer) {
         shard.check_token_range(tokenizer->vocab_size());
         facts.bytes = check->count(tokens);
+        total.bytes += end.join(*check, file, tokens);
       }
       total_hash.update(std::as_bytes(tokens));
       log::info(describe(file.string(), facts, counting, sha256_hex(std::as_bytes(tokens))));
+      documents[file.parent_path()] += facts.documents;
       total.tokens += facts.tokens;
       total.documents += facts.documents;
       total.bytes += facts.bytes;
     } catch (const Error& e) {
       ++bad;
+      end.forget();
       log::info(format("BAD %s", e.what()));
     }
   }
   log::info(describe(format("total files:%zu", files.size() - bad), total, counting, total_hash.hex()));
+  for (const auto& [folder, count] : documents) {
+    if (count > 0) continue;
+    const Bos bos = bos_in(folder);
+    log::warn(missing_bos_warning("the tokens in " + (folder.empty() ? "." : folder.string()), bos.id, bos.owner));
+  }
   if (check) {
     const std::string warning = check->warning(total.bytes, byte_counting);
     if (!warning.empty()) log::warn(warning);

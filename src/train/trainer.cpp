@@ -102,6 +102,7 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
   };
   gradient_graph_ = std::make_unique<StepGraph>(graphs, memory);
   update_graph_ = std::make_unique<StepGraph>(graphs, memory);
+  byte_counts_.require_text(validation_.tokens());
   set_extra_passes(0);
   state_.model = metadata_;
   for (const auto& option : resolved_) state_.config[option.name] = option.text;

@@ -55,6 +55,56 @@ TEST(Files, ErrorsNameThePath) {
   expect_error(ExitCode::io, {nowhere}, [&] { write_atomic(nowhere, "x"); });
 }
 
+TEST(Files, ErrorsSayWhatIsThereInstead) {
+  const TempFolder folder;
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  fs::create_symlink("nowhere", folder / "link");
+  const std::pair<fs::path, const char*> kinds[] = {{folder.path(), "a folder"},
+                                                    {folder / "pipe", "a pipe"},
+                                                    {folder / "link", "a link to nothing"},
+                                                    {"/dev/null", "a device"}};
+  for (const auto& [path, kind] : kinds) {
+    EXPECT_EQ(irregular_kind(path), kind);
+    expect_error(ExitCode::bad_input, {path.string() + " is not a regular file: it is " + kind}, [&path] { read_text(path); });
+  }
+  write_file(folder / "file", "");
+  for (const char* name : {"file", "absent"}) EXPECT_EQ(irregular_kind(folder / name), "");
+}
+
+TEST(Files, OnlyTheNameIsAPattern) {
+  const TempFolder folder;
+  for (const char* name : {"run[1]/a_1.bin", "run[1]/a_0.bin", "run[1]/.a_2.bin", "run1/a_9.bin", "b[1].bin", "b1.bin"})
+    write_file(folder / name, "");
+  const auto found = [&](const std::string& pattern) {
+    std::vector<std::string> names;
+    for (const auto& path : glob_sorted((folder / pattern).string())) names.push_back(path.lexically_relative(folder.path()));
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(found("run[1]/*a_*.bin"), (Names{"run[1]/a_0.bin", "run[1]/a_1.bin"}));
+  EXPECT_EQ(found("run*/a_*.bin"), Names());
+  EXPECT_EQ(found("none/a_*.bin"), Names());
+  EXPECT_EQ(found("b1.bin/*"), Names());
+  EXPECT_EQ(found("run[1]/a_[1-9].bin"), Names{"run[1]/a_1.bin"});
+  EXPECT_EQ(found("b[1].bin"), Names{"b[1].bin"}) << "the file called so, not b1.bin";
+  fs::remove(folder / "b[1].bin");
+  EXPECT_EQ(found("b[1].bin"), Names{"b1.bin"});
+  EXPECT_EQ(found("run1/a_9.bin"), Names{"run1/a_9.bin"});
+  EXPECT_EQ(found("run1/a_8.bin"), Names());
+}
+
+TEST(Files, AFolderThatCannotBeListedIsAnError) {
+  const TempFolder folder;
+  write_file(folder / "x/a.bin", "");
+  fs::permissions(folder / "x", fs::perms(0711));
+  const AsNobody nobody;
+  if (!nobody.works()) GTEST_SKIP() << "this process cannot give up root's rights";
+  if (::geteuid() != 65534) fs::permissions(folder / "x", fs::perms(0311));
+  expect_error(ExitCode::bad_input, {"cannot list", (folder / "x").string(), "Permission denied"},
+               [&] { glob_sorted((folder / "x/*.bin").string()); });
+  EXPECT_EQ(glob_sorted((folder / "x/a.bin").string()).size(), 1u) << "no need to list it";
+}
+
 TEST(Files, SizeLimitIsInclusive) {
   const TempFolder folder;
   write_file(folder / "file", "12345");

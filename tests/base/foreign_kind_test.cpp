@@ -48,7 +48,8 @@ TEST(ForeignKind, IsToldByTheFirstBytes) {
 TEST(ForeignKind, OldFilesOfTorchSave) {
   const char* kind = "a torch.save file from before PyTorch 1.6 (save it again)";
   const std::string magic = "\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-  for (const std::string& start : {"\x80\x02"s, "\x80\x03"s, "\x80\x04\x95\x0d\0\0\0\0\0\0\0"s, "\x80\x05\x95\x0d\0\0\0\0\0\0\0"s})
+  for (const std::string& start :
+       {"\x80\x02"s, "\x80\x03"s, "\x80\x04\x95\x0d\0\0\0\0\0\0\0"s, "\x80\x05\x95\x0d\0\0\0\0\0\0\0"s})
     EXPECT_EQ(kind_of(start + magic), kind);
   for (const char* first : {"sys_info", "pickle", "storages", "tensors"}) EXPECT_EQ(kind_of(tar(first)), kind);
   EXPECT_EQ(kind_of(tar("model/weights")), "a tar archive");
@@ -72,6 +73,9 @@ TEST(ForeignKind, ClausesAreForMessages) {
   EXPECT_EQ(foreign_clause(as_bytes("GGUF")), ": it is a GGUF model");
   EXPECT_EQ(foreign_clause(as_bytes("\1\2\3")), "");
   EXPECT_EQ(foreign_clause({}), ": it is an empty file");
+  EXPECT_EQ(unpacking_command("gzip-compressed"), "gunzip");
+  EXPECT_EQ(unpacking_command("a ZIP archive"), "unzip");
+  EXPECT_EQ(unpacking_command("a web page"), "");
 }
 
 }  // namespace

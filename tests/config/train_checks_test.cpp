@@ -169,6 +169,9 @@ TEST(TrainChecks, RangesOfValues) {
   EXPECT_CONTAINS(train_error({"--beta1=1"}), "0 <= x < 1");
   EXPECT_CONTAINS(train_error({"--seed=-1"}), "from 0 to 4294967295");
   EXPECT_CONTAINS(train_error({"--iterations=1e3"}), "is not an integer >= 0");
+  for (const char* large : {"1e12", "2147483648", "99999999999999999999"}) {
+    EXPECT_CONTAINS(train_error({"--warmdown-iters", large}), "is too large: it must be an integer from 0 to 2147483647");
+  }
   EXPECT_CONTAINS(train_error({"--device=gpu"}), "auto, cpu, cuda");
   EXPECT_CONTAINS(train_error({"--keep-last=0"}), ">= 1");
   EXPECT_CONTAINS(train_error({"--tokenizer-path=byte260.json"}), "must be a SentencePiece .model file");

@@ -178,6 +178,68 @@ TEST(ByteCheck, CountsUnknownCharacters) {
     EXPECT_NE(check.warning(bytes, counting).find("no byte fallback: 2 of"), std::string::npos) << check.warning(bytes, counting);
 }
 
+TEST(ByteCheck, ErrorsOfTheRuleDoNotCancel) {
+  // Spaces as suffixes count too much, those after an unknown character too little.
+  const Tokenizer tokenizer = tokenizer_of(train_sentencepiece(normalized_texts(), {{"byte_fallback", "false"},
+                                                                                    {"vocab_size", "100"},
+                                                                                    {"treat_whitespace_as_suffix", "true"},
+                                                                                    {"add_dummy_prefix", "false"}}));
+  const ByteCounts rule(tokenizer, tokenizer.vocab_size()), decoded(tokenizer, tokenizer.vocab_size(), ByteCounting::decoded);
+  const auto stream = stream_of(tokenizer, {"the \u8fdc the \u8fdc \u8fd9 \u8fdc river"});
+  int64_t expected = 0;
+  for (size_t at = 1; at < stream.size(); ++at)
+    expected += std::abs(rule.target_bytes(stream, at) - decoded.target_bytes(stream, at));
+  const TargetBytes bytes = ByteCheck(tokenizer).count(stream);
+  EXPECT_EQ(bytes.rule_error, expected);
+  EXPECT_GT(bytes.rule_error, std::abs(bytes.rule - bytes.decoded));
+  const TargetBytes cancelled{.targets = 10, .rule = 50, .decoded = 50, .rule_error = 8};
+  const std::string warning = ByteCheck(tokenizer).warning(cancelled, ByteCounting::rule);
+  EXPECT_NE(warning.find("wrong by 8 token by token"), std::string::npos) << warning;
+}
+
+TEST(ByteCheck, SeamsMakePiecesOfAStreamAddUp) {
+  for (const auto& options : {SentencePieceOptions(), kSuffix, kAcross, kNoDummy}) {
+    const Tokenizer tokenizer = tokenizer_of(testing::without_lone_space(train_sentencepiece(normalized_texts(), options)));
+    const ByteCheck check(tokenizer);
+    const auto stream = stream_of(tokenizer, normalized_texts(2, 3));
+    const std::span<const uint16_t> all(stream);
+    const TargetBytes whole = check.count(all);
+    for (size_t at = 1; at < stream.size(); ++at) {
+      TargetBytes parts = check.count(all.first(at));
+      parts += check.count(all.subspan(at));
+      parts += check.count_seam(all.first(at), all.subspan(at));
+      EXPECT_EQ(parts.rule, whole.rule);
+      EXPECT_EQ(parts.decoded, whole.decoded) << at;
+      EXPECT_EQ(parts.rule_error, whole.rule_error) << at;
+      EXPECT_EQ(parts.targets, whole.targets);
+    }
+  }
+}
+
+TEST(ByteCheck, WarnsOfShardsOfAnotherBos) {
+  const auto texts = normalized_texts();
+  const Tokenizer ours = tokenizer_of(train_sentencepiece(texts));
+  const Tokenizer other = tokenizer_of(train_sentencepiece(texts, {{"bos_id", "2"}, {"eos_id", "1"}}));
+  const auto warning_for = [](const Tokenizer& tokenizer, const std::vector<uint16_t>& stream) {
+    ::testing::internal::CaptureStderr();
+    warn_of_byte_counts(tokenizer, ByteCounting::rule, stream);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(warning_for(ours, stream_of(ours, texts)), "");
+  EXPECT_NE(warning_for(ours, stream_of(other, texts)).find("is 1, the BOS of some.model"), std::string::npos);
+}
+
+TEST(ByteCounts, RequireText) {
+  const Tokenizer tokenizer = tokenizer_of(train_sentencepiece(normalized_texts()));
+  for (const auto counting : {ByteCounting::rule, ByteCounting::decoded}) {
+    const ByteCounts counts(tokenizer, tokenizer.vocab_size(), counting);
+    counts.require_text(stream_of(tokenizer, {"", "", "a"}));
+    testing::expect_error(ExitCode::bad_input, {"no byte of text"}, [&] {
+      counts.require_text(stream_of(tokenizer, {"", "", ""}));
+    });
+  }
+}
+
 TEST(ByteCheck, TheOfficialTokenizerIsFine) {
   PGOLF_SKIP_WITHOUT_SHARED();
   const auto tokenizers = testing::shared_folder() / "fineweb/tokenizers";

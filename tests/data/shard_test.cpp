@@ -9,6 +9,7 @@
 namespace pgolf {
 namespace {
 
+namespace fs = std::filesystem;
 using testing::expect_error;
 using testing::TempFolder;
 
@@ -63,6 +64,17 @@ TEST(Shard, TokenRange) {
   shard.check_token_range(1024, 3, 4);
   expect_error(ExitCode::bad_input, {"a.bin", "token 2", "id 1024", "1024 tokens"}, [&] { shard.check_token_range(1024); });
   expect_error(ExitCode::bad_input, {"token 1 has id 5"}, [&] { shard.check_token_range(2, 1, 3); });
+}
+
+TEST(FindShards, SaysWhyThereAreNone) {
+  TempFolder folder;
+  fs::create_directories(folder / "run1");
+  testing::write_file(folder / "run1/fineweb_val_0.bin", testing::shard_bytes({1}));
+  fs::create_directories(folder / "run[1]");
+  expect_error(ExitCode::bad_input, {"no token shards match ", "run[1]/fineweb_val_*.bin"},
+               [&] { find_shards((folder / "run[1]/fineweb_val_*.bin").string()); });
+  expect_error(ExitCode::bad_input, {"there is no folder " + (folder / "run?").string()},
+               [&] { find_shards((folder / "run?/fineweb_val_*.bin").string()); });
 }
 
 TEST(ShardWriter, WritesTheFormat) {

@@ -159,9 +159,12 @@ TEST_F(Shuffled, RejectsWhatItCannotRead) {
   expect_error(ExitCode::bad_input, {"fineweb_train_000001.bin", "TRAIN_SEQ_LEN=5", "5 tokens"},
                [&] { ShuffledLoader loader(pattern, 5, 1, 2); });
   expect_error(ExitCode::usage, {"TRAIN_BATCH_TOKENS"}, [&] { ShuffledLoader(pattern, 4, 0, 1).next(15, 4); });
-  expect_error(ExitCode::bad_input, {"id 49", "49 tokens"}, [&] {
-    ShuffledLoader loader(pattern, 4, 0, 2, /*vocab_size=*/49);
-    for (int i = 0; i < 100; ++i) loader.next(8, 1);
+  expect_error(ExitCode::bad_input, {"fineweb_train_000000.bin", "token 49 has id 49", "49 tokens"},
+               [&] { ShuffledLoader loader(pattern, 4, 0, 2, /*vocab_size=*/49); });
+  write_shards({20, 15});
+  ShuffledLoader second(pattern, 4, 0, 1, /*vocab_size=*/1010);
+  expect_error(ExitCode::bad_input, {"fineweb_train_000001.bin", "id 101", "1010 tokens"}, [&] {
+    for (int i = 0; i < 100; ++i) second.next(8, 1);
   });
   for (const TokenCursor cursor : {TokenCursor{1, 0}, TokenCursor{0, -1}})
     expect_error(ExitCode::bad_input, {"LOADER"}, [&] { ShuffledLoader(pattern, 4, 0, 1).seek(cursor); });

@@ -115,8 +115,10 @@ TEST_F(Stream, DamagedLaterShardIsFoundAtOnce) {
   expect_error(ExitCode::bad_input, {"fineweb_train_000002.bin"}, [&] { TokenStream stream(pattern); });
 }
 
-TEST_F(Stream, ForeignIdIsFoundWhenTaken) {
+TEST_F(Stream, ForeignIdIsFoundWhenTakenAndInTheFirstShardAtOnce) {
   write_shards({4, 6});
+  expect_error(ExitCode::bad_input, {"fineweb_train_000000.bin", "token 3 has id 3", "3 tokens"},
+               [&] { TokenStream(pattern, /*vocab_size=*/3); });
   TokenStream stream(pattern, /*vocab_size=*/7);
   take(stream, 7);
   expect_error(ExitCode::bad_input, {"fineweb_train_000001.bin", "token 3 has id 7"}, [&] { take(stream, 1); });

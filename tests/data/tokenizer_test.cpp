@@ -40,11 +40,18 @@ TEST(Tokenizer, RejectsFilesThatAreNotModels) {
   expect_error(ExitCode::bad_input, {"does not exist", "none.model", "prepare_data tokenizer"},
                [&] { Tokenizer t(folder / "none.model"); });
   const std::string good = testing::read_file(testing::train_small_tokenizer(folder));
-  for (const std::string& content :
-       {std::string(), std::string("hello"), std::string(1000, '\xff'), good.substr(0, good.size() / 2)}) {
+  for (const std::string& content : {std::string(), std::string("hello"), std::string(1000, '\xff')}) {
     testing::write_file(folder / "bad.model", content);
     expect_error(ExitCode::bad_input, {"bad.model is not a SentencePiece model"}, [&] { Tokenizer t(folder / "bad.model"); });
   }
+  for (const size_t size : {good.size() / 2, good.size() - 1, size_t{100}}) {
+    testing::write_file(folder / "bad.model", good.substr(0, size));
+    expect_error(ExitCode::bad_input, {"bad.model is a SentencePiece model, but it is truncated or damaged"},
+                 [&] { Tokenizer t(folder / "bad.model"); });
+  }
+  testing::write_file(folder / "bad.model", good);
+  std::filesystem::resize_file(folder / "bad.model", (size_t{64} << 20) + 1);
+  expect_error(ExitCode::bad_input, {"bad.model", "67108865 bytes"}, [&] { Tokenizer t(folder / "bad.model"); });
 }
 
 TEST(Tokenizer, RefusesPiecesThatWouldEndTheProcess) {

@@ -105,7 +105,7 @@ TEST_F(ByteReport, FailsWhereTheCountIsPlainlyWrong) {
       ExitCode::bad_input,
       {"t.model: the tokens count", "but the text has " + with_commas(bytes_of(texts)), "end in a space", "--byte-count decoded"},
       [&] { tokenize(options); });
-  EXPECT_TRUE(fs::is_empty(options.out_dir));
+  EXPECT_FALSE(fs::exists(options.out_dir)) << "made for nothing";
   options.byte_counting = ByteCounting::decoded;
   EXPECT_EQ(errors_of([&] { tokenize(options); }), "");
   expect_parts(verified(ByteCounting::decoded), {true_bytes()});
@@ -135,6 +135,63 @@ TEST_F(ByteReport, UnknownCharactersCountNothing) {
     options.byte_counting = counting;
     expect_error(ExitCode::bad_input, {"unknown characters count 0", "byte fallback"}, [&] { tokenize(options); });
   }
+}
+
+TEST_F(ByteReport, RunsOfSpacesDoNotHideASpaceThatIsMissing) {
+  // Three spaces become one, which three byte pieces spell, which count 3.
+  use(testing::without_lone_space(train_sentencepiece(texts, {{"add_dummy_prefix", "false"}, {"vocab_size", "305"}})));
+  const Tokenizer tokenizer(options.tokenizer_path);
+  std::vector<std::string> documents;
+  for (int i = 0; i < 60; ++i) {
+    std::string text;
+    for (const char* word : {"a", "b", "c", "d"}) text += (text.empty() ? "" : "   ") + std::string(word);
+    documents.push_back(text);
+  }
+  write(documents);
+  const ByteCounts rule(tokenizer, tokenizer.vocab_size());
+  std::vector<uint16_t> stream{1};
+  for (const int id : tokenizer.encode(documents[0])) stream.push_back(static_cast<uint16_t>(id));
+  ASSERT_EQ(rule.count(stream), static_cast<int64_t>(documents[0].size()));
+  expect_error(ExitCode::bad_input, {"has as many, but only because errors cancel", "no piece is a lone space", "wrong by 360 "},
+               [&] { tokenize(options); });
+  options.byte_counting = ByteCounting::decoded;
+  expect_parts(errors_of([&] { tokenize(options); }), {"warning: ", "changes documents by 360 in all"});
+}
+
+TEST_F(ByteReport, UnknownCharactersDoNotHideWrongSpaces) {
+  use(train_sentencepiece(texts, {{"byte_fallback", "false"}, {"vocab_size", "100"}, {"treat_whitespace_as_suffix", "true"}}));
+  const auto report = [&](const std::vector<std::string>& documents) {
+    write(documents);
+    return expect_error(ExitCode::bad_input, {"unknown characters count 0", "end in a space"}, [&] { tokenize(options); });
+  };
+  // As many bytes of unknown characters as the spaces count too much, 2 each.
+  std::vector<std::string> documents;
+  const Tokenizer tokenizer(options.tokenizer_path);
+  const ByteCounts rule(tokenizer, tokenizer.vocab_size());
+  for (const auto& text : texts) {
+    std::vector<uint16_t> stream{static_cast<uint16_t>(tokenizer.bos_id())};
+    for (const int id : tokenizer.encode(text)) stream.push_back(static_cast<uint16_t>(id));
+    std::string longer = text;
+    for (auto error = rule.count(stream) - static_cast<int64_t>(text.size()); error >= 3; error -= 3) longer += "\u8fdc";
+    documents.push_back(longer);
+  }
+  const std::string message = report(documents);
+  const auto unknown = bytes_of(documents) - bytes_of(texts);
+  EXPECT_NE(message.find(with_commas(unknown) + " bytes of unknown characters"), std::string::npos) << message;
+  EXPECT_GT(unknown, bytes_of(texts) / 5);
+}
+
+TEST_F(ByteReport, NormalizationDoesNotCancelAcrossDocuments) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  for (int i = 0; i < 100; ++i) {
+    documents[0] += "\uff0c";  // 3 bytes become 1
+    documents[1] += "\u2474";  // and 3 become 3: "(1)"
+    documents[1] += "\u00bd";  // and 2 become 5
+    documents[2] += "\uff0c";
+  }
+  write(documents);
+  expect_parts(errors_of([&] { tokenize(options); }), {"warning: ", "changes documents by 700 in all"});
 }
 
 TEST_F(ByteReport, NormalizationIsOnlyWarnedOf) {
@@ -186,11 +243,58 @@ TEST_F(ByteReport, ShardsSayWhatTheyWereMadeWith) {
   fs::remove(manifest_path(options.out_dir));
   verify_shards({options.out_dir}, folder / "t.model");  // as upstream's shards
 
+  for (const auto& [bos, code] : {std::pair{7, ExitCode::bad_input}, {1, ExitCode::ok}}) {
+    write_manifest(options.out_dir, {Tokenizer(options.tokenizer_path).fingerprint(), bos});
+    if (code == ExitCode::ok) {
+      verify_shards({options.out_dir}, options.tokenizer_path);
+    } else {
+      expect_error(code, {"shards.json says that BOS is 7", "other.model", "is 1"},
+                   [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
+      expect_parts(errors_of([&] { verify_shards({options.out_dir}, {}); }), {"warning: ", "is 7, the BOS of ", "shards.json"});
+    }
+  }
+  fs::remove(manifest_path(options.out_dir));
+  fs::create_symlink("nowhere.json", manifest_path(options.out_dir));
+  for (const auto& tokenizer : {std::optional<fs::path>(options.tokenizer_path), std::optional<fs::path>()})
+    expect_error(ExitCode::bad_input, {tokenizer ? "shards.json" : "2 of 2 files"},
+                 [&] { verify_shards({options.out_dir}, tokenizer); });
+  fs::remove(manifest_path(options.out_dir));
+
   for (const char* damaged : {"", "{", "[]", "{\"tokenizer\":3,\"bos_id\":1}", "{\"tokenizer\":\"a\"}",
                               "{\"tokenizer\":\"a\",\"bos_id\":1e300}", "{\"tokenizer\":\"a\",\"bos_id\":65536}"}) {
     testing::write_file(manifest_path(options.out_dir), damaged);
     expect_error(ExitCode::bad_input, {"shards.json"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
   }
+}
+
+TEST_F(ByteReport, ShardsOfAnotherBosAreToldWithoutAManifest) {
+  use(train_sentencepiece(texts));
+  tokenize(options);
+  fs::remove(manifest_path(options.out_dir));
+  EXPECT_EQ(errors_of([&] { verify_shards({options.out_dir}, options.tokenizer_path); }), "");
+  testing::write_file(folder / "other.model", train_sentencepiece(texts, {{"bos_id", "2"}, {"eos_id", "1"}}));
+  expect_parts(errors_of([&] { verify_shards({options.out_dir}, folder / "other.model"); }),
+               {"warning: none of the tokens in " + options.out_dir.string() + " is 2, the BOS of ", "other.model"});
+}
+
+TEST_F(ByteReport, TotalsHaveTheFirstTokensOfShardsThatGoOn) {
+  use(train_sentencepiece(texts));
+  options.shard_tokens = 50;
+  tokenize(options);
+  expect_parts(verified(), {true_bytes()});
+  // Behind a shard that is bad, nothing is known of the token before.
+  testing::write_file(options.out_dir / "fineweb_train_000003.bin", "bad");
+  ::testing::internal::CaptureStdout();
+  expect_error(ExitCode::bad_input, {"1 of"}, [&] { verify_shards({options.out_dir}, options.tokenizer_path); });
+  EXPECT_EQ(::testing::internal::GetCapturedStdout().find(true_bytes()), std::string::npos);
+}
+
+TEST_F(ByteReport, ValidationDocumentsWithoutTextAreRefused) {
+  use(train_sentencepiece(texts));
+  auto documents = texts;
+  documents[0] = documents[1] = documents[2] = "";
+  write(documents);
+  expect_error(ExitCode::bad_input, {"3 validation documents", "no byte of text", "--val-docs"}, [&] { tokenize(options); });
 }
 
 TEST_F(ByteReport, ATokenizerWithoutBosMakesNoShards) {
@@ -298,8 +402,8 @@ TEST_F(OwnTokenizer, SaysWhatNormalizationDoesToItsText) {
   auto documents = texts;
   for (int i = 0; i < 10; ++i) documents[0] += "\uff0c";
   write(documents);
-  expect_parts(trained(Normalization::nmt_nfkc, 330),
-               {"warning: ", with_commas(bytes_of(documents)), with_commas(bytes_of(documents) - 20), "--normalization identity"});
+  expect_parts(trained(Normalization::nmt_nfkc, 330), {"warning: ", with_commas(bytes_of(documents)),
+                                                       with_commas(bytes_of(documents) - 20), "--normalization identity"});
   EXPECT_EQ(trained(Normalization::identity, 330), "");
 }
 

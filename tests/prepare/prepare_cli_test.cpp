@@ -61,6 +61,8 @@ TEST(PrepareData, UsageErrors) {
   expect_run(complete + "--val-docs -1", 2, {"VAL_DOCS='-1'", "is not an integer >= 0"});
   expect_run(complete + "--val-fraction nan", 2, {"VAL_FRACTION='nan' (flag --val-fraction) is not a number"});
   expect_run(complete + "--val-fraction 1.5", 2, {"VAL_FRACTION='1.5'", "it must be 0 <= x <= 1"});
+  for (const std::string& large : {std::string("1e30"), std::string("9223372036854775808")})
+    expect_run(complete + "--val-docs " + large, 2, {"VAL_DOCS='" + large + "'", "an integer from 0 to 9223372036854775807"});
   expect_run(complete + "--shard-tokens 0", 2, {"--shard-tokens"});
   expect_run(complete + "--shard-tokens 99999999999999999999", 2, {"--shard-tokens"});
 }

@@ -1,6 +1,7 @@
 #include "pgolf/prepare/prepare.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <map>
@@ -145,7 +146,43 @@ TEST_F(Prepare, ImpossibleSplits) {
     options.val_fraction = fraction;
     expect_error(ExitCode::bad_input, {"--val-fraction", "none of 40 documents"}, [&] { tokenize(options); });
   }
-  EXPECT_TRUE(fs::is_empty(options.out_dir)) << "nothing is left of a failure";
+  EXPECT_FALSE(fs::exists(options.out_dir)) << "nothing is left of a failure";
+  fs::create_directories(folder / "theirs");
+  for (const char* name : {"theirs", "theirs/a/b", "theirs/a/b/"}) {
+    options.out_dir = folder / name;
+    expect_error(ExitCode::bad_input, {"--val-fraction"}, [&] { tokenize(options); });
+    EXPECT_TRUE(fs::is_empty(folder / "theirs")) << "what was there before stays, what was made does not";
+  }
+}
+
+TEST_F(Prepare, VerifyNamesWhatIsNoShard) {
+  tokenize(options);
+  fs::create_directories(out("fineweb_train_000001.bin"));
+  ASSERT_EQ(::mkfifo(out("fineweb_train_000002.bin").c_str(), 0600), 0);
+  fs::create_symlink("nowhere", out("fineweb_train_000003.bin"));
+  fs::create_symlink("/dev/null", out("fineweb_train_000004.bin"));
+  ::testing::internal::CaptureStdout();
+  expect_error(ExitCode::bad_input, {"4 of 6 files are bad"}, [&] { verify_shards({options.out_dir}, {}); });
+  const std::string output = ::testing::internal::GetCapturedStdout();
+  const char* kinds[] = {"a folder", "a pipe", "a link to nothing", "a device"};
+  for (size_t i = 0; i < std::size(kinds); ++i) {
+    const std::string line = "BAD " + out(format("fineweb_train_%06zu.bin", i + 1)).string();
+    EXPECT_NE(output.find(line + " is not a regular file: it is " + kinds[i]), std::string::npos) << output;
+    // Training finds them, too.
+    expect_error(ExitCode::bad_input, {kinds[i]}, [&] {
+      for (const auto& file : find_shards(out(format("fineweb_train_%06zu.*", i + 1)).string())) Shard shard(file);
+    });
+  }
+}
+
+TEST_F(Prepare, VerifyCountsAShardOnce) {
+  tokenize(options);
+  fs::create_hard_link(out("fineweb_train_000000.bin"), out("fineweb_train_000001.bin"));
+  ::testing::internal::CaptureStdout();
+  ::testing::internal::CaptureStderr();
+  verify_shards({options.out_dir, out("fineweb_val_000000.bin")}, {});
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("total files:2 "), std::string::npos);
+  EXPECT_NE(::testing::internal::GetCapturedStderr().find("2 files are given again, and read only once: "), std::string::npos);
 }
 
 TEST_F(Prepare, ExistingShardsAreKeptUnlessForced) {

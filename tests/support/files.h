@@ -52,6 +52,22 @@ inline void damage_file(const fs::path& path) {
   write_file(path, content);
 }
 
+/// While it lives, the process has the rights of anybody: permissions hold for root, too.
+class AsNobody {
+ public:
+  AsNobody() { dropped_ = ::geteuid() == 0 && ::seteuid(65534) == 0; }
+  AsNobody(const AsNobody&) = delete;
+  AsNobody& operator=(const AsNobody&) = delete;
+  ~AsNobody() {
+    if (dropped_ && ::seteuid(0) != 0) ADD_FAILURE() << "cannot become root again";
+  }
+  /// False if the process still is root.
+  bool works() const { return ::geteuid() != 0; }
+
+ private:
+  bool dropped_ = false;
+};
+
 /// Names in a folder, sorted.
 inline std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;

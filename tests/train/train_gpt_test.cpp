@@ -1,6 +1,7 @@
 // train_gpt from the outside: arguments and environment in; exit code, messages and files out.
 #include "pgolf/artifact/codec.h"
 #include "pgolf/config/train_options.h"
+#include "pgolf/data/shard.h"
 #include "pgolf/model_io/model_file.h"
 #include "support/training.h"
 
@@ -251,10 +252,26 @@ std::ostream& operator<<(std::ostream& out, const Mistake& mistake) {
   return out << mistake.name;
 }
 
-class TrainGptRefuses : public TrainGpt, public ::testing::WithParamInterface<Mistake> {};
+class TrainGptRefuses : public TrainGpt, public ::testing::WithParamInterface<Mistake> {
+ protected:
+  void write_data(const std::string& name, const std::vector<uint16_t>& train, const std::vector<uint16_t>& val) const {
+    fs::create_directories(folder_ / name);
+    for (const auto& [file, tokens] : {std::pair{"fineweb_train_0.bin", train}, {"fineweb_val_0.bin", val}}) {
+      ShardWriter writer(folder_ / name / file);
+      writer.append(tokens);
+      writer.commit();
+    }
+  }
+};
 
 TEST_P(TrainGptRefuses, InOneLineAndLeavesNothingBehind) {
   write_file(folder_ / "garbage.model", "no tokenizer");
+  const std::vector<uint16_t> text(5000, 300), no_text(5000, 1);
+  auto with_foreign_id = text;
+  with_foreign_id[4990] = 320;
+  write_data("no_text", text, no_text);
+  write_data("foreign_id", with_foreign_id, text);
+  write_data("run1", text, text);
   Variables changes = GetParam().variables;
   for (auto& [name, value] : changes) {
     if (value.rfind("@/", 0) == 0) value = (folder_ / value.substr(2)).string();
@@ -280,6 +297,10 @@ INSTANTIATE_TEST_SUITE_P(
         Mistake{"batch_of_broken_sequences", {}, {{"TRAIN_BATCH_TOKENS", "100"}}, 2, {"TRAIN_BATCH_TOKENS=100", "128"}},
         Mistake{"run_id_with_slash", {"--run-id", "../elsewhere"}, {}, 2, {"RUN_ID"}},
         Mistake{"no_shards", {}, {{"DATA_PATH", "@/nowhere"}}, 3, {"nowhere/fineweb_val_*.bin", "prepare_data"}},
+        Mistake{
+            "no_shards_in_a_folder_like_another", {}, {{"DATA_PATH", "@/run[1]"}}, 3, {"run[1]/fineweb_val_*.bin", "no folder"}},
+        Mistake{"validation_without_text", {}, {{"DATA_PATH", "@/no_text"}}, 3, {"no byte of text"}},
+        Mistake{"an_id_far_in_the_first_shard", {}, {{"DATA_PATH", "@/foreign_id"}}, 3, {"train_0.bin: token 4990 has id 320"}},
         Mistake{"no_tokenizer", {}, {{"TOKENIZER_PATH", "@/missing.model"}}, 3, {"missing.model"}},
         Mistake{"bad_tokenizer", {}, {{"TOKENIZER_PATH", "@/garbage.model"}}, 3, {"garbage.model"}},
         Mistake{"tokenizer_of_other_kind", {}, {{"TOKENIZER_PATH", "@/tokenizer.json"}}, 2, {"tokenizer.json", ".model"}},

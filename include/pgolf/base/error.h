@@ -12,10 +12,10 @@ enum class ExitCode : int {
   ok = 0,
   internal = 1,       ///< a bug (an uncaught exception)
   usage = 2,          ///< bad flag, environment variable, config file or combination of values
-  bad_input = 3,      ///< a file is missing, damaged or of the wrong kind
+  bad_input = 3,      ///< an input is missing, damaged or of the wrong kind, or cannot be opened or listed
   over_budget = 4,    ///< the artifact was written but exceeds BUDGET_BYTES
   non_finite = 5,     ///< loss or gradient became NaN or infinite; weights of the step before are kept. Or weights for GPTQ
-  io = 6,             ///< reading or writing failed (disk full, no permission)
+  io = 6,             ///< writing failed (disk full, no permission), or reading what was open already
   unavailable = 7,    ///< this machine or build lacks something (a GPU, enough memory)
   peer_lost = 8,      ///< another process of the job ended or no longer answers
   interrupted = 130,  ///< SIGINT or SIGTERM; state was saved

@@ -32,7 +32,7 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Throws Error(bad_input) if missing or unreadable, or larger than max_bytes (0 = no limit).
+/// Throws Error(bad_input) if it cannot be opened or is no regular file, or larger than max_bytes (0 = no limit).
 Bytes read_bytes(const std::filesystem::path& path, size_t max_bytes = 0);
 std::string read_text(const std::filesystem::path& path, size_t max_bytes = 0);
 
@@ -66,9 +66,14 @@ void write_atomic(const std::filesystem::path& path, std::string_view text);
 /// Adds text at a file's end: all of it, or with Error(io) nothing.
 void append_whole(const std::filesystem::path& path, std::string_view text);
 
-/// Paths that match a shell pattern (*, ?, [...]), in byte-wise lexical order as Python's
-/// sorted(glob.glob(...)) gives them.
+/// The paths in a folder whose names match a shell pattern (*, ?, [...]), in byte-wise lexical order as Python's
+/// sorted(glob.glob(...)) gives them. Only the name, all after the last slash, is a pattern: a folder may be called "run[1]". So
+/// may a file: a name that does not match itself stands for the file called so, if there is one. Empty if the folder does not
+/// exist; Error(bad_input) if it cannot be listed.
 std::vector<std::filesystem::path> glob_sorted(const std::string& pattern);
+
+/// "a folder", "a pipe", "a device", "a link to nothing", ...; empty for a regular file and for what does not exist.
+std::string irregular_kind(const std::filesystem::path& path);
 
 /// The folder of the running executable.
 std::filesystem::path program_folder();

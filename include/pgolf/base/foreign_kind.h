@@ -10,6 +10,10 @@ namespace pgolf {
 /// By the first bytes: "xz-compressed", "a Git LFS pointer to a file that was not downloaded", "UTF-16 text", ...; empty if
 /// unknown (Brotli, for example, has no magic number).
 std::string describe_foreign(BytesView file);
+inline constexpr const char* kSentencePieceKind = "a SentencePiece model";
+
+/// The command that unpacks a kind: "gunzip"; empty if it is not compressed.
+std::string unpacking_command(const std::string& kind);
 
 /// What a ZIP archive is, by the names of its records, if it cannot be a file of torch.save: "a NumPy .npz archive", ...
 std::string foreign_zip(BytesView archive);

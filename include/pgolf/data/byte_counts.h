@@ -42,8 +42,19 @@ class ByteCounts {
   int64_t count(std::span<const uint16_t> stream, int64_t first, int64_t targets) const;
   /// Of all targets of a stream that is not empty: all tokens but the first.
   int64_t count(std::span<const uint16_t> stream) const { return count(stream, 0, static_cast<int64_t>(stream.size()) - 1); }
+  /// Of the target at a place of the stream, which is not its first. Ids must be in the tables.
+  int target_bytes(std::span<const uint16_t> stream, size_t at) const {
+    return counting_ == ByteCounting::rule ? rule_bytes(stream, at) : decoded_bytes(stream, at);
+  }
+  /// Error(bad_input) if no target of the stream counts a byte, so that bits per byte would be infinite.
+  void require_text(std::span<const uint16_t> stream) const;
 
  private:
+  void require_ids(std::span<const uint16_t> stream) const;
+  int rule_bytes(std::span<const uint16_t> stream, size_t at) const {
+    const size_t target = stream[at];
+    return base_bytes_[target] + (has_leading_space_[target] & (is_boundary_[stream[at - 1]] ^ 1));
+  }
   int decoded_bytes(std::span<const uint16_t> stream, size_t at) const;
 
   ByteCounting counting_;

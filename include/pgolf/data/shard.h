@@ -66,7 +66,8 @@ void require_finished(const std::vector<std::filesystem::path>& shards);
 
 std::set<std::filesystem::path> folders_of(const std::vector<std::filesystem::path>& shards);
 
-/// The files that match a shell pattern, in lexical order; Error(bad_input) with a hint if there are none, or as above.
+/// The files whose names match a shell pattern (glob_sorted), in lexical order; Error(bad_input) with a hint if there are none,
+/// or as above.
 std::vector<std::filesystem::path> find_shards(const std::string& pattern);
 
 }  // namespace pgolf

@@ -59,7 +59,8 @@ class WindowOrder {
 /// them, another WORLD_SIZE does.
 class ShuffledLoader : public BatchLoader {
  public:
-  /// Needs 0 <= rank < world_size. Error(bad_input) if this rank has no shard, or none of more than seq_len tokens.
+  /// Needs 0 <= rank < world_size. Error(bad_input) if this rank has no shard, or none of more than seq_len tokens. Ids >=
+  /// vocab_size as in TokenStream.
   ShuffledLoader(const std::string& pattern, int seq_len, int rank, int world_size, int vocab_size = kMaxVocabSize);
 
   /// A span is a window of seq_len + 1 tokens.

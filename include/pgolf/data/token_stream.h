@@ -25,7 +25,8 @@ struct TokenCursor {
 /// as upstream's TokenStream. One shard is mapped at a time.
 class TokenStream {
  public:
-  /// Checks every shard's header and size. Ids >= vocab_size are an Error(bad_input) when read.
+  /// Checks every shard's header and size. Ids >= vocab_size are an Error(bad_input): of the first shard here, since shards of
+  /// another tokenizer have some in the first, of the others when read.
   explicit TokenStream(const std::string& pattern, int vocab_size = kMaxVocabSize);
 
   /// Fills out with the next out.size() tokens. After an Error the cursor has not moved.

@@ -20,6 +20,8 @@ struct DocumentBytes {
   TargetBytes tokens;
   int64_t text = 0;     ///< bytes of the documents
   int64_t unknown = 0;  ///< bytes of what became unknown pieces, after normalization
+  /// By how many bytes normalization changed the length, document by document.
+  int64_t normalized = 0;
 
   DocumentBytes& operator+=(const DocumentBytes& other);
 };
@@ -28,8 +30,9 @@ struct DocumentBytes {
 DocumentBytes compare_bytes(const Tokenizer& tokenizer, const ByteCheck& check, std::string_view text,
                             std::span<const uint16_t> stream);
 
-/// Logs both numbers; if they differ, the reasons, as a warning or, beyond kToleratedByteError, Error(bad_input). Normalization
-/// that changes little is logged only.
+/// Logs both numbers; if they differ, or are equal only because errors cancel each other, each error with its number, as a
+/// warning or, if spaces and unknown characters together are beyond kToleratedByteError, Error(bad_input). Normalization that
+/// changes little is logged only.
 void report_bytes(const Tokenizer& tokenizer, const ByteCheck& check, const DocumentBytes& bytes, ByteCounting counting);
 
 }  // namespace pgolf

@@ -61,15 +61,17 @@ struct TokenizeOptions {
 /// Writes fineweb_train_%06d.bin and fineweb_val_%06d.bin: BOS before each document, no EOS; documents continue
 /// across shards; every shard is full but the last of its split. The result does not depend on threads. Shards are
 /// written into out_dir/.prepare_data.partial and moved into place when all are complete: after an Error out_dir still
-/// has its previous shards. A requested split that stays empty is an Error(bad_input), and so are tokens that plainly count other
-/// bytes than the documents have (byte_report.h). shards.json next to the shards says what they were made with
-/// (data/shard_manifest.h).
+/// has its previous shards. A folder that it made does not stay if there are none. A requested split that stays empty is
+/// an Error(bad_input), and so are validation documents without text, and tokens that plainly count other bytes than the
+/// documents have (byte_report.h). shards.json next to the shards says what they were made with (data/shard_manifest.h).
 void tokenize(const TokenizeOptions& options);
 
 /// Checks shards (files, or all .bin files below folders) and prints for each its tokens, documents, the sha256 of its
-/// tokens and, with a tokenizer, the bytes of text of its targets (all tokens but the first); then totals. All files are
-/// checked before Error(bad_input) reports that some are bad. Without a tokenizer, BOS is what the manifest next to a shard says,
-/// else upstream's 1. Error(usage) if a manifest contradicts the tokenizer.
+/// tokens and, with a tokenizer, the bytes of text of its targets (all tokens but the first); then totals, whose targets are all
+/// tokens but the first of each split: a shard's first token follows the last one of the shard before. All files are checked
+/// before Error(bad_input) reports that some are bad; what is called .bin but is no regular file is bad. Without a tokenizer, BOS
+/// is what the manifest next to a shard says, else upstream's 1; warns if a folder has none. Error(usage) if a manifest
+/// contradicts the tokenizer.
 void verify_shards(const std::vector<std::filesystem::path>& paths, const std::optional<std::filesystem::path>& tokenizer_path,
                    ByteCounting byte_counting = ByteCounting::rule);
 

@@ -129,7 +129,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
                     "continuation, gold} or {context, continuation}. Details: docs/generation.md.");
   add_common(table, common);
   table.group("Choices");
-  table.add_required("TASKS", bind::list(&patterns), "", "Task files, as quoted shell patterns.");
+  table.add_required("TASKS", bind::list(&patterns), "", "Task files: paths whose file names may be quoted shell patterns.");
   table.add("LIMIT", bind::integer(&limit, 0), "items", "Use only the first LIMIT items of each file; 0 = all.");
   table.add(
       "DELIMITER",

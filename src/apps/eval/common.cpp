@@ -124,7 +124,8 @@ void add_validation_files(OptionTable& table, ValidationFiles& files) {
   data_path.default_text = "from the environment";
   val_files.default_text = "none";
   table.add("DATA_PATH", data_path, "", "Folder with the validation shards, fineweb_val_*.bin.");
-  table.add("VAL_FILES", val_files, "", "Validation shards as a quoted shell pattern, instead of DATA_PATH.");
+  table.add("VAL_FILES", val_files, "",
+            "Validation shards, instead of DATA_PATH: a path whose file name may be a quoted shell pattern.");
   table.add("BYTE_COUNT", bind::choice(&files.byte_counting), "", kByteCountHelp);
 }
 

@@ -205,6 +205,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
                                    list_contents(open_model_container(b.path), report.path_b), &report.no_tensors);
   const ValidationSet validation(val_files, report.seq_len, eval_tokens, vocab_size);
   const ByteCounts byte_counts(tokenizer, vocab_size, files.byte_counting);
+  byte_counts.require_text(validation.tokens());
   warn_of_byte_counts(tokenizer, files.byte_counting, validation.tokens());
   Gpt model_a = build_model(a, runtime.dtype, common.runtime.ops, runtime.device);
   Gpt model_b = build_model(b, runtime.dtype, common.runtime.ops, runtime.device);

@@ -126,6 +126,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
   require_tokenizer(tokenizer, file);
   require_tokenizer_of_shards(find_shards(options.val_files), tokenizer);
   const auto validation = ValidationSet::whole(options.val_files, 0, file.stored.model.vocab_size);
+  ByteCounts(tokenizer, file.stored.model.vocab_size, files.byte_counting).require_text(validation.tokens());
   warn_of_byte_counts(tokenizer, files.byte_counting, validation.tokens());
   options.seq_lens = evaluation_lengths(seq_lens, file.stored.train_seq_len);
   options.device = runtime.device;

@@ -238,6 +238,7 @@ class Scorer {
     const ModelConfig& config = file.stored.model;
     const ValidationSet validation = stream_of(command_, seq_len, config.vocab_size);
     const ByteCounts byte_counts(tokenizer_, config.vocab_size, command_.byte_counting);
+    byte_counts.require_text(validation.tokens());
     if (rows_.empty()) warn_of_byte_counts(tokenizer_, command_.byte_counting, validation.tokens());
     ScoreOptions options;
     options.seq_len = seq_len;
