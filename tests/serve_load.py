@@ -90,6 +90,28 @@ class Clients:
         writer.write(post(b" " * (4 * MAX_BODY)))
         await self.expect(reader, "too large a body", (413,))
 
+    async def unsent_body(self, reader, writer):
+        writer.write(post(b"", length=4 * MAX_BODY))
+        await self.expect(reader, "a body that is too large and not sent", (413,))
+
+    async def unclear_length(self, reader, writer):
+        writer.write(post(b"{}", length=self.random.choice(("abc", "-5", "0x2", "2,2", "2\r\nContent-Length: 3"))))
+        await self.expect(reader, "a length that is no number", (400,))
+
+    async def ends_own_side(self, reader, writer):
+        writer.write(post({"prompt": "the", "max_tokens": 20}))
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), 60)
+        if b"HTTP/1.1 200" not in answer and b"HTTP/1.1 503" not in answer:
+            self.problems.append(f"to a request and the end of what is sent: {answer[:200]!r}")
+
+    async def pipelines(self, reader, writer):
+        writer.write(3 * post({"prompt": "the", "max_tokens": 2}, headers="Connection: keep-alive\r\n"))
+        for _ in range(3):
+            await self.expect(reader, "one of three requests sent at once", (200, 503))
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+            await asyncio.wait_for(reader.readexactly(int(re.search(rb"Content-Length: (\d+)", head).group(1))), 60)
+
     async def long_headers(self, reader, writer):
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\n")
         await self.expect(reader, "a header of 100 kB", (400, 414, 431, None))

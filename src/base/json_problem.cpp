@@ -45,8 +45,12 @@ std::string json_problem(std::string_view text) {
     if (reason.find("surrogate") != reason.npos) return format("byte %zu: half of a surrogate pair (\\ud800 to \\udfff)", at);
     if (reason.find("unexpected end of input") != reason.npos) return format("it ends too early, after %zu bytes", text.size());
     return format("byte %zu: %s", at, printable(reason).c_str());
-  } catch (const json::exception& error) {
-    return printable(error.what());  // a number that is too large
+  } catch (const json::out_of_range& error) {  // "[id] number overflow parsing 'NUMBER'"
+    const std::string_view what = error.what();
+    const size_t quote = what.find('\'');
+    const std::string number =
+        quote == what.npos ? "" : printable(what.substr(quote + 1, what.rfind('\'') - quote - 1), 40) + " ";
+    return format("the number %sis too large: beyond 1.8e308", number.c_str());
   }
 }
 

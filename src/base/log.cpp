@@ -1,15 +1,20 @@
 #include "pgolf/base/log.h"
 
+#include <poll.h>
 #include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
+#include <climits>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/base/text.h"
 
 namespace pgolf::log {
 namespace {
@@ -80,6 +85,22 @@ void warn(std::string_view line) {
   Progress::clear_line();
   err().info("{}warning: {}", rank_prefix(), line);
   if (file()) file()->info("warning: {}", line);
+}
+
+void err_or_drop(std::string_view line) {
+  static std::mutex mutex;
+  static int64_t dropped = 0;
+  const std::lock_guard lock(mutex);
+  pollfd stream{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&stream, 1, 0) <= 0 || (stream.revents & POLLOUT) == 0) {
+    ++dropped;
+    return;
+  }
+  std::string text;
+  if (dropped > 0)
+    text = format("%lld lines are missing here: nobody read them; ", static_cast<long long>(std::exchange(dropped, 0)));
+  // A pipe that has room at all takes this much without waiting.
+  err().info(printable(text.append(line), PIPE_BUF - 8));
 }
 
 }  // namespace pgolf::log

@@ -27,7 +27,8 @@ at::Tensor keep_top_p(const at::Tensor& probabilities, double p) {
   if (p >= 1) return probabilities;
   const auto [sorted, order] = probabilities.sort(/*stable=*/true, /*dim=*/-1, /*descending=*/true);
   const auto before = sorted.cumsum(-1) - sorted;
-  return at::zeros_like(probabilities).scatter(0, order, sorted.masked_fill(before >= p, 0));
+  const double reached = std::max<double>(p, std::numeric_limits<float>::min());  // compared in float32, where p may be 0
+  return at::zeros_like(probabilities).scatter(0, order, sorted.masked_fill(before >= reached, 0));
 }
 
 }  // namespace

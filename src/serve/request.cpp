@@ -163,7 +163,7 @@ CompletionRequest parse_completion_request(std::string_view body, const std::str
   request.n = static_cast<int>(fields.integer("n", 1, 1, limits.max_choices));
   refuse_unsupported(fields, request.n);
   SamplingOptions& sampling = request.sampling;
-  sampling.temperature = fields.number("temperature", sampling.temperature, 0, 100);
+  sampling.temperature = fields.number("temperature", sampling.temperature, 0, kMaxTemperature);
   sampling.top_p = fields.number("top_p", sampling.top_p, 0, 1);
   if (sampling.top_p == 0) {  // greedy
     sampling.temperature = 0;

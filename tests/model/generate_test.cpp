@@ -139,6 +139,7 @@ TEST(Sampler, TopPKeepsTheMostLikelyThatReachIt) {
   EXPECT_EQ(drawn(0.65, 0), (std::set<int>{1, 3}));
   EXPECT_EQ(drawn(0.01, 0), (std::set<int>{1}));
   EXPECT_EQ(drawn(0.5, 2), (std::set<int>{1})) << "within the top 2 it has 4/7";
+  EXPECT_EQ(drawn(1e-46, 0), (std::set<int>{1})) << "0 in float32";
 }
 
 // Logits of a product in bfloat16 are often equal.
@@ -160,6 +161,20 @@ TEST(Sampler, LogitsThatAreNotFiniteAreAnError) {
       EXPECT_THROW(sampler.next(at::tensor({0.0f, wrong, 1.0f})), Error);
     }
   }
+}
+
+TEST(Sampler, ExtremeTemperaturesMeanWhatTheySay) {
+  for (const float scale : {1.0f, 1e30f}) {
+    const auto logits = at::tensor({0.0f, -scale, scale, 2 * scale});
+    for (const double temperature : {1e-300, 1e-40, 1.01 * kGreedyBelow}) {
+      Sampler sampler({.temperature = temperature, .top_k = 0, .top_p = 1, .seed = 3});
+      for (int i = 0; i < 20; ++i) EXPECT_EQ(sampler.next(logits), 3) << temperature;
+    }
+  }
+  std::set<int> ids;
+  Sampler sampler({.temperature = kMaxTemperature, .top_k = 3, .top_p = 1, .seed = 3});
+  for (int i = 0; i < 100; ++i) ids.insert(sampler.next(at::tensor({0.0f, -1.0f, 1.0f, 2.0f})));
+  EXPECT_EQ(ids, (std::set<int>{0, 2, 3}));
 }
 
 TEST(Sampler, TopPOfOneChangesNothing) {

@@ -1,102 +1,7 @@
-#include "pgolf/serve/server.h"
-
-#include <httplib.h>
-
-#include <atomic>
-#include <future>
-#include <optional>
-#include <thread>
-
-#include "support.h"
+#include "server_fixture.h"
 
 namespace pgolf::testing {
 namespace {
-
-class ServerTest : public ::testing::Test {
- protected:
-  void start() {
-    server_.emplace(model_, tokenizer_, options_);
-    std::promise<void> ready;
-    thread_ = std::thread([this, &ready] { server_->run([&] { ready.set_value(); }, [] { return false; }); });
-    ready.get_future().wait();
-  }
-  void finish() {
-    if (!thread_.joinable()) return;  // never begun, or ended
-    server_->stop();
-    thread_.join();
-  }
-  void TearDown() override { finish(); }
-
-  httplib::Client client() const {
-    httplib::Client client("127.0.0.1", server_->port());
-    client.set_read_timeout(60);
-    return client;
-  }
-  struct Reply {
-    int status = 0;
-    json body;
-    std::string text;
-  };
-  static Reply reply_of(const httplib::Result& result) {
-    if (!result) return {.status = -1, .body = {}, .text = httplib::to_string(result.error())};
-    return {.status = result->status, .body = json::parse(result->body, nullptr, false), .text = result->body};
-  }
-  Reply get(const std::string& path) const { return reply_of(client().Get(path)); }
-  Reply post(const std::string& path, const std::string& body) const {
-    return reply_of(client().Post(path, body, "application/json"));
-  }
-  Reply complete(const json& body) const { return post("/v1/completions", body.dump()); }
-  /// The objects of a stream's events; the last one has to be [DONE].
-  std::vector<json> stream(json body) const {
-    body["stream"] = true;
-    const auto result = client().Post("/v1/completions", body.dump(), "application/json");
-    EXPECT_TRUE(result);
-    EXPECT_EQ(result->get_header_value("Content-Type"), "text/event-stream");
-    std::vector<std::string> events;
-    for (size_t at = 0; at < result->body.size();) {
-      const size_t end = result->body.find("\n\n", at);
-      EXPECT_EQ(result->body.substr(at, 6), "data: ");
-      events.push_back(result->body.substr(at + 6, end - at - 6));
-      at = end + 2;
-    }
-    EXPECT_EQ(events.back(), "[DONE]");
-    events.pop_back();
-    std::vector<json> objects;
-    for (const auto& event : events) objects.push_back(json::parse(event));
-    return objects;
-  }
-
-  /// One slot, and a text of 4000 tokens at a millisecond each.
-  void start_slowly() {
-    model_.script.assign(4000, 9);
-    model_.before_token = [this] {
-      ++drawn_;
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    };
-    options_.max_requests = 1;
-    start();
-  }
-  /// The slot becomes free long before 4000 tokens are drawn.
-  void expect_free_slot() const {
-    while (complete({{"prompt", "a"}, {"max_tokens", 1}}).status == 503)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    EXPECT_LT(drawn_, 4000);
-  }
-
-  /// What follows "the".
-  std::vector<int> script() const {
-    auto ids = tokenizer_.encode("the river walks under the bridge");
-    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(tokenizer_.encode("the").size()));
-    return ids;
-  }
-
-  Tokenizer tokenizer_{Dataset::get().tokenizer_path()};
-  ScriptedModel model_{script()};
-  ServerOptions options_{.port = 0, .model_name = "tiny"};
-  std::atomic<int> drawn_ = 0;
-  std::optional<Server> server_;
-  std::thread thread_;
-};
 
 TEST_F(ServerTest, DescribesItself) {
   start();
@@ -207,7 +112,7 @@ TEST_F(ServerTest, ErrorsHaveBodies) {
     EXPECT_TRUE(reply.body["error"].contains("code"));
   };
   expect_error(get("/v1/nothing"), 404);
-  expect_error(get("/v1/completions"), 404);
+  expect_error(get("/v1/completions"), 405);
   expect_error(post("/v1/completions", "{"), 400);
   expect_error(complete({{"prompt", "a"}, {"model", "other"}}), 404);
   expect_error(complete({{"prompt", std::vector<int>(64, 9)}}), 400);
@@ -215,97 +120,6 @@ TEST_F(ServerTest, ErrorsHaveBodies) {
   expect_error(complete({{"prompt", std::string(3000, 'a')}}), 413);
   expect_error(post("/tokenize", "{}"), 400);
   EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
-}
-
-TEST_F(ServerTest, WhatItDoesNotServeIsTheClientsError) {
-  start();
-  const auto expect_refused = [&](const std::string& method, const std::string& path, const httplib::Headers& headers,
-                                  const std::string& body, int status) {
-    httplib::Request request;
-    request.method = method;
-    request.path = path;
-    request.headers = headers;
-    request.body = body;
-    ::testing::internal::CaptureStderr();
-    const Reply reply = reply_of(client().send(request));
-    const std::string logged = ::testing::internal::GetCapturedStderr();
-    EXPECT_EQ(reply.status, status) << method << " " << path << ": " << reply.text;
-    if (method != "HEAD") {
-      EXPECT_TRUE(reply.body.is_object() && reply.body.contains("error")) << reply.text;
-    }
-    EXPECT_TRUE(logged.starts_with(method + " ") && logged.find(": " + std::to_string(status)) != std::string::npos) << logged;
-  };
-  const std::string form = "--x\r\nContent-Disposition: form-data; name=\"prompt\"\r\n\r\na\r\n--x--\r\n";
-  const auto type = [](const std::string& value) { return httplib::Headers{{"Content-Type", value}}; };
-  for (const char* path : {"/v1/completions", "/tokenize", "/detokenize"}) {
-    expect_refused("POST", path, type("multipart/form-data; boundary=x"), form, 415);
-    expect_refused("POST", path, type("application/octet-stream"), std::string("\0\xff", 2), 400);
-    expect_refused("POST", path, type("application/json"), "", 400);
-  }
-  expect_refused("POST", "/v1/completions", type("multipart/form-data; boundary=x"), "no form", 400);
-  expect_refused("POST", "/v1/completions", {{"Content-Encoding", "unknown"}}, "{}", 400);
-  expect_refused("POST", "/v1/chat/completions", type("multipart/form-data; boundary=x"), form, 404);
-  expect_refused("POST", "/v1/chat/completions", type("application/json"), "{}", 404);
-  for (const char* method : {"PUT", "PATCH", "DELETE", "OPTIONS"}) expect_refused(method, "/v1/completions", {}, "", 404);
-  expect_refused("HEAD", "/v1/nothing", {}, "", 404);
-  expect_refused("BREW", "/v1/completions", {}, "", 400);
-  EXPECT_EQ(complete({{"prompt", "a"}, {"max_tokens", 1}}).status, 200);  // and goes on
-}
-
-TEST_F(ServerTest, CrossSiteRequestsAreRefused) {
-  start();
-  const std::string here = "127.0.0.1:" + std::to_string(server_->port());
-  const auto status = [&](const httplib::Headers& headers) {
-    return client().Post("/v1/completions", headers, R"({"prompt":"a"})", "text/plain")->status;
-  };
-  EXPECT_EQ(status({{"Host", here}, {"Origin", "http://" + here}}), 200);
-  EXPECT_EQ(status({{"Host", "localhost:8000"}}), 200);
-  EXPECT_EQ(status({{"Host", "[::1]:8000"}}), 200);
-  EXPECT_EQ(status({{"Host", here}, {"Origin", "https://example.org"}}), 403);
-  EXPECT_EQ(status({{"Host", here}, {"Origin", "null"}}), 403);
-  EXPECT_EQ(status({{"Host", "example.org:8000"}, {"Origin", "http://example.org:8000"}}), 403);
-}
-
-// An unread body would be parsed as the next request of the connection, one without an Origin.
-TEST_F(ServerTest, ARefusedBodyIsNotParsedAsARequest) {
-  bool drawn = false;
-  model_.before_token = [&] { drawn = true; };
-  start();
-  const std::string inner = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 14\r\n\r\n{\"prompt\":\"a\"}";
-  auto one_connection = client();
-  one_connection.set_keep_alive(true);
-  const auto refused = one_connection.Post("/v1/completions", {{"Origin", "https://example.org"}}, inner, "text/plain");
-  ASSERT_TRUE(refused);
-  EXPECT_EQ(refused->status, 403);
-  const auto next = one_connection.Get("/health");
-  ASSERT_TRUE(next);
-  EXPECT_EQ(next->body, R"({"status":"ok"})");
-  EXPECT_FALSE(drawn);
-}
-
-TEST_F(ServerTest, BodiesOfUnknownLengthHaveTheSameLimit) {
-  options_.max_body_bytes = 2000;
-  start();
-  for (const size_t length : {size_t{1000}, size_t{100'000}}) {
-    const std::string body = json{{"prompt", "a"}, {"max_tokens", 1}, {"user", std::string(length, 'x')}}.dump();
-    const auto chunks = [&](size_t offset, httplib::DataSink& sink) {
-      const size_t size = std::min<size_t>(body.size() - offset, 700);
-      if (size == 0) {
-        sink.done();
-        return true;
-      }
-      return sink.write(body.data() + offset, size);
-    };
-    const auto result = client().Post("/v1/completions", httplib::Headers(), chunks, "application/json");
-    ASSERT_TRUE(result);
-    EXPECT_EQ(result->status, length < 2000 ? 200 : 413) << result->body;
-  }
-  // curl's own content type, beyond the library's limit for forms.
-  options_.max_body_bytes = 4 << 20;
-  finish();
-  start();
-  const std::string body = json{{"prompt", "a"}, {"max_tokens", 1}, {"user", std::string(20'000, 'x')}}.dump();
-  EXPECT_EQ(client().Post("/v1/completions", body, "application/x-www-form-urlencoded")->status, 200);
 }
 
 TEST(Loopback, IsAnAddressOrLocalhost) {
@@ -462,7 +276,15 @@ TEST_F(ServerTest, APortThatIsTakenIsAnError) {
   start();
   ServerOptions same = options_;
   same.port = server_->port();
-  expect_error(ExitCode::unavailable, {"cannot listen on 127.0.0.1", "--port 0"}, [&] { Server(model_, tokenizer_, same); });
+  expect_error(ExitCode::unavailable, {"cannot listen on 127.0.0.1", "in use", "--port 0"},
+               [&] { Server(model_, tokenizer_, same); });
+}
+
+TEST_F(ServerTest, AnAddressOfAnotherMachineIsAnError) {
+  options_.host = "192.0.2.1";
+  expect_error(ExitCode::unavailable, {"192.0.2.1", "Cannot assign", "--host"}, [&] { Server(model_, tokenizer_, options_); });
+  options_.host = "no.such.host.invalid";
+  expect_error(ExitCode::unavailable, {"no.such.host", "no address", "--host"}, [&] { Server(model_, tokenizer_, options_); });
 }
 
 }  // namespace

@@ -92,6 +92,28 @@ TEST_F(EvalText, GreedyTextDoesNotDependOnTheSeed) {
   EXPECT_EQ(text("1"), text("2"));
 }
 
+TEST_F(EvalText, OptionsOutOfRangeAreUsageErrors) {
+  const std::pair<const char*, const char*> mistakes[] = {
+      {"--temperature", "1e39"}, {"--temperature", "nan"},          {"--temperature", "-1e-46"}, {"--top-p", "0"},
+      {"--top-p", "1.0000001"},  {"--seed", "9223372036854775808"}, {"--seed", "4294967296"},    {"--seed", "-1"},
+  };
+  for (const auto& [option, value] : mistakes) expect_mistake(generate_text({"--prompt", "the", option, value}), 2, option);
+  expect_mistake(generate_text({"--prompt", "the", "--seed", "4294967295", "--num-samples", "2"}), 2, "--seed");
+  expect_mistake(run({"serve", model_.string(), "--model-name", "a\nb"}), 2, "--model-name");
+  expect_mistake(run({"serve", model_.string(), "--model-name", "caf\xe9"}), 2, "");
+}
+
+TEST_F(EvalText, ExtremeOptionsMeanWhatTheySay) {
+  const auto sample = [&](const char* option, const char* value) {
+    return generate_text({"--prompt", "the", "--max-new-tokens", "8", "--seed", "4294967295", option, value});
+  };
+  const auto greedy = sample("--temperature", "0");
+  EXPECT_EQ(greedy.code, 0) << greedy.err;
+  EXPECT_TRUE(greedy.out.starts_with("[4294967295] the")) << greedy.out;
+  EXPECT_EQ(sample("--top-p", "1e-46").out, greedy.out);
+  EXPECT_EQ(sample("--temperature", "1e-40").out, greedy.out);
+}
+
 TEST_F(EvalText, ThePromptMayBeAFileOrStandardInput) {
   write_file(folder_ / "prompt.txt", "the river\n");
   write_file(folder_ / "empty.txt", "");

@@ -20,5 +20,8 @@ std::string rank_prefix();  ///< "[rank N] ", or "" before set_rank() and of ran
 void info(std::string_view line);       ///< terminal and file
 void file_only(std::string_view line);  ///< file
 void warn(std::string_view line);       ///< "warning: line" on standard error and in the file
+/// On standard error, at once or not at all: a line that would have to wait for a reader is dropped, and the next line that is
+/// written says how many were. Of a line of 4 KiB or more only the beginning is written. For servers, from any thread.
+void err_or_drop(std::string_view line);
 
 }  // namespace pgolf::log

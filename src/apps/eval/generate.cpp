@@ -16,6 +16,7 @@ namespace pgolf {
 namespace {
 
 constexpr size_t kMaxPromptBytes = size_t{64} << 20;  // bytes
+constexpr int64_t kMaxSeed = 4'294'967'295;           // what LibTorch's generator takes
 
 /// path: "-" is standard input.
 std::string read_prompt(const std::string& path) {
@@ -85,11 +86,12 @@ ExitCode run_generate(int argc, const char* const* argv) {
   table.add("PROMPT_FILE", bind::text(&prompt_file), "",
             "File with the text to continue, - for standard input; an empty file starts a new document.");
   table.add("MAX_NEW_TOKENS", bind::integer(&options.max_new_tokens, 1, 1 << 20), "tokens", "Maximum length of a continuation.");
-  table.add("TEMPERATURE", bind::number(&options.temperature, {.low = 0}), "", "Sampling temperature; 0 = greedy.");
+  table.add("TEMPERATURE", bind::number(&options.temperature, {.low = 0, .high = kMaxTemperature}), "",
+            "Sampling temperature; 0 = greedy.");
   table.add("TOP_K", bind::integer(&options.top_k, 0), "tokens", "Sample from the TOP_K most likely tokens; 0 = all.");
   table.add("TOP_P", bind::number(&options.top_p, {.low = 0, .high = 1, .low_open = true}), "",
             "Of these, sample from the smallest set of most likely tokens whose total probability reaches TOP_P.");
-  table.add("SEED", bind::integer(&options.seed, 0), "", "Seed of the first sample; each further sample adds 1.");
+  table.add("SEED", bind::integer(&options.seed, 0, kMaxSeed), "", "Seed of the first sample; each further sample adds 1.");
   table.add("NUM_SAMPLES", bind::integer(&num_samples, 1, 1 << 20), "", "Number of continuations.");
   table.add("KV_CACHE", bind::boolean(&options.kv_cache), "",
             "Cache the keys and values of earlier tokens; 0 recomputes them for every token, to check or time the cache.");
@@ -103,6 +105,10 @@ ExitCode run_generate(int argc, const char* const* argv) {
   if (prompt.empty() == prompt_file.empty())
     throw Error(ExitCode::usage, "generate takes either a prompt or a prompt file",
                 "--prompt TEXT, --prompt-file FILE, or --prompt-file - for standard input");
+  if (options.seed + num_samples - 1 > kMaxSeed)
+    throw Error(ExitCode::usage,
+                format("the seed of the last of %d samples is above %lld", num_samples, static_cast<long long>(kMaxSeed)),
+                "choose a smaller --seed");
   if (!prompt_file.empty()) prompt = read_prompt(prompt_file);
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);

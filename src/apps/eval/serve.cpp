@@ -14,6 +14,11 @@
 namespace pgolf {
 namespace {
 
+/// Whether JSON and a log line can hold it unchanged.
+bool is_clean(const std::string& name) {
+  return !name.empty() && valid_utf8_bytes(name) == name.size() && printable(name, name.size()) == name;
+}
+
 /// Name of the run folder, or of the file without its suffixes.
 std::string name_of(const std::string& checkpoint) {
   std::filesystem::path path = std::filesystem::path(checkpoint).lexically_normal();
@@ -22,7 +27,7 @@ std::string name_of(const std::string& checkpoint) {
   for (const char* suffix : {".ptz", ".int8", ".pt", ".safetensors"}) {
     if (name.ends_with(suffix)) name.resize(name.size() - std::string_view(suffix).size());
   }
-  return name.empty() ? "model" : printable(name);
+  return is_clean(name) ? name : "model";
 }
 
 }  // namespace
@@ -54,6 +59,8 @@ ExitCode run_serve(int argc, const char* const* argv) {
   if (common.positional.size() != 1)
     throw Error(ExitCode::usage, "serve takes exactly one checkpoint", "see eval_gpt serve --help");
   if (options.model_name.empty()) options.model_name = name_of(common.positional[0]);
+  if (!is_clean(options.model_name))
+    throw Error(ExitCode::usage, "--model-name is not UTF-8, or has control characters", "choose a name of letters and digits");
   install_stop_signals();
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
@@ -67,13 +74,16 @@ ExitCode run_serve(int argc, const char* const* argv) {
   if (!is_loopback(options.host))
     log::warn(
         format("HOST=%s can be reached from other machines, and there is no authentication", printable(options.host).c_str()));
+  bool printed = true;
   server.run(
       [&] {
         const bool v6 = options.host.find(':') != std::string::npos;
         log::info(format("serving %s at http://%s%s%s:%d", options.model_name.c_str(), v6 ? "[" : "", options.host.c_str(),
                          v6 ? "]" : "", server.port()));
+        printed = std::ferror(stdout) == 0;
       },
-      [] { return stop_signal() != 0; });
+      [&] { return !printed || stop_signal() != 0; });
+  if (!printed) throw Error(ExitCode::io, "cannot write the server's address to standard output");
   return ExitCode::ok;
 }
 
