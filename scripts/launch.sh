@@ -3,7 +3,7 @@
 #
 #   scripts/launch.sh N [TRAIN_GPT OPTION]...        e.g. scripts/launch.sh 8 --config configs/baseline.env --rope-dims 16
 #
-# SIGINT and SIGTERM are passed on to every process: all finish the step, rank 0 saves a checkpoint, and all exit with code 130.
+# SIGINT, SIGTERM and SIGHUP are passed on to every process: all finish the step, rank 0 saves a checkpoint, and all exit with code 130.
 # If a process fails, the others end, too, and the exit code is that of the first that failed (128 + signal if a signal killed
 # it). Rank 0 writes the run's log.txt, the others write rank_N.txt next to it.
 #   MASTER_PORT=PORT   the port on 127.0.0.1 at which the processes meet (default: a free one)
@@ -28,11 +28,11 @@ shift
 program=${TRAIN_GPT:-$(dirname "$0")/../build/bin/train_gpt}
 [ -x "$program" ] || die "$program is missing; build it first (see README.md)" 3
 
-# Whether nobody answers there.
+# Whether nobody answers there. Higher ports than these may be the near ends of connections, which do not answer.
 free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 port=${MASTER_PORT:-}
 while [ -z "$port" ]; do
-  port=$((20000 + RANDOM))
+  port=$((20000 + RANDOM % 12000))
   free "$port" || port=
 done
 
@@ -52,6 +52,7 @@ pass_on() {
 }
 trap 'pass_on INT' INT
 trap 'pass_on TERM' TERM
+trap 'pass_on HUP' HUP
 trap 'kill -s KILL "${!rank_of[@]}" 2>/dev/null' EXIT
 
 first=0 killer=''

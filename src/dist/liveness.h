@@ -54,8 +54,8 @@ class Liveness {
   std::vector<Peer> peers_;
   Clock::time_point answered_;  ///< when the store last did
   bool broken_ = false;         ///< the connection to the store
-  std::string last_words_;  ///< in the counter's place, once this process leaves
-  bool told_ = false;       ///< they are in the store
+  std::string last_words_;      ///< in the counter's place, once this process leaves
+  bool told_ = false;           ///< they are in the store
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <memory>
+#include <random>
 
 #include "pgolf/base/log.h"
 #include "pgolf/dist/group.h"
@@ -51,16 +52,19 @@ inline int main_with_scenarios(int argc, char** argv) {
   return RUN_ALL_TESTS();
 }
 
+/// Below those that the system gives to connections: nothing but another listener can take it.
 inline int free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(fd);
-  return ntohs(address.sin_port);
+  std::random_device random;
+  for (;;) {
+    const int port = 20000 + static_cast<int>(random() % 12000), fd = ::socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    const bool is_free = ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    ::close(fd);
+    if (is_free) return port;
+  }
 }
 
 /// The processes of a job, playing a scenario.
