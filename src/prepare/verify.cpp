@@ -192,8 +192,8 @@ void inspect_shard(const fs::path& path, const fs::path& tokenizer_path, int64_t
     const int64_t stop = next_start == starts.end() ? end : std::min(end, *next_start);
     const auto part = all.subspan(static_cast<size_t>(begin), static_cast<size_t>(stop - begin));
     const int64_t document = next_start - starts.begin();  // 0: started in an earlier shard
-    log::info(format("[token %lld, document %lld] %s", static_cast<long long>(begin), static_cast<long long>(document),
-                     tokenizer.decode({part.begin(), part.end()}).c_str()));
+    log::info(format("[token %lld, document %lld] ", static_cast<long long>(begin), static_cast<long long>(document)) +
+              tokenizer.decode({part.begin(), part.end()}));  // which may hold NUL
     begin = stop;
     if (next_start != starts.end()) ++next_start;
   }
