@@ -107,7 +107,7 @@ TEST(Documents, BadLinesNameFileAndLine) {
       {"{\"text\":\"bad \\udc00 half\"}", "half of a surrogate pair"},
       {std::string("{\"text\":\"\0\"}", 12), "byte 9 is NUL"},
       {"{\"text\":\"a\tb\"}", "control character U+0009"},
-      {"{\"n\":1e999,\"text\":\"\"}", "number overflow"},
+      {"{\"n\":1e999,\"text\":\"\"}", "the number 1e999 is too large"},
       {"{'text': 'x'}", "byte 1: "},
       {"hello", "byte 0: "}};
   for (const auto& [line, reason] : cases) {
