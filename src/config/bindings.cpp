@@ -1,5 +1,7 @@
 // Option types: parsing text into values, and the canonical text of values.
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "pgolf/base/error.h"
@@ -14,6 +16,15 @@ namespace {
 
 [[noreturn]] void refuse(const std::string& reason) {
   throw Error(ExitCode::usage, reason);
+}
+
+/// A number, but one that would become infinite or 0.
+bool is_beyond_double(std::string_view text) {
+  const std::string whole(trim(text));
+  char* end = nullptr;
+  errno = 0;
+  std::strtod(whole.c_str(), &end);
+  return errno == ERANGE && *end == 0;
 }
 
 template <typename Int>
@@ -59,7 +70,7 @@ Binding integer(int64_t* field, int64_t low, int64_t high) {
 Binding number(double* field, Interval interval) {
   return {"number", interval.text(), python_float(*field), [=](std::string_view text) {
             const auto value = parse_number(text);
-            if (!value) refuse("is not a number");
+            if (!value) refuse(is_beyond_double(text) ? "is beyond the range of double" : "is not a number");
             if (!interval.contains(*value)) refuse("is out of range; it must be " + interval.text());
             if (std::abs(*value) > std::numeric_limits<float>::max()) refuse("is beyond the range of float32");
             *field = *value;

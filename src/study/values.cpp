@@ -87,8 +87,9 @@ void append_range(const std::string& option, std::string_view entry, size_t dots
 }  // namespace
 
 bool value_has_commas(std::string_view option) {
-  static constexpr std::array names = {"ROPE_LAYERS", "ATTENTION_WINDOW", "VE_LAYERS", "CONTROL_TENSOR_NAME_PATTERNS",
-                                       "INT8_KEEP_FLOAT_FP32_NAME_PATTERNS"};
+  static constexpr std::array names = {
+      "ROPE_LAYERS",  "ATTENTION_WINDOW", "VE_LAYERS", "CONTROL_TENSOR_NAME_PATTERNS", "INT8_KEEP_FLOAT_FP32_NAME_PATTERNS",
+      "SAMPLE_PROMPT"};
   return std::find(names.begin(), names.end(), option) != names.end();
 }
 

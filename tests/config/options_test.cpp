@@ -161,6 +161,8 @@ TEST(Options, UnreadableAndOutOfRange) {
   EXPECT_CONTAINS(refused({"--item-count", ""}), "is empty");
   EXPECT_CONTAINS(refused({}, {{"RATE", "nan"}}), "RATE='nan' (environment RATE) is not a number");
   EXPECT_CONTAINS(refused({"--rate", "inf"}), "is not a number");
+  for (const char* text : {"1e999", "-1e999", "1e-999"})
+    EXPECT_CONTAINS(refused({"--rate", text}), "is beyond the range of double");
   EXPECT_CONTAINS(refused({"--rate", "1"}), "0 <= x < 1");
   EXPECT_CONTAINS(refused({"--rate", "-0.1"}), "0 <= x < 1");
   EXPECT_CONTAINS(refused({"--loud", "2"}), "is not a boolean");
