@@ -252,7 +252,7 @@ ExitCode run(int argc, char** argv) {
     Stopwatch watch(runtime.device);
     const std::clock_t cpu_start = std::clock();
     if (options.validation) {
-      const EvalResult result = trainer.validate();
+      const EvalResult result = *trainer.validate();
       kept[kTotal].push_back(watch.mark());
       tokens = result.tokens;
       first_loss = result.val_loss;
