@@ -20,6 +20,14 @@ at::Tensor device_scalar(const StateDict& parameters) {
   return at::zeros({}, parameters[0].second.options().dtype(at::kFloat).requires_grad(false));
 }
 
+std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& parameter : parameters) {
+    if (parameter.grad().defined() && parameter.grad().numel() > 0) gradients.push_back(parameter.grad());
+  }
+  return gradients;
+}
+
 }  // namespace
 
 ParameterGroups split_parameters(Gpt& model, const std::vector<std::string>& control_patterns) {
@@ -231,16 +239,37 @@ StateDict Optimizers::state() const {
   return out;
 }
 
-at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm) {
-  at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients, norms;
-  for (const auto& parameter : parameters) {
-    if (parameter.grad().defined()) gradients.push_back(parameter.grad());
+at::Tensor gradient_norms(const std::vector<at::Tensor>& parameters) {
+  const at::NoGradGuard no_grad;
+  // By dtype: on a GPU the norms of mixed ones would be taken one by one.
+  std::map<at::ScalarType, std::pair<std::vector<at::Tensor>, std::vector<size_t>>> by_dtype;
+  size_t count = 0;
+  for (const auto& gradient : gradients_of(parameters)) {
+    auto& [gradients, places] = by_dtype[gradient.scalar_type()];
+    gradients.push_back(gradient);
+    places.push_back(count++);
   }
-  for (const auto& gradient : gradients) norms.push_back(at::linalg_vector_norm(gradient, 2).to(at::kFloat));
-  const auto total = at::linalg_vector_norm(at::stack(norms), 2);
+  std::vector<at::Tensor> norms(count);
+  for (const auto& [dtype, group] : by_dtype) {
+    const auto found = at::_foreach_norm(group.first, 2);
+    for (size_t i = 0; i < found.size(); ++i) norms[group.second[i]] = found[i].to(at::kFloat);
+  }
+  return at::stack(norms);
+}
+
+at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm) {
+  const at::NoGradGuard no_grad;
+  const auto total = at::linalg_vector_norm(gradient_norms(parameters), 2);
   const auto coefficient = at::clamp((total + 1e-6).reciprocal() * max_norm, std::nullopt, 1.0);
-  for (auto& gradient : gradients) gradient.mul_(coefficient);
+  std::vector<at::Tensor> together;  // those of the coefficient's dtype
+  for (auto& gradient : gradients_of(parameters)) {
+    if (gradient.scalar_type() == coefficient.scalar_type()) {
+      together.push_back(gradient);
+    } else {
+      gradient.mul_(coefficient);
+    }
+  }
+  if (!together.empty()) at::_foreach_mul_(together, coefficient);
   return total;
 }
 

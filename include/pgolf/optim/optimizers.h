@@ -105,6 +105,9 @@ class Optimizers {
   Adam scalar_;
 };
 
+/// 2-norms of the gradients that exist and are not empty, in the order of the parameters: float32 [n]. At least one.
+at::Tensor gradient_norms(const std::vector<at::Tensor>& parameters);
+
 /// Scales all gradients so that their global 2-norm is at most max_norm (torch.nn.utils.clip_grad_norm_,
 /// 1e-6 in the denominator). Returns the norm before clipping, a scalar tensor.
 at::Tensor clip_grad_norm(const std::vector<at::Tensor>& parameters, double max_norm);
