@@ -65,6 +65,7 @@ void Process::read_slurm(const Environment& get) {
   // "4", "4(x2)" or "4,3": of a step's nodes in turn. Only the number on this node matters, and the first is the largest.
   const char* const tasks = get("SLURM_STEP_TASKS_PER_NODE");
   local_world_size_ = tasks == nullptr ? local_rank_ + 1 : static_cast<int>(std::strtol(tasks, nullptr, 10));
+  bound_by_slurm_ = get("SLURM_GPUS_ON_NODE") == nullptr || read_int(get, "SLURM_GPUS_ON_NODE") >= local_world_size_;
   const char *const address = get("MASTER_ADDR"), *const nodes = get("SLURM_STEP_NODELIST");
   if (address == nullptr && nodes == nullptr) refuse("neither MASTER_ADDR nor SLURM_STEP_NODELIST is set", "start with srun");
   master_addr_ = address != nullptr ? address : first_slurm_host(nodes);

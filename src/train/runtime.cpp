@@ -52,7 +52,7 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
   if (have_cuda && config.device != DeviceChoice::cpu) {
-    const int index = process.local_rank(), count = gpu_count();
+    const int count = gpu_count(), index = process.gpu_index(count);
     if (index >= count) {
       throw Error(ExitCode::unavailable, format("LOCAL_RANK=%d, but this machine has %d GPUs", index, count),
                   "start one process per GPU, or use DEVICE=cpu");

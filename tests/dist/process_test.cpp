@@ -96,6 +96,11 @@ TEST(Process, OtherWorldSizesNeedGradAccumSteps) {
   EXPECT_EQ(process_of({}, 3).grad_accum_steps(), 3);
 }
 
+TEST(Process, TakesTheGpuOfItsLocalRank) {
+  EXPECT_EQ(process_of(kTorchrun).gpu_index(4), process_of(kTorchrun).local_rank());
+  EXPECT_EQ(process_of(kTorchrun).gpu_index(1), process_of(kTorchrun).local_rank());
+}
+
 TEST(Process, ReadsSlurmsVariablesWithinAStep) {
   const Variables slurm = {
       {"SLURM_PROCID", "3"},     {"SLURM_STEP_NUM_TASKS", "4"},        {"SLURM_LOCALID", "1"},
@@ -108,6 +113,10 @@ TEST(Process, ReadsSlurmsVariablesWithinAStep) {
   EXPECT_EQ(process.master_addr(), "gpu03");
   EXPECT_EQ(process.master_port(), 29623);
   EXPECT_EQ(process_of(with(with(slurm, "MASTER_PORT", "1234"), "MASTER_ADDR", "10.0.0.1")).master_addr(), "10.0.0.1");
+  EXPECT_EQ(process.gpu_index(2), 1);
+  EXPECT_EQ(process.gpu_index(1), 0) << "bound to this task";
+  EXPECT_EQ(process_of(with(slurm, "SLURM_GPUS_ON_NODE", "2")).gpu_index(1), 0);
+  EXPECT_EQ(process_of(with(slurm, "SLURM_GPUS_ON_NODE", "1")).gpu_index(1), 1) << "two tasks, one GPU: the caller refuses";
   // A batch script's own shell has these, too, and is one process.
   EXPECT_EQ(process_of({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}, {"SLURM_STEP_NUM_TASKS", "1"}}).world_size(), 1);
   // torchrun within a job goes first.

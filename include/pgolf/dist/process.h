@@ -30,6 +30,8 @@ class Process {
   int local_rank() const { return local_rank_; }
   int local_world_size() const { return local_world_size_; }
   bool is_master() const { return rank_ == 0; }
+  /// Which of the GPUs that this process sees is its own: its local rank, or the only one where Slurm binds GPUs to tasks.
+  int gpu_index(int visible) const { return bound_by_slurm_ && visible == 1 ? 0 : local_rank_; }
 
   /// Micro-steps per optimizer step that are this process's.
   int grad_accum_steps() const { return grad_accum_steps_ > 0 ? grad_accum_steps_ : kMicroSteps / world_size_; }
@@ -51,6 +53,7 @@ class Process {
 
   int rank_ = 0, world_size_ = 1, local_rank_ = 0, local_world_size_ = 1, grad_accum_steps_ = 0, master_port_ = 0;
   bool launcher_has_store_ = false;
+  bool bound_by_slurm_ = false;  ///< there is a GPU for each task on this node, so one that sees only one has its own
   std::string master_addr_, attempt_;
 };
 
