@@ -133,11 +133,15 @@ struct Group::Peers {
     liveness->start();
   }
 
-  /// What a collective throws when a process is lost becomes an error that names it.
+  /// What a collective throws when a process is lost becomes an error that names it. This device's own errors stay.
   template <class F>
   auto guarded(const F& f) {
     try {
       return f();
+    } catch (const c10::OutOfMemoryError&) {
+      throw;
+    } catch (const c10::AcceleratorError&) {
+      throw;
     } catch (const c10::Error& e) {
       throw liveness->verdict(e.what_without_backtrace());
     } catch (const std::exception& e) {

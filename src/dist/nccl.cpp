@@ -4,6 +4,8 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
 #endif
 
+#include <cstdlib>
+
 #include "backends.h"
 #include "pgolf/base/error.h"
 
@@ -11,6 +13,8 @@ namespace pgolf {
 
 BackendPtr make_nccl(const BackendPlace& place) {
 #ifdef PGOLF_WITH_NCCL
+  // Its watchdog would end the process before Liveness can say who was lost.
+  ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
   auto options = c10d::ProcessGroupNCCL::Options::create();
   options->timeout = place.timeout;
   return c10::make_intrusive<c10d::ProcessGroupNCCL>(place.store, place.rank, place.world_size, std::move(options));
