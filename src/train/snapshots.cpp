@@ -29,7 +29,8 @@ std::string sample_text(Gpt& model, const Tokenizer& tokenizer, const SampleConf
 
 std::optional<Histogram> histogram_of(const at::Tensor& values) {
   const torch::NoGradGuard no_grad;
-  at::Tensor numbers = values.detach().flatten().to(at::kFloat);
+  // CUDA's histc is not deterministic, which DETERMINISTIC=1 refuses.
+  at::Tensor numbers = values.detach().to(at::kCPU, at::kFloat).flatten();
   numbers = numbers.masked_select(at::isfinite(numbers));
   if (numbers.numel() == 0) return std::nullopt;
   Histogram made{.min = numbers.min().item<double>(),
@@ -44,7 +45,7 @@ std::optional<Histogram> histogram_of(const at::Tensor& values) {
     made.counts = {static_cast<double>(made.count)};
     return made;
   }
-  const at::Tensor counts = at::histc(numbers, kBuckets, made.min, made.max).to(at::kCPU, at::kDouble);
+  const at::Tensor counts = at::histc(numbers, kBuckets, made.min, made.max).to(at::kDouble);
   for (int64_t i = 0; i < kBuckets; ++i) {
     made.limits.push_back(i + 1 == kBuckets ? made.max
                                             : made.min + (made.max - made.min) * static_cast<double>(i + 1) / kBuckets);
