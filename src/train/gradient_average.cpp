@@ -41,6 +41,9 @@ GradientAverage::~GradientAverage() {
 
 void GradientAverage::start() {
   for (auto& bucket : buckets_) bucket.missing = bucket.parameters.size();
+  // What a backward pass left that did not come to its end, such as a failed recording.
+  waits_.clear();
+  sent_ = 0;
   started_ = true;
 }
 

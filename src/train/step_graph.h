@@ -18,15 +18,18 @@ class StepGraph {
   /// The addresses that a recording depends on.
   using Memory = std::function<std::vector<const void*>()>;
 
+  /// Whether it is true on any rank. All call it together.
+  using Agree = std::function<bool(bool)>;
+
   /// If disabled, or built without CUDA, run() just calls work.
-  StepGraph(GraphSwitch enabled, Memory memory);
+  StepGraph(GraphSwitch enabled, Memory memory, Agree agree);
   ~StepGraph();
 
-  /// The first call runs the work directly, so that libraries create their plans and buffers. The second call runs it, records it
-  /// and replays the recording; if `result` then differs by more than 2 % of its largest entry, or if recording failed, it warns,
-  /// runs the work again and disables graphs. Later calls replay, or record again if the memory has changed since. The work must
-  /// be idempotent. result: 0-dim or more, float32, written by the work; undefined: nothing is compared, and the second call only
-  /// records and replays.
+  /// The first call runs the work directly, so that libraries create their plans and buffers. The second call records it and
+  /// replays the recording. With a `result` (float32, written by the work, which must be idempotent) it first runs the work for
+  /// comparison. If the replayed result differs by more than 2 % of its largest entry, or if recording failed, on any rank, it
+  /// warns, runs the work directly, and disables graphs on all ranks. Later calls replay, or record again if the memory has
+  /// changed since.
   void run(const std::function<void()>& work, const at::Tensor& result = {});
 
   /// From here on the work is another one: the next call is again the first.
@@ -38,8 +41,9 @@ class StepGraph {
   struct Recording;
   GraphSwitch enabled_;
   Memory memory_;
+  Agree agree_;
   int calls_ = 0;
-  std::unique_ptr<Recording> recording_;  ///< kept on failure: its memory pool may still be referenced
+  std::unique_ptr<Recording> recording_;
 };
 
 }  // namespace pgolf

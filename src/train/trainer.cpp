@@ -100,8 +100,9 @@ Trainer::Trainer(const RunConfig& config, std::vector<ResolvedOption> resolved, 
     }
     return addresses;
   };
-  gradient_graph_ = std::make_unique<StepGraph>(graphs, memory);
-  update_graph_ = std::make_unique<StepGraph>(graphs, memory);
+  const auto agree = [this](bool holds) { return group_.max({holds ? 1.0 : 0.0})[0] > 0; };
+  gradient_graph_ = std::make_unique<StepGraph>(graphs, memory, agree);
+  update_graph_ = std::make_unique<StepGraph>(graphs, memory, agree);
   byte_counts_.require_text(validation_.tokens());
   set_extra_passes(0);
   state_.model = metadata_;
@@ -287,15 +288,20 @@ void Trainer::warmup_step() {
   update_weights(1.0, config_.optim.muon_momentum);
 }
 
+void Trainer::forget_graphs() {
+  gradient_graph_->forget();
+  update_graph_->forget();  // cuBLAS's workspace, which both use, may go with the other
+}
+
 void Trainer::set_extra_passes(int passes) {
   replicas_->set_extra_passes(passes);
-  gradient_graph_->forget();
+  forget_graphs();
   state_.extra_passes = passes;
 }
 
 void Trainer::drop_rotation() {
   replicas_->drop_rotation();
-  gradient_graph_->forget();
+  forget_graphs();
   config_.model.rope_dims = 0;
   metadata_ = metadata_for_file({config_.model, config_.data.train_seq_len, tokenizer_.fingerprint()});
   state_.model = metadata_;
@@ -314,11 +320,11 @@ void Trainer::advance_phases(double elapsed_ms, const RunLog& log) {
   log.looping(state_.step, used, model_->order());
 }
 
-void Trainer::warm_up() {
-  const int steps = config_.schedule.warmup_steps;
+void Trainer::warm_up(int steps) {
   StateDict saved;
   for (const auto& [name, tensor] : training_tensors()) saved.emplace_back(name, tensor.clone());
   const TokenCursor start = micro_batches_.cursor();
+  const int passes = state_.extra_passes;
   const auto run = [&] {
     for (int i = 0; i < steps && agree(0).signal == 0; ++i) {
       warmup_step();  // undone below
@@ -331,7 +337,7 @@ void Trainer::warm_up() {
     set_extra_passes(extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, /*used=*/1));
     run();
   }
-  if (state_.extra_passes > 0) set_extra_passes(0);
+  if (state_.extra_passes != passes) set_extra_passes(passes);
   torch::NoGradGuard no_grad;
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
@@ -363,7 +369,9 @@ ExitCode Trainer::train(const RunFolder& folder) {
   RunLog log(folder, config_, group_.is_master() ? &records(folder) : nullptr);
   if (restored_) log.resumed(state_);
   log.started(run_record(folder));
-  if (!restored_ && config_.schedule.warmup_steps > 0) warm_up();
+  // A resumed run has no warmup, but on a GPU the first step loads libraries and the second is recorded, which is no training time.
+  const int warmup_steps = !restored_ ? config_.schedule.warmup_steps : runtime_.device.is_cuda() ? 2 : 0;
+  if (warmup_steps > 0) warm_up(warmup_steps);
   StopCondition stop(config_.schedule);
   StepProfiler profiler(group_.is_master() ? config_.output.profile_steps : 0, folder, runtime_.device);
   TrainingClock clock(runtime_.device, &state_.training_time_ms);

@@ -106,7 +106,8 @@ class Trainer {
   void measure_gradients();
   void clear_gradients();
   void update_weights(double lr_scale, double muon_momentum);
-  void warm_up();
+  void warm_up(int steps);
+  void forget_graphs();
   /// Error(non_finite) if the loss or a gradient is not finite.
   void require_finite(const StepRecord& record) const;
   /// What all ranks decide by: the longest time, and any rank's stop signal.
