@@ -25,6 +25,16 @@ at::Tensor flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) 
   return std::get<0>(at::_scaled_dot_product_flash_attention(q, k, v, /*dropout_p=*/0.0, /*is_causal=*/true));
 }
 
+/// The same, of the last `window` positions; the kernel skips the others.
+at::Tensor windowed_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window) {
+  const auto time_first = [](const at::Tensor& x) { return x.transpose(1, 2); };
+  const auto y = std::get<0>(at::_flash_attention_forward(
+      time_first(q), time_first(k), time_first(v), /*cum_seq_q=*/{}, /*cum_seq_k=*/{}, q.size(2), k.size(2), /*dropout_p=*/0.0,
+      /*is_causal=*/true, /*return_debug_mask=*/false, /*scale=*/std::nullopt, /*window_size_left=*/window - 1,
+      /*window_size_right=*/0));
+  return time_first(y);
+}
+
 /// Queries at the last `time` of `keys` positions: 0 where a query sees a key, -infinity elsewhere. window: 0 = all.
 at::Tensor mask_of(int64_t time, int64_t keys, int64_t window, const at::TensorOptions& options) {
   const auto hidden = at::full({time, keys}, -std::numeric_limits<double>::infinity(), options);
@@ -54,6 +64,7 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
   const bool continued = k.size(2) > q.size(2);
   if (window >= k.size(2)) window = 0;
   if (window > 0) {
+    if (path == OpsPath::fast && flash_covers(q, k, v)) return windowed_flash(q, k, v, window);
     if (continued) return attend_last_positions(q, k, v, window);
     if (path == OpsPath::fast) {
       if (auto y = cpu::causal_attention(q, k, v, window, /*tiles=*/false); y.defined()) return y;
@@ -72,10 +83,15 @@ at::Tensor causal_attention(const at::Tensor& q, const at::Tensor& k, const at::
 }
 
 const char* attention_backend(int64_t heads, int64_t kv_heads, int64_t time, int64_t dim, const at::TensorOptions& options,
-                              OpsPath path) {
+                              OpsPath path, int64_t window) {
   const auto q = at::empty({1, heads, time, dim}, options), k = at::empty({1, kv_heads, time, dim}, options);
   if (path == OpsPath::fast && cpu::covers_attention(q, k, k)) return "own";
-  const auto choice = at::_fused_sdp_choice(q.requires_grad_(), k, k, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
+  std::optional<at::Tensor> mask;
+  if (window > 0 && window < time) {
+    if (path == OpsPath::fast && flash_covers(q, k, k)) return "flash";
+    mask = mask_of(time, time, window, options);
+  }
+  const auto choice = at::_fused_sdp_choice(q.requires_grad_(), k, k, mask, /*dropout_p=*/0.0, /*is_causal=*/!mask,
                                             /*scale=*/std::nullopt, /*enable_gqa=*/heads != kv_heads);
   switch (static_cast<at::SDPBackend>(choice)) {
     case at::SDPBackend::math:

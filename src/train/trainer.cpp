@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "gradient_average.h"
 #include "pgolf/base/cpu_level.h"
@@ -126,9 +128,12 @@ void Trainer::log_setup() const {
   if (group_.connected()) log::info(format("dist_backend:%s", group_.backend()));
   const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast && !config_.runtime.deterministic;
   log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=True", python_bool(cudnn).c_str()));
-  log::info(std::string("attention_backend:") +
-            ops::attention_backend(model.num_heads, model.num_kv_heads, data.train_seq_len, model.head_dim(),
-                                   at::TensorOptions().device(runtime_.device).dtype(runtime_.dtype), config_.runtime.ops));
+  for (const int window : std::set<int>(model.attention_window.begin(), model.attention_window.end())) {
+    const char* backend = ops::attention_backend(model.num_heads, model.num_kv_heads, data.train_seq_len, model.head_dim(),
+                                                 at::TensorOptions().device(runtime_.device).dtype(runtime_.dtype),
+                                                 config_.runtime.ops, window);
+    log::info(std::string("attention_backend:") + backend + (window == 0 ? "" : " window:" + std::to_string(window)));
+  }
   log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
   log::info(format("tie_embeddings:%s embed_lr:%s head_lr:%s matrix_lr:%s scalar_lr:%s",
                    python_bool(model.tie_embeddings).c_str(), python_float(optimizers_.token_lr()).c_str(),
@@ -202,14 +207,9 @@ void Trainer::accumulate_gradients() {
 
 /// Stores the norms after the losses, so that both are copied to the host together.
 void Trainer::measure_gradients() {
-  std::vector<at::Tensor> gradients;
-  for (const auto& parameter : model_->parameters()) {
-    if (parameter.grad().defined() && parameter.grad().numel() > 0) gradients.push_back(parameter.grad());
-  }
-  auto norms = at::_foreach_norm(gradients, 2);
-  for (auto& norm : norms) norm = norm.to(at::kFloat);
-  norms_ = report_.narrow(0, losses_.numel(), static_cast<int64_t>(norms.size()));
-  norms_.copy_(at::stack(norms));
+  const auto norms = gradient_norms(model_->parameters());
+  norms_ = report_.narrow(0, losses_.numel(), norms.numel());
+  norms_.copy_(norms);
 }
 
 std::vector<float> Trainer::losses_of_all_ranks(const at::Tensor& losses) {

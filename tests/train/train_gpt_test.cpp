@@ -73,7 +73,7 @@ TEST_F(TrainGpt, RopeDimsFlagOverridesTheEnvironmentEverywhere) {
 }
 
 TEST_F(TrainGpt, LeavesACompleteRunFolder) {
-  const auto result = train_named({}, {{"VAL_LOSS_EVERY", "1"}, {"WARMUP_STEPS", "1"}});
+  const auto result = train_named({}, {{"VAL_LOSS_EVERY", "1"}, {"WARMUP_STEPS", "1"}, {"ATTENTION_WINDOW", "8,full"}});
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(result.err, "") << "no warnings";
   EXPECT_EQ(names_in(run().path),
@@ -89,6 +89,7 @@ TEST_F(TrainGpt, LeavesACompleteRunFolder) {
         "\nfinal_int8_zlib_roundtrip val_loss:", "\nfinal_int8_zlib_roundtrip_exact val_loss:"}) {
     EXPECT_TRUE(contains(log, part)) << part;
   }
+  EXPECT_TRUE(contains(log, "\nattention_backend:own\nattention_backend:own window:8\n"));
   for (const auto& line : split(result.out, '\n')) EXPECT_TRUE(contains(log, line)) << line;
 }
 
