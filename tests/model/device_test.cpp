@@ -102,9 +102,27 @@ TEST_P(DeviceModel, LossAndAllGradientsOfOtherShapes) {
   ModelConfig windows = device_config(16);
   windows.attention_window = {8, 0};
   windows.key_offset = true;
+  ModelConfig april = device_config(16);  // the parts of the records
+  april.mlp_kind = MlpKind::leaky_relu2;
+  april.ln_scale = april.skip_gates = true;
+  april.xsa_last_n = 3;
+  april.parallel_residual_start = 2;
+  april.num_loops = april.loop_start = april.loop_end = 1;
+  ModelConfig march = device_config(16);
+  march.mlp_kind = MlpKind::leaky_relu2;
+  march.ln_scale = march.smear_gate = true;
+  march.xsa_last_n = 2;
+  march.bigram_vocab_size = 100;
+  march.bigram_dim = march.ve_dim = 64;
+  march.ve_layers = {1, 2};
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    for (const auto& [name, config] :
-         {std::pair{"untied", &untied}, {"llama", &llama}, {"pythia", &pythia}, {"one key", &one_key}, {"windows", &windows}}) {
+    for (const auto& [name, config] : {std::pair{"untied", &untied},
+                                       {"llama", &llama},
+                                       {"pythia", &pythia},
+                                       {"one key", &one_key},
+                                       {"windows", &windows},
+                                       {"april", &april},
+                                       {"march", &march}}) {
       SCOPED_TRACE(c10::str(dtype_text(dtype), ", ", name));
       expect_runs([&, config = config] { expect_same_loss_and_gradients(*config, dtype); });
     }
