@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <iostream>
 #include <new>
 #include <string_view>
 #include <system_error>
@@ -78,6 +79,15 @@ void print_error(const Error& error) {
   log::file_only(format("error: %s", error.what()));
 }
 
+int end_program(int code) {
+  std::cout.flush();
+  std::fflush(nullptr);
+#ifndef __SANITIZE_ADDRESS__
+  ::_exit(code);
+#endif
+  return code;
+}
+
 int run_main(const std::function<ExitCode()>& body) {
   std::set_terminate(on_terminate);
   // A file over the size limit (ulimit -f) is an error of write(), as on a full disk.
@@ -92,11 +102,11 @@ int run_main(const std::function<ExitCode()>& body) {
       std::clearerr(stdout);
       if (code == ExitCode::ok) throw Error(ExitCode::io, "standard output did not take everything that was printed");
     }
-    return static_cast<int>(code);
+    return end_program(static_cast<int>(code));
   } catch (const std::exception& e) {
     const Error error = as_error(e);
     print_error(error);
-    return static_cast<int>(error.code());
+    return end_program(static_cast<int>(error.code()));
   }
 }
 

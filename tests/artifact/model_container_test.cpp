@@ -89,7 +89,7 @@ FileContents contents_of(const Bytes& file) {
 std::string format_of(const Bytes& file) {
   return format_text(parse_model_container(file, "f").format);
 }
-void refuse(const Bytes& file, std::string_view part) {
+void refuse_file(const Bytes& file, std::string_view part) {
   expect_bad_input([&] { parse_model_container(file, "f"); }, part);
 }
 
@@ -149,9 +149,9 @@ TEST(ModelContainer, ForeignFilesAreNamed) {
       {"\x01\x02\x03\x04\x05\x06"sv, "neither a torch.save archive nor safetensors"},
   };
   for (const auto& [content, part] : files) {
-    refuse(to_bytes(content), part);
-    refuse(zlib_compress(to_bytes(content), 9), "the zlib stream holds ");
-    refuse(lzma_compress(to_bytes(content), 0), "the lzma stream holds ");
+    refuse_file(to_bytes(content), part);
+    refuse_file(zlib_compress(to_bytes(content), 9), "the zlib stream holds ");
+    refuse_file(lzma_compress(to_bytes(content), 0), "the lzma stream holds ");
   }
 }
 
@@ -166,15 +166,15 @@ TEST(ModelContainer, ForeignArchivesAreNamed) {
                                                  {numpy.finish(), "a NumPy .npz archive"},
                                                  {other.finish(), "a ZIP archive"}};
   for (const auto& [file, kind] : files) {
-    refuse(file, std::string("f: not a model file: ") + kind);
-    refuse(zlib_compress(file, 9), std::string("the zlib stream holds ") + kind);
+    refuse_file(file, std::string("f: not a model file: ") + kind);
+    refuse_file(zlib_compress(file, 9), std::string("the zlib stream holds ") + kind);
   }
 }
 
 TEST(ModelContainer, TruncatedFilesAreNamed) {
   for (const Bytes& file : {torch_file(), artifact_file(), plain_safetensors()}) {
-    refuse(Bytes(file.begin(), file.end() - 1), "truncated");
-    refuse(Bytes(file.begin(), file.begin() + static_cast<ptrdiff_t>(file.size() / 2)), "truncated");
+    refuse_file(Bytes(file.begin(), file.end() - 1), "truncated");
+    refuse_file(Bytes(file.begin(), file.begin() + static_cast<ptrdiff_t>(file.size() / 2)), "truncated");
   }
 }
 
@@ -340,24 +340,24 @@ TEST(ModelContainer, BombsAreStopped) {
   ::getrusage(RUSAGE_SELF, &before);
   const Bytes bomb = zlib_compress(Bytes(size_t{300} << 20), 9);  // of 300 KiB
   ::getrusage(RUSAGE_SELF, &before);
-  refuse(bomb, "unpacks to more than the limit of 268435456 bytes");
+  refuse_file(bomb, "unpacks to more than the limit of 268435456 bytes");
   ::getrusage(RUSAGE_SELF, &after);
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 800 << 10) << "KiB";
   // A bomb within a bomb is only opened once.
-  refuse(zlib_compress(zlib_compress(Bytes(size_t{8} << 20), 9), 9), "the zlib stream holds ");
+  refuse_file(zlib_compress(zlib_compress(Bytes(size_t{8} << 20), 9), 9), "the zlib stream holds ");
 }
 
 TEST(ModelContainer, EmptyShapesMustBeValid) {
   Dict object;
   object.set(text("w"), RawTensor{DType::float32, {0, int64_t{1} << 62}, tensor<float>(DType::float32, {0}, {}).bytes});
-  refuse(save_torch(object), "size overflows");
+  refuse_file(save_torch(object), "size overflows");
   const std::string header = R"({"w":{"dtype":"F32","shape":[0,4611686018427387904,4611686018427387904],"data_offsets":[0,0]}})";
   Bytes file(8);
   const uint64_t size = header.size();
   std::memcpy(file.data(), &size, sizeof size);
   const Bytes text = to_bytes(header);
   file.insert(file.end(), text.begin(), text.end());
-  refuse(file, "do not match");
+  refuse_file(file, "do not match");
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ inline ExitCode play(const std::string& scenario) {
 inline int main_with_scenarios(int argc, char** argv) {
   if (const char* const scenario = std::getenv("SCENARIO")) return run_main([&] { return play(scenario); });
   ::testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
+  return end_program(RUN_ALL_TESTS());
 }
 
 /// Below those that the system gives to connections: nothing but another listener can take it.
