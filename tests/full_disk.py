@@ -138,9 +138,9 @@ def main():
             print(output)
 
         # Full at first: not even records fit until step 6.
-        disk, reached = Disk(work / "freed", 2048), work / "reached"
+        disk, reached = Disk(work / "freed", 4096), work / "reached"
         process = disk.start(command(disk.path, work / "unused", ITERATIONS=200),
-                             fill_kib=2024, free_when=reached)  # fmt: skip
+                             fill_kib=4072, free_when=reached)  # fmt: skip
         output = ""
         for line in process.stdout:
             output += line

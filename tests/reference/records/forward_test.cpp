@@ -13,11 +13,12 @@ namespace {
 /// Relative to each tensor's largest entry; the loss absolute. records/README.md, "How close is close".
 struct Tolerance {
   double value, gradient, loss;
-  /// Of a gradient that is a single number: a sum over all positions, whose terms have both signs.
+  /// Of a gradient that is a single number: a sum over all positions, whose terms have both signs. The largest difference between
+  /// a recorded one in bfloat16 and its twin in float32 is 0.16 of it, and another order of sums may err as far to the other side.
   double scalar_gradient;
 };
 constexpr Tolerance float32{2e-5, 5e-5, 5e-6, 5e-5};
-constexpr Tolerance bfloat16{4e-2, 8e-2, 1e-2, 0.25};
+constexpr Tolerance bfloat16{4e-2, 8e-2, 1e-2, 0.35};
 
 struct Case {
   char program;
