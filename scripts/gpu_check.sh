@@ -87,7 +87,7 @@ pack() {
   grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ was built without CUDA; use: cmake -B build -DPGOLF_CUDA=ON"
   rm -rf "$package"
   mkdir -p "$package/programs" "$package/data"
-  cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,report}.py "$root/benchmarks/time_upstream.py" "$package/"
+  cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,machine,training,report}.py "$root/benchmarks/time_upstream.py" "$package/"
   "$cmake" --install build --component gpu_check --prefix "$package/programs" --strip >/dev/null
   carry_libraries "$package/programs"
   # Uncompressed they are three times as large, and every megabyte is half a million tokens.
