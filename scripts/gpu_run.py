@@ -6,12 +6,15 @@ import gzip
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Callable
 
@@ -25,6 +28,8 @@ RESERVE = 5  # seconds of the budget for ending a stage and publishing
 REPORT_BYTES = 15 << 20  # larger reports cannot be copied from some rented machines
 TEXT_BYTES = 1 << 20  # of a stage's output
 MODELS = (".pt", ".ptz", ".safetensors")
+ERROR = re.compile(r"[Ee]rror:|CUDA error|terminate|what\(\)")
+BACKTRACE = ("frame #", "Exception raised from")  # beginnings of its lines in a c10::Error
 
 libc = ctypes.CDLL(None)
 
@@ -41,7 +46,7 @@ class Skipped(Exception):
     pass
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):  # `except Exception` must not catch it
     def __init__(self, number):
         super().__init__(signal.Signals(number).name)
         self.number = number
@@ -133,6 +138,10 @@ class Run:
         path = self.results / f"{self.name}.txt"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    def left(self):
+        """Seconds left to the stage."""
+        return (self.deadline - time.monotonic()) / SECOND
+
     def start(self, command, output, packaged, more):
         environment = {**os.environ, **more}
         if packaged:
@@ -146,12 +155,20 @@ class Run:
                 preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: no program outlives this one
             )  # fmt: skip
 
-    def call(self, command, *, packaged=True, environment=None, code=0, interrupt=None):
-        """Runs a program, which must exit with `code`; sends it SIGTERM once interrupt() returns true."""
-        process = self.start(command, f"{self.name}.txt", packaged, environment or {})
+    def call(self, command, *, packaged=True, environment=None, code=0, interrupt=None, limit=None):
+        """Runs a program, which must exit with `code`; sends it SIGTERM once interrupt() returns true. Returns its output."""
+        if self.left() <= 0:
+            raise TimedOut
+        deadline = self.deadline if limit is None else min(self.deadline, time.monotonic() + limit * SECOND)
+        path = self.results / f"{self.name}.txt"
+        with open(path, "a", encoding="utf-8") as file:
+            settings = [f"{name}={value}" for name, value in (environment or {}).items()]
+            print("+", shlex.join([*settings, *map(str, command)]), file=file)
+        before = path.stat().st_size
+        process = self.start(command, path.name, packaged, environment or {})
         try:
             while True:
-                left = self.deadline - time.monotonic()
+                left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimedOut
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -164,7 +181,7 @@ class Run:
             end_group(process)
         if process.returncode != code:
             raise Failed(f"exit {process.returncode}" + (f", expected {code}" if code else ""))
-        return self.output()
+        return path.read_bytes()[before:].decode(errors="replace")
 
     @contextlib.contextmanager
     def in_background(self, command, output):
@@ -203,16 +220,32 @@ class Run:
             self.record(status, note, time.monotonic() - began)
 
     def record(self, status, note, seconds):
-        self.done.append({"name": self.name, "status": status, "seconds": round(seconds, 1), "note": note})
-        lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {note}".rstrip()]
-        if status not in ("ok", "SKIPPED"):
-            lines += [f"    {line[:300]}" for line in self.output().splitlines()[-15:]]
-        self.lines += lines
-        print("\n".join(lines), flush=True)
-        self.publish()
+        entry = {"name": self.name, "status": status, "seconds": round(seconds, 1), "note": note}
+        self.done.append(entry)
+        with going_on():
+            end = []
+            if status not in ("ok", "SKIPPED"):
+                lines = [line for line in self.output().splitlines() if not line.lstrip().startswith(BACKTRACE)]
+                error = next((line.strip()[:200] for line in lines if ERROR.search(line)), "")
+                if error and error not in note and status != "INTERRUPTED":
+                    entry["note"] = f"{note}: {error}"
+                end = [f"    {line[:300]}" for line in lines[-15:]]
+            lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {entry['note']}".rstrip(), *end]
+            self.lines += lines
+            print("\n".join(lines), flush=True)
+        with going_on():
+            self.publish()
 
     def table(self):
-        return gpu_report.table(gpu_report.read(self.results), self.done)
+        try:
+            return gpu_report.table(gpu_report.read(self.results), self.done)
+        except Exception:  # the outputs are worth more
+            return f"no table:\n{traceback.format_exc()}"
+
+    def overview(self):
+        """A line for each stage."""
+        return "\n".join(f"{stage['status']} {stage['name']} {stage['seconds']:.0f} s {stage['note'][:120]}".rstrip()
+                         for stage in self.done)  # fmt: skip
 
     def publish(self):
         """Writes REPORT/summary.txt and REPORT/report.tar.gz with everything so far."""
@@ -232,6 +265,15 @@ class Run:
         archive.replace(self.report / "report.tar.gz")
         shutil.copyfile(self.results / "summary.txt", self.report / ".summary.txt.tmp")
         (self.report / ".summary.txt.tmp").replace(self.report / "summary.txt")
+
+
+@contextlib.contextmanager
+def going_on():
+    """Prints what the block throws: an error in the report must not end the run."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
 
 
 def end_group(process):

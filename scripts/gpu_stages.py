@@ -17,7 +17,7 @@ import time
 
 sys.dont_write_bytecode = True  # leave the package unchanged
 from gpu_machine import device_tests, libraries, machine, operations, sanitizer  # noqa: E402
-from gpu_run import Interrupted, Run, Stage, check_libraries, say, unpack  # noqa: E402
+from gpu_run import Interrupted, Run, Stage, check_libraries, going_on, say, unpack  # noqa: E402
 from gpu_training import (  # noqa: E402
     TIMED, TRAINING_OVERHEAD, bench, evaluate, generate, nccl, ours_after, profile, resume, smoke, training, upstream,
 )  # fmt: skip
@@ -132,8 +132,9 @@ def run_stages(arguments):
                 run.stage(stage)
         except Interrupted as what:
             ended_by = what.number
-            run.publish()  # the signal may have interrupted publishing
-        print("\n" + run.table(), flush=True)
+            with going_on():
+                run.publish()  # the signal may have interrupted publishing
+        print(f"\n{run.table()}\n{run.overview()}", flush=True)
     if ended_by:
         say(f"stopped by {signal.Signals(ended_by).name}; results so far: {options.report}", sys.stderr)
         return 128 + ended_by

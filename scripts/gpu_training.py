@@ -1,10 +1,9 @@
 """The stages that train, time steps, and use what was trained. See gpu_stages.py."""
 
 import sys
-import time
 
 import gpu_report
-from gpu_run import HERE, SECOND, Failed, Skipped
+from gpu_run import HERE, Failed, Skipped
 
 NCCL_TOLERANCE = 0.02  # of a loss; LibTorch's attention and embedding gradients differ from run to run
 TRAINING_OVERHEAD = 75  # seconds: start, warm-up, validation, artifact
@@ -71,8 +70,7 @@ def bench(*options, training=()):
 
 
 def training(run):
-    left = (run.deadline - time.monotonic()) / SECOND
-    seconds = min(run.options.seconds, int(left - TRAINING_OVERHEAD * 0.6))
+    seconds = min(run.options.seconds, int(run.left() - TRAINING_OVERHEAD * 0.6))
     with run.in_background(["nvidia-smi", "--query-gpu=timestamp,clocks.sm,clocks.mem,power.draw,temperature.gpu,memory.used,"
                      "clocks_throttle_reasons.active", "--format=csv", "-l", "5"], "clocks.csv"):  # fmt: skip
         text = train(run, "train", "--max-wallclock-seconds", str(seconds), "--rope-dims", "16")

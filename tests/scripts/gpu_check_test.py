@@ -77,10 +77,38 @@ class GpuCheckTest(PackageTest):
         result = self.check("--only", "smoke,step_graphs,test_ops,evaluate", FAIL="bench_step")
         self.assertEqual(result.returncode, 1)
         self.assertIn("failed: step_graphs; see", result.stderr)
-        self.assertEqual(self.statuses()["step_graphs"], ("FAILED", "exit 3"))
+        self.assertEqual(self.statuses()["step_graphs"], ("FAILED", "exit 3: error: out of luck"))
         self.assertEqual(self.statuses()["evaluate"], ("SKIPPED", "no model: needs the stage train"))
         self.assertIn("    error: out of luck\n", self.summary())
         self.assertIn("failed: step_graphs\n", self.summary())
+
+    def test_what_is_shown_of_a_failure(self):
+        frames = "\n".join(f"frame #{i}: torch::somewhere() + 0x{i}" for i in range(40))
+        thrown = "terminate called\n  what():  CUDA error: no kernel\nException raised from launch (most recent call first):"
+        error = f"step 1\n{thrown}\n{frames}"
+        result = self.check("--only", "smoke,step_graphs,test_ops", FAIL="bench_step", FAILURE=error)
+        self.assertEqual(self.statuses()["step_graphs"], ("FAILED", "exit 3: terminate called"))
+        self.assertIn("    step 1\n    terminate called\n      what():  CUDA error: no kernel\nok ", self.summary())
+        self.assertIn("frame #39", self.archive()["step_graphs.txt"])
+        table, overview = result.stdout.rsplit("skipped: none\n", 1)
+        lines = overview.splitlines()
+        self.assertRegex(lines[1], r"^ok smoke \d+ s step:7/7 ")
+        self.assertRegex(lines[2], r"^FAILED step_graphs \d+ s exit 3: terminate called$")
+
+    def test_an_error_in_the_report(self):
+        for file, code in (("gpu_report.py", 'def table(files, stages):\n    raise ValueError("no such row")\n'),
+                           ("gpu_run.py", 'def pack_results(*_):\n    raise OSError("no such row")\n')):  # fmt: skip
+            with self.subTest(file=file):
+                self.report = self.root / file.split(".")[0]
+                path = self.package / file
+                text = path.read_text()
+                path.write_text(text.replace('\nif __name__ == "__main__":', f'\n{code}\n\nif __name__ == "__main__":')
+                                if "__main__" in text else f"{text}\n{code}")  # fmt: skip
+                result = self.check("--only", "smoke,test_ops")
+                path.write_text(text)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn("no such row", result.stdout)
+                self.assertRegex(result.stdout, r"\nok test_ops \d+ s 5 passed")
 
     def test_limits(self):
         result = self.check("--only", "smoke,step_graphs", HANG="train_gpt", GPU_CHECK_SCALE="0.02")

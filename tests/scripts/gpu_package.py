@@ -16,7 +16,7 @@ name=${0##*/}
 printf '%s %s\n' "$name" "$*" >>"$HOME/calls"
 printf '%s %s\n' "$name" "$LD_LIBRARY_PATH" >>"$HOME/paths"
 case " $HANG " in *" $name "*) echo $$ >"$HOME/hanging"; sleep 60 & echo $! >>"$HOME/hanging"; wait ;; esac
-case " $FAIL " in *" $name "*) echo "error: out of luck"; exit 3 ;; esac
+case " $FAIL " in *" $name "*) echo "${FAILURE-error: out of luck}"; exit 3 ;; esac
 out=. id=x resume='' json=''
 arguments=("$@")
 while [ $# -gt 0 ]; do
