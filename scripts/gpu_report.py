@@ -83,10 +83,15 @@ def bench_samples(bench):
         return []
 
 
+def train_records(metrics):
+    """A run's steps, of its metrics.jsonl."""
+    lines = map(parse, (metrics or "").splitlines())
+    return [line for line in lines if isinstance(line, dict) and line.get("kind") == "train"]
+
+
 def train_samples(metrics):
     """Milliseconds between the ends of a run's steps."""
-    lines = [line for line in map(parse, (metrics or "").splitlines()) if isinstance(line, dict)]
-    times = [line["train_time_ms"] for line in lines if line.get("kind") == "train"]
+    times = [record["train_time_ms"] for record in train_records(metrics)]
     return [after - before for before, after in zip(times, times[1:])]
 
 
@@ -105,6 +110,12 @@ def attention_backend(files):
 def tests_line(stages):
     counts = [f"{stage['name']} {stage['note']}" for stage in stages if stage["name"].startswith("test_") and stage["note"]]
     return "; ".join(counts) or NOT_MEASURED
+
+
+def ways(stages):
+    """What the stages after a failed one used."""
+    found = [(stage["name"], last(r"^(.*) works$", stage["note"])) for stage in stages if stage["name"].endswith("fallback")]
+    return "; ".join(f"{way} (from {name} on)" for name, way in found if way)
 
 
 def rows(files):
@@ -161,6 +172,7 @@ def table(files, stages):
     facts = [
         ("GPU", gpu),
         ("software", software),
+        ("instead of the default options", ways(stages)),
         ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
         ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),
         ("read back by eval_gpt", last(r"(val_loss:[\d.]+ val_bpb:[\d.]+)", files.get("evaluate.txt"))),

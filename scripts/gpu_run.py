@@ -121,6 +121,9 @@ class Run:
         self.done, self.lines, self.left_out = [], [], []
         self.name = None
         self.no_gpu = False
+        self.defaults_work = False
+        self.way = ()  # options that replace the defaults if those do not work
+        self.first = "smoke"  # the run with whose losses others are compared
 
     # For the stages.
 
@@ -134,9 +137,17 @@ class Run:
             raise Skipped(f"{name} is not in the package")
         return path
 
-    def output(self):
-        path = self.results / f"{self.name}.txt"
+    def text(self, name):
+        """What a file of the report has; "" if there is none."""
+        path = self.results / name
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def output(self):
+        return self.text(f"{self.name}.txt")
+
+    def status(self, name):
+        """How a stage before this one ended; None if it did not run."""
+        return next((stage["status"] for stage in reversed(self.done) if stage["name"] == name), None)
 
     def left(self):
         """Seconds left to the stage."""

@@ -19,7 +19,8 @@ sys.dont_write_bytecode = True  # leave the package unchanged
 from gpu_machine import device_tests, libraries, machine, operations, sanitizer  # noqa: E402
 from gpu_run import Interrupted, Run, Stage, check_libraries, going_on, say, unpack  # noqa: E402
 from gpu_training import (  # noqa: E402
-    TIMED, TRAINING_OVERHEAD, bench, evaluate, generate, nccl, ours_after, profile, resume, smoke, training, upstream,
+    TIMED, TRAINING_OVERHEAD, bench, evaluate, fallback, generate, nccl, ours_after, ours_fallback, profile, resume, smoke,
+    training, upstream,
 )  # fmt: skip
 
 BUDGETS = {None: 600, 1: 390, 2: 230}  # seconds, by part
@@ -31,6 +32,7 @@ def stages(options):
         Stage("machine", 0, 30, machine),
         Stage("libraries", 0, 20, libraries),
         Stage("smoke", 1, 75, smoke),
+        Stage("fallback", 1, 120, fallback, min_seconds=30),
         Stage("step_graphs", 1, 60, TIMED),
         Stage("test_ops", 1, 60, device_tests),
         Stage("test_model", 1, 45, device_tests),
@@ -46,6 +48,7 @@ def stages(options):
         Stage("resume", 1, 75, resume, min_seconds=30),
         Stage("generate", 1, 45, generate),
         Stage("ours_before", 2, 45, TIMED),
+        Stage("ours_fallback", 2, 90, ours_fallback, min_seconds=30),
         Stage("upstream", 2, 150, upstream, min_seconds=45),
         Stage("ours_after", 2, 45, ours_after),
         Stage("memcheck", 2, 75, sanitizer),

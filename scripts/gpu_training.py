@@ -1,10 +1,16 @@
 """The stages that train, time steps, and use what was trained. See gpu_stages.py."""
 
+import contextlib
 import sys
 
 import gpu_report
-from gpu_run import HERE, Failed, Skipped
+from gpu_run import HERE, Failed, Skipped, TimedOut
 
+# What replaces the defaults if they do not work, the fastest first.
+WAYS = (("--cuda-graphs", "off"), ("--ops", "reference"), ("--ops", "reference", "--dtype", "float32"))
+EVAL_FLAGS = ("--ops", "--dtype")  # of these, what eval_gpt has
+TRY_SECONDS = 40  # of a way
+NO_GRAPH = "could not be recorded"
 NCCL_TOLERANCE = 0.02  # of a loss; LibTorch's attention and embedding gradients differ from run to run
 TRAINING_OVERHEAD = 75  # seconds: start, warm-up, validation, artifact
 
@@ -16,11 +22,17 @@ def refuse(text, *phrases):
             raise Failed(f'output has "{phrase}"')
 
 
+def with_way(run, options, flags=("--cuda-graphs", "--ops", "--dtype")):
+    """`options`, and those of run.way that they do not set and the program has."""
+    pairs = zip(run.way[::2], run.way[1::2])
+    return [*options, *(word for pair in pairs if pair[0] in flags and pair[0] not in options for word in pair)]
+
+
 def train(run, name, *options, **call):
     """A run of train_gpt; `options` set its length and validation."""
     # Weights compress badly after a few steps, so the budget is unlimited. The log has the sizes.
     fixed = ("--out-dir", "runs", "--run-id", name, "--val-loss-every", "0", "--budget-bytes", "1000000000")
-    return run.call([run.program("train_gpt"), *run.data, *fixed, *options], **call)
+    return run.call([run.program("train_gpt"), *run.data, *fixed, *with_way(run, options)], **call)
 
 
 SHORT = ("--max-wallclock-seconds", "0", "--eval-tokens", "65536", "--train-log-every", "1")
@@ -28,24 +40,71 @@ SHORT = ("--max-wallclock-seconds", "0", "--eval-tokens", "65536", "--train-log-
 
 def smoke(run):
     text = train(run, "smoke", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--rope-dims", "16")
-    refuse(text, "could not be recorded", "kernel not used because")
+    refuse(text, NO_GRAPH)
+    run.defaults_work = True
+    refuse(text, "kernel not used because")
     return gpu_report.last(r"^(step:7/7 .*)", text)
 
 
+def find_way(run, stage, attempt):
+    """If `stage` failed: the first of WAYS for which attempt(way, its number) passes, for this and all later stages."""
+    if run.status(stage) not in ("FAILED", "TIMEOUT"):
+        raise Skipped("not needed")
+    run.way, problems = (), []
+    for number, way in enumerate(WAYS):
+        try:
+            attempt(way, number)
+        except (Failed, TimedOut) as problem:
+            problems.append(f"{' '.join(way)}: {str(problem) or 'too slow'}")
+            continue
+        run.way = way
+        return f"{' '.join(way)} works"
+    raise Failed("; ".join(problems))
+
+
+def fallback(run):
+    """Three steps; if the kernels fail, one more that tells which."""
+    if run.defaults_work:  # smoke failed for another reason
+        raise Skipped("not needed")
+
+    def steps(way, number):
+        name = f"fallback_{number}"
+        train(run, name, *SHORT, "--iterations", "3", "--warmup-steps", "1", "--rope-dims", "16", *way, limit=TRY_SECONDS)
+        run.first = name
+
+    def attempt(way, number):
+        try:
+            steps(way, number)
+        except Failed:
+            if number == 0:
+                with contextlib.suppress(Failed, TimedOut):
+                    train(run, "blocking", *SHORT, "--iterations", "1", "--warmup-steps", "0", "--rope-dims", "16", *way,
+                          limit=TRY_SECONDS, environment={"CUDA_LAUNCH_BLOCKING": "1"})  # fmt: skip
+            raise
+
+    return find_way(run, "smoke", attempt)
+
+
+def ours_fallback(run):
+    def attempt(way, _):
+        time_steps(run, "ours_before.json", "--total-only", "--steps", "3", "--warmup", "1", training=way, limit=TRY_SECONDS)
+
+    return find_way(run, "ours_before", attempt)
+
+
 def train_losses(run, name):
-    lines = (run.results / "runs" / name / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [line["train_loss"] for line in map(gpu_report.parse, lines) if "train_loss" in line]
+    return [record["train_loss"] for record in gpu_report.train_records(run.text(f"runs/{name}/metrics.jsonl"))]
 
 
 def nccl(run):
     """A job of one process, but through NCCL's collectives: the same losses as without."""
-    if not (run.results / "runs/smoke/metrics.jsonl").exists():
+    if not train_losses(run, run.first):
         raise Skipped("nothing to compare with: needs the stage smoke")
     options = (*SHORT, "--iterations", "7", "--warmup-steps", "3", "--rope-dims", "16", "--check-ranks", "1")
     train(run, "nccl", *options, "--dist-backend", "nccl")
-    alone, together = train_losses(run, "smoke"), train_losses(run, "nccl")
-    if not alone or len(alone) != len(together):
-        raise Failed(f"{len(together)} losses with NCCL, {len(alone)} without")
+    alone, together = train_losses(run, run.first), train_losses(run, "nccl")
+    if not together:
+        raise Failed("no losses with NCCL")
     largest = max(abs(a - b) for a, b in zip(alone, together))
     if largest > NCCL_TOLERANCE:
         raise Failed(f"losses differ by up to {largest:.1e}")
@@ -56,15 +115,20 @@ def profile(run):
     train(run, "profile", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--profile", "3", "--cuda-graphs", "off")
 
 
+def time_steps(run, json_file, *options, training=(), **call):
+    """Milliseconds per step, the median, by bench_step."""
+    training = with_way(run, training)
+    text = run.call([run.program("bench_step"), *options, "--json", json_file, "--", *run.data, *training], **call)
+    refuse(text, NO_GRAPH)
+    samples = gpu_report.bench_samples(gpu_report.parse(run.text(json_file)))
+    if not samples:
+        raise Failed(f"no times in {json_file}")
+    return gpu_report.quantile(samples, 0.5)
+
+
 def bench(*options, training=()):
     def body(run):
-        json_file = f"{run.name}.json"
-        text = run.call([run.program("bench_step"), *options, "--json", json_file, "--", *run.data, *training])
-        refuse(text, "could not be recorded")
-        samples = gpu_report.bench_samples(gpu_report.parse((run.results / json_file).read_text(encoding="utf-8")))
-        if not samples:
-            raise Failed(f"no times in {json_file}")
-        return f"{gpu_report.quantile(samples, 0.5):.2f} ms per step"
+        return f"{time_steps(run, f'{run.name}.json', *options, training=training):.2f} ms per step"
 
     return body
 
@@ -79,14 +143,17 @@ def training(run):
 
 
 def trained(run):
-    if not (run.results / "runs/train/final_model.int8.ptz").exists():
-        raise Skipped("no model: needs the stage train")
-    return "runs/train"
+    """A run folder with a model: of the longest training that got that far."""
+    for name in ("train", "resume", "profile", "reference", run.first):
+        if any((run.results / "runs" / name / file).exists() for file in ("final_model.int8.ptz", "final_model.pt")):
+            return f"runs/{name}"
+    raise Skipped("no model: no stage has trained one")
 
 
 def evaluate(run):
     """All of it; then a part, alone and shared by two copies of the model on the GPU: the same loss."""
     def score(*options):
+        options = with_way(run, options, flags=EVAL_FLAGS)
         return run.call([run.program("eval_gpt"), "score", trained(run), *run.data, *options])
 
     text = score()
@@ -116,6 +183,7 @@ def resume(run):
 def generate(run):
     options = ("--prompt", "The", "--temperature", "0", "--max-new-tokens", "200")
     where = ("--tokenizer-path", HERE / "data/tokenizer.model", "--device", "cuda")
+    options = with_way(run, options, flags=EVAL_FLAGS)
     text = run.call([run.program("eval_gpt"), "generate", trained(run), *where, *options])
     return gpu_report.last(r"^(\d+ tokens after .*)", text)
 
@@ -136,7 +204,7 @@ def upstream(run):
     options = ("--device", "cuda", "--compile", "--steps", "10", "--warmup", "4", "--json", "upstream.json")
     command = [sys.executable, HERE / "time_upstream.py", upstream_file(run), *options]
     run.call(command, packaged=False, environment=environment)
-    samples = gpu_report.bench_samples(gpu_report.parse((run.results / "upstream.json").read_text(encoding="utf-8")))
+    samples = gpu_report.bench_samples(gpu_report.parse(run.text("upstream.json")))
     return f"{gpu_report.quantile(samples, 0.5):.2f} ms per step"
 
 

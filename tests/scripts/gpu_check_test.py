@@ -20,10 +20,10 @@ sys.path.insert(0, str(SCRIPTS))
 import gpu_run
 
 PART_1 = (
-    "machine libraries smoke step_graphs test_ops test_model test_optim test_train test_eval nccl profile step_parts operations train"
+    "machine libraries smoke fallback step_graphs test_ops test_model test_optim test_train test_eval nccl profile step_parts operations train"
     " evaluate resume generate"
 ).split()
-PART_2 = "machine libraries ours_before upstream ours_after memcheck racecheck reference".split()
+PART_2 = "machine libraries ours_before ours_fallback upstream ours_after memcheck racecheck reference".split()
 
 
 class GpuCheckTest(PackageTest):
@@ -32,7 +32,8 @@ class GpuCheckTest(PackageTest):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         statuses = self.statuses()
         self.assertEqual(list(statuses), PART_1 + PART_2[2:])
-        self.assertEqual({name for name, (status, _) in statuses.items() if status != "ok"}, {"memcheck", "racecheck"})
+        self.assertEqual({name for name, (status, _) in statuses.items() if status != "ok"},
+                         {"fallback", "ours_fallback", "memcheck", "racecheck"})
         self.assertEqual(statuses["memcheck"], ("SKIPPED", "compute-sanitizer does not support this device"))
         self.assertEqual(statuses["test_ops"][1], "5 passed, 1 skipped")
         self.assertIn("then step:24/24 val_loss:4.0", statuses["resume"][1])
@@ -48,7 +49,7 @@ class GpuCheckTest(PackageTest):
         self.assertEqual(cells["reference operations"][3], "0.50")
         self.assertIn("GPU: NVIDIA Stand-in, 132 SMs", self.summary())
         self.assertIn("failed: none", self.summary())
-        self.assertRegex(self.summary(), r"skipped: memcheck \(.*\), racecheck \(")
+        self.assertRegex(self.summary(), r"skipped: fallback \(not needed\), .*memcheck \(.*\), racecheck \(")
         self.assertFalse([name for name in self.archive() if name.endswith((".pt", ".ptz", ".safetensors"))])
         self.assertIn("runs/train/metrics.jsonl", self.archive())
         self.assertEqual(list((self.root / "tmp").iterdir()), [], "nothing is left behind")
@@ -74,11 +75,11 @@ class GpuCheckTest(PackageTest):
         self.assertEqual(self.cells(both.stdout)["train_gpt after upstream"][3], "2.00")
 
     def test_a_failure_does_not_end_the_run(self):
-        result = self.check("--only", "smoke,step_graphs,test_ops,evaluate", FAIL="bench_step")
+        result = self.check("--only", "step_graphs,test_ops,evaluate", FAIL="bench_step")
         self.assertEqual(result.returncode, 1)
         self.assertIn("failed: step_graphs; see", result.stderr)
         self.assertEqual(self.statuses()["step_graphs"], ("FAILED", "exit 3: error: out of luck"))
-        self.assertEqual(self.statuses()["evaluate"], ("SKIPPED", "no model: needs the stage train"))
+        self.assertEqual(self.statuses()["evaluate"], ("SKIPPED", "no model: no stage has trained one"))
         self.assertIn("    error: out of luck\n", self.summary())
         self.assertIn("failed: step_graphs\n", self.summary())
 

@@ -10,13 +10,15 @@ import tarfile
 
 from sandbox import SCRIPTS, SandboxTest
 
-# What every fake of the package does first. A test turns "hang" or "fail" on for one of them.
+# What every fake of the package does first. A test turns "hang" or "fail" on for some of them, or for some of their calls.
 BEGIN = r"""
 name=${0##*/}
 printf '%s %s\n' "$name" "$*" >>"$HOME/calls"
 printf '%s %s\n' "$name" "$LD_LIBRARY_PATH" >>"$HOME/paths"
 case " $HANG " in *" $name "*) echo $$ >"$HOME/hanging"; sleep 60 & echo $! >>"$HOME/hanging"; wait ;; esac
 case " $FAIL " in *" $name "*) echo "${FAILURE-error: out of luck}"; exit 3 ;; esac
+# Some calls fail.
+if [ -n "$REFUSE" ] && [[ "$name $*" =~ $REFUSE ]]; then echo "error: no such kernel"; exit 4; fi
 out=. id=x resume='' json=''
 arguments=("$@")
 while [ $# -gt 0 ]; do

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The stages of scripts/gpu_check.sh, each with fakes of what it runs."""
 
+import re
 import sys
 import unittest
 
@@ -22,6 +23,56 @@ class GpuStagesTest(PackageTest):
         self.check("--only", "smoke,test_model", SMOKE="CUDA_GRAPHS: a step could not be recorded", TESTS="no CUDA device")
         self.assertEqual(self.statuses()["smoke"], ("FAILED", 'output has "could not be recorded"'))
         self.assertEqual(self.statuses()["test_model"], ("FAILED", "5 passed, 1 skipped: the tests saw no GPU"))
+
+    def test_the_first_way_that_works(self):
+        for refused, way in (("smoke", "--cuda-graphs off"), ("smoke|fallback_0|blocking", "--ops reference"),
+                             ("smoke|fallback_0|blocking|fallback_1", "--ops reference --dtype float32")):  # fmt: skip
+            with self.subTest(way=way):
+                self.report = self.root / way.replace(" ", "")
+                self.calls.unlink(missing_ok=True)
+                names = "smoke,fallback,step_graphs,step_parts,profile,nccl,evaluate,generate"
+                result = self.check("--only", names, REFUSE=f"--run-id ({refused}) ")
+                self.assertIn("failed: smoke; see", result.stderr)
+                self.assertEqual(self.statuses()["fallback"], ("ok", f"{way} works"))
+                self.assertIn(f"\ninstead of the default options: {way} (from fallback on)\n", self.summary())
+                for stage in ("step_graphs", "step_parts", "profile", "nccl", "evaluate", "generate"):
+                    self.assertEqual(self.statuses()[stage][0], "ok", (stage, self.summary()))
+                for begin in ("bench_step --total-only", "train_gpt --data-path .*--run-id nccl", "train_gpt .*--run-id profile"):
+                    call = next(line for line in self.called("") if re.match(begin, line))
+                    self.assertIn(f" {way}", call)
+                profile = next(line for line in self.called("train_gpt") if "--run-id profile" in line)
+                self.assertEqual(profile.split().count("--cuda-graphs"), 1)
+                evaluated = " ".join(self.called("eval_gpt"))
+                self.assertNotIn("--cuda-graphs", evaluated)
+                self.assertEqual("--ops reference" in evaluated, "--ops" in way)
+                blocking = [line for line in self.called("train_gpt") if "--run-id blocking" in line]
+                self.assertEqual(len(blocking), 0 if way == "--cuda-graphs off" else 1)
+
+    def test_no_way_works(self):
+        self.check("--only", "smoke,fallback,ours_before,ours_fallback", FAIL="train_gpt bench_step")
+        tries = "--cuda-graphs off: exit 3; --ops reference: exit 3; --ops reference --dtype float32: exit 3"
+        self.assertEqual(self.statuses()["fallback"], ("FAILED", f"{tries}: error: out of luck"))
+        self.assertEqual(self.statuses()["ours_fallback"][0], "FAILED")
+        self.assertIn("+ CUDA_LAUNCH_BLOCKING=1 ", self.archive()["fallback.txt"])
+        self.assertIn("\ninstead of the default options: -\n", self.summary())
+
+    def test_a_way_for_the_second_part(self):
+        (self.package / "train_gpt.py").touch()
+        self.check("--part", "2", "--only", "ours_before,ours_fallback,ours_after", REFUSE="--warmup 4 --json ours_before")
+        self.assertEqual(self.statuses()["ours_before"][0], "FAILED")
+        self.assertEqual(self.statuses()["ours_fallback"], ("ok", "--cuda-graphs off works"))
+        self.assertEqual(self.cells(self.summary())["train_gpt before upstream"][0], "250.00")
+        self.assertTrue(self.called("bench_step")[-1].endswith(" --cuda-graphs off"))
+
+    def test_no_fallback_is_needed(self):
+        self.check("--only", "smoke,fallback,step_graphs", SMOKE="cuDNN attention kernel not used because: reasons")
+        self.assertEqual(self.statuses()["smoke"], ("FAILED", 'output has "kernel not used because"'))
+        self.assertEqual(self.statuses()["fallback"], ("SKIPPED", "not needed"))
+
+    def test_any_model_will_do(self):
+        self.check("--only", "smoke,evaluate")
+        self.assertEqual(self.statuses()["evaluate"][0], "ok")
+        self.assertIn("eval_gpt score runs/smoke ", self.called("eval_gpt")[0])
 
     def test_no_gpu(self):
         self.torch(available=False)
