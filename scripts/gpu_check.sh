@@ -11,14 +11,15 @@
 #                                           run all stages on a machine with a GPU and a Python (PYTHON, default python3)
 #                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
 #
-#   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
-#                              2: upstream's train_gpt.py, compiled, timed between two runs of train_gpt; compute-sanitizer;
-#                              reference operations. The parts are independent. Default: both, one after the other
-#   --budget SECONDS           time for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
-#                              its own limit; one that does not finish within the budget is stopped, or skipped if too
-#                              little time is left
+#   --part 1|2                 1: smoke test, the same by the reference operations, step time, device tests, profile, training,
+#                              evaluation, resuming, generation.
+#                              2: upstream's train_gpt.py, compiled, timed between two runs of train_gpt; compute-sanitizer.
+#                              The parts are independent. Default: both, one after the other
+#   --budget SECONDS           time for the whole call (default 390 for part 1, 230 for part 2, 560 for both). Each stage
+#                              also has its own limit; one that does not finish within the budget is stopped, or skipped
+#                              if too little time is left
 #   --upstream TRAIN_GPT_PY    upstream's train_gpt.py to compare with (default PACKAGE/train_gpt.py, if it exists)
-#   --seconds N                seconds of training (default 60)
+#   --seconds N                seconds of training (default 30)
 #   --only STAGE,...           run only these stages; an unknown name lists all of them
 #
 # After every stage REPORT has a summary.txt, which ends in a table, and a report.tar.gz (below 16 MiB, without models) of
@@ -30,7 +31,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 package_bytes=60000000
 val_tokens=1000000
 # Used for the epochs in the message of `pack`.
-seconds=60 tokens_per_second=1700000
+seconds=30 tokens_per_second=1700000
 
 usage() {
   sed -n '2,/^set/p' "$0" | sed -n 's/^# \{0,1\}//p'

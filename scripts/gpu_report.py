@@ -128,7 +128,7 @@ def rows(files):
     yardstick = next((bench for bench in candidates if bench and bench.get("flops")), {})
     for heading, name in ROWS:
         bench, log = benches[name] or {}, files.get(f"runs/{name}/log.txt")
-        samples = train_samples(files.get(f"runs/{name}/metrics.jsonl")) if name == "train" else bench_samples(bench)
+        samples = bench_samples(bench) or train_samples(files.get(f"runs/{name}/metrics.jsonl"))
         median = statistics.median(samples) if samples else None
         flops = bench.get("flops") or yardstick.get("flops")
         peak = bench.get("peak_flops_per_s") or yardstick.get("peak_flops_per_s")
@@ -164,6 +164,7 @@ def table(files, stages):
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     gpu = last(r"^GPU: (.*)", files.get("machine.txt"))
     software = last(r"^software: (.*)", files.get("machine.txt"))
+    notes = {stage["name"]: stage["note"] for stage in stages}
     by_status = {}
     for stage in stages:
         why = f" ({stage['note']})" if stage["status"] == "SKIPPED" else ""
@@ -174,7 +175,9 @@ def table(files, stages):
         ("software", software),
         ("instead of the default options", ways(stages)),
         ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
+        ("epochs of the packed data", last(r"([\d.]+) epochs", notes.get("train"))),
         ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),
+        ("reference operations", notes.get("reference")),
         ("read back by eval_gpt", last(r"(val_loss:[\d.]+ val_bpb:[\d.]+)", files.get("evaluate.txt"))),
         ("interrupted and resumed", last(r"^(resumed:step:.*)", files.get("resume.txt"))),
         ("generation", last(r"^(\d+ tokens after .*)", files.get("generate.txt"))),

@@ -46,7 +46,7 @@ class PackTest(SandboxTest):
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         self.assertIn("5,000 training and 100 validation tokens from ", result.stdout)
         self.assertRegex(result.stdout, r"warning: the dataset has no more training tokens; 2\d,\d{3},\d{3} would fit")
-        self.assertIn("60 s of training would be about 20400.0 epochs", result.stdout)
+        self.assertIn("30 s of training would be about 10200.0 epochs", result.stdout)
         self.assertEqual(read_shard(package / "data/fineweb_train_000000.bin"), ((20240520, 1, 5000), [1] * 3000 + [2] * 2000))
         self.assertEqual((package / "data/tokenizer.model").read_text(), "model")
         with tarfile.open(package / "programs.tar.xz") as tar:

@@ -37,7 +37,12 @@ if [ "$id" = resume ] && [ -z "$resume" ]; then
 fi
 [ -z "$resume" ] || { say "resumed:step:8 train_time:800ms"; say "step:24/24 val_loss:4.0 val_bpb:2.4"; }
 [ "$id" != smoke ] || { say "step:7/7 val_loss:6.1 val_bpb:3.6"; echo "$SMOKE"; }
-for i in 1 2 3; do echo '{"kind":"train","step":'$i',"train_loss":'${LOSS:-5.5}',"train_time_ms":'$((i * 300))'}'; done >"$out/$id/metrics.jsonl"
+loss=5.5 norm=0.5 ms=300
+[ "$id" != "$OTHER" ] || { loss=${LOSS:-5.5}; norm=${NORM:-0.5}; }
+case "${arguments[*]}" in *"--ops reference"*) ms=800 ;; esac
+for i in 1 2 3; do
+  echo '{"kind":"train","step":'$i',"train_loss":'$loss',"grad_norm":'$norm',"tokens":'$((i * 1000))',"train_time_ms":'$((i * ms))'}'
+done >"$out/$id/metrics.jsonl"
 say "peak memory allocated: 7000 MiB reserved: 9000 MiB"
 say "final_int8_zlib_roundtrip_exact val_loss:2.80000000 val_bpb:1.65000000"
 echo weights >"$out/$id/final_model.pt"; echo weights >"$out/$id/final_model.int8.ptz"

@@ -74,6 +74,29 @@ class GpuStagesTest(PackageTest):
         self.assertEqual(self.statuses()["evaluate"][0], "ok")
         self.assertIn("eval_gpt score runs/smoke ", self.called("eval_gpt")[0])
 
+    def test_the_rate_of_short_runs_and_of_training(self):
+        self.check("--only", "smoke,reference,train,resume")
+        for call in self.called("train_gpt"):
+            decay = "--warmdown-frac 0.4" if "--run-id train " in call else "--warmdown-iters 0"
+            self.assertEqual(re.findall(r"--warmdown-\S+ \S+", call), [decay])
+        self.assertRegex(self.called("train_gpt")[2], "--run-id train .*--max-wallclock-seconds 30 ")
+
+    def test_another_training(self):
+        for changes, reason in (
+            ({"LOSS": "5.9"}, "off by 4.0e-01 at first"), ({"LOSS": "5.52"}, "off by 2.0e-02 at first"),
+            ({"LOSS": "NaN"}, "off by nan"), ({"NORM": "0.53"}, "norm off by 6.00 %"), ({"NORM": "0.51", "LOSS": "5.505"}, None),
+        ):  # fmt: skip
+            for name in ("reference", "nccl"):
+                with self.subTest(name=name, **changes):
+                    self.report = self.root / f"{name}{changes}"
+                    self.check("--only", f"smoke,{name}", OTHER=name, **{"LOSS": "", "NORM": "", **changes})
+                    status, note = self.statuses()[name]
+                    self.assertEqual(status, "FAILED" if reason else "ok")
+                    self.assertIn(reason or "3 losses of smoke, off by 5.0e-03 at first, later by up to 5.0e-03", note)
+        self.report = self.root / "alone"
+        self.check("--only", "nccl")
+        self.assertEqual(self.statuses()["nccl"], ("SKIPPED", "nothing to compare with: needs the stage smoke"))
+
     def test_no_gpu(self):
         self.torch(available=False)
         result = self.check("--part", "2")
