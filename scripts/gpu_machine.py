@@ -1,11 +1,14 @@
 """The stages that look at the machine, run the device tests, and time or check single operations. See gpu_stages.py."""
 
+import re
 import shutil
 import sys
 
 import gpu_report
-from gpu_run import HERE, Failed, Skipped
+from gpu_run import HERE, Failed, Skipped, TimedOut
 
+GPU_TESTS = "--gtest_filter=*Cuda*"
+RESULTS = {"OK": "passed", "SKIPPED": "skipped", "FAILED": "failed"}
 UNAVAILABLE = 7  # exit code of MACHINE without a GPU
 
 MACHINE = """
@@ -44,21 +47,48 @@ def operations(run):
     run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02s"])
 
 
-def device_tests(run):
-    def count(word):
-        return int(gpu_report.last(rf"^\[ +{word} +\] (\d+) tests?[.,]", text) or 0)
+def count_tests(text, word):
+    """GoogleTest's lines of single tests."""
+    return len(re.findall(rf"^\[ +{word} +\] .* \(\d+ ms\)$", text, re.MULTILINE))
 
+
+def device_tests(run):
+    program = run.program(run.name)
     try:
-        text = run.call([run.program(run.name), "--gtest_filter=*Cuda*:*OnDevice*"])
+        text = run.call([program, GPU_TESTS])
     except Failed as problem:
         text = run.output()
-        raise Failed(f"{count('PASSED')} passed, {count('SKIPPED')} skipped, {count('FAILED')} failed: {problem}") from problem
-    note = f"{count('PASSED')} passed, {count('SKIPPED')} skipped"
+        note = ", ".join(f"{count_tests(text, word)} {name}" for word, name in RESULTS.items())
+        test, after = re.split(r"^\[ RUN +\] ", f"\n{text}\n", flags=re.MULTILINE)[-1].split("\n", 1)
+        if test and not any(count_tests(after, word) for word in RESULTS):
+            note += f", stopped in {test}"
+        raise Failed(f"{note}: {problem}; by suite: {by_suite(run, program)}") from problem
+    note = f"{count_tests(text, 'OK')} passed, {count_tests(text, 'SKIPPED')} skipped"
     if "no CUDA device" in text:
         raise Failed(f"{note}: the tests saw no GPU")
-    if count("PASSED") == 0:
-        raise Skipped(f"{note}: no GPU tests")
+    if count_tests(text, "OK") == 0:
+        raise Failed(f"{note}: no GPU tests")
     return note
+
+
+def by_suite(run, program):
+    """Each suite in its own process: most CUDA errors break everything after them. Blocking, so that the right test fails."""
+    suites, failed, passed, suite = {}, [], 0, ""
+    try:
+        for line in run.call([program, GPU_TESTS, "--gtest_list_tests"]).splitlines():
+            if re.match(r"\S+\.(?:\s|$)", line):
+                suite = line.split()[0]
+            elif line.startswith("  "):
+                suites.setdefault(suite, []).append(suite + line.split()[0])
+        for suite, tests in suites.items():
+            try:
+                run.call([program, f"--gtest_filter={':'.join(tests)}"], environment={"CUDA_LAUNCH_BLOCKING": "1"})
+                passed += 1
+            except Failed as problem:
+                failed.append(f"{suite[:-1]} {problem}")
+    except (Failed, TimedOut):
+        failed.append(f"{len(suites) - len(failed) - passed} not finished")
+    return ", ".join([*failed, f"{passed} passed"])
 
 
 def sanitizer(run):

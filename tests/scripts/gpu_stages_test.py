@@ -97,6 +97,17 @@ class GpuStagesTest(PackageTest):
         self.check("--only", "nccl")
         self.assertEqual(self.statuses()["nccl"], ("SKIPPED", "nothing to compare with: needs the stage smoke"))
 
+    def test_every_suite_again_after_a_crash(self):
+        crash = "5 passed, 1 skipped, 0 failed, stopped in Devices/C.D/Cuda: exit 134; by suite: "
+        error = ": CUDA error: an illegal memory access"
+        for number, (pattern, suites) in enumerate((("\\*", "2 passed"), ("\\*|D/Cuda", "Devices/C exit 134, 1 passed"))):
+            self.report = self.root / f"report{number}"
+            self.check("--only", "test_ops,test_model", CRASH=pattern)
+            self.assertEqual(self.statuses()["test_ops"], ("FAILED", f"{crash}{suites}{error}"))
+        self.assertIn("+ CUDA_LAUNCH_BLOCKING=1 ", self.archive()["test_ops.txt"])
+        filters = [line.split("gtest_filter=")[1] for line in self.called("test_ops")]
+        self.assertEqual(filters[2:4], ["A.CudaB", "Devices/C.D/Cuda:Devices/C.E/Cuda"])
+
     def test_no_gpu(self):
         self.torch(available=False)
         result = self.check("--part", "2")
