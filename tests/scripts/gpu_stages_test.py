@@ -6,6 +6,7 @@ import sys
 import unittest
 
 from gpu_package import LIBRARIES, PackageTest
+from sandbox import SCRIPTS
 
 sys.dont_write_bytecode = True
 
@@ -107,6 +108,23 @@ class GpuStagesTest(PackageTest):
         self.assertIn("+ CUDA_LAUNCH_BLOCKING=1 ", self.archive()["test_ops.txt"])
         filters = [line.split("gtest_filter=")[1] for line in self.called("test_ops")]
         self.assertEqual(filters[2:4], ["A.CudaB", "Devices/C.D/Cuda:Devices/C.E/Cuda"])
+
+    def test_sanitizers(self):
+        tests = '[[ $PYTORCH_NO_CUDA_MEMORY_CACHING$GOMP_SPINCOUNT == 11000 ]] && while [[ $1 == --* ]]; do shift 2; done; "$@"'
+        self.fake("compute-sanitizer", f'{tests}; echo "========= ERROR SUMMARY: 0 errors"')
+        self.check("--only", "memcheck,racecheck")
+        self.assertEqual(self.statuses()["memcheck"], ("ok", "ERROR SUMMARY: 0 errors"))
+        self.assertIn("compute-sanitizer --tool racecheck ", self.called("")[2])
+        self.assertIn("--target-processes all", self.called("")[0])
+        names = self.called("test_ops")[0].split("=")[1].split(":")
+        self.assertIn("Cuda.EveryKernelOnce", names)
+        sources = "".join((SCRIPTS.parent / f"tests/ops/{file}_test.cpp").read_text() for file in ("cuda", "exclusive"))
+        for name in names:
+            self.assertRegex(sources, r"TEST_[FP]\({0}, {1}\)".format(*name.split("/")[1 if "/" in name else 0].split(".")))
+        self.report = self.root / "none"
+        self.fake("compute-sanitizer", 'echo "========= ERROR SUMMARY: 0 errors"')
+        self.check("--only", "memcheck")
+        self.assertEqual(self.statuses()["memcheck"], ("FAILED", "no test ran"))
 
     def test_no_gpu(self):
         self.torch(available=False)
