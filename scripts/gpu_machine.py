@@ -48,7 +48,12 @@ def libraries(run):
 
 def operations(run):
     """The baseline's shape in bfloat16: times, rates and, for attention, both backends of LibTorch."""
-    run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02s"])
+    # Without a unit: older versions of Google Benchmark take none.
+    text = run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02"])
+    cases, failed = (len(re.findall(rf"^\S+/9x512/\S* .*{word}", text, re.MULTILINE)) for word in ("", "ERROR OCCURRED"))
+    if failed or not cases:
+        raise Failed(f"{failed} of {cases} cases failed")
+    return f"{cases} cases"
 
 
 def count_tests(text, word):

@@ -52,6 +52,11 @@ BENCH = r"""
 ms=200; case "${arguments[*]}" in *"off"*) ms=250 ;; *reference*) ms=800 ;; esac
 printf '{"ms":{"total":{"samples":[%s,%s]}},"peak_bytes":1048576000,"flops":1e14,"peak_flops_per_s":1e15}' $ms $ms >"$json"
 """
+OPS = r"""
+echo "Benchmark  Time  CPU  Iterations UserCounters..."
+echo "rms_norm/9x512/bfloat16/fast/forward/manual_time       13.4 us         13.0 us         2100 bytes/s=2.0T/s of_copy=0.7"
+echo "linear_qkv/9x512/bfloat16/fast/forward/manual_time   ${OPS-93.4 us         93.0 us          300 FLOP/s=0.3P/s of_peak=0.5}"
+"""
 TESTS = r"""
 case "${arguments[*]}" in *list_tests*)
   printf 'Running main()\nA.\n  CudaB\nDevices/C.  # TypeParam\n  D/Cuda  # GetParam() = cuda\n  E/Cuda\n'
@@ -113,7 +118,7 @@ class PackageTest(SandboxTest):
         (self.package / "time_upstream.py").write_text(UPSTREAM)
         self.upstream = self.root / "train_gpt.py"
         self.upstream.touch()
-        programs = {"train_gpt": TRAIN, "bench_step": BENCH, "bench_ops": "echo operations", "eval_gpt": EVAL}
+        programs = {"train_gpt": TRAIN, "bench_step": BENCH, "bench_ops": OPS, "eval_gpt": EVAL}
         programs.update((f"test_{area}", TESTS) for area in ("ops", "model", "optim", "train"))
         with tarfile.open(self.package / "programs.tar.xz", "w:xz", preset=0) as tar:
             for name, body in programs.items():

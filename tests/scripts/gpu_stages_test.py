@@ -126,6 +126,16 @@ class GpuStagesTest(PackageTest):
         self.check("--only", "memcheck")
         self.assertEqual(self.statuses()["memcheck"], ("FAILED", "no test ran"))
 
+    def test_operations(self):
+        self.check("--only", "operations")
+        self.assertEqual(self.statuses()["operations"], ("ok", "2 cases"))
+        self.assertTrue(self.called("bench_ops")[0].endswith("min_time=0.02"))
+        self.report = self.root / "failed"
+        self.check("--only", "operations", OPS="ERROR OCCURRED: 'CUDA error: no such kernel'")
+        status, note = self.statuses()["operations"]
+        self.assertEqual(status, "FAILED")
+        self.assertRegex(note, "^1 of 2 cases failed: linear_qkv.* 'CUDA error: no such kernel'$")
+
     def test_no_gpu(self):
         self.torch(available=False)
         result = self.check("--part", "2")
