@@ -1,11 +1,12 @@
 """The stages that look at the machine, run the device tests, and time or check single operations. See gpu_stages.py."""
 
+import contextlib
 import re
 import shutil
 import sys
 
 import gpu_report
-from gpu_run import HERE, Failed, Skipped, TimedOut
+from gpu_run import HERE, Failed, Skipped, TimedOut, first_error
 
 # All kernels on small cases: thousands of checked launches would not end in time.
 SMALL_TESTS = ("Cuda.EveryKernelOnce", "Cuda.RowsThatAreNotOn16ByteBoundaries",
@@ -15,6 +16,11 @@ GPU_TESTS = "--gtest_filter=*Cuda*"
 RESULTS = {"OK": "passed", "SKIPPED": "skipped", "FAILED": "failed"}
 UNAVAILABLE = 7  # exit code of MACHINE without a GPU
 
+FACTS = """
+nproc; lscpu | head -n 20; free -m; df -h .; ldd --version | head -n 1
+PATH=$PATH:/usr/local/cuda/bin; compute-sanitizer --version
+true
+"""
 MACHINE = """
 import platform, sys, torch
 if not torch.cuda.is_available():
@@ -28,22 +34,34 @@ print(f"software: PyTorch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN 
 
 
 def machine(run):
+    """Importing PyTorch is last: from a disk that has not read it yet, it may take longer than the limit."""
+    missing = ""
+    for command in (["nvidia-smi"], ["nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,PERFORMANCE,TEMPERATURE,ECC"],
+                    ["sh", "-c", FACTS]):  # fmt: skip
+        try:
+            run.call(command, packaged=False, limit=15)
+        except (Failed, TimedOut, OSError) as problem:
+            missing = f"; {command[0]}: {str(problem) or 'too slow'}"
     try:
         text = run.call([sys.executable, "-c", MACHINE], packaged=False)
     except Failed as problem:
-        run.no_gpu = str(problem) == f"exit {UNAVAILABLE}"
+        run.no_gpu = problem.code == UNAVAILABLE
         raise
-    note = gpu_report.last(r"^GPU: (.*)", text) or ""
-    try:
-        run.call(["nvidia-smi"], packaged=False)
-        run.call(["nvidia-smi", "-q", "-d", "CLOCK,POWER,MEMORY,PERFORMANCE,TEMPERATURE,ECC"], packaged=False)
-    except (Failed, OSError) as problem:
-        note += f"; nvidia-smi: {problem}"
-    return note
+    return (gpu_report.last(r"^GPU: (.*)", text) or "") + missing
 
 
 def libraries(run):
-    return run.call([sys.executable, HERE / "gpu_stages.py", "libraries", run.torch, run.programs], packaged=False).splitlines()[-1]
+    program = run.program("train_gpt")
+    with contextlib.suppress(Failed):
+        run.call(["ldd", program])
+    try:
+        text = run.call([sys.executable, HERE / "gpu_stages.py", "libraries", run.torch, run.programs], packaged=False)
+        run.call([program, "--version"])
+    except Failed:
+        with contextlib.suppress(Failed):
+            run.call(["sh", "-c", 'LD_DEBUG=libs "$0" --version 2>&1 | tail -n 100', program])
+        raise
+    return text.splitlines()[-1]
 
 
 def operations(run):
@@ -52,7 +70,7 @@ def operations(run):
     text = run.call([run.program("bench_ops"), "--benchmark_filter=/9x512/bfloat16/fast/", "--benchmark_min_time=0.02"])
     cases, failed = (len(re.findall(rf"^\S+/9x512/\S* .*{word}", text, re.MULTILINE)) for word in ("", "ERROR OCCURRED"))
     if failed or not cases:
-        raise Failed(f"{failed} of {cases} cases failed")
+        raise Failed(f"{failed} of {cases} cases failed: {first_error(text) or 'no output'}")
     return f"{cases} cases"
 
 

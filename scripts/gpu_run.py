@@ -28,14 +28,14 @@ RESERVE = 5  # seconds of the budget for ending a stage and publishing
 REPORT_BYTES = 15 << 20  # larger reports cannot be copied from some rented machines
 TEXT_BYTES = 1 << 20  # of a stage's output
 MODELS = (".pt", ".ptz", ".safetensors")
-ERROR = re.compile(r"[Ee]rror:|CUDA error|terminate|what\(\)")
+ERROR = re.compile(r"[Ee]rror:|CUDA error|ERROR OCCURRED|terminate|what\(\)")
 BACKTRACE = ("frame #", "Exception raised from")  # beginnings of its lines in a c10::Error
 
 libc = ctypes.CDLL(None)
 
 
 class Failed(Exception):
-    pass
+    code = None  # of a program's exit
 
 
 class TimedOut(Exception):
@@ -90,16 +90,19 @@ def check_libraries(programs, torch):
     names = sorted((programs / "bin").iterdir())
     for program in names:
         environment = {**os.environ, "LD_LIBRARY_PATH": library_path(programs, torch)}
-        found = subprocess.run(["ldd", program], env=environment, text=True, capture_output=True, check=True).stdout
+        ldd = subprocess.run(["ldd", program], env=environment, text=True, capture_output=True, check=False)
+        found = ldd.stdout
+        if ldd.returncode != 0:
+            say(f"error: {program.name}: ldd: exit {ldd.returncode}: {ldd.stderr.strip()}", sys.stderr)
         # The driver, libcuda, comes with the GPU.
         lines = [line.strip() for line in found.splitlines()]
         missing = [line for line in lines if "not found" in line and not line.startswith("libcuda.so")]
         if missing:
-            say(f"{program.name}: {', '.join(missing)}", sys.stderr)
+            say(f"error: {program.name}: {', '.join(missing)}", sys.stderr)
         elsewhere = "libtorch" in found and f"libtorch_cuda.so => {torch}/" not in found
         if elsewhere:
-            say(f"{program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
-        complete = complete and not missing and not elsewhere
+            say(f"error: {program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
+        complete = complete and ldd.returncode == 0 and not missing and not elsewhere
     if complete:
         print(f"all libraries of {len(names)} programs found")
     return complete
@@ -190,9 +193,13 @@ class Run:
                     interrupt = None
         finally:
             end_group(process)
+        text = path.read_bytes()[before:].decode(errors="replace")
         if process.returncode != code:
-            raise Failed(f"exit {process.returncode}" + (f", expected {code}" if code else ""))
-        return path.read_bytes()[before:].decode(errors="replace")
+            found = f"exit {process.returncode}" + (f", expected {code}" if code else "")
+            failure = Failed(": ".join(filter(None, (found, first_error(text)))))
+            failure.code = process.returncode
+            raise failure
+        return text
 
     @contextlib.contextmanager
     def in_background(self, command, output):
@@ -236,11 +243,9 @@ class Run:
         with going_on():
             end = []
             if status not in ("ok", "SKIPPED"):
-                lines = [line for line in self.output().splitlines() if not line.lstrip().startswith(BACKTRACE)]
-                error = next((line.strip()[:200] for line in lines if ERROR.search(line)), "")
-                if error and error not in note and status != "INTERRUPTED":
-                    entry["note"] = f"{note}: {error}"
-                end = [f"    {line[:300]}" for line in lines[-15:]]
+                if status == "TIMEOUT":
+                    entry["note"] = ": ".join(filter(None, (note, first_error(self.output()))))
+                end = [f"    {line[:300]}" for line in telling_lines(self.output())[-15:]]
             lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {entry['note']}".rstrip(), *end]
             self.lines += lines
             print("\n".join(lines), flush=True)
@@ -285,6 +290,14 @@ def going_on():
         yield
     except Exception:
         traceback.print_exc(file=sys.stdout)
+
+
+def telling_lines(text):
+    return [line for line in text.splitlines() if not line.lstrip().startswith(BACKTRACE)]
+
+
+def first_error(text):
+    return next((line.strip()[:200] for line in telling_lines(text) if ERROR.search(line)), None)
 
 
 def end_group(process):

@@ -29,8 +29,8 @@ BUDGETS = {None: 560, 1: 390, 2: 230}  # seconds, by part
 def stages(options):
     """In order. Part 1 starts with the most informative stages; part 2 does not need part 1."""
     return (
-        Stage("machine", 0, 30, machine),
-        Stage("libraries", 0, 20, libraries),
+        Stage("machine", 0, 60, machine),
+        Stage("libraries", 0, 40, libraries),
         Stage("smoke", 1, 75, smoke),
         Stage("fallback", 1, 120, fallback, min_seconds=30),
         Stage("reference", 1, 60, reference),
