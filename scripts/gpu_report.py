@@ -118,6 +118,13 @@ def ways(stages):
     return "; ".join(f"{way} (from {name} on)" for name, way in found if way)
 
 
+def first_losses(files):
+    """Of the same weights and tokens."""
+    stages = {"train_gpt": "ours_before", "upstream": "upstream"}
+    benches = {name: parse(files.get(f"{stage}.json")) for name, stage in stages.items()}
+    return ", ".join(f"{name} {bench['first_loss']:.4f}" for name, bench in benches.items() if bench and bench.get("first_loss"))
+
+
 def rows(files):
     """(heading, cells) by stage."""
     benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
@@ -174,6 +181,7 @@ def table(files, stages):
         ("GPU", gpu),
         ("software", software),
         ("instead of the default options", ways(stages)),
+        ("loss of step 1", first_losses(files)),
         ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
         ("epochs of the packed data", last(r"([\d.]+) epochs", notes.get("train"))),
         ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),

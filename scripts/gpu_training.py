@@ -113,10 +113,13 @@ def train_like_the_first(run, *options):
         raise Skipped("nothing to compare with: needs the stage smoke")
     train(run, run.name, *SMOKE, *options)
     pairs = list(zip(first, records(run, run.name)))
+    if not pairs:
+        raise Failed("no losses")
     losses = [abs(b["train_loss"] - a["train_loss"]) for a, b in pairs]
     norm, own_norm = (record.get("grad_norm", math.nan) for record in pairs[0])
     off = abs(own_norm - norm) / norm
-    note = (f"{len(pairs)} losses of {run.first}, off by {losses[0]:.1e} at first, later by up to {max(losses[1:], default=0):.1e}; "
+    later = max(losses[1:], default=0)
+    note = (f"{len(pairs)} losses of {run.first}, off by {losses[0]:.1e} at first, later by up to {later:.1e}; "
             f"first gradient norm off by {100 * off:.2f} %")  # fmt: skip
     allowed = [FIRST_LOSS, *(LATER_LOSSES * a["train_loss"] for a, _ in pairs[1:])]
     if not off <= FIRST_NORM or not all(loss <= limit for loss, limit in zip(losses, allowed)):  # NaN fails
@@ -231,7 +234,7 @@ def upstream(run):
         "TOKENIZER_PATH": str(HERE / "data/tokenizer.model"),
         "TORCHINDUCTOR_CACHE_DIR": str(run.scratch),
     }
-    options = ("--device", "cuda", "--compile", "--steps", "10", "--warmup", "4", "--json", "upstream.json")
+    options = ("--device", "cuda", "--compile", "--steps", "6", "--warmup", "3", "--json", "upstream.json")
     command = [sys.executable, HERE / "time_upstream.py", upstream_file(run), *options]
     run.call(command, packaged=False, environment=environment)
     samples = gpu_report.bench_samples(gpu_report.parse(run.text("upstream.json")))

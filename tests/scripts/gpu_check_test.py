@@ -50,6 +50,7 @@ class GpuCheckTest(PackageTest):
         self.assertEqual(cells["reference operations"][3], "0.50")
         self.assertIn("GPU: NVIDIA Stand-in, 132 SMs", self.summary())
         self.assertIn("\nepochs of the packed data: 2.50\n", self.summary())
+        self.assertIn("\nloss of step 1: train_gpt 6.9365, upstream 6.9375\n", self.summary())
         self.assertRegex(self.summary(), r"\nreference operations: 3 losses of smoke, off by 0.0e\+00")
         self.assertIn("failed: none", self.summary())
         self.assertRegex(self.summary(), r"skipped: fallback \(not needed\), .*memcheck \(.*\), racecheck \(")

@@ -41,7 +41,8 @@ loss=5.5 norm=0.5 ms=300
 [ "$id" != "$OTHER" ] || { loss=${LOSS:-5.5}; norm=${NORM:-0.5}; }
 case "${arguments[*]}" in *"--ops reference"*) ms=800 ;; esac
 for i in 1 2 3; do
-  echo '{"kind":"train","step":'$i',"train_loss":'$loss',"grad_norm":'$norm',"tokens":'$((i * 1000))',"train_time_ms":'$((i * ms))'}'
+  record='{"kind":"train","step":%d,"train_loss":%s,"grad_norm":%s,"tokens":%d,"train_time_ms":%d}\n'
+  printf "$record" $i $loss $norm $((i * 1000)) $((i * ms))
 done >"$out/$id/metrics.jsonl"
 say "peak memory allocated: 7000 MiB reserved: 9000 MiB"
 say "final_int8_zlib_roundtrip_exact val_loss:2.80000000 val_bpb:1.65000000"
@@ -50,7 +51,8 @@ echo weights >"$out/$id/checkpoints/step_00000008.safetensors"
 """
 BENCH = r"""
 ms=200; case "${arguments[*]}" in *"off"*) ms=250 ;; *reference*) ms=800 ;; esac
-printf '{"ms":{"total":{"samples":[%s,%s]}},"peak_bytes":1048576000,"flops":1e14,"peak_flops_per_s":1e15}' $ms $ms >"$json"
+printf '{"ms":{"total":{"samples":[%s,%s]}},"peak_bytes":1048576000,"first_loss":6.9365,' $ms $ms >"$json"
+echo '"flops":1e14,"peak_flops_per_s":1e15}' >>"$json"
 """
 OPS = r"""
 echo "Benchmark  Time  CPU  Iterations UserCounters..."
@@ -86,13 +88,17 @@ backends = types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 910
 __version__ = "2.11.0+cu130"
 """
 UPSTREAM = """
-import json, os, pathlib, sys
+import json, os, pathlib, sys, time
 with open(pathlib.Path.home() / "paths", "a") as file:
     print("upstream", os.environ.get("LD_LIBRARY_PATH"), file=file)
 with open(pathlib.Path.home() / "calls", "a") as file:
     print("time_upstream", *sys.argv[1:], file=file)
-result = {"ms": {"total": {"samples": [390, 400, 410]}}, "peak_bytes": 2 << 30, "peak_reserved_bytes": 3 << 30}
-json.dump(result, open(sys.argv[sys.argv.index("--json") + 1], "w"))
+result = {"ms": {"total": {"samples": [390, 400, 410]}}, "peak_bytes": 2 << 30, "peak_reserved_bytes": 3 << 30,
+          "first_loss": 6.9375}
+with open(sys.argv[sys.argv.index("--json") + 1], "w") as file:
+    json.dump(result, file)
+if os.environ.get("HANG") == "time_upstream":
+    time.sleep(60)
 """
 LIBRARIES = 'echo "  libtorch_cuda.so => $HOME/site/torch/lib/libtorch_cuda.so (0x0)"'
 

@@ -52,7 +52,8 @@ class GpuStagesTest(PackageTest):
     def test_no_way_works(self):
         self.check("--only", "smoke,fallback,ours_before,ours_fallback", FAIL="train_gpt bench_step")
         tries = ("--cuda-graphs off", "--ops reference", "--ops reference --dtype float32")
-        self.assertEqual(self.statuses()["fallback"], ("FAILED", "; ".join(f"{way}: exit 3: error: out of luck" for way in tries)))
+        note = "; ".join(f"{way}: exit 3: error: out of luck" for way in tries)
+        self.assertEqual(self.statuses()["fallback"], ("FAILED", note))
         self.assertEqual(self.statuses()["ours_fallback"][0], "FAILED")
         self.assertIn("+ CUDA_LAUNCH_BLOCKING=1 ", self.archive()["fallback.txt"])
         self.assertIn("\ninstead of the default options: -\n", self.summary())
@@ -97,6 +98,11 @@ class GpuStagesTest(PackageTest):
         self.report = self.root / "alone"
         self.check("--only", "nccl")
         self.assertEqual(self.statuses()["nccl"], ("SKIPPED", "nothing to compare with: needs the stage smoke"))
+
+    def test_the_steps_of_upstream_until_the_limit(self):
+        self.check("--only", "upstream", "--upstream", self.upstream, HANG="time_upstream", GPU_CHECK_SCALE="0.02")
+        self.assertEqual(self.statuses()["upstream"][0], "TIMEOUT")
+        self.assertEqual(self.cells(self.summary())["upstream, compiled"][0], "400.00")
 
     def test_every_suite_again_after_a_crash(self):
         error = "exit 134: CUDA error: an illegal memory access"
