@@ -125,6 +125,12 @@ def first_losses(files):
     return ", ".join(f"{name} {bench['first_loss']:.4f}" for name, bench in benches.items() if bench and bench.get("first_loss"))
 
 
+def swept(files, name):
+    """The median of each value in NAME_VALUE.json."""
+    found = {last(rf"^{name}_(\w+)\.json$", path): bench_samples(parse(text)) for path, text in sorted(files.items())}
+    return ", ".join(f"{value}: {statistics.median(samples):.2f} ms" for value, samples in found.items() if value and samples)
+
+
 def rows(files):
     """(heading, cells) by stage."""
     benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
@@ -185,10 +191,11 @@ def table(files, stages):
         ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
         ("epochs of the packed data", last(r"([\d.]+) epochs", notes.get("train"))),
         ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),
-        ("reference operations", notes.get("reference")),
         ("read back by eval_gpt", last(r"(val_loss:[\d.]+ val_bpb:[\d.]+)", files.get("evaluate.txt"))),
         ("interrupted and resumed", last(r"^(resumed:step:.*)", files.get("resume.txt"))),
         ("generation", last(r"^(\d+ tokens after .*)", files.get("generate.txt"))),
+        *((name, notes.get(name)) for name in ("reference", "nccl", "deterministic", "gptq", "graphs_profile")),
+        *((name, swept(files, name)) for name in ("micro_batches", "rope_dims")),
         ("device tests", tests_line(stages)),
         *((word, ", ".join(by_status.get(status, ["none"]))) for status, word in outcomes.items()),
     ]

@@ -19,15 +19,15 @@ sys.dont_write_bytecode = True  # leave the package unchanged
 from gpu_machine import device_tests, libraries, machine, operations, sanitizer  # noqa: E402
 from gpu_run import Interrupted, Run, Stage, check_libraries, going_on, say, unpack  # noqa: E402
 from gpu_training import (  # noqa: E402
-    TIMED, TRAINING_OVERHEAD, bench, evaluate, fallback, generate, nccl, ours_after, ours_fallback, profile, reference,
-    resume, smoke, training, upstream,
+    TIMED, TRAINING_OVERHEAD, bench, deterministic, evaluate, fallback, generate, gptq, graphs_profile, nccl, ours_after,
+    ours_fallback, profile, reference, resume, smoke, sweep, training, upstream,
 )  # fmt: skip
 
 BUDGETS = {None: 560, 1: 390, 2: 230}  # seconds, by part
 
 
 def stages(options):
-    """In order. Part 1 starts with the most informative stages; part 2 does not need part 1."""
+    """In order. Both parts start with the most informative stages; part 2 does not need part 1."""
     return (
         Stage("machine", 0, 60, machine),
         Stage("libraries", 0, 40, libraries),
@@ -51,6 +51,11 @@ def stages(options):
         Stage("ours_fallback", 2, 90, ours_fallback, min_seconds=30),
         Stage("upstream", 2, 150, upstream, min_seconds=45),
         Stage("ours_after", 2, 45, ours_after),
+        Stage("micro_batches", 2, 45, sweep("--micro-batch-tokens", "131072", "262144", "524288"), min_seconds=20),
+        Stage("rope_dims", 2, 30, sweep("--rope-dims", "16", "none"), min_seconds=20),
+        Stage("deterministic", 2, 45, deterministic, min_seconds=25),
+        Stage("gptq", 2, 30, gptq, min_seconds=15),
+        Stage("graphs_profile", 2, 30, graphs_profile, min_seconds=15),
         Stage("memcheck", 2, 75, sanitizer),
         Stage("racecheck", 2, 75, sanitizer),
     )

@@ -140,8 +140,19 @@ def nccl(run):
     return train_like_the_first(run, *options, "--dist-backend", "nccl")
 
 
+def profiled(run, *options):
+    text = train(run, run.name, *SHORT, "--iterations", "7", "--warmup-steps", "3", "--profile", "3", *options)
+    return gpu_report.last(r"^profile: (\d+ steps of \S+ ms each)", text)
+
+
 def profile(run):
-    train(run, "profile", *SHORT, "--iterations", "7", "--warmup-steps", "3", "--profile", "3", "--cuda-graphs", "off")
+    return profiled(run, "--cuda-graphs", "off")
+
+
+def graphs_profile(run):
+    if run.way:
+        raise Skipped(f"no graphs: {' '.join(run.way)}")
+    return profiled(run, "--cuda-graphs", "on")
 
 
 def time_steps(run, json_file, *options, training=(), **call):
@@ -160,6 +171,46 @@ def bench(*options, training=()):
         return f"{time_steps(run, f'{run.name}.json', *options, training=training):.2f} ms per step"
 
     return body
+
+
+def sweep(flag, *values):
+    """A step's time with each of the values. The table has those that were timed, also if another one fails."""
+    def body(run):
+        times, failed = [], []
+        for value in values:
+            file = f"{run.name}_{value}.json"
+            try:
+                ms = time_steps(run, file, "--total-only", "--steps", "5", "--warmup", "3", training=(flag, value))
+                times.append(f"{value}: {ms:.2f} ms")
+            except Failed as problem:
+                failed.append(f"{value}: {problem}")
+        if failed:
+            raise Failed(", ".join([*times, *failed]))
+        return ", ".join(times)
+
+    return body
+
+
+def deterministic(run):
+    """Two runs with the same losses and gradient norms to the last bit, and their time next to that of ours_after."""
+    steps, samples = [], []
+    for name in ("deterministic_1", "deterministic_2"):
+        train(run, name, *SHORT, "--iterations", "7", "--warmup-steps", "3", "--deterministic", "1")
+        steps.append([(record["train_loss"], record.get("grad_norm")) for record in records(run, name)])
+        samples += gpu_report.train_samples(run.text(f"runs/{name}/metrics.jsonl"))
+    note = f"{gpu_report.quantile(samples, 0.5):.2f} ms per step" if samples else "no times"
+    default = gpu_report.bench_samples(gpu_report.parse(run.text("ours_after.json")))
+    if default:
+        note += f", {gpu_report.quantile(default, 0.5):.2f} by default"
+    different = [number for number, (one, other) in enumerate(zip(*steps), 1) if one != other]
+    if different or not steps[0]:
+        raise Failed(f"{note}; two runs differ in {len(different)} of {len(steps[0])} steps")
+    return f"{note}; two runs are equal"
+
+
+def gptq(run):
+    options = ("--iterations", "3", "--warmup-steps", "1", "--quantizer", "gptq", "--gptq-calibration-batches", "4")
+    return gpu_report.last(r"^final_\S+_roundtrip_exact (.*)", train(run, "gptq", *SHORT, *options))
 
 
 def training(run):

@@ -23,7 +23,8 @@ PART_1 = (
     "machine libraries smoke fallback reference step_graphs step_parts test_ops test_model test_train operations profile"
     " test_optim train evaluate resume generate nccl"
 ).split()
-PART_2 = "machine libraries ours_before ours_fallback upstream ours_after memcheck racecheck".split()
+PART_2 = "machine libraries ours_before ours_fallback upstream ours_after".split()
+PART_2 += "micro_batches rope_dims deterministic gptq graphs_profile memcheck racecheck".split()
 
 
 class GpuCheckTest(PackageTest):
@@ -51,7 +52,9 @@ class GpuCheckTest(PackageTest):
         self.assertIn("GPU: NVIDIA Stand-in, 132 SMs", self.summary())
         self.assertIn("\nepochs of the packed data: 2.50\n", self.summary())
         self.assertIn("\nloss of step 1: train_gpt 6.9365, upstream 6.9375\n", self.summary())
-        self.assertRegex(self.summary(), r"\nreference operations: 3 losses of smoke, off by 0.0e\+00")
+        self.assertIn("\nmicro_batches: 131072: 200.00 ms, 262144: 200.00 ms, 524288: 200.00 ms\n", self.summary())
+        self.assertIn("\ndeterministic: 300.00 ms per step, 200.00 by default; two runs are equal\n", self.summary())
+        self.assertRegex(self.summary(), r"\nreference: 3 losses of smoke, off by 0.0e\+00")
         self.assertIn("failed: none", self.summary())
         self.assertRegex(self.summary(), r"skipped: fallback \(not needed\), .*memcheck \(.*\), racecheck \(")
         self.assertFalse([name for name in self.archive() if name.endswith((".pt", ".ptz", ".safetensors"))])
@@ -63,7 +66,7 @@ class GpuCheckTest(PackageTest):
         for path in paths.values():
             self.assertRegex(path, r"/programs/lib:.*/site/torch/lib.*:/the/machines/own$")
         calls = [line.split()[0] for line in self.called("") if line.startswith(("bench_step", "time_upstream"))]
-        self.assertEqual(calls, ["bench_step"] * 3 + ["time_upstream", "bench_step"], "ours, theirs, ours again")
+        self.assertEqual(calls, ["bench_step"] * 3 + ["time_upstream"] + ["bench_step"] * 6, "ours, theirs, ours again")
 
     def test_parts_make_one_table(self):
         first = self.check("--part", "1")

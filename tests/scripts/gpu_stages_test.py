@@ -104,6 +104,21 @@ class GpuStagesTest(PackageTest):
         self.assertEqual(self.statuses()["upstream"][0], "TIMEOUT")
         self.assertEqual(self.cells(self.summary())["upstream, compiled"][0], "400.00")
 
+    def test_short_questions_of_the_second_part(self):
+        names = "micro_batches,rope_dims,deterministic,gptq,graphs_profile"
+        self.check("--only", names, REFUSE="micro-batch-tokens 262144|run-id gptq", OTHER="deterministic_2", NORM="0.51")
+        self.assertEqual(self.statuses()["micro_batches"], (
+            "FAILED", "131072: 200.00 ms, 524288: 200.00 ms, 262144: exit 4: error: no such kernel"))  # fmt: skip
+        self.assertIn("\nmicro_batches: 131072: 200.00 ms, 524288: 200.00 ms\n", self.summary())
+        self.assertIn("\nrope_dims: 16: 200.00 ms, none: 200.00 ms\n", self.summary())
+        self.assertEqual(self.statuses()["deterministic"], ("FAILED", "300.00 ms per step; two runs differ in 3 of 3 steps"))
+        self.assertEqual(self.statuses()["gptq"][0], "FAILED")
+        self.assertEqual(self.statuses()["graphs_profile"], ("ok", "3 steps of 190.5 ms each"))
+        self.report = self.root / "again"
+        self.check("--only", f"smoke,fallback,{names}", REFUSE="--run-id smoke")
+        self.assertEqual(self.statuses()["graphs_profile"], ("SKIPPED", "no graphs: --cuda-graphs off"))
+        self.assertEqual(self.statuses()["gptq"], ("ok", "val_loss:2.80000000 val_bpb:1.65000000"))
+
     def test_every_suite_again_after_a_crash(self):
         error = "exit 134: CUDA error: an illegal memory access"
         crash = f"5 passed, 1 skipped, 0 failed, stopped in Devices/C.D/Cuda: {error}; by suite: "
