@@ -95,6 +95,10 @@ pack() {
   tar -C "$package/programs" -c bin lib | xz -T0 >"$package/programs.tar.xz"
   rm -r "$package/programs"
   cp "$tokenizer" "$package/data/tokenizer.model"
+  local device
+  for device in h100 h200; do
+    "$deps/bin/python" "$root/benchmarks/step_cost.py" --device-rates "$device" --json "$package/predicted_$device.json" >/dev/null
+  done
   # 1 MB is for the headers of the shards and for train_gpt.py.
   local taken train_tokens
   taken=$(find "$package" -type f -printf '%s\n' | awk '{sum += $1} END {print sum + 1000000}')

@@ -132,7 +132,11 @@ def swept(files, name):
 
 
 def rows(files):
-    """(heading, cells) by stage."""
+    """(heading, cells): predictions, then by stage."""
+    for path in sorted(files):
+        device, predicted = last(r"^predicted_(\w+)\.json$", path), parse(files[path]) or {}
+        if device and predicted.get("step_ms"):
+            yield f"predicted for {device}", (number(predicted["step_ms"], 2), *[NOT_MEASURED] * (len(COLUMNS) - 2))
     benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
     upstream_samples = bench_samples(benches["upstream"])
     upstream = statistics.median(upstream_samples) if upstream_samples else None

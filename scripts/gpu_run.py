@@ -119,6 +119,8 @@ class Run:
         self.results = work / "results"  # working folder of all stages and source of the report
         for folder in (self.programs, self.scratch, self.results):
             folder.mkdir()
+        for file in HERE.glob("predicted_*.json"):
+            shutil.copy(file, self.results)
         self.end = options.began + (options.budget - RESERVE) * SECOND
         self.deadline = self.end
         self.done, self.lines, self.left_out = [], [], []

@@ -30,6 +30,7 @@ PART_2 += "micro_batches rope_dims deterministic gptq graphs_profile memcheck ra
 class GpuCheckTest(PackageTest):
     def test_all_stages_in_order_and_the_table(self):
         write_shard(self.package / "data/fineweb_train_000000.bin", [1] * 1200)
+        (self.package / "predicted_h200.json").write_text('{"step_ms": 253.559}')
         result = self.check("--upstream", self.upstream, BACKEND="cudnn")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         statuses = self.statuses()
@@ -42,6 +43,7 @@ class GpuCheckTest(PackageTest):
         self.assertTrue(self.called("eval_gpt generate"))
         cells = self.cells(self.summary())
         self.assertEqual(self.cells(result.stdout), cells)
+        self.assertEqual(cells["predicted for h200"], ["253.56"] + ["-"] * 8)
         # 1e14 operations in 200 ms are half of 1e15 a second; Python's median is 400 ms.
         self.assertEqual(cells["step, graphs"], ["200.00", "200.00", "200.00", "2.00", "1000", "-", "50.0 %", "-", "cudnn"])
         self.assertEqual(cells["step, no graphs"][:4], ["250.00", "250.00", "250.00", "1.60"])

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What `gpu_check.sh pack` puts into a package."""
 
+import json
+import shutil
 import struct
 import sys
 import tarfile
@@ -17,7 +19,8 @@ class PackTest(SandboxTest):
         super().setUp()
         self.copy_scripts()
         (self.root / "benchmarks").mkdir()
-        (self.root / "benchmarks/time_upstream.py").touch()
+        for name in ("time_upstream", "step_cost", "step_options"):
+            shutil.copy(SCRIPTS.parent / f"benchmarks/{name}.py", self.root / "benchmarks")
         self.fake("setup.sh", folder=self.root / "scripts")
         self.fake("nvcc")
         self.fake("cmake", 'case "$*" in --install*) mkdir -p "$6/bin"; cp build/bin/train_gpt "$6/bin" ;; esac')
@@ -53,7 +56,9 @@ class PackTest(SandboxTest):
             self.assertEqual({member.name for member in tar if member.isfile()}, {"bin/train_gpt", "lib/libspdlog.so.1"})
         names = {path.name for path in package.iterdir()}
         modules = {f"gpu_{name}.py" for name in ("run", "stages", "machine", "training", "report")}
-        self.assertEqual(names, {"data", "programs.tar.xz", "gpu_check.sh", "time_upstream.py", *modules})
+        predictions = {"predicted_h100.json", "predicted_h200.json"}
+        self.assertEqual(names, {"data", "programs.tar.xz", "gpu_check.sh", "time_upstream.py", *modules, *predictions})
+        self.assertGreater(json.loads((package / "predicted_h200.json").read_text())["step_ms"], 0)
         self.assertEqual(self.called("cmake --build")[0].split()[-1], "gpu_check_programs")
         self.assertEqual(self.pack("package").returncode, 0, "a new package replaces the old one")
 
