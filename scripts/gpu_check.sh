@@ -7,6 +7,8 @@
 #                                           it was downloaded, or quickstart's sample; as many tokens as fit
 #   PACKAGE/gpu_check.sh libraries TORCH    check that every program finds its libraries, with LibTorch from TORCH (the
 #                                           "torch" folder of an installed PyTorch wheel)
+#   PACKAGE/gpu_check.sh unpack FOLDER      unpack the programs to FOLDER/bin, and print the LD_LIBRARY_PATH with which they
+#                                           run on this machine, which has PyTorch as for run
 #   PACKAGE/gpu_check.sh run REPORT [OPTION...]
 #                                           run all stages on a machine with a GPU and a Python (PYTHON, default python3)
 #                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
@@ -116,8 +118,8 @@ wrong() {
 
 case ${1:-} in
   pack) "$@" ;;
-  libraries | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
+  libraries | unpack | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
   --help | -h) usage ;;
-  '') wrong "name a command: pack, libraries or run" ;;
+  '') wrong "name a command: pack, libraries, unpack or run" ;;
   *) wrong "unknown command $1" ;;
 esac

@@ -17,7 +17,7 @@ import time
 
 sys.dont_write_bytecode = True  # leave the package unchanged
 from gpu_machine import device_tests, libraries, machine, operations, sanitizer  # noqa: E402
-from gpu_run import Interrupted, Run, Stage, check_libraries, going_on, say, unpack  # noqa: E402
+from gpu_run import Interrupted, Run, Stage, check_libraries, going_on, library_path, say, unpack  # noqa: E402
 from gpu_training import (  # noqa: E402
     TIMED, TRAINING_OVERHEAD, bench, deterministic, evaluate, fallback, generate, gptq, graphs_profile, nccl, ours_after,
     ours_fallback, profile, reference, resume, smoke, sweep, training, upstream,
@@ -168,9 +168,20 @@ def libraries_command(arguments):
         return 0 if check_libraries(programs, options.torch.resolve()) else 1
 
 
+def unpack_command(arguments):
+    parser = Parser(prog="gpu_check.sh unpack", add_help=False, allow_abbrev=False)
+    parser.add_argument("folder", metavar="FOLDER", type=pathlib.Path)
+    folder = parser.parse_args(arguments).folder.resolve()
+    torch = find_torch()
+    folder.mkdir(parents=True, exist_ok=True)
+    unpack(folder)
+    print(library_path(folder, torch))
+    return 0
+
+
 if __name__ == "__main__":
     command, *rest = sys.argv[1:] or [None]
-    commands = {"run": run_stages, "libraries": libraries_command}
+    commands = {"run": run_stages, "libraries": libraries_command, "unpack": unpack_command}
     if command not in commands:
-        sys.exit("gpu_check: error: call this as gpu_check.sh run or gpu_check.sh libraries")
+        sys.exit(f"gpu_check: error: call this as gpu_check.sh {', '.join(commands)}")
     sys.exit(commands[command](rest))

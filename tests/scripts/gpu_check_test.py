@@ -169,7 +169,7 @@ class GpuCheckTest(PackageTest):
         taken.mkdir()
         (taken / "report.tar.gz").touch()
         for arguments, reason in (
-            ([], "pack, libraries or run"),
+            ([], "pack, libraries, unpack or run"),
             (["check"], "unknown command check"),
             (["run"], "REPORT"),
             (["libraries"], "TORCH"),
