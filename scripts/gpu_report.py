@@ -16,6 +16,7 @@ import tarfile
 
 MEBIBYTE = 1 << 20
 NOT_MEASURED = "-"
+FACT_LENGTH = 500  # so that the end of a long output has the whole table
 # Heading, the stage that measures it. Stages write NAME.json (bench_step, time_upstream.py) or a run folder.
 ROWS = (
     ("step, graphs", "step_graphs"),
@@ -203,7 +204,7 @@ def table(files, stages):
         ("device tests", tests_line(stages)),
         *((word, ", ".join(by_status.get(status, ["none"]))) for status, word in outcomes.items()),
     ]
-    return "\n".join([*lines, "", *(f"{what}: {fact or NOT_MEASURED}" for what, fact in facts)]) + "\n"
+    return "\n".join([*lines, "", *(f"{what}: {fact or NOT_MEASURED}"[:FACT_LENGTH] for what, fact in facts)]) + "\n"
 
 
 def main():

@@ -1,9 +1,7 @@
 #!/usr/bin/env python3
 """scripts/gpu_check.sh with fakes of the GPU, PyTorch and the programs: order, limits, report and table."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
