@@ -111,6 +111,17 @@ class Meter {
   double total_ = 0;
 };
 
+/// Makes what a case throws its result, so that the cases after it still run.
+void catching(benchmark::State& state, const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const c10::Error& error) {
+    state.SkipWithError(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    state.SkipWithError(error.what());
+  }
+}
+
 void run(benchmark::State& state, const Case& c, at::ScalarType dtype, OpsPath path, bool backward) {
   Inputs in;
   for (const auto& x : c.inputs.activations) in.activations.push_back(x.to(dtype, false, /*copy=*/true).requires_grad_());
@@ -143,7 +154,7 @@ void add(const Shape& s, const Case& c) {
     for (const auto path : {OpsPath::reference, OpsPath::fast}) {
       for (const bool backward : {false, true}) {
         const std::string name = case_name(c.name, s.name, dtype, path) + (backward ? "/backward" : "/forward");
-        const auto timed = [=](benchmark::State& state) { run(state, c, dtype, path, backward); };
+        const auto timed = [=](benchmark::State& state) { catching(state, [&] { run(state, c, dtype, path, backward); }); };
         benchmark::RegisterBenchmark(name.c_str(), timed)->Unit(benchmark::kMicrosecond)->UseManualTime();
       }
     }
@@ -255,10 +266,12 @@ void add_products(const Shape& s) {
 void add_muon_case(const std::string& name, const Shape& s, at::ScalarType dtype, OpsPath path, double flops,
                    const std::function<std::function<void()>()>& prepare) {
   const auto timed = [=](benchmark::State& state) {
-    const auto work = prepare();
-    Meter meter(state);
-    for (auto _ : state) meter.sample(work);
-    meter.count(flops, 0, dtype);
+    catching(state, [&] {
+      const auto work = prepare();
+      Meter meter(state);
+      for (auto _ : state) meter.sample(work);
+      meter.count(flops, 0, dtype);
+    });
   };
   benchmark::RegisterBenchmark(case_name(name, s.name, dtype, path).c_str(), timed)
       ->Unit(benchmark::kMicrosecond)

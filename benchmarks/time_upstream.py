@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib.util
 import json
+import os
 import resource
 import sys
 import time
@@ -164,29 +165,40 @@ def main():
         loss = call()  # a number, so a device has finished
         return loss, 1000 * (time.perf_counter() - start), time.process_time() - cpu_start
 
-    warmup = [timed(work.warm_up) for _ in range(args.warmup)]
-    runs = [timed(work) for _ in range(args.steps)]
+    warmup, runs = [], []
+    for number in range(args.warmup + args.steps):
+        warming_up = number < args.warmup
+        done = warmup if warming_up else runs
+        done.append(timed(work.warm_up if warming_up else work))
+        print(f"{'warmup' if warming_up else 'step'} {len(done)}: {done[-1][1]:.2f} ms, loss {done[-1][0]:.6f}", flush=True)
+        save(args, work.tokens, warmup, runs)
+
+
+def save(args, tokens, warmup, runs):
+    """Everything so far, as what comes next may not end in time. warmup and runs: (loss, milliseconds, CPU seconds)."""
     samples = [ms for _, ms, _ in runs]
     on_gpu = args.device == "cuda"
     resident = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open(args.json, "w", encoding="utf-8") as out:
-        json.dump(
-            {
-                "dtype": args.dtype,
-                "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-                "threads": args.threads,
-                "torch": torch.__version__,
-                "cpu_level": torch.backends.cpu.get_cpu_capability().lower(),
-                "ms": {"total": {"samples": samples}},
-                "warmup_ms": [ms for _, ms, _ in warmup],
-                "tokens": work.tokens,
-                "cpu_share": 1000 * sum(cpu for _, _, cpu in runs) / (sum(samples) * args.threads),
-                "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
-                **({"peak_reserved_bytes": torch.cuda.max_memory_reserved()} if on_gpu else {}),
-                "first_loss": (runs if args.eval_tokens > 0 else warmup + runs)[0][0],
-            },
-            out,
-        )
+    losses = [loss for loss, _, _ in (runs if args.eval_tokens > 0 else warmup + runs)]
+    result = {
+        "dtype": args.dtype,
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": args.threads,
+        "torch": torch.__version__,
+        "cpu_level": torch.backends.cpu.get_cpu_capability().lower(),
+        "ms": {"total": {"samples": samples}},
+        "warmup_ms": [ms for _, ms, _ in warmup],
+        "tokens": tokens,
+        "cpu_share": 1000 * sum(cpu for _, _, cpu in runs) / (sum(samples) * args.threads) if runs else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else resident,
+        **({"peak_reserved_bytes": torch.cuda.max_memory_reserved()} if on_gpu else {}),
+        "first_loss": losses[0] if losses else None,
+        "losses": losses,
+    }
+    unfinished = f"{args.json}.tmp"
+    with open(unfinished, "w", encoding="utf-8") as out:
+        json.dump(result, out)
+    os.replace(unfinished, args.json)
 
 
 if __name__ == "__main__":

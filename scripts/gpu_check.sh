@@ -7,18 +7,21 @@
 #                                           it was downloaded, or quickstart's sample; as many tokens as fit
 #   PACKAGE/gpu_check.sh libraries TORCH    check that every program finds its libraries, with LibTorch from TORCH (the
 #                                           "torch" folder of an installed PyTorch wheel)
+#   PACKAGE/gpu_check.sh unpack FOLDER      unpack the programs to FOLDER/bin, and print the LD_LIBRARY_PATH with which they
+#                                           run on this machine, which has PyTorch as for run
 #   PACKAGE/gpu_check.sh run REPORT [OPTION...]
 #                                           run all stages on a machine with a GPU and a Python (PYTHON, default python3)
 #                                           with PyTorch 2.11.0+cu130; writes results to the new folder REPORT
 #
-#   --part 1|2                 1: smoke test, step time, device tests, profile, training, evaluation, resuming, generation.
-#                              2: upstream's train_gpt.py, compiled, timed between two runs of train_gpt; compute-sanitizer;
-#                              reference operations. The parts are independent. Default: both, one after the other
-#   --budget SECONDS           time for the whole call (default 390 for part 1, 230 for part 2, 600 for both). Each stage also has
-#                              its own limit; one that does not finish within the budget is stopped, or skipped if too
-#                              little time is left
+#   --part 1|2                 1: smoke test, the same by the reference operations, step time, device tests, profile, training,
+#                              evaluation, resuming, generation.
+#                              2: upstream's train_gpt.py, compiled, timed between two runs of train_gpt; compute-sanitizer.
+#                              The parts are independent. Default: both, one after the other
+#   --budget SECONDS           time for the whole call (default 390 for part 1, 230 for part 2, 560 for both). Each stage
+#                              also has its own limit; one that does not finish within the budget is stopped, or skipped
+#                              if too little time is left
 #   --upstream TRAIN_GPT_PY    upstream's train_gpt.py to compare with (default PACKAGE/train_gpt.py, if it exists)
-#   --seconds N                seconds of training (default 60)
+#   --seconds N                seconds of training (default 30)
 #   --only STAGE,...           run only these stages; an unknown name lists all of them
 #
 # After every stage REPORT has a summary.txt, which ends in a table, and a report.tar.gz (below 16 MiB, without models) of
@@ -30,7 +33,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 package_bytes=60000000
 val_tokens=1000000
 # Used for the epochs in the message of `pack`.
-seconds=60 tokens_per_second=1700000
+seconds=30 tokens_per_second=1700000
 
 usage() {
   sed -n '2,/^set/p' "$0" | sed -n 's/^# \{0,1\}//p'
@@ -87,13 +90,17 @@ pack() {
   grep -q libtorch_cuda <<<"$(ldd build/bin/train_gpt)" || die "build/ was built without CUDA; use: cmake -B build -DPGOLF_CUDA=ON"
   rm -rf "$package"
   mkdir -p "$package/programs" "$package/data"
-  cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,report}.py "$root/benchmarks/time_upstream.py" "$package/"
+  cp "$here/gpu_check.sh" "$here"/gpu_{run,stages,machine,training,report}.py "$root/benchmarks/time_upstream.py" "$package/"
   "$cmake" --install build --component gpu_check --prefix "$package/programs" --strip >/dev/null
   carry_libraries "$package/programs"
   # Uncompressed they are three times as large, and every megabyte is half a million tokens.
   tar -C "$package/programs" -c bin lib | xz -T0 >"$package/programs.tar.xz"
   rm -r "$package/programs"
   cp "$tokenizer" "$package/data/tokenizer.model"
+  local device
+  for device in h100 h200; do
+    "$deps/bin/python" "$root/benchmarks/step_cost.py" --device-rates "$device" --json "$package/predicted_$device.json" >/dev/null
+  done
   # 1 MB is for the headers of the shards and for train_gpt.py.
   local taken train_tokens
   taken=$(find "$package" -type f -printf '%s\n' | awk '{sum += $1} END {print sum + 1000000}')
@@ -111,8 +118,8 @@ wrong() {
 
 case ${1:-} in
   pack) "$@" ;;
-  libraries | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
+  libraries | unpack | run) exec "${PYTHON:-python3}" "$here/gpu_stages.py" "$@" ;;
   --help | -h) usage ;;
-  '') wrong "name a command: pack, libraries or run" ;;
+  '') wrong "name a command: pack, libraries, unpack or run" ;;
   *) wrong "unknown command $1" ;;
 esac

@@ -16,6 +16,7 @@ import tarfile
 
 MEBIBYTE = 1 << 20
 NOT_MEASURED = "-"
+FACT_LENGTH = 500  # so that the end of a long output has the whole table
 # Heading, the stage that measures it. Stages write NAME.json (bench_step, time_upstream.py) or a run folder.
 ROWS = (
     ("step, graphs", "step_graphs"),
@@ -83,10 +84,15 @@ def bench_samples(bench):
         return []
 
 
+def train_records(metrics):
+    """A run's steps, of its metrics.jsonl."""
+    lines = map(parse, (metrics or "").splitlines())
+    return [line for line in lines if isinstance(line, dict) and line.get("kind") == "train"]
+
+
 def train_samples(metrics):
     """Milliseconds between the ends of a run's steps."""
-    lines = [line for line in map(parse, (metrics or "").splitlines()) if isinstance(line, dict)]
-    times = [line["train_time_ms"] for line in lines if line.get("kind") == "train"]
+    times = [record["train_time_ms"] for record in train_records(metrics)]
     return [after - before for before, after in zip(times, times[1:])]
 
 
@@ -107,8 +113,31 @@ def tests_line(stages):
     return "; ".join(counts) or NOT_MEASURED
 
 
+def ways(stages):
+    """What the stages after a failed one used."""
+    found = [(stage["name"], last(r"^(.*) works$", stage["note"])) for stage in stages if stage["name"].endswith("fallback")]
+    return "; ".join(f"{way} (from {name} on)" for name, way in found if way)
+
+
+def first_losses(files):
+    """Of the same weights and tokens."""
+    stages = {"train_gpt": "ours_before", "upstream": "upstream"}
+    benches = {name: parse(files.get(f"{stage}.json")) for name, stage in stages.items()}
+    return ", ".join(f"{name} {bench['first_loss']:.4f}" for name, bench in benches.items() if bench and bench.get("first_loss"))
+
+
+def swept(files, name):
+    """The median of each value in NAME_VALUE.json."""
+    found = {last(rf"^{name}_(\w+)\.json$", path): bench_samples(parse(text)) for path, text in sorted(files.items())}
+    return ", ".join(f"{value}: {statistics.median(samples):.2f} ms" for value, samples in found.items() if value and samples)
+
+
 def rows(files):
-    """(heading, cells) by stage."""
+    """(heading, cells): predictions, then by stage."""
+    for path in sorted(files):
+        device, predicted = last(r"^predicted_(\w+)\.json$", path), parse(files[path]) or {}
+        if device and predicted.get("step_ms"):
+            yield f"predicted for {device}", (number(predicted["step_ms"], 2), *[NOT_MEASURED] * (len(COLUMNS) - 2))
     benches = {name: parse(files.get(f"{name}.json")) for _, name in ROWS}
     upstream_samples = bench_samples(benches["upstream"])
     upstream = statistics.median(upstream_samples) if upstream_samples else None
@@ -117,7 +146,7 @@ def rows(files):
     yardstick = next((bench for bench in candidates if bench and bench.get("flops")), {})
     for heading, name in ROWS:
         bench, log = benches[name] or {}, files.get(f"runs/{name}/log.txt")
-        samples = train_samples(files.get(f"runs/{name}/metrics.jsonl")) if name == "train" else bench_samples(bench)
+        samples = bench_samples(bench) or train_samples(files.get(f"runs/{name}/metrics.jsonl"))
         median = statistics.median(samples) if samples else None
         flops = bench.get("flops") or yardstick.get("flops")
         peak = bench.get("peak_flops_per_s") or yardstick.get("peak_flops_per_s")
@@ -153,6 +182,7 @@ def table(files, stages):
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     gpu = last(r"^GPU: (.*)", files.get("machine.txt"))
     software = last(r"^software: (.*)", files.get("machine.txt"))
+    notes = {stage["name"]: stage["note"] for stage in stages}
     by_status = {}
     for stage in stages:
         why = f" ({stage['note']})" if stage["status"] == "SKIPPED" else ""
@@ -161,15 +191,20 @@ def table(files, stages):
     facts = [
         ("GPU", gpu),
         ("software", software),
+        ("instead of the default options", ways(stages)),
+        ("loss of step 1", first_losses(files)),
         ("training", last(r"^(step:\d+/\d+ val_loss:.*)", files.get("runs/train/log.txt"))),
+        ("epochs of the packed data", last(r"([\d.]+) epochs", notes.get("train"))),
         ("artifact", last(r"^(final_int8_zlib_roundtrip_exact .*)", files.get("runs/train/log.txt"))),
         ("read back by eval_gpt", last(r"(val_loss:[\d.]+ val_bpb:[\d.]+)", files.get("evaluate.txt"))),
         ("interrupted and resumed", last(r"^(resumed:step:.*)", files.get("resume.txt"))),
         ("generation", last(r"^(\d+ tokens after .*)", files.get("generate.txt"))),
+        *((name, notes.get(name)) for name in ("reference", "nccl", "deterministic", "gptq", "graphs_profile")),
+        *((name, swept(files, name)) for name in ("micro_batches", "rope_dims")),
         ("device tests", tests_line(stages)),
         *((word, ", ".join(by_status.get(status, ["none"]))) for status, word in outcomes.items()),
     ]
-    return "\n".join([*lines, "", *(f"{what}: {fact or NOT_MEASURED}" for what, fact in facts)]) + "\n"
+    return "\n".join([*lines, "", *(f"{what}: {fact or NOT_MEASURED}"[:FACT_LENGTH] for what, fact in facts)]) + "\n"
 
 
 def main():

@@ -6,12 +6,15 @@ import gzip
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Callable
 
@@ -25,12 +28,14 @@ RESERVE = 5  # seconds of the budget for ending a stage and publishing
 REPORT_BYTES = 15 << 20  # larger reports cannot be copied from some rented machines
 TEXT_BYTES = 1 << 20  # of a stage's output
 MODELS = (".pt", ".ptz", ".safetensors")
+ERROR = re.compile(r"[Ee]rror:|CUDA error|ERROR OCCURRED|terminate|what\(\)")
+BACKTRACE = ("frame #", "Exception raised from")  # beginnings of its lines in a c10::Error
 
 libc = ctypes.CDLL(None)
 
 
 class Failed(Exception):
-    pass
+    code = None  # of a program's exit
 
 
 class TimedOut(Exception):
@@ -41,7 +46,7 @@ class Skipped(Exception):
     pass
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):  # `except Exception` must not catch it
     def __init__(self, number):
         super().__init__(signal.Signals(number).name)
         self.number = number
@@ -85,16 +90,19 @@ def check_libraries(programs, torch):
     names = sorted((programs / "bin").iterdir())
     for program in names:
         environment = {**os.environ, "LD_LIBRARY_PATH": library_path(programs, torch)}
-        found = subprocess.run(["ldd", program], env=environment, text=True, capture_output=True, check=True).stdout
+        ldd = subprocess.run(["ldd", program], env=environment, text=True, capture_output=True, check=False)
+        found = ldd.stdout
+        if ldd.returncode != 0:
+            say(f"error: {program.name}: ldd: exit {ldd.returncode}: {ldd.stderr.strip()}", sys.stderr)
         # The driver, libcuda, comes with the GPU.
         lines = [line.strip() for line in found.splitlines()]
         missing = [line for line in lines if "not found" in line and not line.startswith("libcuda.so")]
         if missing:
-            say(f"{program.name}: {', '.join(missing)}", sys.stderr)
+            say(f"error: {program.name}: {', '.join(missing)}", sys.stderr)
         elsewhere = "libtorch" in found and f"libtorch_cuda.so => {torch}/" not in found
         if elsewhere:
-            say(f"{program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
-        complete = complete and not missing and not elsewhere
+            say(f"error: {program.name} does not load libtorch_cuda.so from {torch}", sys.stderr)
+        complete = complete and ldd.returncode == 0 and not missing and not elsewhere
     if complete:
         print(f"all libraries of {len(names)} programs found")
     return complete
@@ -111,11 +119,16 @@ class Run:
         self.results = work / "results"  # working folder of all stages and source of the report
         for folder in (self.programs, self.scratch, self.results):
             folder.mkdir()
+        for file in HERE.glob("predicted_*.json"):
+            shutil.copy(file, self.results)
         self.end = options.began + (options.budget - RESERVE) * SECOND
         self.deadline = self.end
         self.done, self.lines, self.left_out = [], [], []
         self.name = None
         self.no_gpu = False
+        self.defaults_work = False
+        self.way = ()  # options that replace the defaults if those do not work
+        self.first = "smoke"  # the run with whose losses others are compared
 
     # For the stages.
 
@@ -129,9 +142,21 @@ class Run:
             raise Skipped(f"{name} is not in the package")
         return path
 
-    def output(self):
-        path = self.results / f"{self.name}.txt"
+    def text(self, name):
+        """What a file of the report has; "" if there is none."""
+        path = self.results / name
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def output(self):
+        return self.text(f"{self.name}.txt")
+
+    def status(self, name):
+        """How a stage before this one ended; None if it did not run."""
+        return next((stage["status"] for stage in reversed(self.done) if stage["name"] == name), None)
+
+    def left(self):
+        """Seconds left to the stage."""
+        return (self.deadline - time.monotonic()) / SECOND
 
     def start(self, command, output, packaged, more):
         environment = {**os.environ, **more}
@@ -146,12 +171,20 @@ class Run:
                 preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: no program outlives this one
             )  # fmt: skip
 
-    def call(self, command, *, packaged=True, environment=None, code=0, interrupt=None):
-        """Runs a program, which must exit with `code`; sends it SIGTERM once interrupt() returns true."""
-        process = self.start(command, f"{self.name}.txt", packaged, environment or {})
+    def call(self, command, *, packaged=True, environment=None, code=0, interrupt=None, limit=None):
+        """Runs a program, which must exit with `code`; sends it SIGTERM once interrupt() returns true. Returns its output."""
+        if self.left() <= 0:
+            raise TimedOut
+        deadline = self.deadline if limit is None else min(self.deadline, time.monotonic() + limit * SECOND)
+        path = self.results / f"{self.name}.txt"
+        with open(path, "a", encoding="utf-8") as file:
+            settings = [f"{name}={value}" for name, value in (environment or {}).items()]
+            print("+", shlex.join([*settings, *map(str, command)]), file=file)
+        before = path.stat().st_size
+        process = self.start(command, path.name, packaged, environment or {})
         try:
             while True:
-                left = self.deadline - time.monotonic()
+                left = deadline - time.monotonic()
                 if left <= 0:
                     raise TimedOut
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -162,9 +195,13 @@ class Run:
                     interrupt = None
         finally:
             end_group(process)
+        text = path.read_bytes()[before:].decode(errors="replace")
         if process.returncode != code:
-            raise Failed(f"exit {process.returncode}" + (f", expected {code}" if code else ""))
-        return self.output()
+            found = f"exit {process.returncode}" + (f", expected {code}" if code else "")
+            failure = Failed(": ".join(filter(None, (found, first_error(text)))))
+            failure.code = process.returncode
+            raise failure
+        return text
 
     @contextlib.contextmanager
     def in_background(self, command, output):
@@ -203,16 +240,30 @@ class Run:
             self.record(status, note, time.monotonic() - began)
 
     def record(self, status, note, seconds):
-        self.done.append({"name": self.name, "status": status, "seconds": round(seconds, 1), "note": note})
-        lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {note}".rstrip()]
-        if status not in ("ok", "SKIPPED"):
-            lines += [f"    {line[:300]}" for line in self.output().splitlines()[-15:]]
-        self.lines += lines
-        print("\n".join(lines), flush=True)
-        self.publish()
+        entry = {"name": self.name, "status": status, "seconds": round(seconds, 1), "note": note}
+        self.done.append(entry)
+        with going_on():
+            end = []
+            if status not in ("ok", "SKIPPED"):
+                if status == "TIMEOUT":
+                    entry["note"] = ": ".join(filter(None, (note, first_error(self.output()))))
+                end = [f"    {line[:300]}" for line in telling_lines(self.output())[-15:]]
+            lines = [f"{status:8} {self.name:12} {seconds:5.0f} s  {entry['note']}".rstrip(), *end]
+            self.lines += lines
+            print("\n".join(lines), flush=True)
+        with going_on():
+            self.publish()
 
     def table(self):
-        return gpu_report.table(gpu_report.read(self.results), self.done)
+        try:
+            return gpu_report.table(gpu_report.read(self.results), self.done)
+        except Exception:  # the outputs are worth more
+            return f"no table:\n{traceback.format_exc()}"
+
+    def overview(self):
+        """A line for each stage."""
+        return "\n".join(f"{stage['status']} {stage['name']} {stage['seconds']:.0f} s {stage['note'][:120]}".rstrip()
+                         for stage in self.done)  # fmt: skip
 
     def publish(self):
         """Writes REPORT/summary.txt and REPORT/report.tar.gz with everything so far."""
@@ -232,6 +283,23 @@ class Run:
         archive.replace(self.report / "report.tar.gz")
         shutil.copyfile(self.results / "summary.txt", self.report / ".summary.txt.tmp")
         (self.report / ".summary.txt.tmp").replace(self.report / "summary.txt")
+
+
+@contextlib.contextmanager
+def going_on():
+    """Prints what the block throws: an error in the report must not end the run."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc(file=sys.stdout)
+
+
+def telling_lines(text):
+    return [line for line in text.splitlines() if not line.lstrip().startswith(BACKTRACE)]
+
+
+def first_error(text):
+    return next((line.strip()[:200] for line in telling_lines(text) if ERROR.search(line)), None)
 
 
 def end_group(process):

@@ -244,28 +244,41 @@ at::Tensor random_cuda(at::IntArrayRef shape, int64_t seed) {
   return random_tensor(shape, seed).to(at::kCUDA);
 }
 
-TEST_F(Cuda, RmsNorm) {
+void check_rms_norm(int64_t rows, int64_t width) {
   const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{rms_norm(in[0], path, 0.5)}; }; };
-  for (const int64_t width : {7, 100, 512, 2048}) expect_fast_equals_reference(op, {random_cuda({3, 33, width}, width)});
+  expect_fast_equals_reference(op, {random_cuda({3, rows, width}, width)});
+}
+
+TEST_F(Cuda, RmsNorm) {
+  for (const int64_t width : {7, 100, 512, 2048}) check_rms_norm(33, width);
+}
+
+void check_leaky_squared(double slope, at::IntArrayRef shape) {
+  const PathOp op = [slope](OpsPath path) {
+    return [slope, path](const Tensors& in) { return Tensors{leaky_squared(in[0], slope, path)}; };
+  };
+  expect_fast_equals_reference(op, {random_cuda(shape, 1)});
 }
 
 TEST_F(Cuda, LeakySquared) {
   for (const double slope : {0.0, 0.5}) {
-    const PathOp op = [slope](OpsPath path) {
-      return [slope, path](const Tensors& in) { return Tensors{leaky_squared(in[0], slope, path)}; };
-    };
-    expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1)});
-    expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2)});
+    check_leaky_squared(slope, {3, 5, 100});
+    check_leaky_squared(slope, {1, 131, 33});
   }
 }
 
-TEST_F(Cuda, Swiglu) {
+void check_swiglu(double scale, at::IntArrayRef shape) {
   const PathOp op = [](OpsPath path) { return [path](const Tensors& in) { return Tensors{swiglu(in[0], in[1], path)}; }; };
-  expect_fast_equals_reference(op, {random_cuda({3, 5, 100}, 1), random_cuda({3, 5, 100}, 2)});
-  expect_fast_equals_reference(op, {random_cuda({1, 131, 33}, 2) * 20, random_cuda({1, 131, 33}, 3)});
+  expect_fast_equals_reference(op, {random_cuda(shape, 1) * scale, random_cuda(shape, 2)});
 }
 
-TEST_F(Cuda, ResidualStream) {
+TEST_F(Cuda, Swiglu) {
+  check_swiglu(1, {3, 5, 100});
+  check_swiglu(20, {1, 131, 33});
+}
+
+void check_residual_stream(int64_t batch, int64_t time, int64_t width) {
+  SCOPED_TRACE(c10::str("B=", batch, " T=", time, " C=", width));
   const PathOp mix = [](OpsPath path) {
     return [path](const Tensors& in) { return Tensors{residual_mix(in[0], in[1], in[2], path)}; };
   };
@@ -284,12 +297,15 @@ TEST_F(Cuda, ResidualStream) {
       return Tensors{outputs.x, outputs.normed};
     };
   };
+  const auto x = random_cuda({batch, time, width}, 1), other = random_cuda({batch, time, width}, 2);
+  for (const auto& op : {mix, mix_norm}) expect_fast_equals_reference(op, {x, other, random_cuda({2, width}, 3)}, 2);
+  for (const auto& op : {add, add_norm}) expect_fast_equals_reference(op, {x, other, random_cuda({width}, 4)}, 2);
+}
+
+TEST_F(Cuda, ResidualStream) {
   for (const auto& [batch, time, width] :
        {std::tuple<int, int, int>{1, 1, 1000}, {3, 33, 100}, {3, 33, 128}, {1, 5000, 64}, {3, 411, 512}, {3, 33, 2048}}) {
-    SCOPED_TRACE(c10::str("B=", batch, " T=", time, " C=", width));
-    const auto x = random_cuda({batch, time, width}, 1), other = random_cuda({batch, time, width}, 2);
-    for (const auto& op : {mix, mix_norm}) expect_fast_equals_reference(op, {x, other, random_cuda({2, width}, 3)}, 2);
-    for (const auto& op : {add, add_norm}) expect_fast_equals_reference(op, {x, other, random_cuda({width}, 4)}, 2);
+    check_residual_stream(batch, time, width);
   }
 }
 
@@ -329,20 +345,35 @@ TEST_F(Cuda, QkNormRopeGain) {
   }
 }
 
+void check_cross_entropy(int64_t rows, int64_t vocab, double cap, double scale) {
+  SCOPED_TRACE(c10::str(rows, " x ", vocab, ", cap ", cap, ", logits of size ", scale));
+  const auto targets = at::randint(vocab, {rows}, at::make_generator<at::CPUGeneratorImpl>(7), at::kLong).to(at::kCUDA);
+  const PathOp op = [&](OpsPath path) {
+    return [&, path](const Tensors& in) { return Tensors{softcap_cross_entropy(in[0], targets, cap, path)}; };
+  };
+  expect_fast_equals_reference(op, {random_cuda({rows, vocab}, 1) * scale});
+}
+
 TEST_F(Cuda, SoftcapCrossEntropy) {
   for (const auto& [rows, vocab] :
        {std::pair<int64_t, int64_t>{1, 1000}, {5, 1024}, {99, 1000}, {131, 17}, {67, 5000}, {9, 16384}}) {
-    const auto targets = at::randint(vocab, {rows}, at::make_generator<at::CPUGeneratorImpl>(7), at::kLong).to(at::kCUDA);
     for (const double cap : {30.0, 2.0, 0.0}) {
-      for (const double scale : {0.01, 1.0, 40.0}) {
-        SCOPED_TRACE(c10::str(rows, " x ", vocab, ", cap ", cap, ", logits of size ", scale));
-        const PathOp op = [&, cap = cap](OpsPath path) {
-          return [&, cap, path](const Tensors& in) { return Tensors{softcap_cross_entropy(in[0], targets, cap, path)}; };
-        };
-        expect_fast_equals_reference(op, {random_cuda({rows, vocab}, 1) * scale});
-      }
+      for (const double scale : {0.01, 1.0, 40.0}) check_cross_entropy(rows, vocab, cap, scale);
     }
   }
+}
+
+/// What scripts/gpu_check.sh runs under compute-sanitizer, where everything takes long: rows with and without a rest of a pack.
+TEST_F(Cuda, EveryKernelOnce) {
+  for (const int64_t width : {36, 64}) {
+    check_rms_norm(3, width);
+    check_leaky_squared(0.5, {3, 5, width});
+    check_swiglu(1, {3, 5, width});
+    check_residual_stream(2, 5, width);
+    check_cross_entropy(5, width, 30.0, 1.0);
+  }
+  check_qk({32, 6}, 5, true);
+  check_qk({36, 36}, 5, true);
 }
 
 TEST_F(Cuda, SoftcapCrossEntropyOfATargetOutsideOfTheVocabularyIsNan) {
