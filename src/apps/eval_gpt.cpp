@@ -28,7 +28,7 @@ constexpr Command kCommands[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_main([&] {
+  const int code = run_main([&] {
     const std::string_view name = argc > 1 ? argv[1] : "";
     for (const auto& command : kCommands) {
       if (command.name == name) return command.run(argc - 1, argv + 1);
@@ -40,4 +40,5 @@ int main(int argc, char** argv) {
     }
     return run_score(argc, argv);  // the default command
   });
+  return end_program(code);
 }

@@ -193,5 +193,5 @@ ExitCode run(int argc, char** argv) {
 }  // namespace pgolf
 
 int main(int argc, char** argv) {
-  return pgolf::run_main([&] { return pgolf::run(argc, argv); });
+  return pgolf::end_program(pgolf::run_main([&] { return pgolf::run(argc, argv); }));
 }

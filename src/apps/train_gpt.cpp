@@ -240,5 +240,5 @@ ExitCode run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return run_main([&] { return run(argc, argv); });
+  return end_program(run_main([&] { return run(argc, argv); }));
 }

@@ -102,11 +102,11 @@ int run_main(const std::function<ExitCode()>& body) {
       std::clearerr(stdout);
       if (code == ExitCode::ok) throw Error(ExitCode::io, "standard output did not take everything that was printed");
     }
-    return end_program(static_cast<int>(code));
+    return static_cast<int>(code);
   } catch (const std::exception& e) {
     const Error error = as_error(e);
     print_error(error);
-    return end_program(static_cast<int>(error.code()));
+    return static_cast<int>(error.code());
   }
 }
 

@@ -47,7 +47,7 @@ inline ExitCode play(const std::string& scenario) {
 
 /// Instead of GoogleTest's own.
 inline int main_with_scenarios(int argc, char** argv) {
-  if (const char* const scenario = std::getenv("SCENARIO")) return run_main([&] { return play(scenario); });
+  if (const char* const scenario = std::getenv("SCENARIO")) return end_program(run_main([&] { return play(scenario); }));
   ::testing::InitGoogleTest(&argc, argv);
   return end_program(RUN_ALL_TESTS());
 }

@@ -44,7 +44,7 @@ void print_error(const Error& error);
 /// address sanitizer it returns the code, so that main() does, and leaks are reported.
 int end_program(int code);
 
-/// Runs a program's body; prints any exception and ends the process with the exit code (see end_program).
+/// Runs a program's body; prints any exception and turns it into the exit code.
 int run_main(const std::function<ExitCode()>& body);
 
 }  // namespace pgolf
