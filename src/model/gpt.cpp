@@ -138,9 +138,10 @@ at::Tensor GptImpl::forward(const at::Tensor& input_ids, const at::Tensor& targe
 
 at::Tensor GptImpl::token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids) {
   const torch::NoGradGuard no_grad;
-  return ops::softcap_token_losses(raw_logits(hidden(input_ids).flatten(0, 1)), target_ids.reshape(-1), config_.logit_softcap,
-                                   path_)
-      .view(target_ids.sizes());
+  const auto scored = hidden(input_ids).slice(1, input_ids.size(1) - target_ids.size(1));
+  const auto losses =
+      ops::softcap_token_losses(raw_logits(scored.flatten(0, 1)), target_ids.reshape(-1), config_.logit_softcap, path_);
+  return losses.view(target_ids.sizes());
 }
 
 at::Tensor GptImpl::logits(const at::Tensor& input_ids) {

@@ -25,27 +25,28 @@ void score_windows(Gpt& model, std::span<const uint16_t> tokens, std::span<const
                    const OnScored& on_scored) {
   const EvaluationMode mode(model);
   while (!windows.empty()) {
-    const int64_t length = windows[0].length;
+    // Windows that score the same positions: all but a text's first, and perhaps its last.
+    const int64_t length = windows[0].length, first = windows[0].first_scored, targets = length - first;
+    const auto alike = [&](const ScoredWindow& window) { return window.length == length && window.first_scored == first; };
     size_t count = 1;
-    while (count < windows.size() && count < static_cast<size_t>(per_batch) && windows[count].length == length) ++count;
+    while (count < windows.size() && count < static_cast<size_t>(per_batch) && alike(windows[count])) ++count;
     auto ids = torch::empty({static_cast<int64_t>(count), length + 1}, torch::kLong);
     for (size_t i = 0; i < count; ++i) {
       const auto from = tokens.begin() + windows[i].begin;
       std::copy(from, from + length + 1, ids.data_ptr<int64_t>() + static_cast<int64_t>(i) * (length + 1));
     }
     ids = ids.to(model->tok_emb->weight.device());
-    const auto losses = model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1, length)).to(at::kCPU).contiguous();
+    const auto losses =
+        model->token_losses(ids.narrow(1, 0, length), ids.narrow(1, 1 + first, targets)).to(at::kCPU).contiguous();
     for (size_t i = 0; i < count; ++i) {
       const ScoredWindow& window = windows[i];
-      const std::span<const float> row(losses.const_data_ptr<float>() + static_cast<int64_t>(i) * length,
-                                       static_cast<size_t>(length));
-      const auto scored = row.subspan(static_cast<size_t>(window.first_scored));
+      const std::span<const float> scored(losses.const_data_ptr<float>() + static_cast<int64_t>(i) * targets,
+                                          static_cast<size_t>(targets));
       const auto bad = std::find_if(scored.begin(), scored.end(), [](float loss) { return !std::isfinite(loss); });
       if (bad != scored.end()) {
         throw Error(ExitCode::non_finite,
                     format("the loss of target %lld of the stream is %s",
-                           static_cast<long long>(window.begin + window.first_scored + (bad - scored.begin())),
-                           python_float(*bad).c_str()));
+                           static_cast<long long>(window.begin + first + (bad - scored.begin())), python_float(*bad).c_str()));
       }
       on_scored(window, scored);
     }

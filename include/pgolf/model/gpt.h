@@ -26,7 +26,8 @@ class GptImpl : public torch::nn::Module {
   /// Mean cross-entropy in nats, scalar float32. input_ids, target_ids [B, T] int64. gradient: as for softcap_cross_entropy.
   at::Tensor forward(const at::Tensor& input_ids, const at::Tensor& target_ids, double gradient = 1);
 
-  /// Cross-entropy of each target; forward() is their mean. [B, T] float32. No gradient.
+  /// Cross-entropy of each target: input_ids [B, T], target_ids [B, n] of the last n <= T positions -> [B, n] float32. With
+  /// n = T, forward() is their mean. No gradient.
   at::Tensor token_losses(const at::Tensor& input_ids, const at::Tensor& target_ids);
 
   /// Logits after the soft cap: [B, T, vocab_size], float32; with OpsPath::reference in the compute dtype.
