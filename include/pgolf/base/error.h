@@ -41,7 +41,7 @@ Error as_error(const std::exception& e);
 void print_error(const Error& error);
 
 /// Ends the process, with what was printed written out, but without destroying static objects: LibTorch's take 0.2 s. Under the
-/// address sanitizer it returns the code, so that main() does, and leaks are reported.
+/// address sanitizer, and with a tool that is preloaded or injected, it returns the code, so that main() ends the process.
 int end_program(int code);
 
 /// Runs a program's body; prints any exception and turns it into the exit code.
