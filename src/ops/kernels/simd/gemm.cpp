@@ -18,52 +18,101 @@ constexpr int64_t kRows = 6;  ///< of 16 registers 12 hold sums
 constexpr int64_t kStrip = 2 * kLanes;  ///< columns of a tile
 static_assert(VectorGemm::kLeftPanel % kRows == 0 && VectorGemm::kRightPanel % kStrip == 0);
 
+/// Four values: every kRows and kStrip has room for them, and transposing a square of them takes few instructions at every level.
+using Quad = float __attribute__((vector_size(16)));
+using QuadBits = uint32_t __attribute__((vector_size(16)));
+
 struct Exact {
-  static PGOLF_INLINE float of(float x) { return x; }
-  static PGOLF_INLINE float of(Bf16 x) {
-    const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
-    float result;
-    __builtin_memcpy(&result, &bits, sizeof(result));
+  static PGOLF_INLINE Quad of(const float* from) {
+    Quad result;
+    __builtin_memcpy(&result, from, sizeof(result));
     return result;
+  }
+  static PGOLF_INLINE Quad of(const Bf16* from) {
+    uint16_t bits __attribute__((vector_size(8)));
+    __builtin_memcpy(&bits, from, sizeof(bits));
+    return (Quad)(__builtin_convertvector(bits, QuadBits) << 16);
   }
 };
 struct Rounded {
-  static PGOLF_INLINE float of(float x) {
-    uint32_t bits;
-    __builtin_memcpy(&bits, &x, sizeof(bits));
-    const uint32_t nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
-    bits = x == x ? nearest_even : bits;
-    __builtin_memcpy(&x, &bits, sizeof(bits));
-    return x;
+  static PGOLF_INLINE Quad of(const float* from) {
+    const Quad x = Exact::of(from);
+    const QuadBits bits = (QuadBits)x;
+    return x == x ? (Quad)((bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u) : x;
   }
 };
+PGOLF_INLINE void store_quad(float* to, Quad x) {
+  __builtin_memcpy(to, &x, sizeof(x));
+}
 
-/// `width` values a step of depth, those of rows or columns first .. first + kWidth - 1; zeros beyond.
-template <int64_t kWidth, class Convert, class T>
-void pack_along(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
-  const int64_t count = min(kWidth, width - first);
-  for (int64_t step = 0; step < depth; ++step, to += kWidth) {
-    const T* const from = x + step * stride + first;
-    if (count == kWidth) {
-#pragma GCC unroll 32
-      for (int64_t i = 0; i < kWidth; ++i) to[i] = Convert::of(from[i]);
-    } else {
-      for (int64_t i = 0; i < kWidth; ++i) to[i] = i < count ? Convert::of(from[i]) : 0;
+/// f(i) for the first of each four of kWidth values; the last four overlap the ones before if kWidth is not a multiple.
+template <int64_t kWidth, class F>
+PGOLF_INLINE void for_quads(const F& f) {
+#pragma GCC unroll 8
+  for (int64_t i = 0; i < kWidth; i += 4) f(min(i, kWidth - 4));
+}
+
+/// A panel from a matrix whose rows are steps of depth, kWidth values of each to a tile; zeros after `count` of kPanel. One pass:
+/// in rows a power of two apart, what a second one reads would no longer be in the first-level cache.
+template <int64_t kWidth, int64_t kPanel, class Convert, class T>
+void pack_along(const T* x, int64_t stride, int64_t depth, int64_t count, float* to) {
+  constexpr int64_t kAhead = 8;
+  for (int64_t step = 0; step < depth; ++step) {
+    const T* from = x + step * stride;
+    const T* const next = from + kAhead * stride;
+    __builtin_prefetch(next);
+    __builtin_prefetch(next + kPanel - 1);
+    T whole[kPanel];
+    if (count < kPanel) {
+      for (int64_t i = 0; i < kPanel; ++i) whole[i] = i < count ? from[i] : T{};
+      from = whole;
+    }
+#pragma GCC unroll 4
+    for (int64_t tile = 0; tile < kPanel; tile += kWidth) {
+      for_quads<kWidth>([&](int64_t i) PGOLF_INLINE_LAMBDA {
+        store_quad(to + tile * depth + step * kWidth + i, Convert::of(from + tile + i));
+      });
     }
   }
 }
 
-/// The same from a matrix whose rows are the operand's rows or columns.
+PGOLF_INLINE void transpose(Quad (&rows)[4]) {
+  const QuadBits low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
+  const Quad a = __builtin_shuffle(rows[0], rows[1], low), b = __builtin_shuffle(rows[2], rows[3], low);
+  const Quad c = __builtin_shuffle(rows[0], rows[1], high), d = __builtin_shuffle(rows[2], rows[3], high);
+  rows[0] = __builtin_shuffle(a, b, first);
+  rows[1] = __builtin_shuffle(a, b, second);
+  rows[2] = __builtin_shuffle(c, d, first);
+  rows[3] = __builtin_shuffle(c, d, second);
+}
+
+/// A tile from `count` rows of a matrix, each with all steps of depth; zeros for the rest of kWidth.
 template <int64_t kWidth, class Convert, class T>
-void pack_across(const T* x, int64_t stride, int64_t depth, int64_t first, int64_t width, float* to) {
-  const int64_t count = min(kWidth, width - first);
-  constexpr int64_t kBlock = 16;  // steps at a time: a cache line of every row
+void pack_across(const T* x, int64_t stride, int64_t depth, int64_t count, float* to) {
+  constexpr int64_t kBlock = 16;  // steps at a time: a cache line of each row
+  constexpr int64_t kAhead = 4 * kBlock;
   for (int64_t start = 0; start < depth; start += kBlock) {
-    const int64_t end = min(start + kBlock, depth);
-    for (int64_t i = 0; i < kWidth; ++i) {
-      const T* const from = x + (first + i) * stride;
-      for (int64_t step = start; step < end; ++step) to[step * kWidth + i] = i < count ? Convert::of(from[step]) : 0;
-    }
+    const int64_t steps = min(kBlock, depth - start), ahead = start + kAhead;
+    const T* const next = x + (ahead < depth ? ahead : kWidth * stride + ahead - depth);
+    for (int64_t row = 0; row < kWidth; ++row) __builtin_prefetch(next + row * stride);
+    for_quads<kWidth>([&](int64_t i) PGOLF_INLINE_LAMBDA {
+      const T* from[4];
+      T whole[4][kBlock];
+      for (int64_t row = 0; row < 4; ++row) {
+        from[row] = x + (i + row) * stride + start;
+        if (steps == kBlock && i + row < count) continue;
+        for (int64_t step = 0; step < kBlock; ++step) {
+          whole[row][step] = step < steps && i + row < count ? from[row][step] : T{};
+        }
+        from[row] = whole[row];
+      }
+      for (int64_t step = 0; step < steps; step += 4) {
+        Quad rows[4] = {Convert::of(from[0] + step), Convert::of(from[1] + step), Convert::of(from[2] + step),
+                        Convert::of(from[3] + step)};
+        transpose(rows);
+        for (int64_t k = 0; k < min(int64_t{4}, steps - step); ++k) store_quad(to + (start + step + k) * kWidth + i, rows[k]);
+      }
+    });
   }
 }
 
@@ -71,11 +120,11 @@ void pack_across(const T* x, int64_t stride, int64_t depth, int64_t first, int64
 template <int64_t kWidth, int64_t kPanel, bool kAcross, class Convert, class T>
 void pack(const T* x, int64_t stride, int64_t depth, int64_t width, float* packed, int64_t first_panel, int64_t last_panel) {
   const int64_t end = min(last_panel * kPanel, width);
-  for (int64_t first = first_panel * kPanel; first < end; first += kWidth) {
+  for (int64_t first = first_panel * kPanel; first < end; first += kAcross ? kWidth : kPanel) {
     if constexpr (kAcross) {
-      pack_across<kWidth, Convert>(x, stride, depth, first, width, packed + first * depth);
+      pack_across<kWidth, Convert>(x + first * stride, stride, depth, min(kWidth, width - first), packed + first * depth);
     } else {
-      pack_along<kWidth, Convert>(x, stride, depth, first, width, packed + first * depth);
+      pack_along<kWidth, kPanel, Convert>(x + first, stride, depth, min(kPanel, width - first), packed + first * depth);
     }
   }
 }
