@@ -50,9 +50,10 @@ study_dims() {
 # What each arm is, and its source: docs/partial_rope.md.
 study_arms() {
   config=configs/study_sequential.env
-  for model in arms_4x128 arms_6x192; do
+  extra=(--train-batch-tokens 4096 "${extra[@]}") # half of the other study's: there are more runs
+  for model in arms_4x128 arms_4x64; do
     size=(--num-layers 4 --model-dim 128 --num-heads 2)
-    [ $model = arms_4x128 ] || size=(--num-layers 6 --model-dim 192 --num-heads 3 --num-kv-heads 3)
+    [ $model = arms_4x128 ] || size=(--num-layers 4 --model-dim 64 --num-heads 1)
     say "the arms of runs/study_$model"
     sweep $model 1,2,3 --rope-dims none,16,full
     sweep $model 1,2,3 --rope-dims 16 --rope-select high,low,uniform

@@ -26,8 +26,9 @@ class GpuStagesTest(PackageTest):
         self.assertEqual(self.statuses()["test_model"], ("FAILED", "5 passed, 1 skipped: the tests saw no GPU"))
 
     def test_the_first_way_that_works(self):
-        for refused, way in (("smoke", "--cuda-graphs off"), ("smoke|fallback_0|blocking", "--ops reference"),
-                             ("smoke|fallback_0|blocking|fallback_1", "--ops reference --dtype float32")):  # fmt: skip
+        for refused, way in (("smoke", "--cuda-graphs off"), ("smoke|fallback_0|blocking", "--deterministic 1"),
+                             ("smoke|fallback_[01]|blocking", "--ops reference"),
+                             ("smoke|fallback_[012]|blocking", "--ops reference --dtype float32")):  # fmt: skip
             with self.subTest(way=way):
                 self.report = self.root / way.replace(" ", "")
                 self.calls.unlink(missing_ok=True)
@@ -45,13 +46,14 @@ class GpuStagesTest(PackageTest):
                 self.assertEqual(profile.split().count("--cuda-graphs"), 1)
                 evaluated = " ".join(self.called("eval_gpt"))
                 self.assertNotIn("--cuda-graphs", evaluated)
+                self.assertNotIn("--deterministic", evaluated)
                 self.assertEqual("--ops reference" in evaluated, "--ops" in way)
                 blocking = [line for line in self.called("train_gpt") if "--run-id blocking" in line]
                 self.assertEqual(len(blocking), 0 if way == "--cuda-graphs off" else 1)
 
     def test_no_way_works(self):
         self.check("--only", "smoke,fallback,ours_before,ours_fallback", FAIL="train_gpt bench_step")
-        tries = ("--cuda-graphs off", "--ops reference", "--ops reference --dtype float32")
+        tries = ("--cuda-graphs off", "--deterministic 1", "--ops reference", "--ops reference --dtype float32")
         note = "; ".join(f"{way}: exit 3: error: out of luck" for way in tries)
         self.assertEqual(self.statuses()["fallback"], ("FAILED", note))
         self.assertEqual(self.statuses()["ours_fallback"][0], "FAILED")
@@ -116,7 +118,7 @@ class GpuStagesTest(PackageTest):
         self.assertEqual(self.statuses()["graphs_profile"], ("ok", "3 steps of 190.5 ms each"))
         self.report = self.root / "again"
         self.check("--only", f"smoke,fallback,{names}", REFUSE="--run-id smoke")
-        self.assertEqual(self.statuses()["graphs_profile"], ("SKIPPED", "no graphs: --cuda-graphs off"))
+        self.assertEqual(self.statuses()["graphs_profile"], ("SKIPPED", "graphs were not tried with --cuda-graphs off"))
         self.assertEqual(self.statuses()["gptq"], ("ok", "val_loss:2.80000000 val_bpb:1.65000000"))
 
     def test_every_suite_again_after_a_crash(self):
