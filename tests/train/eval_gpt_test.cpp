@@ -129,6 +129,31 @@ TEST_F(EvalGpt, DataAndTokenizerMayBeInTheEnvironment) {
   EXPECT_EQ(run_program("eval_gpt", {model}, elsewhere).code, 3);
 }
 
+TEST_F(EvalGpt, DataAndTokenizerOfTheRunAreTheDefault) {
+  const std::vector<std::string> options{"--dtype", "float32", "--num-threads", "1"};
+  const auto run_with = [&](std::vector<std::string> words, const Variables& environment = {}) {
+    words.insert(words.end(), options.begin(), options.end());
+    return run_program("eval_gpt", words, environment);
+  };
+  const std::string given = score({run_.path.string(), "--format", "csv"}).out;
+  EXPECT_EQ(run_with({run_.path.string(), "--format", "csv", "--val-batch-size", "64"}).out.substr(0, 40), given.substr(0, 40));
+  for (const auto& model : {run_.path, run_.model(), list_checkpoints(run_.checkpoints()).back()})
+    EXPECT_EQ(run_with({"generate", model.string(), "--prompt", "the river"}).code, 0) << model;
+
+  const auto expect_missing = [](const ProgramResult& result, const std::string& what) {
+    EXPECT_EQ(result.code, 3) << result.out << result.err;
+    EXPECT_NE(result.err.find(what), std::string::npos) << result.err;
+  };
+  expect_missing(run_with({run_.path.string()}, {{"DATA_PATH", "/nowhere"}}), "/nowhere");
+  expect_missing(run_with({run_.path.string()}, {{"TOKENIZER_PATH", "/nowhere"}}), "/nowhere");
+  const std::string config = read_text(run_.config());
+  for (const std::string name : {"DATA_PATH=", "TOKENIZER_PATH="}) {
+    std::string moved = config;
+    write_file(run_.config(), moved.insert(moved.find("\n" + name) + 1 + name.size(), "/moved"));
+    expect_missing(run_with({run_.path.string()}), name + "/moved");
+  }
+}
+
 TEST_F(EvalGpt, LengthsAndCheckpointsMakeATable) {
   const auto result = score({run_.model().string(), run_.artifact().string(), "--eval-seq-len", "0,8,48", "--format", "csv",
                              "--by-position", "--output", (folder_ / "scores.csv").string()});
@@ -283,7 +308,9 @@ TEST_F(EvalGpt, ErrorsNameTheCause) {
   };
   expect_mistake(score({}), 2, "no checkpoint");
   expect_mistake(score({(folder_ / "missing.pt").string()}), 3, "missing.pt");
-  expect_mistake(run_program("eval_gpt", {run_.model().string(), "--tokenizer-path", Dataset::get().tokenizer_path()}), 2,
+  const std::string alone = (folder_ / "alone.pt").string();
+  fs::copy_file(run_.model(), alone);
+  expect_mistake(run_program("eval_gpt", {alone, "--tokenizer-path", Dataset::get().tokenizer_path()}), 2,
                  "no validation tokens");
   expect_mistake(score({run_.model().string(), "--data-path", "d"}), 2, "both given");
   expect_mistake(score({run_.model().string(), "--devices", "0"}), 2, "DEVICES are GPUs, but DEVICE=cpu");

@@ -152,7 +152,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
   check_writable("OUTPUT", output);
   check_writable("LOG_SAMPLES", samples);
   const auto tasks = read_tasks(patterns, style, limit);
-  const Tokenizer tokenizer(common.tokenizer_path);
+  const Tokenizer tokenizer(common.tokenizer());
   const int bos_id = tokenizer.required_bos_id();
   std::vector<std::vector<TextPair>> pairs;
   for (const auto& task : tasks) pairs.push_back(encode_task(task, tokenizer));

@@ -2,13 +2,19 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/text.h"
+#include "pgolf/config/config_file.h"
+#include "pgolf/run/run_folder.h"
 
 namespace pgolf {
 namespace {
+
+constexpr const char* kFinewebTokenizer = "./data/tokenizers/fineweb_1024_bpe.model";
 
 /// In the order of --help.
 std::vector<ModelOption> file_default_options(FileDefaults* defaults) {
@@ -109,11 +115,37 @@ std::string environment_variable(const char* name) {
   return value != nullptr ? value : "";
 }
 
+/// A path option of the run that a checkpoint belongs to (a run folder, or a file in it or in its checkpoints/); empty if there
+/// is no run or it does not say.
+std::string path_of_run(const std::string& checkpoint, const char* name) {
+  namespace fs = std::filesystem;
+  RunFolder run{checkpoint};
+  for (int level = 0; level < 2 && !run.is_run(); ++level) run.path = run.path.parent_path();
+  if (!run.is_run()) return {};
+  for (const auto& entry : read_config_file(run.config().string())) {
+    if (entry.key != name) continue;
+    std::error_code none;
+    if (fs::exists(entry.value, none)) return entry.value;
+    throw Error(ExitCode::bad_input,
+                format("%s=%s of the run (%s) does not exist here", name, printable(entry.value).c_str(), entry.origin.c_str()),
+                "go to the folder in which it was trained, or pass " + flag_of(name));
+  }
+  return {};
+}
+
 }  // namespace
 
-std::string ValidationFiles::pattern() const {
+std::string Common::tokenizer() const {
+  if (!tokenizer_path.empty()) return tokenizer_path;
+  std::string path = environment_variable("TOKENIZER_PATH");
+  if (path.empty()) path = path_of_run(positional.at(0), "TOKENIZER_PATH");
+  return path.empty() ? kFinewebTokenizer : path;
+}
+
+std::string ValidationFiles::pattern(const std::string& checkpoint) const {
   if (!val_files.empty() && data_path.empty()) return val_files;
-  const std::string folder = data_path.empty() ? environment_variable("DATA_PATH") : data_path;
+  std::string folder = data_path.empty() ? environment_variable("DATA_PATH") : data_path;
+  if (val_files.empty() && folder.empty()) folder = path_of_run(checkpoint, "DATA_PATH");
   if (val_files.empty() && !folder.empty()) return folder + "/fineweb_val_*.bin";
   throw Error(ExitCode::usage, val_files.empty() ? "no validation tokens given" : "DATA_PATH and VAL_FILES are both given",
               "pass one of them: --data-path data/datasets/NAME or --val-files 'data/datasets/NAME/fineweb_val_*.bin'");
@@ -121,7 +153,7 @@ std::string ValidationFiles::pattern() const {
 
 void add_validation_files(OptionTable& table, ValidationFiles& files) {
   Binding data_path = bind::text(&files.data_path), val_files = bind::text(&files.val_files);
-  data_path.default_text = "from the environment";
+  data_path.default_text = "from the environment, else the run's";
   val_files.default_text = "none";
   table.add("DATA_PATH", data_path, "", "Folder with the validation shards, fineweb_val_*.bin.");
   table.add("VAL_FILES", val_files, "",
@@ -134,11 +166,8 @@ void add_override(ByteCounting counting, std::vector<std::string>& overrides) {
 }
 
 void add_tokenizer(OptionTable& table, std::string& path) {
-  path = environment_variable("TOKENIZER_PATH");
-  const char* const fineweb = "./data/tokenizers/fineweb_1024_bpe.model";
-  if (path.empty()) path = fineweb;
   Binding tokenizer = bind::text(&path);
-  tokenizer.default_text = format("from the environment, else %s", fineweb);
+  tokenizer.default_text = format("from the environment, else the run's, else %s", kFinewebTokenizer);
   table.add("TOKENIZER_PATH", tokenizer, "", "SentencePiece model, a .model file.");
 }
 

@@ -23,16 +23,20 @@ struct FileDefaults {
 /// Options of every command.
 struct Common {
   std::vector<std::string> positional;
-  std::string tokenizer_path;
+  std::string tokenizer_path;  ///< the flag's; see tokenizer()
   RuntimeConfig runtime;
   FileDefaults file_defaults;
   std::string eval_rope_dims = "stored";
   std::optional<RopeScaling> eval_rope_scaling;  ///< nullopt: as stored
   double eval_rope_scaling_factor = 1;
   bool help = false;
+
+  /// The tokenizer's path: the flag's, else the environment's TOKENIZER_PATH, else that of the run which the first checkpoint
+  /// belongs to, else FineWeb's. Error(bad_input) if that run's does not exist.
+  std::string tokenizer() const;
 };
 
-/// Adds the tokenizer, by default the environment's TOKENIZER_PATH.
+/// Adds the tokenizer; without the flag `path` stays empty.
 void add_tokenizer(OptionTable& table, std::string& path);
 
 /// Adds all of the above to the table.
@@ -43,8 +47,9 @@ struct ValidationFiles {
   std::string data_path, val_files;
   ByteCounting byte_counting = ByteCounting::rule;
 
-  /// The environment's DATA_PATH if neither is given. Error(usage) if that is not set either, or if both are given.
-  std::string pattern() const;
+  /// If neither is given, in the environment's DATA_PATH, else in that of the run which `checkpoint` belongs to. Error(usage) if
+  /// nothing says where, or if both are given; Error(bad_input) if the run's folder does not exist.
+  std::string pattern(const std::string& checkpoint) const;
 };
 
 void add_validation_files(OptionTable& table, ValidationFiles& files);

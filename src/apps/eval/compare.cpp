@@ -177,7 +177,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 2)
     throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
-  const std::string val_files = files.pattern();
+  const std::string val_files = files.pattern(common.positional[0]);
   check_writable("OUTPUT", output);
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile a = read_model(common.positional[0], common, options_given);
@@ -189,7 +189,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
                        vocab_size, b.path.c_str(), b.stored.model.vocab_size),
                 "to compare models with different tokenizers, use val_bpb of eval_gpt score");
   }
-  const Tokenizer tokenizer(common.tokenizer_path);
+  const Tokenizer tokenizer(common.tokenizer());
   for (const ModelFile* file : {&a, &b}) require_tokenizer(tokenizer, *file);
   require_tokenizer_of_shards(find_shards(val_files), tokenizer);
 

@@ -156,7 +156,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   if (request.target == Target::ours) {
     export_ours(file, request, options);
   } else {
-    export_foreign(file, request, common.tokenizer_path);
+    export_foreign(file, request, common.tokenizer());
   }
   return ExitCode::ok;
 }

@@ -112,7 +112,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
   if (!prompt_file.empty()) prompt = read_prompt(prompt_file);
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
-  const Tokenizer tokenizer(common.tokenizer_path);
+  const Tokenizer tokenizer(common.tokenizer());
   require_tokenizer(tokenizer, file);
   Gpt model = build_model(file, runtime.dtype, common.runtime.ops, runtime.device);
   options.context = file.stored.train_seq_len;

@@ -117,11 +117,11 @@ ExitCode run_measure(int argc, const char* const* argv) {
   }
   if (common.positional.size() != 1)
     throw Error(ExitCode::usage, "measure takes exactly one checkpoint", "see eval_gpt measure --help");
-  options.val_files = files.pattern();
+  options.val_files = files.pattern(common.positional[0]);
   check_writable("OUTPUT", output);
   const std::string& checkpoint = common.positional[0];
   const Runtime runtime = start_runtime(common.runtime);
-  const Tokenizer tokenizer(common.tokenizer_path);
+  const Tokenizer tokenizer(common.tokenizer());
   const ModelFile file = read_model(checkpoint, common, options_given);
   require_tokenizer(tokenizer, file);
   require_tokenizer_of_shards(find_shards(options.val_files), tokenizer);

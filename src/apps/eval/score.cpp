@@ -209,7 +209,7 @@ class Scorer {
         given_(given),
         lengths_(lengths_of(command.seq_lens)),
         devices_(devices_of(command.devices, common.runtime, &runtime_)),
-        tokenizer_(common.tokenizer_path) {
+        tokenizer_(common.tokenizer()) {
     require_tokenizer_of_shards(find_shards(command.val_files), tokenizer_);
   }
 
@@ -369,7 +369,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   check_test_time_training(command.ttt, command.stride, options_given);
   if (command.ttt.enabled && !command.devices.empty())
     throw Error(ExitCode::usage, "TTT_ENABLED trains one model on one device", "leave DEVICES out");
-  command.val_files = files.pattern();
+  command.val_files = files.pattern(common.positional[0]);
   command.byte_counting = files.byte_counting;
   if (!command.output.empty() && command.form == Format::text)
     throw Error(ExitCode::usage, "OUTPUT cannot be used with FORMAT=text", "use --format table, md, csv or jsonl");

@@ -64,7 +64,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
   install_stop_signals();
   const Runtime runtime = start_runtime(common.runtime);
   const ModelFile file = read_model(common.positional[0], common, options_given);
-  const Tokenizer tokenizer(common.tokenizer_path);
+  const Tokenizer tokenizer(common.tokenizer());
   require_tokenizer(tokenizer, file);
   const auto model = make_language_model(build_model(file, runtime.dtype, common.runtime.ops, runtime.device),
                                          file.stored.train_seq_len, tokenizer.required_bos_id(), runtime.device);
