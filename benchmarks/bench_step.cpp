@@ -221,8 +221,7 @@ ExitCode run(int argc, char** argv) {
     return ExitCode::ok;
   }
   const TrainCommand command = resolve_train_command(static_cast<int>(rest.size()), rest.data(), read_environment(environ));
-  if (command.help || command.version || command.print_config || command.dry_run || !command.resume.empty() ||
-      !command.write_source.empty()) {
+  if (command.stops() || !command.resume.empty()) {
     throw Error(ExitCode::usage, "bench_step accepts only train_gpt's settings, not its actions (--help, --resume, ...)",
                 "see bench_step --help");
   }

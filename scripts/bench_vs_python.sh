@@ -97,7 +97,7 @@ fi
 cap_aten() {
   ! lscpu | grep -w "$2" >/dev/null || library_caps+=(ATEN_CPU_CAPABILITY="$1")
 }
-library_caps=()
+library_caps=() # as src/train/relaunch.cpp sets them for our programs
 case ${PGOLF_CPU_LEVEL-} in
   "") ;;
   portable) library_caps=(ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2) ;;

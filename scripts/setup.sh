@@ -50,8 +50,9 @@ find_missing() {
 
 # A 64-bit CPython for which there is a LibTorch wheel, able to make a virtual environment with pip.
 find_python() {
-  local candidate
-  for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python3.10}; do
+  local candidate candidates=(python3 python3.14 python3.13 python3.12 python3.11 python3.10)
+  [ -z "${PYTHON-}" ] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
     if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not ((3, 10) <= sys.version_info[:2] <= (3, 14)))' 2>/dev/null; then
       command -v "$candidate"
       return 0

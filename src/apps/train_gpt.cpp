@@ -93,11 +93,20 @@ Start find_start(const std::string& resume, RunConfig& config) {
     return {named, std::move(checkpoint), fs::exists(named.path)};
   }
   const fs::path path = resume == "auto" ? newest_run(out_dir) : fs::path(resume);
-  if (path.empty()) throw Error(ExitCode::bad_input, format("no run under %s has a checkpoint to resume from", out_dir.c_str()));
-  if (!fs::exists(path)) throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()));
+  if (path.empty()) {
+    throw Error(ExitCode::bad_input, format("no run under %s has a checkpoint to resume from", out_dir.c_str()),
+                "leave --resume out to start a run, or name a run folder or checkpoint");
+  }
+  if (!fs::exists(path)) {
+    throw Error(ExitCode::bad_input, format("--resume: %s does not exist", path.c_str()),
+                "name a run folder or a file in its checkpoints/");
+  }
   const fs::path checkpoints = list_checkpoints(path).empty() ? RunFolder{path}.checkpoints() : path;
   auto checkpoint = fs::is_directory(path) ? load_newest_checkpoint(checkpoints) : load_checkpoint(path);
-  if (!checkpoint) throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()));
+  if (!checkpoint) {
+    throw Error(ExitCode::bad_input, format("%s has no checkpoints", path.c_str()),
+                "only runs with SAVE_EVERY and interrupted ones have any; start a new run");
+  }
   if (config.output.run_id_given) return {named, std::move(checkpoint)};  // a separate branch
   const fs::path folder = fs::absolute(checkpoint->path).parent_path().parent_path();
   if (fs::absolute(checkpoint->path).parent_path() != RunFolder{folder}.checkpoints()) {

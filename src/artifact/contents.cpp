@@ -1,6 +1,5 @@
 #include "pgolf/artifact/contents.h"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>

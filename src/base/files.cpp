@@ -225,6 +225,16 @@ void write_atomic(const fs::path& path, std::string_view text) {
   write_atomic(path, as_bytes(text));
 }
 
+bool is_temporary(const fs::path& path) {
+  return path.filename().string().find(kTemporary) != std::string::npos;
+}
+
+void create_folders(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw Error(ExitCode::io, format("cannot create the folder %s: %s", path.c_str(), error.message().c_str()));
+}
+
 void append_whole(const fs::path& path, std::string_view text) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0) fail(ExitCode::io, "open", path, errno);

@@ -7,7 +7,6 @@
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
-#include "pgolf/config/parse.h"
 
 namespace pgolf {
 namespace {

@@ -27,7 +27,7 @@ const Binding& binding_in_files(const ModelOption& option) {
 
 ModelOption train_seq_len_option(int* train_seq_len) {
   return {.name = "TRAIN_SEQ_LEN",
-          .value = bind::integer(train_seq_len, 1, 1 << 24),
+          .value = bind::integer(train_seq_len, 1, kMaxSeqLen),
           .unit = "tokens",
           .help = "Sequence length in training.",
           .stored = Stored::always,

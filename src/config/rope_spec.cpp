@@ -12,34 +12,45 @@
 
 namespace pgolf {
 
-int parse_rope_dims(std::string_view text, int head_dim, std::string* warning) {
-  warning->clear();
+namespace {
+
+/// Value of ROPE_DIMS. Errors and the warning begin with the value.
+int read_dims(std::string_view text, int head_dim, std::string* warning) {
   const std::string word = lower_case(trim(text));
   if (word == "full") return head_dim;
   if (word == "none") return 0;
   const auto value = parse_integer(word);
   const auto dims = static_cast<long long>(value.value_or(0));
   if (!value) {
-    throw Error(ExitCode::usage, format("ROPE_DIMS=%s is not a valid number of dims", printable(text).c_str()),
+    throw Error(ExitCode::usage, format("%s is not a valid number of dims", printable(text).c_str()),
                 format("use full, none or an even number from 2 to %d", head_dim));
   }
   if (dims == 0) return head_dim;
-  if (dims < 0) {
-    throw Error(ExitCode::usage,
-                format("ROPE_DIMS=%lld is negative; the nearest valid values are 0 (= full) and 2 (or none)", dims));
-  }
+  if (dims < 0)
+    throw Error(ExitCode::usage, format("%lld is negative; the nearest valid values are 0 (= full) and 2 (or none)", dims));
   if (dims > head_dim) {
-    *warning = format("ROPE_DIMS=%lld exceeds the %d dims of a head; rotating all %d (full)", dims, head_dim, head_dim);
+    *warning = format("%lld exceeds the %d dims of a head; rotating all %d (full)", dims, head_dim, head_dim);
     return head_dim;
   }
-  if (dims == 1) {
-    throw Error(ExitCode::usage, "ROPE_DIMS=1 is odd; the nearest valid values are 0 (= full) and 2 (or none)");
-  }
+  if (dims == 1) throw Error(ExitCode::usage, "1 is odd; the nearest valid values are 0 (= full) and 2 (or none)");
   if (dims % 2 != 0) {
-    throw Error(ExitCode::usage, format("ROPE_DIMS=%lld is odd; the nearest valid values are %lld and %lld (or full, none)", dims,
-                                        dims - 1, dims + 1));
+    throw Error(ExitCode::usage,
+                format("%lld is odd; the nearest valid values are %lld and %lld (or full, none)", dims, dims - 1, dims + 1));
   }
   return static_cast<int>(dims);
+}
+
+}  // namespace
+
+int parse_rope_dims(std::string_view text, int head_dim, std::string* warning, const char* option) {
+  warning->clear();
+  try {
+    const int dims = read_dims(text, head_dim, warning);
+    if (!warning->empty()) warning->insert(0, std::string(option) + "=");
+    return dims;
+  } catch (const Error& error) {
+    throw Error(error.code(), format("%s=%s", option, error.what()), error.hint());
+  }
 }
 
 int rope_dims_of_fraction(double fraction, int head_dim) {
@@ -49,36 +60,33 @@ int rope_dims_of_fraction(double fraction, int head_dim) {
 
 std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_layers, std::string* warning) {
   warning->clear();
+  const std::string option = "ROPE_LAYERS=" + printable(text) + ": ";
   std::vector<int> values;
   try {
-    values = parse_layer_list(text, num_layers, [&](std::string_view entry) {
-      std::string dims_warning;
-      const int dims = parse_rope_dims(entry, head_dim, &dims_warning);
-      if (!dims_warning.empty()) *warning = dims_warning;
-      return dims;
-    });
+    values = parse_layer_list(text, num_layers, [&](std::string_view entry) { return read_dims(entry, head_dim, warning); });
   } catch (const Error& error) {
-    if (!error.hint().empty() || std::string(error.what()).starts_with("ROPE_DIMS")) throw;
-    throw Error(ExitCode::usage, format("ROPE_LAYERS=%s: %s", printable(text).c_str(), error.what()),
-                std::string("use values of ROPE_DIMS, ") + kLayerListHint);
+    throw Error(ExitCode::usage, option + error.what(), std::string("use values of ROPE_DIMS, ") + kLayerListHint);
   }
+  if (!warning->empty()) warning->insert(0, option);
   const size_t period = values.size();
   while (static_cast<int>(values.size()) < num_layers) values.push_back(values[values.size() - period]);
   return values;
 }
 
-void check_rope_scaling(const RopeSpec& spec) {
+void check_rope_scaling(const RopeSpec& spec, const std::string& prefix) {
+  const std::string option = prefix + "ROPE_SCALING";
   if (!(spec.scaling_factor >= 1)) {
-    throw Error(ExitCode::usage, format("ROPE_SCALING_FACTOR=%g must be at least 1", spec.scaling_factor));
+    throw Error(ExitCode::usage, format("%s_FACTOR=%g must be at least 1", option.c_str(), spec.scaling_factor));
   }
   if (spec.scaling == RopeScaling::ntk && spec.span() == 2) {
     throw Error(ExitCode::usage,
-                "ROPE_SCALING=ntk is not defined for 2 dims: the base would be multiplied by factor^(2/(2-2)), and a single "
-                "pair rotates by 1 per position for any base",
+                option +
+                    "=ntk is not defined for 2 dims: the base would be multiplied by factor^(2/(2-2)), and a single pair rotates "
+                    "by 1 per position for any base",
                 "use linear, or rotate at least 4 dims");
   }
   if (spec.scaling == RopeScaling::yarn && spec.original_seq_len < 1) {
-    throw Error(ExitCode::usage, "ROPE_SCALING=yarn needs ROPE_ORIGINAL_SEQ_LEN, the sequence length in training");
+    throw Error(ExitCode::usage, option + "=yarn needs ROPE_ORIGINAL_SEQ_LEN, the sequence length in training");
   }
 }
 

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <ctime>
 
-#include "pgolf/base/error.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"

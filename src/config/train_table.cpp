@@ -74,7 +74,7 @@ void add_data(OptionTable& table, DataConfig& data) {
       "PARALLEL_PASSES", bind::integer(&data.parallel_passes, 0, kMicroSteps), "micro-batches",
       "Micro-batches computed in parallel on the CPU with OPS=fast, one thread each: 1, 2, 4 or 8. Each needs its own memory. 0: "
       "one per thread if the model is small, else 1.");
-  table.add("TRAIN_SEQ_LEN", bind::integer(&data.train_seq_len, 1, 1 << 24), "tokens", "Sequence length.", Resume::must_match);
+  table.add("TRAIN_SEQ_LEN", bind::integer(&data.train_seq_len, 1, kMaxSeqLen), "tokens", "Sequence length.", Resume::must_match);
   table.add("VAL_BATCH_SIZE", bind::integer(&data.val_batch_size, 1, kMaxTokens), "tokens",
             format("Tokens per validation batch over all ranks and micro-steps; at least %d * TRAIN_SEQ_LEN.", kMicroSteps));
   table.add("EVAL_TOKENS", bind::integer(&data.eval_tokens, 0), "tokens", "Validation tokens to score; 0 = all.");
@@ -252,7 +252,7 @@ void add_artifact(OptionTable& table, OutputConfig& output) {
 
 void add_scores(OptionTable& table, ScoreConfig& score) {
   table.group("Final scores");
-  table.add("EVAL_STRIDE", bind::integer(&score.eval_stride, 0, 1 << 24), "tokens",
+  table.add("EVAL_STRIDE", bind::integer(&score.eval_stride, 0, kMaxSeqLen), "tokens",
             "Also score the artifact in overlapping windows of TRAIN_SEQ_LEN so far apart, each target once; 0 = not.");
   add_test_time_training(table, score.ttt);
 }

@@ -16,7 +16,7 @@ ValidationSet::ValidationSet(const std::string& pattern, int seq_len, int64_t ev
   sequences_ = (total - 1) / seq_len;
   if (sequences_ == 0) {
     throw Error(ExitCode::bad_input,
-                format("the validation split is too short for TRAIN_SEQ_LEN=%d: %s has %lld tokens, one sequence needs %d",
+                format("the validation split is too short for sequences of %d tokens: %s has %lld tokens, one sequence needs %d",
                        seq_len, pattern.c_str(), static_cast<long long>(total), seq_len + 1),
                 "use shorter sequences, or more validation documents (prepare_data tokenize --val-docs)");
   }

@@ -1,12 +1,24 @@
 #include "pgolf/eval/attention_probe.h"
 
+#include <torch/types.h>
+
 #include <cmath>
 #include <limits>
 
-#include "pgolf/validation/windows.h"
-
 namespace pgolf {
 namespace {
+
+/// While it lives, products of float32 on a GPU keep all bits of their operands.
+class WithoutTf32 {
+ public:
+  WithoutTf32() : before_(at::globalContext().allowTF32CuBLAS()) { at::globalContext().setAllowTF32CuBLAS(false); }
+  WithoutTf32(const WithoutTf32&) = delete;
+  WithoutTf32& operator=(const WithoutTf32&) = delete;
+  ~WithoutTf32() { at::globalContext().setAllowTF32CuBLAS(before_); }
+
+ private:
+  bool before_;
+};
 
 /// Calls body(first, count, keys) for blocks of queries; keys is the number visible to the block's last query. A block has at
 /// most 2^20 scores, or one query.
@@ -161,7 +173,8 @@ ShiftChange shift_change(const at::Tensor& q, const at::Tensor& k, const at::Ten
 }
 
 AttentionMeasures measure_attention(Gpt& model, const at::Tensor& windows, const std::vector<int64_t>& shifts) {
-  const EvaluationMode mode(model);
+  const at::NoGradGuard no_grad;
+  const WithoutTf32 exact;
   const int64_t count = windows.size(0);
   AttentionMeasures measures;
   measures.heads.resize(model->blocks.size());

@@ -67,14 +67,14 @@ void fill_stored(const std::unordered_map<std::string, const StoredTensor*>& sto
 
 Comparison compare_models(Gpt& a, Gpt& b, const ValidationSet& validation, const ByteCounts& byte_counts,
                           const EvalOptions& options) {
-  const EvaluationMode mode_a(a), mode_b(b);
+  const at::NoGradGuard no_grad;
   Comparison result;
   result.windows = validation.sequences();
   std::vector<double> differences, divergences;
   double sum_a = 0, sum_b = 0, sum_kl = 0, agreeing = 0;
   for (int64_t first = 0; first < result.windows; first += options.batch_sequences) {
     const int64_t count = std::min(options.batch_sequences, result.windows - first);
-    const Windows windows = read_windows(validation, options.seq_len, first, count, options.device);
+    const Windows windows = read_windows(validation.tokens(), options.seq_len, first, count, options.device);
     const auto tokens = compare_tokens(a->logits(windows.inputs).flatten(0, 1), b->logits(windows.inputs).flatten(0, 1),
                                        windows.targets.flatten());
     const auto window_means = [&](const at::Tensor& values) {

@@ -7,7 +7,6 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 namespace {
@@ -44,7 +43,7 @@ std::vector<int64_t> model_input(std::span<const int> ids, int context, int bos_
 }
 
 at::Tensor log_probabilities_after(Gpt& model, const std::vector<int64_t>& input, size_t first, const at::Device& device) {
-  const EvaluationMode mode(model);
+  const at::NoGradGuard no_grad;
   const auto logits = model->logits(at::tensor(input).unsqueeze(0).to(device))[0];
   return at::log_softmax(logits.slice(0, static_cast<int64_t>(first)).to(at::kFloat), -1).to(at::kCPU);
 }
@@ -81,7 +80,7 @@ std::vector<Likelihood> likelihoods(Gpt& model, std::span<const TextPair> pairs,
       result.log_prob += log_prob;
       result.greedy = result.greedy && log_prob == best[i];
     }
-    if (std::isnan(result.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are NaN");
+    if (std::isnan(result.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are not finite");
     results.push_back(result);
     if (progress) progress(static_cast<int64_t>(results.size()));
   }

@@ -1,6 +1,5 @@
 #include "pgolf/eval/measure.h"
 
-#include <cmath>
 #include <map>
 #include <numbers>
 
@@ -86,7 +85,7 @@ class Measurement {
     std::vector<at::Tensor> inputs;
     for (int64_t i = 0; i < windows; ++i) {
       const int64_t at = i * validation.sequences() / windows;
-      inputs.push_back(read_windows(validation, train_seq_len_, at, 1, options_.device).inputs);
+      inputs.push_back(read_windows(validation.tokens(), train_seq_len_, at, 1, options_.device).inputs);
     }
     const auto measures = measure_attention(model_, at::cat(inputs), {std::begin(kShifts), std::end(kShifts)});
     report("attention", 1, 1);

@@ -1,11 +1,12 @@
 #include "pgolf/eval/retrieval.h"
 
+#include <torch/types.h>
+
 #include <limits>
 #include <random>
 
 #include "pgolf/base/error.h"
 #include "pgolf/ops/cross_entropy.h"
-#include "pgolf/validation/windows.h"
 #include "statistics.h"
 
 namespace pgolf {
@@ -128,7 +129,7 @@ RetrievalScore score_retrieval(const at::Tensor& logits, const at::Tensor& targe
 }
 
 RetrievalScore run_retrieval(Gpt& model, const RetrievalItems& items, int64_t batch_items, const at::Device& device) {
-  const EvaluationMode mode(model);
+  const at::NoGradGuard no_grad;
   const int64_t count = items.inputs.size(0), time = items.inputs.size(1), scored = items.targets.size(1);
   std::vector<at::Tensor> scores;
   for (int64_t first = 0; first < count; first += batch_items) {

@@ -29,9 +29,7 @@ std::string checksum(const NamedTensors& tensors) {
 }  // namespace
 
 void save_checkpoint(const fs::path& folder, const TrainingState& state, const StateDict& tensors) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw Error(ExitCode::io, format("cannot create the folder %s: %s", folder.c_str(), error.message().c_str()));
+  create_folders(folder);
   NamedTensors raw;
   for (const auto& [name, tensor] : tensors) raw.emplace_back(name, to_raw(tensor));
   const std::string sha256 = checksum(raw);
@@ -69,10 +67,12 @@ Checkpoint read_checkpoint(const Safetensors& file, const fs::path& path) {
   };
   if (value_of(layout::format) != layout::format_of_checkpoint) {
     throw Error(ExitCode::bad_input,
-                format("%s: unknown checkpoint format \"%s\"", path.c_str(), printable(value_of(layout::format)).c_str()));
+                format("%s: unknown checkpoint format \"%s\"", path.c_str(), printable(value_of(layout::format)).c_str()),
+                "resume with the version of train_gpt that wrote it");
   }
   if (value_of(layout::checksum) != checksum(file.tensors))
-    throw Error(ExitCode::bad_input, format("%s is damaged: checksum mismatch", path.c_str()));
+    throw Error(ExitCode::bad_input, format("%s is damaged: checksum mismatch", path.c_str()),
+                "resume from an older one of the run");
   Checkpoint checkpoint{path, {}, {}};
   checkpoint.state = parse_training_state(value_of(layout::state), path.string());
   for (const auto& [name, raw] : file.tensors) checkpoint.tensors.emplace_back(name, to_tensor(raw));

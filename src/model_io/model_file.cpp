@@ -9,6 +9,7 @@
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
+#include "pgolf/config/layer_list.h"
 #include "pgolf/config/parameters.h"
 #include "pgolf/model_io/checkpoint.h"
 #include "pgolf/model_io/expected_tensors.h"
@@ -20,8 +21,6 @@
 namespace pgolf {
 namespace fs = std::filesystem;
 namespace {
-
-constexpr int64_t kWidestMlp = 1 << 10;  // as a multiple of the model's width, as in a stored configuration
 
 const at::Tensor* find(const StateDict& state, const std::string& name) {
   for (const auto& [key, tensor] : state) {
@@ -47,7 +46,7 @@ int count_blocks(const StateDict& state) {
     int index = 0;
     const std::string prefix = parameter_name::blocks;
     if (name.rfind(prefix, 0) == 0 &&
-        std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < 1000) {
+        std::from_chars(name.data() + prefix.size(), name.data() + name.size(), index).ec == std::errc() && index < kMaxLayers) {
       layers = std::max(layers, index + 1);
     }
   }
@@ -108,10 +107,10 @@ StoredModel infer_model(const StateDict& state, const fs::path& path, std::vecto
   if (model.num_heads % model.num_kv_heads != 0)
     throw misfit("the number of key/value heads does not divide the number of query heads");
   const auto hidden = need(state, first(parameter_name::mlp_up), 2, path).size(0);
-  if (hidden == 0 || hidden > kWidestMlp * model.model_dim)
+  if (hidden == 0 || hidden > int64_t{kMaxMlpMult} * model.model_dim)
     throw misfit("the MLP's width is not a valid multiple of the model's");
   model.mlp_mult = static_cast<double>(hidden) / model.model_dim;
-  while (model.mlp_hidden() < hidden) model.mlp_mult = std::nextafter(model.mlp_mult, kWidestMlp);  // the quotient is rounded
+  while (model.mlp_hidden() < hidden) model.mlp_mult = std::nextafter(model.mlp_mult, kMaxMlpMult);  // the quotient is rounded
   model.tie_embeddings = find(state, parameter_name::head) == nullptr;
   if (find(state, parameter_name::bigram_table) != nullptr) {
     const auto& table = need(state, parameter_name::bigram_table, 2, path);

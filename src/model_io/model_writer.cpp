@@ -7,7 +7,6 @@
 #include "pgolf/artifact/torch_file.h"
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/base/text.h"
 #include "pgolf/config/parameters.h"
 #include "pgolf/model/gpt.h"
 #include "pgolf/model_io/tensors.h"
@@ -40,11 +39,11 @@ CodedTensors by_kind(CodedTensors tensors) {
 
 }  // namespace
 
-ModelFormat model_format(const std::filesystem::path& path, const ArtifactFormat& made) {
+ModelFormat model_format(const std::filesystem::path& path, Codec codec) {
   const std::string suffix = path.extension().string();
   if (suffix == ".pt") return {};
   if (suffix == ".safetensors") return {.container = Container::safetensors};
-  if (suffix == ".ptz") return made.file();
+  if (suffix == ".ptz") return ArtifactFormat{.codec = codec}.file();
   throw Error(ExitCode::usage, format("%s: the suffix is not that of a known model format", path.c_str()),
               "use .safetensors, .pt or .ptz");
 }
@@ -66,14 +65,14 @@ Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadat
 }
 
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
-                 const ModelMetadata& metadata, const ArtifactFormat& made) {
-  const ModelFormat form = model_format(path, made);
+                 const ModelMetadata& metadata, Codec codec) {
+  const ModelFormat form = model_format(path, codec);
   if (form.container == Container::safetensors) {
     save_safetensors(path, {raw_tensors(state), safetensors_metadata(metadata)});
   } else if (form.codes == CodeFormat::none) {
     write_atomic(path, torch_model(state, model, metadata, path));
   } else {
-    write_atomic(path, make_artifact(quantize_int8(state, OptimConfig().control_patterns), metadata, made).file);
+    write_atomic(path, make_artifact(quantize_int8(state, OptimConfig().control_patterns), metadata, {.codec = codec}).file);
   }
 }
 

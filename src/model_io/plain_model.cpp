@@ -6,10 +6,8 @@
 #include <cmath>
 #include <limits>
 #include <map>
-#include <numeric>
 #include <optional>
 
-#include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/config/model_metadata.h"
 #include "pgolf/config/parameters.h"
@@ -55,9 +53,9 @@ std::vector<int64_t> plain_order(const RopeSpec& spec) {
   return order;
 }
 
-class Folder {
+class Folding {
  public:
-  Folder(const StateDict& state, const ModelConfig& model) : model_(model) {
+  Folding(const StateDict& state, const ModelConfig& model) : model_(model) {
     for (const auto& [name, tensor] : state) tensors_.emplace(name, tensor.to(at::kCPU, at::kDouble));
   }
 
@@ -156,7 +154,7 @@ std::vector<std::string> not_plain(const ModelConfig& model) {
 }
 
 PlainModel plain_model(const StateDict& state, const ModelConfig& model, int extra_passes) {
-  return Folder(state, model).run(model.order(extra_passes < 0 ? model.num_loops : extra_passes));
+  return Folding(state, model).run(model.order(extra_passes < 0 ? model.num_loops : extra_passes));
 }
 
 }  // namespace pgolf

@@ -4,12 +4,9 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <functional>
-#include <mutex>
-#include <thread>
 
+#include "pgolf/base/share_out.h"
 #include "pgolf/config/parameters.h"
 #include "pgolf/model_io/gptq.h"
 #include "pgolf/model_io/tensors.h"
@@ -17,30 +14,18 @@
 namespace pgolf {
 namespace {
 
-/// Calls f(0) .. f(count-1) on as many threads as LibTorch uses, each on one. LibTorch itself is held to one thread meanwhile:
-/// the sums of its Cholesky factors depend on the number, also within a parallel region.
-void share_out(size_t count, const std::function<void(size_t)>& f) {
+/// Calls f(0) .. f(count-1) on as many threads as LibTorch uses. LibTorch itself is held to one thread meanwhile: the sums of its
+/// Cholesky factors depend on the number, also within a parallel region.
+void share_out_serial(size_t count, const std::function<void(size_t)>& f) {
   const int threads = at::get_num_threads();
-  std::atomic<size_t> next = 0;
-  std::exception_ptr error;
-  std::mutex error_mutex;
-  const auto work = [&] {
-    try {
-      for (size_t i = next++; i < count; i = next++) f(i);
-    } catch (...) {
-      const std::lock_guard lock(error_mutex);
-      if (error == nullptr) error = std::current_exception();
-      next = count;
-    }
-  };
   at::set_num_threads(1);
-  {
-    std::vector<std::jthread> others(static_cast<size_t>(threads - 1));
-    for (auto& thread : others) thread = std::jthread(work);
-    work();
+  try {
+    share_out(count, threads, f);
+  } catch (...) {
+    at::set_num_threads(threads);
+    throw;
   }
   at::set_num_threads(threads);
-  if (error != nullptr) std::rethrow_exception(error);
 }
 
 at::Tensor host_values(const at::Tensor& tensor) {
@@ -87,7 +72,7 @@ QuantizedModel quantize_int8(const StateDict& state, const std::vector<std::stri
 
 PreparedHessians prepare_hessians(const Hessians& hessians) {
   std::vector<std::shared_ptr<const PreparedHessian>> prepared(hessians.size());
-  share_out(hessians.size(), [&](size_t i) {
+  share_out_serial(hessians.size(), [&](size_t i) {
     const Hessian& hessian = hessians[i];
     prepared[i] = std::make_shared<const PreparedHessian>(prepare_hessian(hessian.products, hessian.matrices.front()));
   });
@@ -101,7 +86,7 @@ PreparedHessians prepare_hessians(const Hessians& hessians) {
 QuantizedModel quantize_gptq(const StateDict& state, const PreparedHessians& hessians, const GptqConfig& config) {
   QuantizedModel out;
   out.tensors.resize(state.size());
-  share_out(state.size(), [&](size_t i) {
+  share_out_serial(state.size(), [&](size_t i) {
     const auto& [name, tensor] = state[i];
     const auto value = host_values(tensor);
     CodedTensor& coded = out.tensors[i];

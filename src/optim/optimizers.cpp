@@ -152,7 +152,7 @@ void Muon::schedule(double lr_scale, double momentum) {
 void Muon::step() {
   std::vector<ops::MuonMatrix> matrices;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    // With several processes each one orthogonalizes its share and the updates are summed over ranks.
+    // With several processes each one updates its share; share_updates() sends it to the others.
     if (static_cast<int>(i % process_.world_size()) != process_.rank()) continue;
     const auto& parameter = parameters_[i].second;
     if (parameter.grad().defined()) {

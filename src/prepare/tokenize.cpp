@@ -3,10 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <exception>
-#include <functional>
 #include <span>
 #include <thread>
 
@@ -16,6 +12,8 @@
 #include "pgolf/base/hash.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/base/share_out.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/data/shard.h"
 #include "pgolf/data/shard_manifest.h"
 #include "pgolf/data/tokenizer.h"
@@ -126,28 +124,6 @@ std::vector<fs::path> existing_shards(const fs::path& folder) {
   return found;
 }
 
-/// Runs job(i) for i in [0, count) on several threads; rethrows the first exception.
-void parallel_for(size_t count, int threads, const std::function<void(size_t)>& job) {
-  std::atomic<size_t> next{0};
-  std::atomic<bool> failed{false};
-  std::exception_ptr failure;
-  const auto work = [&] {
-    for (size_t i = next++; i < count && !failed; i = next++) {
-      try {
-        job(i);
-      } catch (...) {
-        if (!failed.exchange(true)) failure = std::current_exception();
-      }
-    }
-  };
-  {
-    std::vector<std::jthread> pool;
-    for (size_t t = 1; t < std::min(static_cast<size_t>(threads), count); ++t) pool.emplace_back(work);
-    work();
-  }
-  if (failure) std::rethrow_exception(failure);
-}
-
 bool hashes_below(const std::string& text, double fraction) {
   const std::string first_64_bits = sha256_hex(as_bytes(text)).substr(0, 16);
   return static_cast<double>(std::stoull(first_64_bits, nullptr, 16)) / 0x1p64 < fraction;
@@ -203,10 +179,10 @@ class Job {
 
 void Job::write_all(SplitWriter& train, SplitWriter& val) {
   const size_t batch_bytes = static_cast<size_t>(threads_) << 20;  // enough work for every thread, little memory
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   Progress progress("tokenize", reader_.total_bytes());
   const auto throughput = [&] {
-    const double seconds = std::max(1e-9, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    const double seconds = std::max(1e-9, watch.seconds());
     return format("%.1f MB/s, %s tokens/s", static_cast<double>(reader_.bytes_read()) / 1e6 / seconds,
                   with_commas(static_cast<int64_t>(static_cast<double>(train.tokens() + val.tokens()) / seconds)).c_str());
   };
@@ -222,7 +198,7 @@ void Job::write_all(SplitWriter& train, SplitWriter& val) {
       batch.push_back(std::move(text));
     }
     encoded.assign(batch.size(), {});
-    parallel_for(batch.size(), threads_, [&](size_t i) { encoded[i] = encode(batch[i]); });
+    share_out(batch.size(), threads_, [&](size_t i) { encoded[i] = encode(batch[i]); });
     for (const auto& document : encoded) {
       const bool is_val = options_.val_docs ? val.documents() < *options_.val_docs : document.below_fraction;
       (is_val ? val : train).append(document.tokens, document.bytes.tokens.counted(options_.byte_counting));
@@ -239,7 +215,9 @@ void Job::write_all(SplitWriter& train, SplitWriter& val) {
 
 void Job::check_splits(const SplitWriter& train, const SplitWriter& val) const {
   const std::string total = with_commas(train.documents() + val.documents());
-  if (train.documents() + val.documents() == 0) throw Error(ExitCode::bad_input, "the inputs contain no documents");
+  if (train.documents() + val.documents() == 0)
+    throw Error(ExitCode::bad_input, "the inputs contain no documents",
+                "give non-empty .txt files, or .jsonl files with a \"text\" in each line");
   if (options_.val_docs && val.documents() < *options_.val_docs) {
     throw Error(
         ExitCode::bad_input,

@@ -163,7 +163,9 @@ void train_tokenizer(const TrainTokenizerOptions& options) {
       },
       &texts, &model);
   texts.rethrow_failure();
-  if (texts.documents() == 0) throw Error(ExitCode::bad_input, "the inputs contain no documents");
+  if (texts.documents() == 0)
+    throw Error(ExitCode::bad_input, "the inputs contain no documents",
+                "give non-empty .txt files, or .jsonl files with a \"text\" in each line");
   if (texts.texts() == 0) {
     throw Error(ExitCode::bad_input,
                 format("no text to train on: of %s documents %s are longer than %zu bytes, the others are empty",

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "pgolf/base/error.h"
+#include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 
 namespace pgolf {
@@ -38,7 +39,7 @@ void RunFolder::remove_leftovers() const {
   for (const auto& folder : {path, checkpoints()}) {
     std::error_code none;
     for (const auto& entry : fs::directory_iterator(folder, none)) {
-      if (entry.path().filename().string().find(".tmp.") != std::string::npos) fs::remove(entry.path(), none);
+      if (is_temporary(entry.path())) fs::remove(entry.path(), none);
     }
   }
 }

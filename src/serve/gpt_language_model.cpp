@@ -23,7 +23,7 @@ std::vector<TokenScore> score_rows(const std::vector<int>& ids, const at::Tensor
   for (int64_t i = 0; i < static_cast<int64_t>(ids.size()); ++i) {
     const int id = ids[static_cast<size_t>(i)];
     TokenScore score{.id = id, .known = true, .log_prob = all[i][id], .top = {}};
-    if (std::isnan(score.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are NaN");
+    if (std::isnan(score.log_prob)) throw Error(ExitCode::non_finite, "the model's logits are not finite");
     for (int64_t k = 0; k < values.size(1); ++k) score.top.emplace_back(static_cast<int>(index[i][k]), value[i][k]);
     scores.push_back(std::move(score));
   }

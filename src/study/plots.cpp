@@ -215,9 +215,7 @@ std::map<std::string, std::string> plot_scripts(const Summary& summary) {
 
 std::vector<std::string> draw_plots(const Summary& summary, const fs::path& folder) {
   const fs::path plots = fs::absolute(folder / "plots"), log = plots / "gnuplot.log";
-  std::error_code error;
-  fs::create_directories(plots, error);
-  if (error) throw Error(ExitCode::io, format("cannot create the folder %s: %s", plots.c_str(), error.message().c_str()));
+  create_folders(plots);
   const auto scripts = plot_scripts(summary);
   for (const auto& [name, script] : scripts) write_atomic(plots / (name + ".gp"), script);
   const fs::path gnuplot = find_gnuplot();
@@ -227,6 +225,7 @@ std::vector<std::string> draw_plots(const Summary& summary, const fs::path& fold
   }
   std::string folder_text;
   for (const char c : plots.string()) folder_text += c == '\'' ? std::string("''") : std::string(1, c);
+  std::error_code error;
   fs::remove(log, error);
   for (const auto& [name, script] : scripts) {
     for (const std::string picture : {"png", "svg"}) {

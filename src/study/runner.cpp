@@ -16,7 +16,6 @@
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/evaluation_lengths.h"
-#include "pgolf/config/parse.h"
 #include "pgolf/study/process.h"
 #include "pgolf/study/run_result.h"
 #include "pgolf/study/statistics.h"

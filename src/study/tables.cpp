@@ -1,11 +1,9 @@
 #include "pgolf/study/tables.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <set>
 
-#include "pgolf/base/format.h"
 #include "pgolf/config/cache_size.h"
 #include "pgolf/config/model_options.h"
 #include "pgolf/config/parse.h"

@@ -9,7 +9,6 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/options.h"
-#include "pgolf/config/parse.h"
 
 namespace pgolf {
 namespace {

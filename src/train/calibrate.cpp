@@ -21,8 +21,7 @@ constexpr double damping = 0.01, least_mean = 1e-6;
 /// While it lives, the model's layers add their inputs to Hessians.
 class Collector {
  public:
-  Collector(Gpt& model, bool embedding, int64_t above) : model_(model), above_(above), was_training_(model->is_training()) {
-    model_->eval();
+  Collector(Gpt& model, bool embedding, int64_t above) : model_(model), above_(above) {
     std::set<const void*> together;
     for (size_t i = 0; i < model_->blocks.size(); ++i) {
       auto& attention = model_->blocks[i]->attn;
@@ -45,7 +44,6 @@ class Collector {
   ~Collector() {
     for (auto& block : model_->blocks) block->attn->observer = nullptr;
     for (auto* layer : observed_) layer->observer = nullptr;
-    model_->train(was_training_);
   }
 
   void run(const at::Tensor& ids) {
@@ -76,7 +74,6 @@ class Collector {
 
   Gpt& model_;
   int64_t above_;
-  bool was_training_;
   std::vector<CastedLinearImpl*> observed_;
   std::function<void(const at::Tensor&)> head_;
   Hessians sums_;
@@ -87,7 +84,7 @@ at::Tensor next_windows(BatchLoader& loader, const RunConfig& config, const Proc
   const auto& data = config.data;
   const auto tokens = loader.next(data.train_batch_tokens, process.grad_accum_steps());
   const auto count = static_cast<int64_t>(tokens.size());
-  const int64_t span = data.loader == LoaderChoice::stream ? count - 1 : data.train_seq_len;
+  const int64_t span = loader.span_tokens(data.train_batch_tokens / (int64_t{process.world_size()} * process.grad_accum_steps()));
   const auto spans = at::from_blob(const_cast<int64_t*>(tokens.data()), {count / (span + 1), span + 1}, at::kLong);
   return spans.narrow(1, 0, span).reshape({-1, data.train_seq_len}).clone();
 }
@@ -110,8 +107,6 @@ Hessians collect_hessians(Gpt& model, int64_t batches, const std::function<at::T
 
 std::vector<at::Tensor> sample_texts(Gpt& model, int64_t texts, int64_t length, int64_t seed) {
   const torch::NoGradGuard no_grad;
-  const bool was_training = model->is_training();
-  model->eval();
   const auto device = model->tok_emb->weight.device();
   auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(seed));
   Progress bar("sampling text", texts * length);
@@ -129,7 +124,6 @@ std::vector<at::Tensor> sample_texts(Gpt& model, int64_t texts, int64_t length, 
     const auto rows = at::cat(columns, 1).to(device);
     for (int64_t i = 0; i < count; ++i) out.push_back(rows.narrow(0, i, 1));
   }
-  model->train(was_training);
   return out;
 }
 

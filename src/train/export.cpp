@@ -3,12 +3,12 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/model_io/model_file.h"
 #include "pgolf/model_io/model_writer.h"
 #include "pgolf/run/record_file.h"
@@ -83,7 +83,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   const ModelFile back = read_model_file(artifact_path);
   load_state_dict(trainer.model(), back.state, back.path.string());
   trainer.model()->set_extra_passes(trainer.config().model.num_loops);  // as the files' readers run it
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   trainer.share_weights();
   const std::optional<EvalResult> result = trainer.validate();
   if (!result) {
@@ -92,7 +92,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
     files.require_complete();
     return ExitCode::interrupted;
   }
-  const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  const double eval_ms = watch.milliseconds();
   std::string label = "final_" + form + "_roundtrip";  // by default upstream's final_int8_zlib_roundtrip
   std::replace(label.begin(), label.end(), '+', '_');
   log::info(format("%s val_loss:%.4f val_bpb:%.4f eval_time:%.0fms", label.c_str(), result->val_loss, result->val_bpb, eval_ms));

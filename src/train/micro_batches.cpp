@@ -12,14 +12,14 @@
 namespace pgolf {
 
 MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtime, const Process& process) {
-  const int micro_steps = process.grad_accum_steps();
-  const int64_t tokens = config.data.train_batch_tokens / (int64_t{process.world_size()} * micro_steps),
+  const int grad_accum_steps = process.grad_accum_steps();
+  const int64_t tokens = config.data.train_batch_tokens / (int64_t{process.world_size()} * grad_accum_steps),
                 elements = tokens * config.model.model_dim;  // of a micro-step's residual stream
   const bool fast_cpu = config.runtime.ops == OpsPath::fast && runtime.device.is_cpu();
   int64_t wanted = config.data.micro_batch_tokens;
-  const int64_t max_micro_batches = wanted > 0 ? std::max<int64_t>(1, micro_steps * tokens / wanted) : micro_steps;
+  const int64_t max_micro_batches = wanted > 0 ? std::max<int64_t>(1, grad_accum_steps * tokens / wanted) : grad_accum_steps;
   int parallel = config.data.parallel_passes;
-  if (parallel > 1 && (!fast_cpu || parallel > micro_steps)) {
+  if (parallel > 1 && (!fast_cpu || parallel > grad_accum_steps)) {
     throw Error(ExitCode::usage,
                 format("PARALLEL_PASSES=%d needs OPS=fast on the CPU, and at least as many micro-steps per process", parallel),
                 "set it to 0 or 1");
@@ -40,8 +40,8 @@ MicroBatchPlan plan_micro_batches(const RunConfig& config, const Runtime& runtim
     wanted = fast_cpu ? std::max(elements_in_cache / config.model.model_dim, tokens) : tokens;
   }
   int steps_per_batch = 1;
-  while (micro_steps % (2 * steps_per_batch * parallel) == 0 && 2 * steps_per_batch * tokens <= wanted) steps_per_batch *= 2;
-  return {micro_steps / steps_per_batch, parallel};
+  while (grad_accum_steps % (2 * steps_per_batch * parallel) == 0 && 2 * steps_per_batch * tokens <= wanted) steps_per_batch *= 2;
+  return {grad_accum_steps / steps_per_batch, parallel};
 }
 
 std::unique_ptr<BatchLoader> make_loader(const RunConfig& config, const Process& process) {
@@ -57,12 +57,12 @@ MicroBatches::MicroBatches(const RunConfig& config, const Runtime& runtime, cons
     : loader_(make_loader(config, process)),
       cursor_(loader_->cursor()),
       train_batch_tokens_(config.data.train_batch_tokens),
-      micro_steps_(process.grad_accum_steps()),
+      grad_accum_steps_(process.grad_accum_steps()),
       seq_len_(config.data.train_seq_len),
       plan_(plan_micro_batches(config, runtime, process)) {
-  const int64_t tokens = train_batch_tokens_ / (process.world_size() * micro_steps_);
-  const int64_t span = config.data.loader == LoaderChoice::stream ? tokens : seq_len_;
-  const int64_t spans = micro_steps_ * tokens / span;
+  const int64_t tokens = train_batch_tokens_ / (process.world_size() * grad_accum_steps_);
+  const int64_t span = loader_->span_tokens(tokens);
+  const int64_t spans = grad_accum_steps_ * tokens / span;
   const auto options = at::TensorOptions().dtype(at::kLong);
   host_ = torch::empty({2, spans, span + 1}, options.pinned_memory(runtime.device.is_cuda()));
   device_ = torch::empty({2, spans, span}, options.device(runtime.device));
@@ -72,8 +72,8 @@ void MicroBatches::read_ahead() {
   auto* const first = host_[reading_].mutable_data_ptr<int64_t>();
   ahead_ = std::async(std::launch::async, [this, first] {
     auto* to = first;
-    for (int64_t i = 0; i < micro_steps_; ++i) {
-      to = std::ranges::copy(loader_->next(train_batch_tokens_, static_cast<int>(micro_steps_)), to).out;
+    for (int64_t i = 0; i < grad_accum_steps_; ++i) {
+      to = std::ranges::copy(loader_->next(train_batch_tokens_, static_cast<int>(grad_accum_steps_)), to).out;
     }
   });
 }

@@ -1,30 +1,16 @@
 #include "pgolf/train/pack.h"
 
 #include <algorithm>
-#include <chrono>
-#include <utility>
 
 #include "pgolf/artifact/contents.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/train/calibrate.h"
 #include "pgolf/train/fit_budget.h"
 
 namespace pgolf {
 namespace {
-
-/// Seconds since it was made or asked last.
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = Clock::now(), before = std::exchange(start_, now);
-    return std::chrono::duration<double>(now - before).count();
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point start_ = Clock::now();
-};
 
 /// "matrices:67 bits_per_code:3.321": their entropy.
 std::string describe_codes(const CodedTensors& tensors) {

@@ -8,7 +8,6 @@
 #include <torch/types.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <limits>
@@ -39,7 +38,7 @@ void on_stop_signal(int signal) {
 
 }  // namespace
 
-Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
+Runtime start_runtime(const RuntimeConfig& config, const Process& process, std::optional<int> gpu) {
 #ifdef __GLIBC__
   // Keep a step's large buffers in the process: returning them to the kernel costs a page fault per page on every use.
   ::mallopt(M_MMAP_MAX, 0);
@@ -52,7 +51,7 @@ Runtime start_runtime(const RuntimeConfig& config, const Process& process) {
                 "use DEVICE=cpu or DEVICE=auto, or check the driver with nvidia-smi");
   }
   if (have_cuda && config.device != DeviceChoice::cpu) {
-    const int count = gpu_count(), index = process.gpu_index(count);
+    const int count = gpu_count(), index = gpu.value_or(process.gpu_index(count));
     if (index >= count) {
       throw Error(ExitCode::unavailable, format("LOCAL_RANK=%d, but this machine has %d GPUs", index, count),
                   "start one process per GPU, or use DEVICE=cpu");

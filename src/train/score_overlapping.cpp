@@ -1,11 +1,11 @@
 #include "score_overlapping.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/train/test_time_training.h"
 #include "run_log.h"
 
@@ -18,7 +18,7 @@ constexpr int64_t kWindowsPerBatch = 32;
 /// stopped.
 bool write_sums(Trainer& trainer, RecordFile* records, const char* name, int64_t windows,
                 const std::function<bool(const OnScored&)>& score) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   Progress bar(name, windows);
   EvalSums share;
   int64_t done = 0;
@@ -27,13 +27,9 @@ bool write_sums(Trainer& trainer, RecordFile* records, const char* name, int64_t
     bar.update(++done);
   });
   bar.finish();
-  Group& group = trainer.group();
-  const auto sums =
-      group.sum({share.loss, static_cast<double>(share.tokens), static_cast<double>(share.bytes), complete ? 0.0 : 1.0});
-  if (sums[3] > 0) return false;
-  const EvalResult result = EvalSums{sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])}.result();
-  const double eval_ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  if (records != nullptr) write_score(*records, name, result, eval_ms);
+  const std::optional<EvalResult> result = trainer.sum_shares(share, /*stopped=*/!complete);
+  if (!result) return false;
+  if (records != nullptr) write_score(*records, name, *result, watch.milliseconds());
   return true;
 }
 

@@ -20,10 +20,7 @@ std::string sample_text(Gpt& model, const Tokenizer& tokenizer, const SampleConf
   options.max_new_tokens = config.tokens;
   options.context = context;
   options.ends = tokenizer.document_ends();
-  const bool was_training = model->is_training();
-  model->eval();
   for (const int id : generate(model, ids, options, device)) ids.push_back(id);
-  model->train(was_training);
   return tokenizer.decode(ids);
 }
 

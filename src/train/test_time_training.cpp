@@ -10,6 +10,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/ops/linear.h"
 #include "pgolf/optim/optimizers.h"
+#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 namespace {
@@ -90,14 +91,10 @@ class TestTimeTrainer {
 
   /// The gradient of this rank's part of the mean over `all` sequences. Returns the mean loss of `sequences`.
   double backward(int64_t begin, int64_t sequences, int64_t all) {
-    const int64_t targets = sequences * windows_.seq_len;
-    auto ids = torch::empty({targets + 1}, torch::kLong);
-    const auto from = tokens_.begin() + begin;
-    std::copy(from, from + targets + 1, ids.data_ptr<int64_t>());
-    ids = ids.to(model_->tok_emb->weight.device());
+    const auto [inputs, targets] = read_windows(tokens_.subspan(static_cast<size_t>(begin)), windows_.seq_len, 0, sequences,
+                                                model_->tok_emb->weight.device());
     const double weight = static_cast<double>(sequences) / static_cast<double>(all);
-    const auto loss =
-        model_(ids.narrow(0, 0, targets).view({sequences, -1}), ids.narrow(0, 1, targets).view({sequences, -1}), weight);
+    const auto loss = model_(inputs, targets, weight);
     (loss * weight).backward();
     return loss.item<double>();
   }
@@ -118,8 +115,6 @@ void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const Test
   const auto all = plan_windows(targets, windows.seq_len, windows.stride);
   const int64_t chunks = (targets + ttt.chunk_tokens - 1) / ttt.chunk_tokens;
   TestTimeTrainer trainer(model, tokens, windows, ttt, group);
-  const bool was_training = model->is_training();
-  model->train();
   for (size_t first = 0, last = 0; first < all.size(); first = last) {
     const auto chunk_of = [&](const ScoredWindow& window) { return (window.begin + window.first_scored) / ttt.chunk_tokens; };
     TrainedChunk chunk{.index = chunk_of(all[first]), .count = chunks};
@@ -136,7 +131,6 @@ void train_at_test_time(Gpt& model, std::span<const uint16_t> tokens, const Test
     }
     if (on_chunk && !on_chunk(chunk)) break;
   }
-  model->train(was_training);
 }
 
 }  // namespace pgolf

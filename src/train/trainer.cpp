@@ -4,7 +4,6 @@
 #include <torch/utils.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -14,6 +13,7 @@
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/base/version.h"
 #include "pgolf/config/model_options.h"
 #include "pgolf/data/byte_check.h"
@@ -129,9 +129,9 @@ void Trainer::log_setup() const {
   const bool cudnn = runtime_.device.is_cuda() && config_.runtime.ops == OpsPath::fast && !config_.runtime.deterministic;
   log::info(format("sdp_backends:cudnn=%s flash=True mem_efficient=False math=True", python_bool(cudnn).c_str()));
   for (const int window : std::set<int>(model.attention_window.begin(), model.attention_window.end())) {
-    const char* backend = ops::attention_backend(model.num_heads, model.num_kv_heads, data.train_seq_len, model.head_dim(),
-                                                 at::TensorOptions().device(runtime_.device).dtype(runtime_.dtype),
-                                                 config_.runtime.ops, window);
+    const char* backend =
+        ops::attention_backend(model.num_heads, model.num_kv_heads, data.train_seq_len, model.head_dim(),
+                               at::TensorOptions().device(runtime_.device).dtype(runtime_.dtype), config_.runtime.ops, window);
     log::info(std::string("attention_backend:") + backend + (window == 0 ? "" : " window:" + std::to_string(window)));
   }
   log::info(format("attention_mode:gqa num_heads:%d num_kv_heads:%d", model.num_heads, model.num_kv_heads));
@@ -169,6 +169,10 @@ std::optional<EvalResult> Trainer::validate() {
   bool stopped = false;
   options.stop = [&stopped] { return stopped = stop_signal() != 0; };
   const EvalSums share = evaluate_share(model_, validation_, byte_counts_, options);
+  return sum_shares(share, stopped);
+}
+
+std::optional<EvalResult> Trainer::sum_shares(const EvalSums& share, bool stopped) {
   const auto sums =
       group_.sum({share.loss, static_cast<double>(share.tokens), static_cast<double>(share.bytes), stopped ? 1.0 : 0.0});
   if (sums[3] > 0) return std::nullopt;
@@ -193,6 +197,7 @@ void Trainer::accumulate_gradients() {
     for (const auto& parameter : model_->parameters()) ops::mark_changed(parameter);
   }
   clear_gradients();
+  gradient_average_->reset();
   const bool in_order = micro_batches_.plan().parallel == 1;
   replicas_->run(micro_batches_.count(), [&](Gpt& model, int64_t i) {
     if (in_order && i == micro_batches_.count() - 1) gradient_average_->start();
@@ -337,7 +342,11 @@ void Trainer::warm_up(int steps) {
     set_extra_passes(extra_passes(config_.schedule, config_.model.num_loops, state_.extra_passes, /*used=*/1));
     run();
   }
-  if (state_.extra_passes != passes) set_extra_passes(passes);
+  if (state_.extra_passes != passes) {
+    set_extra_passes(passes);
+    // Its recordings are gone: one step to prepare the next ones, one to record.
+    for (int i = 0; runtime_.cuda_graphs && i < 2 && agree(0).signal == 0; ++i) warmup_step();
+  }
   torch::NoGradGuard no_grad;
   const auto live = training_tensors();
   for (size_t i = 0; i < live.size(); ++i) live[i].second.copy_(saved[i].second);
@@ -369,7 +378,8 @@ ExitCode Trainer::train(const RunFolder& folder) {
   RunLog log(folder, config_, group_.is_master() ? &records(folder) : nullptr);
   if (restored_) log.resumed(state_);
   log.started(run_record(folder));
-  // A resumed run has no warmup, but on a GPU the first step loads libraries and the second is recorded, which is no training time.
+  // A resumed run has no warmup, but on a GPU the first step loads libraries and the second is recorded, which is no training
+  // time.
   const int warmup_steps = !restored_ ? config_.schedule.warmup_steps : runtime_.device.is_cuda() ? 2 : 0;
   if (warmup_steps > 0) warm_up(warmup_steps);
   StopCondition stop(config_.schedule);
@@ -439,10 +449,10 @@ void Trainer::show_model(int64_t step, RunLog& log) {
 void Trainer::average_weights(RunLog& log) {
   log.averaging();
   average_.copy_to_model();
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const auto result = validate();
   if (!result) return;
-  log.scored("post_ema", *result, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  log.scored("post_ema", *result, watch.milliseconds());
 }
 
 StepRecord Trainer::step(double elapsed_ms) {

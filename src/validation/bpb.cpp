@@ -17,14 +17,14 @@ EvalResult EvalSums::result() const {
 }
 
 EvalSums evaluate_share(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options) {
-  const EvaluationMode mode(model);
+  const at::NoGradGuard no_grad;
   const int64_t sequences = validation.sequences(), begin = sequences * options.rank / options.world_size,
                 end = sequences * (options.rank + 1) / options.world_size;
   EvalSums sums;
   for (int64_t first = begin; first < end; first += options.batch_sequences) {
     if (options.stop && options.stop()) break;
     const int64_t count = std::min(options.batch_sequences, end - first);
-    const Windows windows = read_windows(validation, options.seq_len, first, count, options.device);
+    const Windows windows = read_windows(validation.tokens(), options.seq_len, first, count, options.device);
     const int64_t targets = count * options.seq_len;
     sums.loss += model(windows.inputs, windows.targets).to(torch::kDouble).item<double>() * static_cast<double>(targets);
     sums.tokens += targets;

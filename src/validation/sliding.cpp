@@ -7,7 +7,6 @@
 
 #include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
-#include "pgolf/validation/windows.h"
 
 namespace pgolf {
 
@@ -23,7 +22,7 @@ std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t
 
 void score_windows(Gpt& model, std::span<const uint16_t> tokens, std::span<const ScoredWindow> windows, int64_t per_batch,
                    const OnScored& on_scored) {
-  const EvaluationMode mode(model);
+  const at::NoGradGuard no_grad;
   while (!windows.empty()) {
     // Windows that score the same positions: all but a text's first, and perhaps its last.
     const int64_t length = windows[0].length, first = windows[0].first_scored, targets = length - first;

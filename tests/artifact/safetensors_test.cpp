@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "pgolf/base/hash.h"
 #include "support.h"
 
 namespace pgolf {

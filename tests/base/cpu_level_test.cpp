@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 namespace pgolf {
 namespace {
 
@@ -13,12 +11,6 @@ TEST(CpuLevel, NamesAndLevelsAreEachOthersInverse) {
   }
   EXPECT_EQ(cpu_level_of("sse9"), std::nullopt);
   EXPECT_EQ(cpu_level_of(""), std::nullopt);
-}
-
-TEST(CpuLevel, IsNotAboveItsCap) {
-  const char* const cap = std::getenv(kCpuLevelVariable);
-  if (cap == nullptr) GTEST_SKIP() << kCpuLevelVariable << " is not set";
-  EXPECT_LE(cpu_level(), cpu_level_of(cap));
 }
 
 }  // namespace

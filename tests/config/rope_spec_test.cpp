@@ -52,6 +52,12 @@ TEST(RopeDims, OddNamesBothNeighbors) {
   EXPECT_CONTAINS(refused("1"), "0 (= full) and 2");
 }
 
+TEST(RopeDims, ErrorsNameTheOption) {
+  std::string warning;
+  const auto error = error_of([&] { parse_rope_dims("15", 64, &warning, "EVAL_ROPE_DIMS"); });
+  EXPECT_CONTAINS(std::string(error->what()), "EVAL_ROPE_DIMS=15 is odd");
+}
+
 TEST(RopeDims, NegativeNamesTheTwoSmallest) {
   EXPECT_CONTAINS(refused("-1"), "ROPE_DIMS=-1 is negative");
   EXPECT_CONTAINS(refused("-16"), "0 (= full) and 2");
@@ -148,7 +154,13 @@ TEST(RopeLayers, Refused) {
   EXPECT_CONTAINS(refused_layers("16*x"), "x is not a valid layer count");
   EXPECT_CONTAINS(refused_layers("16,,full"), "a value is missing");
   EXPECT_CONTAINS(refused_layers(""), "a value is missing");
-  EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_DIMS=15 is odd; the nearest valid values are 14 and 16");
+  EXPECT_CONTAINS(refused_layers("15,full"), "ROPE_LAYERS=15,full: 15 is odd; the nearest valid values are 14 and 16");
+}
+
+TEST(RopeLayers, LargerThanTheHeadIsFullWithAWarning) {
+  std::string warning;
+  EXPECT_EQ(parse_rope_layers("128,16", 64, 2, &warning), (std::vector<int>{64, 16}));
+  EXPECT_CONTAINS(warning, "ROPE_LAYERS=128,16: 128 exceeds the 64 dims");
 }
 
 TEST(RopeSpecs, FitTheirHead) {

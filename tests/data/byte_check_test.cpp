@@ -192,8 +192,8 @@ TEST(ByteCheck, ErrorsOfTheRuleDoNotCancel) {
   const TargetBytes bytes = ByteCheck(tokenizer).count(stream);
   EXPECT_EQ(bytes.rule_error, expected);
   EXPECT_GT(bytes.rule_error, std::abs(bytes.rule - bytes.decoded));
-  const TargetBytes cancelled{.targets = 10, .rule = 50, .decoded = 50, .rule_error = 8};
-  const std::string warning = ByteCheck(tokenizer).warning(cancelled, ByteCounting::rule);
+  const TargetBytes canceled{.targets = 10, .rule = 50, .decoded = 50, .rule_error = 8};
+  const std::string warning = ByteCheck(tokenizer).warning(canceled, ByteCounting::rule);
   EXPECT_NE(warning.find("wrong by 8 token by token"), std::string::npos) << warning;
 }
 

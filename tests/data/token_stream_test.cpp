@@ -182,7 +182,8 @@ TEST_F(Validation, JoinsShardsAndKeepsWholeSequences) {
     expect_first(ValidationSet(val, 4, 1000), 5, 21);
     expect_first(ValidationSet(val, 4, 8, /*vocab_size=*/9), 2, 9);
     expect_error(ExitCode::bad_input, {"token", "id 8"}, [&] { ValidationSet set(val, 4, 8, /*vocab_size=*/8); });
-    expect_error(ExitCode::bad_input, {"too short", "TRAIN_SEQ_LEN=21", "21 tokens"}, [&] { ValidationSet set(val, 21); });
+    expect_error(ExitCode::bad_input, {"too short", "sequences of 21 tokens", "has 21 tokens"},
+                 [&] { ValidationSet set(val, 21); });
     expect_error(ExitCode::usage, {"EVAL_TOKENS=3"}, [&] { ValidationSet set(val, 4, 3); });
   }
 }

@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 
 #include "pgolf/artifact/safetensors.h"
-#include "pgolf/config/parse.h"
 #include "pgolf/model_io/tensors.h"
 #include "pgolf/ops/rope.h"
 

@@ -2,7 +2,6 @@
 """benchmarks/compare_steps.py with a fake bench_step whose times are known."""
 
 import pathlib
-import subprocess
 import sys
 import unittest
 

@@ -11,7 +11,7 @@ namespace pgolf {
 enum class CpuLevel { portable, avx2, avx512, avx512bf16, amx };
 
 const char* cpu_level_name(CpuLevel level);
-std::optional<CpuLevel> cpu_level_of(std::string_view name);
+std::optional<CpuLevel> cpu_level_of(std::string_view name);  ///< nullopt: not the name of a level
 
 /// The highest level that this processor and operating system support. Does not allocate; requests tile permission from Linux.
 CpuLevel processor_level();

@@ -18,7 +18,7 @@ enum class ExitCode : int {
   io = 6,             ///< writing failed (disk full, no permission), or reading what was open already
   unavailable = 7,    ///< this machine or build lacks something (a GPU, enough memory)
   peer_lost = 8,      ///< another process of the job ended or no longer answers
-  interrupted = 130,  ///< SIGINT or SIGTERM; state was saved
+  interrupted = 130,  ///< SIGINT, SIGTERM or SIGHUP; what was not written yet is saved
 };
 
 /// what() is one line: what went wrong and where. hint() says what to do about it (may be empty).

@@ -63,6 +63,12 @@ class AtomicFile {
 void write_atomic(const std::filesystem::path& path, BytesView bytes);
 void write_atomic(const std::filesystem::path& path, std::string_view text);
 
+/// Whether a file's name is a temporary one of AtomicFile.
+bool is_temporary(const std::filesystem::path& path);
+
+/// Creates a folder and those above it, if they do not exist. Error(io) if that is not possible.
+void create_folders(const std::filesystem::path& path);
+
 /// Adds text at a file's end: all of it, or with Error(io) nothing.
 void append_whole(const std::filesystem::path& path, std::string_view text);
 

@@ -7,8 +7,10 @@
 
 namespace pgolf {
 
+/// One more part than there are separators: "" has one, empty part.
 std::vector<std::string> split(std::string_view text, char separator);
 std::string join(const std::vector<std::string>& parts, std::string_view between);
+/// Without spaces, tabs and line ends around it.
 std::string_view trim(std::string_view text);
 
 /// Text quoted in messages: control characters and bytes that are not UTF-8 become '?', so that it cannot control the terminal

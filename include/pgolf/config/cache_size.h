@@ -11,8 +11,8 @@ namespace pgolf {
 /// or bfloat16 by ROPE_TABLE_DTYPE) per position and pair of the span.
 int64_t rope_table_bytes(const ModelConfig& model, int64_t seq_len);
 
-/// Bytes of keys and values, in bfloat16, of all layers for one sequence: 2 * layers * kv_heads * head_dim * seq_len * 2.
-/// Independent of rope_dims.
+/// Bytes of keys and values, in bfloat16, for one sequence: 2 * passes * kv_heads * head_dim * seq_len * 2, where a block passes
+/// once, or as often as it is looped. Independent of rope_dims.
 int64_t kv_cache_bytes(const ModelConfig& model, int64_t seq_len);
 
 }  // namespace pgolf

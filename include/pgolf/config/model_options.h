@@ -2,7 +2,6 @@
 // tables are generated from these entries.
 #pragma once
 
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>

@@ -100,8 +100,9 @@ class RopeDims {
 ///   "none"             0, no rotation
 ///   even 2..head_dim   itself
 ///   > head_dim         head_dim, and *warning is set
-/// Odd, negative or unreadable: Error(usage) naming the two nearest valid values.
-int parse_rope_dims(std::string_view text, int head_dim, std::string* warning);
+/// Odd or negative: Error(usage) naming the two nearest valid values; unreadable: Error(usage). Both, and the warning, begin with
+/// the option's name.
+int parse_rope_dims(std::string_view text, int head_dim, std::string* warning, const char* option = "ROPE_DIMS");
 
 /// ROPE_FRACTION, 0 .. 1, of a head -> effective rope_dims: the nearest even number, at least 2 unless the fraction is 0.
 int rope_dims_of_fraction(double fraction, int head_dim);
@@ -112,7 +113,8 @@ int rope_dims_of_fraction(double fraction, int head_dim);
 std::vector<int> parse_rope_layers(std::string_view text, int head_dim, int num_layers, std::string* warning);
 
 /// Error(usage) for a scaling that is not defined: a factor below 1, ntk over 2 dimensions, yarn without the original length.
-void check_rope_scaling(const RopeSpec& spec);
+/// prefix: what the options' names begin with.
+void check_rope_scaling(const RopeSpec& spec, const std::string& prefix = "");
 
 /// "full (64 of 64 dims)", "16 of 64 dims", "none (0 of 64 dims)".
 std::string describe_rope_dims(const RopeSpec& spec);

@@ -31,6 +31,12 @@ constexpr EnumTexts<SwitchChoice, 3> enum_texts(SwitchChoice) {
   return {{{"auto", SwitchChoice::automatic}, {"on", SwitchChoice::on}, {"off", SwitchChoice::off}}};
 }
 
+/// Tokens of a window, in training and evaluation.
+constexpr int kMaxSeqLen = 1 << 24;
+
+/// Width of the MLP, as a multiple of the model's.
+constexpr int kMaxMlpMult = 1024;
+
 /// Up to here the hash of a pair of tokens fits into 32 bits (model/token_extras.h).
 constexpr int kMaxBigramVocabSize = 59'138;
 

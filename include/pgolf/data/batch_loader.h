@@ -20,6 +20,9 @@ class BatchLoader {
   /// that is 0.
   virtual std::span<const int64_t> next(int64_t global_tokens, int grad_accum_steps) = 0;
 
+  /// Tokens of a span, without its additional one, of a micro-step of local_tokens.
+  virtual int64_t span_tokens(int64_t local_tokens) const = 0;
+
   /// The place of the next token: what seek() needs in another loader of the same files and rank. Error(bad_input) if it lies
   /// outside.
   virtual TokenCursor cursor() const = 0;

@@ -69,6 +69,7 @@ class ShuffledLoader : public BatchLoader {
   /// file_index is 0, position the number of windows that this rank has taken.
   TokenCursor cursor() const override { return {0, order_.taken()}; }
   void seek(TokenCursor cursor) override;
+  int64_t span_tokens(int64_t /*local_tokens*/) const override { return seq_len_; }
   size_t file_count() const override { return file_count_; }
 
  private:

@@ -22,6 +22,7 @@ class TokenLoader : public BatchLoader {
 
   TokenCursor cursor() const override { return stream_.cursor(); }
   void seek(TokenCursor cursor) override { stream_.seek(cursor); }
+  int64_t span_tokens(int64_t local_tokens) const override { return local_tokens; }
   size_t file_count() const override { return stream_.files().size(); }
 
  private:

@@ -11,8 +11,8 @@
 
 namespace pgolf {
 
-/// The format for a file suffix: .pt, .safetensors, or .ptz for an artifact made that way. Error(usage) for any other.
-ModelFormat model_format(const std::filesystem::path& path, const ArtifactFormat& made = {});
+/// The format for a file suffix: .pt, .safetensors, or .ptz for an int8 artifact. Error(usage) for any other.
+ModelFormat model_format(const std::filesystem::path& path, Codec codec = Codec::zlib);
 
 /// A torch.save archive of the state dict, as torch.save(model.state_dict(), path) writes it. model determines the module
 /// paths in it. Empty metadata: no configuration is stored, as in upstream's files.
@@ -27,6 +27,6 @@ Artifact make_artifact(const QuantizedModel& model, const ModelMetadata& metadat
 
 /// Writes the model in the format of the path's suffix. Atomic.
 void write_model(const std::filesystem::path& path, const StateDict& state, const ModelConfig& model,
-                 const ModelMetadata& metadata, const ArtifactFormat& made = {});
+                 const ModelMetadata& metadata, Codec codec = Codec::zlib);
 
 }  // namespace pgolf

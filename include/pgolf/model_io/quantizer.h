@@ -1,5 +1,5 @@
 // Quantizers turn a model's weights into codes and scales. To add one: a value in artifact/model_format.h, a function here, and
-// its call in train/export.cpp.
+// its call in train/pack.cpp.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,6 @@
 // One choice of a response: the text that a model adds to a prompt, token by token.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 

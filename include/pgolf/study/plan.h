@@ -1,7 +1,6 @@
 // From option values to the list of runs.
 #pragma once
 
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>

@@ -1,7 +1,6 @@
 // Spikes of a training loss: sudden rises above the level of the preceding steps.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <vector>
 

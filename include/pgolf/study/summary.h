@@ -1,7 +1,6 @@
 // Runs -> arms: the results of a sweep.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>

@@ -55,7 +55,7 @@ class MicroBatches {
 
   std::unique_ptr<BatchLoader> loader_;
   TokenCursor cursor_;
-  int64_t train_batch_tokens_, micro_steps_, seq_len_;
+  int64_t train_batch_tokens_, grad_accum_steps_, seq_len_;
   MicroBatchPlan plan_;
   at::Tensor host_;      ///< [2, the loader's spans, their tokens + 1], in pinned memory for a GPU
   at::Tensor device_;    ///< [2, spans, tokens]: inputs and targets

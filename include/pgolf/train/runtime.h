@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
 
 #include "pgolf/config/run_config.h"
@@ -24,8 +25,9 @@ struct Runtime {
 /// With CUDA graphs, sets a non-default current stream in the calling thread, because the default stream cannot be recorded.
 /// Warns about DTYPE=bfloat16 on a processor without bfloat16 instructions.
 /// Of a job of several processes on this machine, each gets the GPU of its local rank, and its share of the cores.
-/// Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one, or a local rank without a GPU.
-Runtime start_runtime(const RuntimeConfig& config, const Process& process = {});
+/// gpu: its number, instead of that. Error(unavailable) for DEVICE=cuda or CUDA_GRAPHS=on without one, or a local rank without a
+/// GPU.
+Runtime start_runtime(const RuntimeConfig& config, const Process& process = {}, std::optional<int> gpu = {});
 
 /// "float32" or "bfloat16".
 const char* dtype_name(at::ScalarType dtype);

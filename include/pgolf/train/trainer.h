@@ -69,6 +69,8 @@ class Trainer {
   RecordFile& records(const RunFolder& folder);
   /// On all ranks: each scores its share. Nothing if a stop signal ended it early on any.
   std::optional<EvalResult> validate();
+  /// On all ranks: the sum of all shares. Nothing if one of them was stopped early.
+  std::optional<EvalResult> sum_shares(const EvalSums& share, bool stopped);
   /// On all ranks: the model becomes rank 0's.
   void share_weights();
 

@@ -9,6 +9,7 @@
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/base/text.h"
 #include "pgolf/eval/choice_tasks.h"
 #include "results.h"
 
@@ -27,7 +28,9 @@ std::vector<ChoiceTask> read_tasks(const std::vector<std::string>& patterns, con
   std::set<std::filesystem::path> seen;
   for (const auto& pattern : patterns) {
     const auto paths = glob_sorted(pattern);
-    if (paths.empty()) throw Error(ExitCode::bad_input, format("no file matches TASKS=%s", pattern.c_str()));
+    if (paths.empty())
+      throw Error(ExitCode::bad_input, format("no file matches TASKS=%s", printable(pattern).c_str()),
+                  "give JSONL files of a task, or a quoted pattern for them");
     for (const auto& path : paths) {
       if (seen.insert(path).second) tasks.push_back(read_choice_task(path, style, limit));
     }

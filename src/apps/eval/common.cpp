@@ -70,7 +70,7 @@ void override_rope_dims(ModelFile& file, const Common& common) {
   ModelConfig& used = file.stored.model;
   const RopeRequest trained = rope_request(used);
   std::string warning;
-  used.rope_dims = parse_rope_dims(common.eval_rope_dims, used.head_dim(), &warning);
+  used.rope_dims = parse_rope_dims(common.eval_rope_dims, used.head_dim(), &warning, "EVAL_ROPE_DIMS");
   if (!warning.empty()) log::warn(warning);
   file.overrides.push_back("EVAL_ROPE_DIMS=" + common.eval_rope_dims);
   log::warn(format("%s: --eval-rope-dims rotates %s; trained with %s", file.path.c_str(),
@@ -94,7 +94,8 @@ void override_scaling(ModelFile& file, const Common& common) {
   rope.scaling = *scaling;
   rope.scaling_factor = factor;
   rope.original_seq_len = rope.scaling == RopeScaling::yarn ? file.stored.train_seq_len : 0;
-  for (int layer = 0; layer < file.stored.model.num_layers; ++layer) check_rope_scaling(file.stored.model.rope_of(layer));
+  for (int layer = 0; layer < file.stored.model.num_layers; ++layer)
+    check_rope_scaling(file.stored.model.rope_of(layer), "EVAL_");
   file.overrides.push_back(format("EVAL_ROPE_SCALING=%s", enum_text(rope.scaling)));
   if (factor != 1) file.overrides.push_back(format("EVAL_ROPE_SCALING_FACTOR=%g", factor));
   log::warn(format("%s: positions are scaled by --eval-rope-scaling, factor %g", file.path.c_str(), factor));

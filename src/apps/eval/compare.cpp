@@ -8,7 +8,6 @@
 #include "commands.h"
 #include "common.h"
 #include "pgolf/base/format.h"
-#include "pgolf/base/log.h"
 #include "pgolf/base/progress.h"
 #include "pgolf/base/text.h"
 #include "pgolf/data/byte_check.h"
@@ -165,7 +164,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
   add_common(table, common);
   table.group("Compare");
   add_validation_files(table, files);
-  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, 1 << 24), "tokens", "Window length; 0 = A's training length.");
+  table.add("EVAL_SEQ_LEN", bind::integer(&seq_len, 0, kMaxSeqLen), "tokens", "Window length; 0 = A's training length.");
   table.add("EVAL_TOKENS", bind::integer(&eval_tokens, 0), "tokens", "Targets to score; 0 = all.");
   table.add("VAL_BATCH_SIZE", bind::integer(&batch_tokens, 1), "tokens", "Tokens per forward pass.");
   table.add("FORMAT", format_choice(&form), "", "Output format.");

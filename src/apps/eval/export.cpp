@@ -1,5 +1,4 @@
 // eval_gpt export: a stored model in another format.
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 
@@ -26,19 +25,19 @@ struct Request {
   fs::path output;
   Target target = Target::ours;
   WeightDtype dtype = WeightDtype::float32;
-  ArtifactFormat made;
+  Codec codec = Codec::zlib;
   bool overwrite = false, store_assumed = false;
 };
 
 /// What has an effect only with other formats.
 void check_options(const Request& request, const std::vector<ResolvedOption>& options) {
   const bool ours = request.target == Target::ours;
-  const bool compressed = ours && model_format(request.output, request.made).codec != Codec::none;
+  const bool compressed = ours && model_format(request.output, request.codec).codec != Codec::none;
   const auto refuse = [&](const char* name, const char* effect) {
     const ResolvedOption& option = find_option(options, name);
     if (option.source == Source::flag) throw Error(ExitCode::usage, format("%s=%s: %s", name, option.text.c_str(), effect));
   };
-  if (!compressed && request.made.codec != Codec::zlib) refuse("COMPRESSOR", "only .ptz files are compressed");
+  if (!compressed && request.codec != Codec::zlib) refuse("COMPRESSOR", "only .ptz files are compressed");
   if (!ours) refuse("STORE_ASSUMED", "only our own files store a configuration");
   if (ours) {
     refuse("DTYPE", "our own files keep each tensor's dtype; it is for --to hf and --to gguf");
@@ -83,7 +82,7 @@ void export_ours(const ModelFile& file, const Request& request, const std::vecto
   const ModelMetadata metadata = metadata_to_store(file, request.store_assumed, options);
   if (file.format.codes != CodeFormat::none && model_format(request.output).codes != CodeFormat::none)
     log::warn(format("%s is already quantized; quantizing it again may change its weights slightly", file.path.c_str()));
-  write_model(request.output, file.state, file.stored.model, metadata, request.made);
+  write_model(request.output, file.state, file.stored.model, metadata, request.codec);
   const char* stored =
       file.metadata.empty() ? (metadata.empty() ? "no configuration" : "assumed configuration") : "configuration";
   log::info(format("%s: %s bytes, %zu tensors, %s, from %s (%s)%s", request.output.c_str(),
@@ -133,7 +132,7 @@ ExitCode run_export(int argc, const char* const* argv) {
             "suffix: one of our formats, by the output's suffix; hf: a folder for transformers; gguf: a file for llama.cpp.");
   table.add("DTYPE", bind::choice(&request.dtype), "", "Of the weights, for hf and gguf.");
   add_tokenizer(table, common.tokenizer_path);
-  table.add("COMPRESSOR", bind::choice(&request.made.codec), "", "Compression of a .ptz.");
+  table.add("COMPRESSOR", bind::choice(&request.codec), "", "Compression of a .ptz.");
   table.add("STORE_ASSUMED", bind::boolean(&request.store_assumed), "",
             "For a file without a configuration: store the inferred and assumed values and those of the flags below.");
   add_file_defaults(table, common.file_defaults);

@@ -1,7 +1,6 @@
 // eval_gpt generate: samples text from a stored model.
 #include "pgolf/model/generate.h"
 
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -10,6 +9,7 @@
 #include "common.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/data/text_stream.h"
 
 namespace pgolf {
@@ -36,18 +36,6 @@ void print(const std::string& text) {
   std::fflush(stdout);
 }
 
-class Stopwatch {
- public:
-  /// Since construction or the last call.
-  double seconds() {
-    const auto now = std::chrono::steady_clock::now(), before = std::exchange(last_, now);
-    return std::chrono::duration<double>(now - before).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 /// Prints the prompt and, token by token, its continuation; timings go to standard error.
 void print_sample(Gpt& model, const Tokenizer& tokenizer, const std::vector<int>& prompt, const GenerateOptions& options,
                   const at::Device& device) {
@@ -58,7 +46,7 @@ void print_sample(Gpt& model, const Tokenizer& tokenizer, const std::vector<int>
   Stopwatch watch;
   double first = 0, rest = 0;
   const auto produced = generate(model, prompt, options, device, [&](int id) {
-    (first == 0 ? first : rest) += watch.seconds();
+    (first == 0 ? first : rest) += watch.lap();
     print(text.push(id));
     return true;
   });

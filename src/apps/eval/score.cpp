@@ -2,7 +2,6 @@
 #include "pgolf/eval/score.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <set>
@@ -12,6 +11,7 @@
 #include "pgolf/base/format.h"
 #include "pgolf/base/hash.h"
 #include "pgolf/base/progress.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/base/text.h"
 #include "pgolf/config/parse.h"
 #include "pgolf/config/test_time_training.h"
@@ -23,8 +23,6 @@
 
 namespace pgolf {
 namespace {
-
-constexpr int kMaxSeqLen = 1 << 24;
 
 struct ScoreCommand {
   std::string val_files, output;
@@ -75,10 +73,10 @@ std::vector<at::Device> devices_of(const std::vector<std::string>& texts, Runtim
                 "check the driver with nvidia-smi, or leave DEVICES out");
   }
   config.device = DeviceChoice::cuda;
-  *runtime = start_runtime(config);
   std::vector<at::Device> devices;
   if (texts == std::vector<std::string>{"all"}) {
     for (int64_t i = 0; i < have; ++i) devices.emplace_back(at::kCUDA, static_cast<at::DeviceIndex>(i));
+    *runtime = start_runtime(config);
     return devices;
   }
   for (const auto& text : texts) {
@@ -90,6 +88,7 @@ std::vector<at::Device> devices_of(const std::vector<std::string>& texts, Runtim
     }
     devices.emplace_back(at::kCUDA, static_cast<at::DeviceIndex>(*number));
   }
+  *runtime = start_runtime(config, {}, devices.front().index());
   return devices;
 }
 
@@ -247,11 +246,11 @@ class Scorer {
     if (options.stride < seq_len) announce(models, validation.tokens(), options);
     Progress bar("scoring", static_cast<int64_t>(plan_windows(validation.targets(), seq_len, options.stride).size()));
     options.progress = [&bar](int64_t done, int64_t) { bar.update(done); };
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const StreamScore score = command_.ttt.enabled ? score_and_train(models[0], validation.tokens(), options)
                                                    : score_stream(models, validation.tokens(), options);
     Row row;
-    row.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    row.seconds = watch.seconds();
     bar.finish();
     row.checkpoint = path;
     row.format = format_text(file.format);
@@ -296,10 +295,9 @@ class Scorer {
     std::string duration;
     if (windows > 4 * batch) {
       const auto sample = tokens.first(static_cast<size_t>(options.seq_len + (batch - 1) * options.stride + 1));
-      const auto start = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       score_stream(models[0], sample, options);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      duration = ", about " + human_duration(seconds * static_cast<double>(windows) / static_cast<double>(batch) /
+      duration = ", about " + human_duration(watch.seconds() * static_cast<double>(windows) / static_cast<double>(batch) /
                                              static_cast<double>(models.size()));
     }
     std::fprintf(stderr, "stride %lld: %s windows, %.1f times the work of non-overlapping windows%s\n",
