@@ -20,7 +20,11 @@ struct BackendPlace {
 /// address: the local one that other processes connect to; interface: that one's address instead, unless "".
 BackendPtr make_gloo(const BackendPlace& place, const std::string& address, const std::string& interface);
 
-/// For tensors of the current CUDA device. Error(unavailable) in a build without NCCL.
-BackendPtr make_nccl(const BackendPlace& place);
+/// For tensors of the current CUDA device. address: the local one that other processes connect to. Waits for ever: Liveness ends
+/// a job that has lost a process. Error(unavailable) in a build without NCCL.
+BackendPtr make_nccl(const BackendPlace& place, const std::string& address);
+
+/// Whether the current CUDA stream records a graph. Only where make_nccl() has been called.
+bool is_recording();
 
 }  // namespace pgolf

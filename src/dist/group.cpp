@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <map>
@@ -28,6 +29,10 @@ namespace {
 constexpr int64_t kBucketBytes = int64_t{32} << 20;
 
 constexpr int kEveryRank = -1;
+
+/// How long a process may be silent with NCCL, whose collectives wait for a lost one without an error. A process reports from a
+/// thread of its own, so that it is not silent while it works.
+constexpr std::chrono::milliseconds kNcclPatience{20'000};
 
 /// Some of a list of tensors, of one dtype, one after the other in memory.
 struct Bucket {
@@ -121,10 +126,11 @@ struct Group::Peers {
     };
     const char* const interface = std::getenv("GLOO_SOCKET_IFNAME");
     const std::string address = process.world_size() == 1 ? "127.0.0.1" : address_towards(process.master_addr());
-    liveness = std::make_unique<Liveness>(process, open_store(process, timeout), timeout);
+    liveness =
+        std::make_unique<Liveness>(process, open_store(process, timeout), nccl ? std::min(timeout, kNcclPatience) : timeout);
     try {
       host = make_gloo(place("gloo"), address, interface != nullptr ? interface : "");
-      device_backend = nccl ? make_nccl(place("nccl")) : host;
+      device_backend = nccl ? make_nccl(place("nccl"), address) : host;
     } catch (const Error&) {
       throw;
     } catch (const std::exception&) {
@@ -143,6 +149,7 @@ struct Group::Peers {
     } catch (const c10::AcceleratorError&) {
       throw;
     } catch (const c10::Error& e) {
+      if (device_backend != host && is_recording()) throw;  // what cannot be recorded is run without a recording
       throw liveness->verdict(e.what_without_backtrace());
     } catch (const std::exception& e) {
       throw liveness->verdict(e.what());

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "pgolf/base/format.h"
 #include "rendezvous.h"

@@ -39,11 +39,14 @@ GradientAverage::~GradientAverage() {
   }
 }
 
-void GradientAverage::start() {
-  for (auto& bucket : buckets_) bucket.missing = bucket.parameters.size();
-  // What a backward pass left that did not come to its end, such as a failed recording.
+void GradientAverage::reset() {
   waits_.clear();
   sent_ = 0;
+  started_ = false;
+}
+
+void GradientAverage::start() {
+  for (auto& bucket : buckets_) bucket.missing = bucket.parameters.size();
   started_ = true;
 }
 
@@ -69,9 +72,7 @@ void GradientAverage::send(const Bucket& bucket) {
 void GradientAverage::finish() {
   while (sent_ < buckets_.size()) send(buckets_[sent_]);
   for (const auto& wait : waits_) wait();
-  waits_.clear();
-  sent_ = 0;
-  started_ = false;
+  reset();
 }
 
 }  // namespace pgolf

@@ -23,6 +23,8 @@ class GradientAverage {
   GradientAverage(const GradientAverage&) = delete;
   GradientAverage& operator=(const GradientAverage&) = delete;
 
+  /// Forgets a step that did not come to its end, such as a failed recording: nothing is sent before the next start().
+  void reset();
   /// The next backward pass on the model is this step's last one: its gradients are sent when they are complete.
   void start();
   /// Sends what has not been sent, and returns when every gradient is the mean.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "pgolf/base/error.h"
 #include "pgolf/base/format.h"
 #include "pgolf/base/log.h"
 
@@ -24,21 +25,37 @@ struct StepGraph::Recording {
   std::vector<const void*> memory;
 
   void capture(const std::function<void()>& work) {
-    graph.capture_begin(pool);
     try {
+      graph.capture_begin(pool);
       work();
+      graph.capture_end();
     } catch (...) {
-      // A stream left in capture mode would reject all further work.
-      try {
-        graph.capture_end();
-      } catch (const std::exception&) {
-        // It ended the capture, but not the allocators' use of the pool.
-        c10::cuda::CUDACachingAllocator::endAllocateToPool(c10::cuda::current_device(), pool);
-        at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool);
-      }
+      abandon();
       throw;
     }
-    graph.capture_end();
+  }
+
+ private:
+  static bool succeeds(const std::function<void()>& call) {
+    try {
+      call();
+    } catch (const std::exception&) {
+      return false;
+    }
+    return true;
+  }
+
+  /// Undoes what a failed capture has begun: the stream's capture mode, in which it would reject all further work, and the
+  /// allocators' use of the pool. A call whose part was not begun, or is over, throws.
+  void abandon() {
+    const auto device = c10::cuda::current_device();
+    auto* const host = at::getHostAllocator(at::kCUDA);
+    succeeds([&] { graph.capture_end(); });
+    succeeds([&] { c10::cuda::CUDACachingAllocator::endAllocateToPool(device, pool); });
+    succeeds([&] { host->end_allocate_to_pool(pool); });
+    if (succeeds([&] { graph.pool(); })) return;  // it ended, so the graph's destructor releases the pool
+    succeeds([&] { c10::cuda::CUDACachingAllocator::releasePool(device, pool); });
+    succeeds([&] { host->release_pool(pool); });
   }
 };
 
@@ -73,33 +90,40 @@ void StepGraph::record(const std::function<void()>& work, const at::Tensor& resu
     recording_->capture(work);
     recording_->graph.replay();
     if (result.defined()) problem = difference_of(result, expected);
+  } catch (const Error&) {
+    throw;  // a lost process, for example
   } catch (const std::exception& error) {
     problem = error.what();
     problem = problem.substr(0, problem.find('\n'));
+    drop();
     work();  // the others replay its collectives
   }
   if (!agree_(!problem.empty())) return;
   log::warn("CUDA_GRAPHS: a step could not be recorded; running without graphs: " +
             (problem.empty() ? "another process could not" : problem));
   *enabled_ = false;
+  drop();
   if (result.defined()) work();
 }
 
+void StepGraph::drop() {
+  if (recording_ == nullptr) return;
+  c10::cuda::device_synchronize();
+  recording_.reset();
+  c10::cuda::CUDACachingAllocator::emptyCache();
+}
+
 void StepGraph::run(const std::function<void()>& work, const at::Tensor& result) {
+  if (!*enabled_) drop();  // another graph could not be recorded
   if (!*enabled_ || calls_++ == 0) return work();
-  if (recording_ != nullptr && recording_->memory != memory_()) {
-    c10::cuda::device_synchronize();
-    recording_.reset();
-  }
+  if (recording_ != nullptr && recording_->memory != memory_()) drop();
   if (recording_ == nullptr) return record(work, result);
   recording_->graph.replay();
 }
 
 void StepGraph::forget() {
   calls_ = 0;
-  if (recording_ == nullptr) return;
-  c10::cuda::device_synchronize();
-  recording_.reset();
+  drop();
 }
 
 #else
@@ -114,6 +138,8 @@ void StepGraph::run(const std::function<void()>& work, const at::Tensor&) {
 }
 
 void StepGraph::forget() {}
+
+void StepGraph::drop() {}
 
 #endif
 

@@ -37,6 +37,8 @@ class StepGraph {
 
  private:
   void record(const std::function<void()>& work, const at::Tensor& result);
+  /// Frees the recording with its memory.
+  void drop();
 
   struct Recording;
   GraphSwitch enabled_;

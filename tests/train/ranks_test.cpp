@@ -78,6 +78,9 @@ void average(Group& group) {
     for (const bool overlap : {true, false}) {
       model->zero_grad();
       GradientAverage mean(model, group, std::nullopt, bucket_bytes);
+      // A step that ends before its gradients are complete.
+      mean.start();
+      mean.reset();
       backward(0);
       if (overlap) mean.start();
       backward(1);
