@@ -86,8 +86,8 @@ std::string run_identity(const TrainCommand& command, const std::vector<std::str
   const char* argv[] = {"train_gpt"};
   static const TrainCommand defaults = resolve_train_command(1, argv, {});
   for (const auto& [name, text] : arm_settings(command, extra)) {
-    if (name != kRotation && !name.starts_with("ROPE_") && text != text_of(defaults, name.c_str()))
-      out += name + "=" + text + "\n";
+    const bool in_rotation = name == kRotation || (name.starts_with("ROPE_") && name != "ROPE_DROP_AT");
+    if (!in_rotation && text != text_of(defaults, name.c_str())) out += name + "=" + text + "\n";
   }
   return out;
 }

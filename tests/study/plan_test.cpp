@@ -51,6 +51,20 @@ TEST(SweepPlan, EquivalentCombinationsAreRunOnce) {
   EXPECT_EQ(fractions.runs[0].command.config.model.widest_rope().rope_dims, 6);
 }
 
+TEST(SweepPlan, EveryOtherSettingOfTheRotationIsAnotherRun) {
+  const std::vector<std::pair<std::string, Texts>> axes{{"ROPE_BASE", {"10000", "500"}},
+                                                        {"ROPE_TABLE_DTYPE", {"float32", "bfloat16"}},
+                                                        {"ROPE_DROP_AT", {"none", "0.5", "0.7"}},
+                                                        {"ROPE_STYLE", {"half", "interleaved"}}};
+  for (const auto& axis : axes) {
+    const auto sweep = plan({axis});
+    EXPECT_EQ(sweep.runs.size(), axis.second.size()) << axis.first;
+    std::set<std::string> identities;
+    for (const auto& run : sweep.runs) identities.insert(run_identity(run.command));
+    EXPECT_EQ(identities.size(), axis.second.size()) << axis.first;
+  }
+}
+
 TEST(SweepPlan, DimsAndFractionOfOtherCallsAreTheSameWork) {
   const auto dims = plan({{"ROPE_DIMS", {"6"}}}), fraction = plan({{"ROPE_FRACTION", {"0.1"}}}),
              layers = plan({{"ROPE_LAYERS", {"6"}}});
