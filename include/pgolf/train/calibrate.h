@@ -15,7 +15,7 @@ namespace pgolf {
 /// X^T X over the inputs of the matrices with more than above elements, divided by the number of batches: one for the queries,
 /// keys and values of a layer, one for each other linear layer, and, with embedding, one of the output head for tok_emb.weight. A
 /// layer that runs several times adds its inputs each time. batch(i): token ids [B, T] int64 on the model's device. In float32,
-/// on the CPU in the end. Restores the model's training mode.
+/// on the CPU in the end. Leaves the model's training mode as it is.
 Hessians collect_hessians(Gpt& model, int64_t batches, const std::function<at::Tensor(int64_t)>& batch, bool embedding,
                           int64_t above = keep_float_max_numel);
 

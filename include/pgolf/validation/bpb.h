@@ -40,7 +40,7 @@ struct EvalSums {
 };
 
 /// Scores a share of a validation set made for the same seq_len. Batch means are float32, as in upstream's eval_val;
-/// they are weighted by their token counts and summed in float64. Restores the model's training mode.
+/// they are weighted by their token counts and summed in float64. Leaves the model's training mode as it is.
 EvalSums evaluate_share(Gpt& model, const ValidationSet& validation, const ByteCounts& byte_counts, const EvalOptions& options);
 
 /// The whole of it, in one process.

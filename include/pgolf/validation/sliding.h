@@ -28,8 +28,8 @@ std::vector<ScoredWindow> plan_windows(int64_t targets, int64_t seq_len, int64_t
 /// Called with a window and its scored targets' losses, in nats.
 using OnScored = std::function<void(const ScoredWindow&, std::span<const float>)>;
 
-/// Scores windows of a stream in order, up to per_batch of one form in a forward pass, on the model's device and in evaluation
-/// mode. Error(non_finite) if a loss is not finite.
+/// Scores windows of a stream in order, up to per_batch of one form in a forward pass, on the model's device and without
+/// gradients. Error(non_finite) if a loss is not finite.
 void score_windows(Gpt& model, std::span<const uint16_t> tokens, std::span<const ScoredWindow> windows, int64_t per_batch,
                    const OnScored& on_scored);
 

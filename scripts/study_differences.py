@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every arm of a sweep against full rotation without any other change, seed by seed: differences.py SWEEP_CSV
+"""Every arm of a sweep against full rotation without any other change, seed by seed: study_differences.py SWEEP_CSV
 
 sweep_gpt's own report compares only arms whose other settings are equal. Runs of one seed begin with the same weights, so the
 differences are taken per seed; the interval is Student's for their mean, 95 %. Prints a Markdown table.
@@ -22,6 +22,9 @@ def main():
             losses.setdefault(row["requested"], {})[row["seed"]] = float(row["final_val_loss"])
             if int(row["eval_seq_len"]) == LONGER * int(row["train_seq_len"]):
                 longer.setdefault(row["requested"], {})[row["seed"]] = float(row["length_val_loss"])
+    seeds = set(losses.get(BASELINE, {}))
+    if not 2 <= len(seeds) <= 6 or any(set(by_seed) != seeds for by_seed in losses.values()):
+        sys.exit(f"error: {sys.argv[1]}: every arm, and {BASELINE} among them, needs the same 2 to 6 seeds")
     print("| arm | loss | difference to full | loss at four times the length |\n|---|---:|---:|---:|")
     for arm, by_seed in sorted(losses.items(), key=lambda item: statistics.mean(item[1].values())):
         differences = [loss - losses[BASELINE][seed] for seed, loss in by_seed.items()]
