@@ -27,7 +27,7 @@ std::string difference_text(const PairedDifference& difference) {
 std::string arms_part(const Summary& summary) {
   Table table({"arm", "rotated dims", "seeds", "val_loss", "val_bpb", format("val_loss, last %d", kLastValidations),
                "difference to full (95 %)", "pairs", "in deviations of full's seeds", "val_loss is"});
-  bool missing = false;
+  bool missing = false, marked = false;
   for (const Arm& arm : summary.arms) {
     std::string seeds = std::to_string(arm.counted.size());
     if (arm.diverged > 0) seeds += format(", %d diverged", arm.diverged);
@@ -36,7 +36,7 @@ std::string arms_part(const Summary& summary) {
     const PairedDifference& difference = arm.loss_difference;
     if (arm.verdict == Verdict::no_difference && difference.low && (*difference.low > 0 || *difference.high < 0))
       conclusion += " (although the interval excludes 0)";
-    if (arm.full) {
+    if (arm.is_baseline) {
       conclusion = "baseline";
     } else if (!arm.baseline) {
       conclusion = kBaselineMissing;
@@ -45,18 +45,23 @@ std::string arms_part(const Summary& summary) {
       pairs = std::to_string(difference.pairs);
       const auto deviation = sample_deviation(summary.values(summary.arms[*arm.baseline], &RunFacts::final_val_loss));
       if (deviation && *deviation > 0) noise = format("%+.1f", difference.mean / *deviation);
+      if (arm.settings_from_baseline > 0) {
+        conclusion += "*";
+        marked = true;
+      }
     }
     table.add({arm.label, format("%g of %d", arm.mean_rope_dims, arm.head_dim), seeds,
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_loss), 4),
                mean_and_deviation(summary.values(arm, &RunFacts::final_val_bpb), 4),
-               mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4),
-               arm.full ? "" : difference_text(difference), pairs, noise, conclusion});
+               mean_and_deviation(summary.values(arm, &RunFacts::last_k_val_loss), 4), difference_text(difference), pairs, noise,
+               conclusion});
   }
   std::string out = "\n## Arms\n\n" + table.markdown();
-  if (missing)
+  if (missing) out += "\n\"no full arm\": no run has full rotation in all layers; add `full` to the sweep for a baseline.\n";
+  if (marked)
     out +=
-        "\n\"no full arm\": no run has full rotation in all layers and otherwise the same settings; add `full` to the sweep "
-        "for a baseline.\n";
+        "\n\\*: compared with the baseline whose other settings are nearest, since no arm has full rotation and this arm's other "
+        "settings.\n";
   return out;
 }
 
@@ -95,7 +100,7 @@ std::string reading_part() {
       "same order, so the effect of another order or another text is not covered. The brackets give the 95 %% confidence "
       "interval of that mean (Student's t over the seeds). **An arm whose mean lies within the range of full's same seeds is "
       "\"no difference\". Outside it, the arm is lower or higher if the interval excludes 0, otherwise \"not decided\": more "
-      "seeds are needed.** \"Full\" is the arm with full rotation in all layers and otherwise equal settings. With many arms, "
+      "seeds are needed.** \"Full\" is the baseline: full rotation in all layers and otherwise equal settings. With many arms, "
       "one interval in twenty excludes 0 by chance.\n\n"
       "A diverged run stopped at a non-finite value, or ended no better than chance (validation loss >= ln VOCAB_SIZE); it is "
       "counted, but left out of the means.\n\n"

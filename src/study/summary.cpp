@@ -15,13 +15,6 @@ double mean_rope_dims(const ModelConfig& model) {
   return std::accumulate(dims.begin(), dims.end(), 0.0) / static_cast<double>(dims.size());
 }
 
-/// The settings that an arm shares with its baseline.
-ArmSettings without_rotation(const ArmSettings& settings) {
-  ArmSettings rest = settings;
-  rest.erase(kRotation);
-  return rest;
-}
-
 std::vector<std::string> differing_settings(const std::vector<Arm>& arms) {
   std::map<std::string, std::set<std::string>> texts;
   for (const auto& arm : arms) {
@@ -44,14 +37,43 @@ void label(Arm& arm, const std::vector<std::string>& differing) {
   arm.label = arm.rotation + (arm.family.empty() ? "" : " " + arm.family);
 }
 
-std::optional<size_t> find_baseline(const std::vector<Arm>& arms, const std::vector<SummaryRun>& runs, const Arm& arm) {
-  std::optional<size_t> found;
-  const auto style = [&](const Arm& of) { return runs[of.runs.front()].result.command.config.model.rope.style; };
-  for (size_t i = 0; i < arms.size(); ++i) {
-    if (!arms[i].full || without_rotation(arms[i].settings) != without_rotation(arm.settings)) continue;
-    if (!found || (style(arms[i]) == style(arm) && style(arms[*found]) != style(arm))) found = i;
+int settings_between(const Arm& a, const Arm& b) {
+  std::set<std::string> names;
+  for (const auto& [name, text] : a.settings) {
+    const auto found = b.settings.find(name);
+    if (found == b.settings.end() || found->second != text) names.insert(name);
   }
-  return found;
+  for (const auto& [name, text] : b.settings) {
+    if (!a.settings.contains(name)) names.insert(name);
+  }
+  names.erase(kRotation);
+  return static_cast<int>(names.size());
+}
+
+/// Of these arms the one whose other settings are nearest, with the same ROPE_STYLE if several are.
+std::optional<size_t> nearest(const Summary& summary, const Arm& arm, const std::vector<size_t>& candidates) {
+  const auto style = [&](const Arm& of) { return summary.runs[of.runs.front()].result.command.config.model.rope.style; };
+  const auto distance = [&](size_t i) {
+    return std::pair(settings_between(summary.arms[i], arm), style(summary.arms[i]) == style(arm) ? 0 : 1);
+  };
+  const auto found =
+      std::min_element(candidates.begin(), candidates.end(), [&](size_t a, size_t b) { return distance(a) < distance(b); });
+  return found == candidates.end() ? std::nullopt : std::optional(*found);
+}
+
+/// The arms with full rotation that others differ from in nothing but the rotation, or else the first with full rotation.
+std::vector<size_t> find_baselines(const Summary& summary) {
+  std::vector<size_t> full;
+  for (size_t i = 0; i < summary.arms.size(); ++i) {
+    if (summary.arms[i].full) full.push_back(i);
+  }
+  std::set<size_t> baselines;
+  for (const Arm& arm : summary.arms) {
+    const auto found = arm.full ? std::nullopt : nearest(summary, arm, full);
+    if (found && settings_between(arm, summary.arms[*found]) == 0) baselines.insert(*found);
+  }
+  if (baselines.empty() && !full.empty()) baselines.insert(full.front());
+  return {baselines.begin(), baselines.end()};
 }
 
 /// Values of the seeds that both arms have, in the same order.
@@ -182,10 +204,13 @@ Summary summarize(std::vector<RunResult> results) {
     }
     summary.arms.push_back(std::move(arm));
   }
+  const auto baselines = find_baselines(summary);
+  for (const size_t i : baselines) summary.arms[i].is_baseline = true;
   for (Arm& arm : summary.arms) {
-    arm.baseline = find_baseline(summary.arms, summary.runs, arm);
-    if (!arm.baseline || arm.full) continue;
+    arm.baseline = arm.is_baseline ? std::nullopt : nearest(summary, arm, baselines);
+    if (!arm.baseline) continue;
     const Arm& baseline = summary.arms[*arm.baseline];
+    arm.settings_from_baseline = settings_between(arm, baseline);
     const CommonSeeds losses = common_seeds(summary, arm, baseline, &RunFacts::final_val_loss);
     arm.loss_difference = losses.difference();
     arm.bpb_difference = common_seeds(summary, arm, baseline, &RunFacts::final_val_bpb).difference();

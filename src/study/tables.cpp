@@ -180,7 +180,7 @@ Table arms_table(const Summary& summary) {
                "loss_high",     "bpb_difference", "bpb_low",      "bpb_high",        "verdict"});
   for (const Arm& arm : summary.arms) {
     const auto loss = summary.values(arm, &RunFacts::final_val_loss), bpb = summary.values(arm, &RunFacts::final_val_bpb);
-    const bool compared = arm.baseline && !arm.full && arm.loss_difference.pairs > 0;
+    const bool compared = arm.loss_difference.pairs > 0;
     const auto known = [&](double value) { return compared ? cell(value) : std::string(); };
     table.add({arm.label,
                arm.rotation,
@@ -206,7 +206,7 @@ Table arms_table(const Summary& summary) {
                known(arm.bpb_difference.mean),
                cell(arm.bpb_difference.low),
                cell(arm.bpb_difference.high),
-               arm.full ? "baseline" : verdict_text(arm.verdict)});
+               arm.is_baseline ? "baseline" : verdict_text(arm.verdict)});
   }
   return table;
 }

@@ -123,7 +123,43 @@ TEST_F(ShellSweep, EveryFamilyHasItsOwnBaseline) {
   ASSERT_TRUE(arm.baseline);
   EXPECT_EQ(summary.arms[*arm.baseline].label, "full QK_NORM=0 ROPE_BASE=10000.0");
   EXPECT_NEAR(arm.loss_difference.mean, 0.001, 1e-9);
-  EXPECT_FALSE(arm_named(summary, "6 QK_NORM=0 ROPE_BASE=500.0").baseline);
+  EXPECT_TRUE(arm_named(summary, "full QK_NORM=0 ROPE_BASE=10000.0").is_baseline);
+  EXPECT_FALSE(arm_named(summary, "full QK_NORM=0 ROPE_BASE=10000.0").baseline);
+  const Arm& lone = arm_named(summary, "6 QK_NORM=0 ROPE_BASE=500.0");
+  ASSERT_TRUE(lone.baseline);
+  EXPECT_EQ(summary.arms[*lone.baseline].label, "full QK_NORM=0 ROPE_BASE=10000.0") << "nearest in the other settings";
+  EXPECT_EQ(lone.settings_from_baseline, 1);
+  EXPECT_NEAR(lone.loss_difference.mean, -0.0015, 1e-9);
+}
+
+TEST_F(ShellSweep, AFullArmThatDiffersInOtherSettingsIsComparedAndMarked) {
+  for (int seed = 1; seed <= 3; ++seed)
+    write_run(folder_ / format("dropped_%d", seed), format("ROPE_DROP_AT=0.7\nSEED=%d\n", seed), 3.25 + 0.01 * seed);
+  const auto summary = summary_of(folder_.path());
+  const Arm& dropped = arm_named(summary, "full ROPE_DROP_AT=0.7");
+  EXPECT_FALSE(dropped.is_baseline);
+  EXPECT_NEAR(dropped.loss_difference.mean, 0.25, 1e-9);
+  const auto report = report_text(summary, {}, {}, {});
+  EXPECT_TRUE(contains(report, "| higher\\* |")) << report;
+  EXPECT_TRUE(contains(report, "whose other settings are nearest")) << report;
+  EXPECT_TRUE(contains(arms_table(summary).csv(), "full ROPE_DROP_AT=none,3")) << arms_table(summary).csv();
+}
+
+TEST(Collect, WithoutPartnersTheFirstFullArmIsTheBaseline) {
+  TempFolder folder;
+  write_run(folder / "a", "QK_NORM=0\n", 3);
+  write_run(folder / "b", "QK_NORM=1\n", 3);
+  write_run(folder / "c", "ROPE_DIMS=16\nROPE_BASE=500\nQK_NORM=1\n", 3);
+  const auto summary = summary_of(folder.path());
+  ASSERT_EQ(summary.arms.size(), 3u);
+  EXPECT_EQ(std::count_if(summary.arms.begin(), summary.arms.end(), [](const Arm& arm) { return arm.is_baseline; }), 1);
+}
+
+TEST(Collect, WithoutAFullArmThereIsNoBaseline) {
+  TempFolder folder;
+  write_run(folder / "a", "ROPE_DIMS=16\n", 3);
+  const auto summary = summary_of(folder.path());
+  EXPECT_FALSE(summary.arms[0].baseline);
   EXPECT_TRUE(contains(report_text(summary, {}, {}, {}), "no full arm"));
 }
 

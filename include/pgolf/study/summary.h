@@ -47,7 +47,10 @@ struct Arm {
   std::vector<size_t> runs;     ///< all, by seed
   std::vector<size_t> counted;  ///< finished, one per seed
   int diverged = 0, unfinished = 0;
-  std::optional<size_t> baseline;                    ///< the arm with full rotation and otherwise equal settings
+  /// Others are compared with it: it has full rotation, and another arm has its other settings.
+  bool is_baseline = false;
+  std::optional<size_t> baseline;                    ///< of those the one whose other settings are nearest; not for itself
+  int settings_from_baseline = 0;                    ///< how many of the other settings differ between the two
   PairedDifference loss_difference, bpb_difference;  ///< to the baseline, over the seeds that both have
   Verdict verdict = Verdict::not_decided;            ///< on the validation loss of these seeds
 };
