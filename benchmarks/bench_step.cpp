@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -20,6 +19,7 @@
 #include "pgolf/base/cpu_level.h"
 #include "pgolf/base/files.h"
 #include "pgolf/base/format.h"
+#include "pgolf/base/stopwatch.h"
 #include "pgolf/config/parameters.h"
 #include "pgolf/config/train_options.h"
 #include "pgolf/train/trainer.h"
@@ -94,27 +94,18 @@ BenchOptions take_own_flags(int argc, char** argv, std::vector<const char*>* res
   return options;
 }
 
-/// Wall time between marks, including the device's work.
-class Stopwatch {
+/// Milliseconds between marks, including the device's work.
+class DeviceStopwatch {
  public:
-  explicit Stopwatch(at::Device device) : device_(device) { restart(); }
-  void restart() {
-    synchronize(device_);
-    last_ = Clock::now();
-  }
-  /// Milliseconds since the last mark.
+  explicit DeviceStopwatch(at::Device device) : device_(device) { mark(); }
   double mark() {
     synchronize(device_);
-    const auto now = Clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - last_).count();
-    last_ = now;
-    return ms;
+    return 1000 * watch_.lap();
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   at::Device device_;
-  Clock::time_point last_;
+  Stopwatch watch_;
 };
 
 enum Row { kTotal, kGradients, kUpdate, kData, kForward, kBackward, kClip, kMuon, kAdam, kRows };
@@ -149,7 +140,7 @@ class Parts {
   void step(std::vector<Samples>* samples) {
     double forward = 0, backward = 0;
     model_->zero_grad(/*set_to_none=*/true);
-    Stopwatch watch(device_);
+    DeviceStopwatch watch(device_);
     micro_batches_.load();
     const double data = watch.mark();
     for (int64_t i = 0; i < micro_batches_.count(); ++i) {
@@ -213,6 +204,107 @@ double flops_per_token(const RunConfig& config) {
   return 6 * (matrices + projections + passes * dim * config.data.train_seq_len);
 }
 
+struct Measured {
+  std::vector<Samples> ms{kRows};
+  double first_loss = 0, cpu_seconds = 0;
+  int64_t tokens = 0;  ///< of a step or validation
+};
+
+Measured measure(const BenchOptions& options, Trainer& trainer, std::optional<Parts>& parts) {
+  Measured measured{.tokens = trainer.config().data.train_batch_tokens};
+  for (int i = -options.warmup; i < options.steps; ++i) {
+    std::vector<Samples> discarded(kRows);
+    auto& kept = i < 0 ? discarded : measured.ms;
+    DeviceStopwatch watch(trainer.runtime().device);
+    const std::clock_t cpu_start = std::clock();
+    if (options.validation) {
+      const EvalResult result = *trainer.validate();
+      kept[kTotal].push_back(watch.mark());
+      measured.tokens = result.tokens;
+      measured.first_loss = result.val_loss;
+    } else {
+      StepRecord record = trainer.forward_backward();
+      const double gradients = watch.mark();
+      trainer.apply_gradients(&record, /*elapsed_ms=*/0);
+      const double update = watch.mark();
+      if (record.step == 1) measured.first_loss = record.train_loss;
+      kept[kTotal].push_back(gradients + update);
+      kept[kGradients].push_back(gradients);
+      kept[kUpdate].push_back(update);
+    }
+    if (i >= 0) measured.cpu_seconds += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
+    if (parts) parts->step(&kept);
+  }
+  return measured;
+}
+
+/// Prints what was measured, and writes it to --json.
+void report(const BenchOptions& options, const TrainCommand& command, const Runtime& runtime, const MicroBatchPlan& plan,
+            const Measured& measured) {
+  const auto& config = command.config;
+  double wall_ms = 0;
+  for (const double ms : measured.ms[kTotal]) wall_ms += ms;
+  const double cpu_share = measured.cpu_seconds * 1000 / (wall_ms * runtime.num_threads);
+  const double median_ms = quantile(measured.ms[kTotal], 0.5);
+  const int64_t peak_bytes = peak_memory(runtime.device).allocated;
+  const double flops = static_cast<double>(measured.tokens) * flops_per_token(config) / (options.validation ? 3 : 1);
+  const double tokens_per_s = static_cast<double>(measured.tokens) * 1000 / median_ms, flops_per_s = flops * 1000 / median_ms;
+  const double peak_flops_per_s = matrix_peak(runtime.device, runtime.dtype);
+  const std::string dtype = dtype_name(runtime.dtype);
+  const std::string ops = find_option(command.resolved, "OPS").text,
+                    muon_dtype = dtype_name(pgolf::muon_dtype(config.optim.muon_dtype, runtime.dtype)),
+                    level = runtime.device.is_cpu() ? cpu_level_name(cpu_level()) : "";
+
+  std::printf(
+      "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens per step in %d micro-batches, %d at a time, "
+      "sequences of %d\n",
+      config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
+      describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens),
+      plan.micro_batches, plan.parallel, config.data.train_seq_len);
+  std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d warmup steps\n\n",
+              runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
+              TORCH_VERSION, options.steps, options.warmup);
+  std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
+  nlohmann::ordered_json rows;
+  for (int row = 0; row < kRows; ++row) {
+    const auto& s = measured.ms[static_cast<size_t>(row)];
+    if (s.empty()) continue;
+    const double median = quantile(s, 0.5), p10 = quantile(s, 0.1), p90 = quantile(s, 0.9);
+    std::printf("%-10s %11.3f %11.3f %11.3f %6.1f%%  %s\n", kRowNames[row], median, p10, p90, 100 * median / median_ms,
+                kRowNotes[row]);
+    rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
+  }
+  std::printf("\n%.0f tokens/s, %.1f model GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s\n", tokens_per_s, flops_per_s / 1e9,
+              100 * flops_per_s / peak_flops_per_s, peak_flops_per_s / 1e9);
+  std::printf("%s %s, CPU time / (wall time x threads) %.2f, %s %.6f\n",
+              runtime.device.is_cuda() ? "peak memory allocated" : "peak resident size",
+              human_bytes(static_cast<double>(peak_bytes)).c_str(), cpu_share, options.validation ? "val_loss" : "loss of step 1",
+              measured.first_loss);
+
+  if (!options.json.empty()) {
+    nlohmann::ordered_json settings;
+    for (const auto& option : command.resolved) settings[option.name] = option.text;
+    const nlohmann::ordered_json out = {{"device", runtime.device.str()},
+                                        {"cpu_level", level},
+                                        {"dtype", dtype},
+                                        {"muon_dtype", muon_dtype},
+                                        {"ops", ops},
+                                        {"threads", runtime.num_threads},
+                                        {"torch", TORCH_VERSION},
+                                        {"ms", rows},
+                                        {"tokens", measured.tokens},
+                                        {"tokens_per_s", tokens_per_s},
+                                        {"flops", flops},
+                                        {"flops_per_s", flops_per_s},
+                                        {"peak_flops_per_s", peak_flops_per_s},
+                                        {"peak_bytes", peak_bytes},
+                                        {"cpu_share", cpu_share},
+                                        {"first_loss", measured.first_loss},
+                                        {"config", settings}};
+    write_atomic(options.json, out.dump(1) + "\n");
+  }
+}
+
 ExitCode run(int argc, char** argv) {
   std::vector<const char*> rest;
   const BenchOptions options = take_own_flags(argc, argv, &rest);
@@ -242,95 +334,8 @@ ExitCode run(int argc, char** argv) {
     parts.emplace(trainer, process);
   }
 
-  std::vector<Samples> samples(kRows);
-  double first_loss = 0, cpu_seconds = 0;
-  int64_t tokens = config.data.train_batch_tokens;
-  for (int i = -options.warmup; i < options.steps; ++i) {
-    std::vector<Samples> discarded(kRows);
-    auto& kept = i < 0 ? discarded : samples;
-    Stopwatch watch(runtime.device);
-    const std::clock_t cpu_start = std::clock();
-    if (options.validation) {
-      const EvalResult result = *trainer.validate();
-      kept[kTotal].push_back(watch.mark());
-      tokens = result.tokens;
-      first_loss = result.val_loss;
-    } else {
-      StepRecord record = trainer.forward_backward();
-      const double gradients = watch.mark();
-      trainer.apply_gradients(&record, /*elapsed_ms=*/0);
-      const double update = watch.mark();
-      if (record.step == 1) first_loss = record.train_loss;
-      kept[kTotal].push_back(gradients + update);
-      kept[kGradients].push_back(gradients);
-      kept[kUpdate].push_back(update);
-    }
-    if (i >= 0) cpu_seconds += static_cast<double>(std::clock() - cpu_start) / CLOCKS_PER_SEC;
-    if (parts) parts->step(&kept);
-  }
-
-  double wall_ms = 0;
-  for (const double ms : samples[kTotal]) wall_ms += ms;
-  const double cpu_share = cpu_seconds * 1000 / (wall_ms * runtime.num_threads);
-  const double median_ms = quantile(samples[kTotal], 0.5);
-  const int64_t peak_bytes = peak_memory(runtime.device).allocated;
-  const double flops = static_cast<double>(tokens) * flops_per_token(config) / (options.validation ? 3 : 1);
-  const double tokens_per_s = static_cast<double>(tokens) * 1000 / median_ms, flops_per_s = flops * 1000 / median_ms;
-  const double peak_flops_per_s = matrix_peak(runtime.device, runtime.dtype);
-  const std::string dtype = dtype_name(runtime.dtype);
-  const std::string ops = find_option(command.resolved, "OPS").text,
-                    muon_dtype = dtype_name(pgolf::muon_dtype(config.optim.muon_dtype, runtime.dtype)),
-                    level = runtime.device.is_cpu() ? cpu_level_name(cpu_level()) : "";
-
-  const auto plan = plan_micro_batches(config, runtime, process);
-  std::printf(
-      "%d blocks, width %d, %s parameters, rope_dims %s; %lld tokens per step in %d micro-batches, %d at a time, "
-      "sequences of %d\n",
-      config.model.num_layers, config.model.model_dim, with_commas(config.model.parameter_count()).c_str(),
-      describe_rope_dims(config.model.widest_rope()).c_str(), static_cast<long long>(config.data.train_batch_tokens),
-      plan.micro_batches, plan.parallel, config.data.train_seq_len);
-  std::printf("device %s %s, dtype %s, muon %s, ops %s, threads %d, LibTorch %s; %d steps after %d warmup steps\n\n",
-              runtime.device.str().c_str(), level.c_str(), dtype.c_str(), muon_dtype.c_str(), ops.c_str(), runtime.num_threads,
-              TORCH_VERSION, options.steps, options.warmup);
-  std::printf("%-10s %11s %11s %11s %7s\n", "ms", "median", "p10", "p90", "share");
-  nlohmann::ordered_json rows;
-  for (int row = 0; row < kRows; ++row) {
-    const auto& s = samples[static_cast<size_t>(row)];
-    if (s.empty()) continue;
-    const double median = quantile(s, 0.5), p10 = quantile(s, 0.1), p90 = quantile(s, 0.9);
-    std::printf("%-10s %11.3f %11.3f %11.3f %6.1f%%  %s\n", kRowNames[row], median, p10, p90, 100 * median / median_ms,
-                kRowNotes[row]);
-    rows[kRowNames[row]] = {{"median", median}, {"p10", p10}, {"p90", p90}, {"samples", s}};
-  }
-  std::printf("\n%.0f tokens/s, %.1f model GFLOP/s, %.1f%% of the peak of %.1f GFLOP/s\n", tokens_per_s, flops_per_s / 1e9,
-              100 * flops_per_s / peak_flops_per_s, peak_flops_per_s / 1e9);
-  std::printf("%s %s, CPU time / (wall time x threads) %.2f, %s %.6f\n",
-              runtime.device.is_cuda() ? "peak memory allocated" : "peak resident size",
-              human_bytes(static_cast<double>(peak_bytes)).c_str(), cpu_share, options.validation ? "val_loss" : "loss of step 1",
-              first_loss);
-
-  if (!options.json.empty()) {
-    nlohmann::ordered_json settings;
-    for (const auto& option : command.resolved) settings[option.name] = option.text;
-    const nlohmann::ordered_json out = {{"device", runtime.device.str()},
-                                        {"cpu_level", level},
-                                        {"dtype", dtype},
-                                        {"muon_dtype", muon_dtype},
-                                        {"ops", ops},
-                                        {"threads", runtime.num_threads},
-                                        {"torch", TORCH_VERSION},
-                                        {"ms", rows},
-                                        {"tokens", tokens},
-                                        {"tokens_per_s", tokens_per_s},
-                                        {"flops", flops},
-                                        {"flops_per_s", flops_per_s},
-                                        {"peak_flops_per_s", peak_flops_per_s},
-                                        {"peak_bytes", peak_bytes},
-                                        {"cpu_share", cpu_share},
-                                        {"first_loss", first_loss},
-                                        {"config", settings}};
-    write_atomic(options.json, out.dump(1) + "\n");
-  }
+  const Measured measured = measure(options, trainer, parts);
+  report(options, command, runtime, plan_micro_batches(config, runtime, process), measured);
   return ExitCode::ok;
 }
 

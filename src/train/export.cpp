@@ -29,6 +29,34 @@ void interrupted_scoring(const std::filesystem::path& artifact) {
                    artifact.c_str()));
 }
 
+void log_budget(int64_t artifact_bytes, int64_t code_bytes, int64_t budget) {
+  const int64_t total = artifact_bytes + code_bytes;
+  log::info(format(
+      "budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",
+      static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes), static_cast<long long>(total),
+      static_cast<long long>(budget), static_cast<long long>(budget - total), static_cast<long long>(executable_bytes())));
+}
+
+/// What the files' size and the artifact's loss say about the run, warnings included.
+ExitCode judge(int64_t artifact_bytes, int64_t code_bytes, int64_t budget, double val_loss) {
+  ExitCode code = ExitCode::ok;
+  const int64_t total = artifact_bytes + code_bytes;
+  if (total > budget) {
+    code = ExitCode::over_budget;
+    log::warn(format(
+        "over budget by %lld bytes: model %lld plus code %lld exceeds BUDGET_BYTES=%lld. Both files were kept. To shrink the "
+        "model, reduce NUM_LAYERS, MODEL_DIM, MLP_MULT, VOCAB_SIZE or NUM_KV_HEADS.",
+        static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
+        static_cast<long long>(budget)));
+  }
+  if (!std::isfinite(val_loss)) {
+    code = ExitCode::non_finite;
+    log::warn(format("the artifact's val_loss is %s. All files were kept. Restart with lower learning rates.",
+                     python_float(val_loss).c_str()));
+  }
+  return code;
+}
+
 }  // namespace
 
 ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_bytes) {
@@ -75,10 +103,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
   const int64_t total = artifact_bytes + code_bytes;
   log::info(format("Total submission size %s: %lld bytes", form.c_str(), static_cast<long long>(total)));
   const int64_t budget = output.budget_bytes;
-  log::info(format(
-      "budget: model:%lld code:%lld total:%lld of:%lld margin:%lld (code is the xz source bundle; the executable has %lld bytes)",
-      static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes), static_cast<long long>(total),
-      static_cast<long long>(budget), static_cast<long long>(budget - total), static_cast<long long>(executable_bytes())));
+  log_budget(artifact_bytes, code_bytes, budget);
 
   const ModelFile back = read_model_file(artifact_path);
   load_state_dict(trainer.model(), back.state, back.path.string());
@@ -108,21 +133,7 @@ ExitCode export_model(Trainer& trainer, const RunFolder& folder, int64_t code_by
                             .budget_bytes = budget,
                             .margin_bytes = budget - total,
                             .rope_dims = trainer.config().model.widest_rope().rope_dims});
-  ExitCode code = ExitCode::ok;
-  if (total > budget) {
-    code = ExitCode::over_budget;
-    log::warn(
-        format("over budget by %lld bytes: model %lld plus code %lld exceeds BUDGET_BYTES=%lld. Both files were kept. To shrink "
-               "the model, "
-               "reduce NUM_LAYERS, MODEL_DIM, MLP_MULT, VOCAB_SIZE or NUM_KV_HEADS.",
-               static_cast<long long>(total - budget), static_cast<long long>(artifact_bytes), static_cast<long long>(code_bytes),
-               static_cast<long long>(budget)));
-  }
-  if (!std::isfinite(result->val_loss)) {
-    code = ExitCode::non_finite;
-    log::warn(format("the artifact's val_loss is %s. All files were kept. Restart with lower learning rates.",
-                     python_float(result->val_loss).c_str()));
-  }
+  ExitCode code = judge(artifact_bytes, code_bytes, budget, result->val_loss);
   if (!scored) {
     code = ExitCode::interrupted;
     interrupted_scoring(artifact_path);
