@@ -181,7 +181,7 @@ def parse(arguments):
     parser.add_argument("--env", metavar="NAME=VALUE", type=setting, action="append", default=[],
                         help="environment variable for one more variant of bench_step; may be repeated")
     parser.add_argument("--eval-gpt", default=str(ROOT / "build/bin/eval_gpt"))
-    parser.add_argument("--score", metavar="'CHECKPOINT OPTION...'", help="also time eval_gpt score as a whole")
+    parser.add_argument("--score", metavar="'MODEL OPTION...'", help="also time eval_gpt score as a whole")
     options = parser.parse_args(arguments[:at])
     if options.rounds < 1 or options.steps < 1:
         parser.error("at least one round and one step are needed")

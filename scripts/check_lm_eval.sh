@@ -7,7 +7,7 @@ cd "$OLDPWD" # paths in arguments are relative to the caller's folder
 
 usage() {
   cat <<'USAGE'
-Usage: scripts/check_lm_eval.sh CHECKPOINT TOKENIZER TASK.jsonl [OPTION...] [-- EVAL_GPT_OPTION...]
+Usage: scripts/check_lm_eval.sh MODEL TOKENIZER TASK.jsonl [OPTION...] [-- EVAL_GPT_OPTION...]
 
 Scores a local task with lm-evaluation-harness against `eval_gpt serve` in three ways: one prompt per request, eight prompts per
 request, eight concurrent requests. Accuracy and all log-likelihoods must equal those of `eval_gpt choices` bit for bit. Then

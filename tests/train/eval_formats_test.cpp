@@ -234,7 +234,7 @@ TEST_F(EvalFormats, ExportMistakesLeaveNothingBehind) {
   expect_mistake(exported(own_ / "missing.pt", own_ / "m.pt"), 3, {"missing.pt"});
   expect_mistake(exported(present, present, {"--overwrite"}), 3, {"a text file"});
   expect_mistake(eval_gpt({"export", model.string()}), 2, {"output"});
-  expect_mistake(eval_gpt({"export", "--output", (own_ / "m.pt").string()}), 2, {"exactly one checkpoint"});
+  expect_mistake(eval_gpt({"export", "--output", (own_ / "m.pt").string()}), 2, {"exactly one model"});
   EXPECT_EQ(read_text(present), "precious");
   EXPECT_EQ(names_in(own_.path()), (std::vector<std::string>{"folder.pt", "present.pt"}));
 }

@@ -306,7 +306,7 @@ TEST_F(EvalGpt, ErrorsNameTheCause) {
     EXPECT_EQ(result.err.rfind("error: ", 0), 0u) << result.err;
     EXPECT_NE(result.err.find(part), std::string::npos) << result.err;
   };
-  expect_mistake(score({}), 2, "no checkpoint");
+  expect_mistake(score({}), 2, "no model");
   expect_mistake(score({(folder_ / "missing.pt").string()}), 3, "missing.pt");
   const std::string alone = (folder_ / "alone.pt").string();
   fs::copy_file(run_.model(), alone);
@@ -323,7 +323,7 @@ TEST_F(EvalGpt, ErrorsNameTheCause) {
   expect_mistake(run_program("eval_gpt", {run_.model().string(), "--val-files", (folder_ / "no*").string(), "--tokenizer-path",
                                           Dataset::get().tokenizer_path()}),
                  3, "no*");
-  expect_mistake(run_program("eval_gpt", {"generate", "--prompt", "the river"}), 2, "checkpoint");
+  expect_mistake(run_program("eval_gpt", {"generate", "--prompt", "the river"}), 2, "exactly one model");
 }
 
 TEST_F(EvalGpt, GeneratesTheSameTextForTheSameSeed) {

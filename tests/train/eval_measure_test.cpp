@@ -122,7 +122,7 @@ TEST_F(EvalMeasure, ErrorsNameTheCause) {
     EXPECT_LE(std::count(result.err.begin(), result.err.end(), '\n'), 2) << "an error and a hint: " << result.err;
     EXPECT_EQ(result.out, "");
   };
-  refused({model(), model()}, 2, "exactly one checkpoint");
+  refused({model(), model()}, 2, "exactly one model");
   refused({model(), "--eval-seq-lens", "0x"}, 2, "0x");
   refused({model(), "--eval-seq-lens", ""}, 2, "EVAL_SEQ_LENS");
   refused({model(), "--eval-seq-lens", "100000"}, 3, "100000");

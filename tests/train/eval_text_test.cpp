@@ -247,7 +247,7 @@ TEST_F(EvalChoices, LimitDelimiterAndCueAreApplied) {
 
 TEST_F(EvalChoices, ErrorsNameTheCause) {
   expect_mistake(run({"choices", model_.string()}), 2, "tasks");
-  expect_mistake(run({"choices", "--tasks", "x"}), 2, "no checkpoint");
+  expect_mistake(run({"choices", "--tasks", "x"}), 2, "no model");
   expect_mistake(run({"choices", model_.string(), "--tasks", (folder_ / "no*").string()}), 3, "no*");
   expect_mistake(choices({(folder_ / "absent.pt").string()}), 3, "absent.pt");
   expect_mistake(choices({model_.string(), "--output", folder_.path().string()}), 6, "folder");

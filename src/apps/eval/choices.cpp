@@ -127,7 +127,7 @@ ExitCode run_choices(int argc, const char* const* argv) {
   int64_t limit = 0;
   Format form = Format::table;
   std::string output, samples;
-  OptionTable table("eval_gpt choices CHECKPOINT... --tasks GLOB[,GLOB...] [--OPTION VALUE]...",
+  OptionTable table("eval_gpt choices MODEL... --tasks GLOB[,GLOB...] [--OPTION VALUE]...",
                     "Accuracy on multiple-choice and cloze tasks: JSON lines of {query, choices, gold}, {context_options,\n"
                     "continuation, gold} or {context, continuation}. Details: docs/generation.md.");
   add_common(table, common);
@@ -150,8 +150,8 @@ ExitCode run_choices(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.empty())
-    throw Error(ExitCode::usage, "no checkpoint given",
-                "eval_gpt choices CHECKPOINT... --tasks GLOB; see eval_gpt choices --help");
+    throw Error(ExitCode::usage, "no model given",
+                "eval_gpt choices MODEL... --tasks GLOB; see eval_gpt choices --help");
   check_writable("OUTPUT", output);
   check_writable("LOG_SAMPLES", samples);
   const auto tasks = read_tasks(patterns, style, limit);

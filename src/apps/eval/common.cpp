@@ -207,7 +207,7 @@ void require_finite(const ModelFile& file) {
     throw Error(ExitCode::non_finite,
                 format("%s: %s of %s values of %s are NaN or infinite", file.path.c_str(), with_commas(wrong).c_str(),
                        with_commas(tensor.numel()).c_str(), name.c_str()),
-                "its training diverged or the file is damaged: use another checkpoint");
+                "its training diverged or the file is damaged: use another model file");
   }
 }
 

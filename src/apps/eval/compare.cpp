@@ -175,7 +175,7 @@ ExitCode run_compare(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.size() != 2)
-    throw Error(ExitCode::usage, "compare takes exactly two checkpoints", "see eval_gpt compare --help");
+    throw Error(ExitCode::usage, "compare takes exactly two models", "see eval_gpt compare --help");
   const std::string val_files = files.pattern(common.positional[0]);
   check_writable("OUTPUT", output);
   const Runtime runtime = start_runtime(common.runtime);

@@ -117,7 +117,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   Request request;
   std::string output;
   OptionTable table(
-      "eval_gpt export CHECKPOINT [--to FORMAT] OUTPUT [--OPTION VALUE]...",
+      "eval_gpt export MODEL [--to FORMAT] OUTPUT [--OPTION VALUE]...",
       "Converts a stored model to the format of the output's suffix: .safetensors, .pt (a state dict for torch.load)\n"
       "or .ptz (the int8 artifact). Between the first two every bit is kept. With --to hf to a folder that Hugging Face's\n"
       "transformers opens, with --to gguf to a file for llama.cpp, if the architecture can be expressed there.");
@@ -127,7 +127,7 @@ ExitCode run_export(int argc, const char* const* argv) {
   table.group("Export");
   table.add(
       "OUTPUT", bind::text(&output), "",
-      "File to write: *.safetensors, *.pt, *.ptz, or any with --to gguf; with --to hf a folder. May also follow the checkpoint.");
+      "File to write: *.safetensors, *.pt, *.ptz, or any with --to gguf; with --to hf a folder. May also follow the model.");
   table.add("TO", bind::choice(&request.target), "",
             "suffix: one of our formats, by the output's suffix; hf: a folder for transformers; gguf: a file for llama.cpp.");
   table.add("DTYPE", bind::choice(&request.dtype), "", "Of the weights, for hf and gguf.");
@@ -146,7 +146,7 @@ ExitCode run_export(int argc, const char* const* argv) {
     common.positional.pop_back();
   }
   if (common.positional.size() != 1 || output.empty()) {
-    throw Error(ExitCode::usage, "export takes exactly one checkpoint and one output", "see eval_gpt export --help");
+    throw Error(ExitCode::usage, "export takes exactly one model and one output", "see eval_gpt export --help");
   }
   request.output = output;
   check_options(request, options);

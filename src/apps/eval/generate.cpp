@@ -65,7 +65,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
   GenerateOptions options;
   int num_samples = 1;
   OptionTable table(
-      "eval_gpt generate CHECKPOINT --prompt TEXT [--OPTION VALUE]...",
+      "eval_gpt generate MODEL --prompt TEXT [--OPTION VALUE]...",
       "Prints continuations of a prompt as they are sampled. The context is the training length; whenever a text outgrows\n"
       "it, the older half of the context is dropped (docs/generation.md).");
   add_common(table, common);
@@ -89,7 +89,7 @@ ExitCode run_generate(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.size() != 1)
-    throw Error(ExitCode::usage, "generate takes exactly one checkpoint", "see eval_gpt generate --help");
+    throw Error(ExitCode::usage, "generate takes exactly one model", "see eval_gpt generate --help");
   if (prompt.empty() == prompt_file.empty())
     throw Error(ExitCode::usage, "generate takes either a prompt or a prompt file",
                 "--prompt TEXT, --prompt-file FILE, or --prompt-file - for standard input");

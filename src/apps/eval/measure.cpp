@@ -92,7 +92,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
   MeasureOptions options;
   std::vector<std::string> seq_lens{"0.5x", "1x", "2x", "4x"};
   std::string output;
-  OptionTable table("eval_gpt measure CHECKPOINT --data-path DIR [--OPTION VALUE]...",
+  OptionTable table("eval_gpt measure MODEL --data-path DIR [--OPTION VALUE]...",
                     "Measures one stored model: loss by window length and position, memory, retrieval, attention, and the\n"
                     "rotated dims' share of the logits. Prints JSON lines (docs/measurements.md), the same for the same input.");
   add_common(table, common);
@@ -116,7 +116,7 @@ ExitCode run_measure(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.size() != 1)
-    throw Error(ExitCode::usage, "measure takes exactly one checkpoint", "see eval_gpt measure --help");
+    throw Error(ExitCode::usage, "measure takes exactly one model", "see eval_gpt measure --help");
   options.val_files = files.pattern(common.positional[0]);
   check_writable("OUTPUT", output);
   const std::string& checkpoint = common.positional[0];

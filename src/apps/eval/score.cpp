@@ -331,7 +331,7 @@ ExitCode run_score(int argc, const char* const* argv) {
   ScoreCommand command;
   command.seq_lens = {"0"};
   OptionTable table(
-      "eval_gpt [score] CHECKPOINT... --data-path DIR [--OPTION VALUE]...",
+      "eval_gpt [score] MODEL... --data-path DIR [--OPTION VALUE]...",
       "Prints val_loss and val_bpb of run folders, final_model.pt, *.int8.ptz (also those of upstream's train_gpt.py)\n"
       "and training checkpoints. This is the default command; eval_gpt --help lists all commands.");
   add_common(table, common);
@@ -363,7 +363,7 @@ ExitCode run_score(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.empty())
-    throw Error(ExitCode::usage, "no checkpoint given", "eval_gpt CHECKPOINT... --data-path DIR; see eval_gpt --help");
+    throw Error(ExitCode::usage, "no model given", "eval_gpt MODEL... --data-path DIR; see eval_gpt --help");
   check_test_time_training(command.ttt, command.stride, options_given);
   if (command.ttt.enabled && !command.devices.empty())
     throw Error(ExitCode::usage, "TTT_ENABLED trains one model on one device", "leave DEVICES out");

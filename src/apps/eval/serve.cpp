@@ -35,7 +35,7 @@ std::string name_of(const std::string& checkpoint) {
 ExitCode run_serve(int argc, const char* const* argv) {
   Common common;
   ServerOptions options;
-  OptionTable table("eval_gpt serve CHECKPOINT [--OPTION VALUE]...",
+  OptionTable table("eval_gpt serve MODEL [--OPTION VALUE]...",
                     "Serves OpenAI's completions API over HTTP, and a web page to try the model (docs/serving.md).");
   add_common(table, common);
   table.group("Serve");
@@ -57,7 +57,7 @@ ExitCode run_serve(int argc, const char* const* argv) {
     return ExitCode::ok;
   }
   if (common.positional.size() != 1)
-    throw Error(ExitCode::usage, "serve takes exactly one checkpoint", "see eval_gpt serve --help");
+    throw Error(ExitCode::usage, "serve takes exactly one model", "see eval_gpt serve --help");
   if (options.model_name.empty()) options.model_name = name_of(common.positional[0]);
   if (!is_clean(options.model_name))
     throw Error(ExitCode::usage, "--model-name is not UTF-8, or has control characters", "choose a name of letters and digits");
