@@ -5,7 +5,7 @@
 #   scripts/study.sh [OPTION...]                how many dimensions of a head have to rotate: two model shapes, seven arms, three
 #                                               to six seeds; one to two hours on two cores
 #   scripts/study.sh --preset arms [OPTION...]  variants of rotation, windows and keys: thirteen arms, two model sizes, three seeds;
-#                                               an hour and a half on two Zen 3 cores for the larger size
+#                                               two hours on two Zen 3 cores
 #
 # Options go to every run of train_gpt: scripts/study.sh --iterations 100
 # shellcheck source=scripts/lib.sh
