@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,18 +26,28 @@ class TempFolder {
     static int count = 0;
     path_ = fs::temp_directory_path() / format("pgolf_test_%d_%d", static_cast<int>(::getpid()), count++);
     fs::create_directories(path_);
+    existing_.insert(path_);
   }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
-  ~TempFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
+  ~TempFolder() { remove(path_); }
+
+  /// Those of static objects, whose destructors end_program() leaves out.
+  static void remove_existing() {
+    for (const auto folders = existing_; const auto& path : folders) remove(path);
   }
 
   fs::path operator/(const std::string& name) const { return path_ / name; }
   const fs::path& path() const { return path_; }
 
  private:
+  static void remove(const fs::path& path) {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+    existing_.erase(path);
+  }
+
+  static inline std::set<fs::path> existing_;
   fs::path path_;
 };
 

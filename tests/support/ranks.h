@@ -9,6 +9,7 @@
 
 #include "pgolf/base/log.h"
 #include "pgolf/dist/group.h"
+#include "support/files.h"
 #include "support/program.h"
 
 namespace pgolf::testing {
@@ -49,7 +50,9 @@ inline ExitCode play(const std::string& scenario) {
 inline int main_with_scenarios(int argc, char** argv) {
   if (const char* const scenario = std::getenv("SCENARIO")) return end_program(run_main([&] { return play(scenario); }));
   ::testing::InitGoogleTest(&argc, argv);
-  return end_program(RUN_ALL_TESTS());
+  const int code = RUN_ALL_TESTS();
+  TempFolder::remove_existing();
+  return end_program(code);
 }
 
 /// Below those that the system gives to connections: nothing but another listener can take it.
