@@ -81,13 +81,17 @@ ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::str
   return settings;
 }
 
+const std::string& default_text(const std::string& option) {
+  static const char* argv[] = {"train_gpt"};
+  static const TrainCommand defaults = resolve_train_command(1, argv, {});
+  return text_of(defaults, option.c_str());
+}
+
 std::string run_identity(const TrainCommand& command, const std::vector<std::string>& extra) {
   std::string out = "SEED=" + text_of(command, "SEED") + "\n" + rotation_identity(command.config.model) + "\n";
-  const char* argv[] = {"train_gpt"};
-  static const TrainCommand defaults = resolve_train_command(1, argv, {});
   for (const auto& [name, text] : arm_settings(command, extra)) {
     const bool in_rotation = name == kRotation || (name.starts_with("ROPE_") && name != "ROPE_DROP_AT");
-    if (!in_rotation && text != text_of(defaults, name.c_str())) out += name + "=" + text + "\n";
+    if (!in_rotation && text != default_text(name)) out += name + "=" + text + "\n";
   }
   return out;
 }

@@ -192,7 +192,7 @@ std::string report_text(const Summary& summary, const std::vector<std::string>& 
   if (!summary.differing.empty()) {
     out += "Besides the rotation, arms differ in:";
     for (const auto& name : summary.differing) out += " " + name;
-    out += ".\n";
+    out += ", with train_gpt's default where an arm's name has none.\n";
   }
   out += arms_part(summary) + plot_links(plots, {"loss"}) + reading_part() + spikes_part(summary);
   out += report_lengths(summary) + report_positions(summary) + report_retrieval(summary) + report_attention(summary);

@@ -32,7 +32,8 @@ void label(Arm& arm, const std::vector<std::string>& differing) {
   arm.rotation = arm.settings.at(kRotation);
   for (const auto& name : differing) {
     const auto found = arm.settings.find(name);
-    if (found != arm.settings.end()) arm.family += (arm.family.empty() ? "" : " ") + name + "=" + found->second;
+    if (found != arm.settings.end() && found->second != default_text(name))
+      arm.family += (arm.family.empty() ? "" : " ") + name + "=" + found->second;
   }
   arm.label = arm.rotation + (arm.family.empty() ? "" : " " + arm.family);
 }

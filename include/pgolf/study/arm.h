@@ -29,6 +29,9 @@ using ArmSettings = std::map<std::string, std::string>;
 inline constexpr const char* kRotation = "rotation";
 ArmSettings arm_settings(const TrainCommand& command, const std::vector<std::string>& extra = {});
 
+/// train_gpt's default for an option.
+const std::string& default_text(const std::string& option);
+
 /// Text of settings, seed and rotation_identity(): runs with equal texts do the same work. Defaults are left out, so that new
 /// options do not change it.
 std::string run_identity(const TrainCommand& command, const std::vector<std::string>& extra = {});

@@ -36,7 +36,9 @@ struct SummaryRun {
 };
 
 struct Arm {
-  std::string label;     ///< how it differs from the others, rotation first: "16", "full*3,none high QK_NORM=0"
+  /// How it differs from the others, rotation first, without settings that are train_gpt's defaults: "16",
+  /// "full*3,none high QK_NORM=0".
+  std::string label;
   std::string rotation;  ///< the rotation's part of the label
   std::string family;    ///< the rest of it; empty if the arms differ in rotation only
   ArmSettings settings;
