@@ -32,9 +32,10 @@ class TempFolder {
   TempFolder& operator=(const TempFolder&) = delete;
   ~TempFolder() { remove(path_); }
 
-  /// Those of static objects, whose destructors end_program() leaves out.
-  static void remove_existing() {
+  /// end_program(), which leaves out the destructors of static objects, and removes their folders here.
+  static int end_tests(int code) {
     for (const auto folders = existing_; const auto& path : folders) remove(path);
+    return end_program(code);
   }
 
   fs::path operator/(const std::string& name) const { return path_ / name; }

@@ -48,11 +48,10 @@ inline ExitCode play(const std::string& scenario) {
 
 /// Instead of GoogleTest's own.
 inline int main_with_scenarios(int argc, char** argv) {
-  if (const char* const scenario = std::getenv("SCENARIO")) return end_program(run_main([&] { return play(scenario); }));
+  if (const char* const scenario = std::getenv("SCENARIO"))
+    return TempFolder::end_tests(run_main([&] { return play(scenario); }));
   ::testing::InitGoogleTest(&argc, argv);
-  const int code = RUN_ALL_TESTS();
-  TempFolder::remove_existing();
-  return end_program(code);
+  return TempFolder::end_tests(RUN_ALL_TESTS());
 }
 
 /// Below those that the system gives to connections: nothing but another listener can take it.

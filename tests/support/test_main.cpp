@@ -2,11 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "files.h"
-#include "pgolf/base/error.h"
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  const int code = RUN_ALL_TESTS();
-  pgolf::testing::TempFolder::remove_existing();
-  return pgolf::end_program(code);
+  return pgolf::testing::TempFolder::end_tests(RUN_ALL_TESTS());
 }
