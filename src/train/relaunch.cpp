@@ -76,7 +76,14 @@ void before_constructors(int, char** argv, char** environment) {
   std::memcpy(whole, environment, count * sizeof(char*));
   for (size_t i = 0; i < add_count; ++i) whole[count + i] = const_cast<char*>(added[i]);
   whole[count + add_count] = nullptr;
-  ::execve("/proc/self/exe", argv, whole);
+  // By its own path, so that ps, top and pkill know it by its name.
+  char path[4096];
+  const auto length = ::readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length > 0) {
+    path[length] = 0;
+    ::execve(path, argv, whole);
+  }
+  ::execve("/proc/self/exe", argv, whole);  // a file that was moved or deleted
   // Without /proc the program continues unchanged.
 }
 

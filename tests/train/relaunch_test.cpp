@@ -26,6 +26,12 @@ TEST(Relaunch, TheUsersWaitPolicyWins) {
   EXPECT_EQ(passive.find("GOMP_SPINCOUNT = '1000'"), std::string::npos);
 }
 
+TEST(Relaunch, TheProcessKeepsItsName) {
+  std::string name;
+  std::getline(std::ifstream("/proc/self/comm") >> std::ws, name);
+  EXPECT_EQ(name, "test_train") << "executed again, as every program that uses LibTorch";
+}
+
 TEST(Relaunch, AMisspelledLevelIsAnError) {
   const auto result = run_program("train_gpt", {"--dry-run"}, {{kCpuLevelVariable, "avx3"}});
   EXPECT_EQ(result.code, static_cast<int>(ExitCode::usage));
