@@ -33,7 +33,7 @@ fi
 
 run=quickstart_$(date +%Y%m%d_%H%M%S)
 say "training a small model into runs/$run (about three minutes on two cores)"
-build/bin/train_gpt --config configs/cpu_small.env --rope-dims 16 --data-path "$dataset" --tokenizer-path "$tokenizer" \
+build/bin/train_gpt --config configs/cpu_small.env --data-path "$dataset" --tokenizer-path "$tokenizer" \
   --out-dir runs --run-id "$run" "${fit[@]}" "$@"
 say "sampling from it"
 build/bin/eval_gpt generate "runs/$run" --tokenizer-path "$tokenizer" --num-samples 3 --max-new-tokens 64 --seed 1 \
